@@ -1,0 +1,273 @@
+/*
+ * cpu.h - the state of one virtual CPU, shared by every engine, and what the machine needs of it.
+ *
+ * An engine starts and stops at any instruction boundary; between instructions all guest state is in
+ * this struct and nowhere else. Only cpu/ and src/machine include this header.
+ */
+#ifndef INTERNAL_CPU_H
+#define INTERNAL_CPU_H
+
+#include "internal/insn.h"
+#include "internal/irq.h"
+#include "internal/mmu.h"
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdalign.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+struct clock;
+struct error;
+struct exclusive;
+struct io_space;
+struct log;
+struct error;
+
+enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15 };
+
+/* RFLAGS beyond the arithmetic ones of insn.h (SDM vol. 1, 3.4.3). */
+enum {
+    RFLAGS_FIXED = 1 << 1, RFLAGS_TF = 1 << 8, RFLAGS_IF = 1 << 9, RFLAGS_DF = 1 << 10,
+    RFLAGS_IOPL = 3 << 12, RFLAGS_NT = 1 << 14, RFLAGS_RF = 1 << 16, RFLAGS_VM = 1 << 17,
+    RFLAGS_AC = 1 << 18, RFLAGS_VIF = 1 << 19, RFLAGS_VIP = 1 << 20, RFLAGS_ID = 1 << 21,
+};
+#define CR0_PE (1u << 0)
+#define CR0_MP (1u << 1)
+#define CR0_EM (1u << 2)
+#define CR0_TS (1u << 3)
+#define CR0_ET (1u << 4)
+#define CR0_NE (1u << 5)
+#define CR0_WP (1u << 16)
+#define CR0_AM (1u << 18)
+#define CR0_NW (1u << 29)
+#define CR0_CD (1u << 30)
+#define CR0_PG (1u << 31)
+#define CR4_VME        (1u << 0)
+#define CR4_PVI        (1u << 1)
+#define CR4_TSD        (1u << 2)
+#define CR4_DE         (1u << 3)
+#define CR4_PSE        (1u << 4)
+#define CR4_PAE        (1u << 5)
+#define CR4_MCE        (1u << 6)
+#define CR4_PGE        (1u << 7)
+#define CR4_PCE        (1u << 8)
+#define CR4_OSFXSR     (1u << 9)
+#define CR4_OSXMMEXCPT (1u << 10)
+#define CR4_UMIP       (1u << 11)
+#define CR4_FSGSBASE   (1u << 16)
+#define CR4_PCIDE      (1u << 17)
+#define CR4_OSXSAVE    (1u << 18)
+#define CR4_SMEP       (1u << 20)
+#define CR4_SMAP       (1u << 21)
+#define CR4_PKE        (1u << 22)
+#define EFER_SCE (1u << 0)
+#define EFER_LME (1u << 8)
+#define EFER_LMA (1u << 10)
+#define EFER_NXE (1u << 11)
+
+enum vector {
+    VECTOR_DE = 0, VECTOR_DB = 1, VECTOR_NMI = 2, VECTOR_BP = 3, VECTOR_OF = 4, VECTOR_BR = 5,
+    VECTOR_UD = 6, VECTOR_NM = 7, VECTOR_DF = 8, VECTOR_TS = 10, VECTOR_NP = 11, VECTOR_SS = 12,
+    VECTOR_GP = 13, VECTOR_PF = 14, VECTOR_MF = 16, VECTOR_AC = 17, VECTOR_MC = 18, VECTOR_XM = 19,
+    VECTOR_CP = 21,
+};
+
+/* A segment register with its hidden part. `attr` is bits 8-23 of the descriptor's second dword
+ * (type, S, DPL, P, AVL, L, D/B, G), moved down by 8; `limit` is in bytes, granularity applied. */
+struct segment {
+    uint64_t base;
+    uint32_t limit;
+    uint16_t selector;
+    uint16_t attr;
+};
+enum {
+    SEG_ATTR_TYPE = 0xf, SEG_ATTR_S = 1 << 4, SEG_ATTR_DPL_SHIFT = 5, SEG_ATTR_P = 1 << 7,
+    SEG_ATTR_AVL = 1 << 12, SEG_ATTR_L = 1 << 13, SEG_ATTR_DB = 1 << 14, SEG_ATTR_G = 1 << 15,
+};
+struct table_register {
+    uint64_t base;
+    uint16_t limit;
+};
+
+/* How the six arithmetic flags are to be computed from cc_dst, cc_src, cc_src2 when somebody asks.
+ * The interpreter's business (cpu/interp/flags.h); everybody else calls cpu_rflags(). CC_RFLAGS means
+ * that they are in `rflags`. */
+enum cc_op_base { CC_RFLAGS = 0 };
+
+union vreg {
+    uint8_t b[32];
+    uint16_t w[16];
+    uint32_t d[8];
+    uint64_t q[4];
+};
+
+/* x87 as FXSAVE lays it out (SDM vol. 1, table 10-2): st[] is relative to TOP, 16 bytes each, of which
+ * 10 count. MMX registers are the low 8 bytes of the *physical* registers. `ftw` is the full 16-bit
+ * tag word here. */
+struct x87 {
+    uint16_t fcw, fsw, ftw, fop;
+    uint64_t fip, fdp;
+    uint16_t fcs, fds;
+    alignas(16) uint8_t st[8][16];
+};
+
+enum cpu_activity { CPU_RUNNING, CPU_HALTED, CPU_WAIT_SIPI, CPU_SHUTDOWN };
+
+/* What decides how bytes at one address decode and which checks the code makes: part of a block's
+ * key (DESIGN section 4). Kept in cpu->mode by cpu_mode_update(). */
+enum cpu_mode_bits {
+    MODE_CODE64 = 1 << 0,
+    MODE_CODE32 = 1 << 1,    /* neither: 16-bit */
+    MODE_STACK32 = 1 << 2,   /* SS.B; 64-bit code uses RSP whatever it says */
+    MODE_PROT = 1 << 3,      /* CR0.PE and not virtual-8086 */
+    MODE_V86 = 1 << 4,
+    MODE_LONG = 1 << 5,      /* EFER.LMA */
+    MODE_USER = 1 << 6,      /* CPL 3 */
+    MODE_FLAT = 1 << 7,      /* CS, SS, DS, ES: base 0, limit 4 GiB, usable, writable (not CS) */
+    MODE_TS = 1 << 8, MODE_EM = 1 << 9, MODE_MP = 1 << 10,
+    MODE_OSFXSR = 1 << 11,
+    MODE_AVX = 1 << 12,      /* CR4.OSXSAVE and XCR0[2:1] = 3 */
+    MODE_ALIGN = 1 << 13,    /* CR0.AM, RFLAGS.AC, CPL 3: #AC is live */
+    MODE_OSXMMEXCPT = 1 << 14,
+};
+
+struct block_cache;   /* cpu/interp */
+struct vector_engine; /* cpu/interp: stubs that run guest SIMD on the host */
+struct cpu_model;     /* cpu/sys/cpuid.c */
+
+struct cpu {
+    /* -- hot: what most instructions touch ------------------------------------------------- */
+    uint64_t gpr[16];
+    uint64_t gpr_zero; /* gpr[REG_NONE]: always 0, so that an absent base or index needs no test */
+    uint64_t rip;      /* of the current instruction, whenever anything outside an engine runs */
+    uint64_t next_rip; /* where execution goes on; SYSTEM instructions may change it */
+    uint64_t rflags;   /* arithmetic flags are stale here unless cc_op == CC_RFLAGS */
+    uint64_t cc_dst, cc_src, cc_src2;
+    uint32_t cc_op;
+    uint32_t mode;     /* MODE_* */
+    _Atomic uint32_t request; /* CPU_REQ_*, set by other threads */
+    uint32_t attention; /* which requests matter now: INTR only with IF = 1 and no shadow, ... */
+    uint64_t seg_base[8]; /* by SEG_*: the base to add; 0 for ES CS SS DS in 64-bit mode and [SEG_NONE] */
+    uint8_t cpl;
+    uint8_t priv;      /* enum mmu_priv of explicit data accesses, from CPL and AC */
+    uint8_t shadow;    /* interrupt shadow: SHADOW_*; over after the next instruction */
+    uint8_t activity;  /* enum cpu_activity */
+    uint64_t retired;  /* instructions; exact at safepoints */
+    struct mmu_cpu mmu;
+
+    /* -- system state ------------------------------------------------------------------------ */
+    struct segment seg[6], ldtr, tr; /* seg[] by SEG_* */
+    struct table_register gdtr, idtr;
+    uint64_t cr0, cr2, cr3, cr4, efer, xcr0;
+    uint64_t dr[8];    /* 0-3, 6, 7 */
+    uint64_t msr_star, msr_lstar, msr_cstar, msr_sfmask, msr_kernel_gs_base, msr_tsc_aux;
+    uint64_t msr_sysenter_cs, msr_sysenter_esp, msr_sysenter_eip, msr_pat, msr_misc_enable;
+    uint64_t msr_spec_ctrl, msr_xss, msr_feature_control, msr_mcg_status, msr_debugctl;
+    uint64_t msr_mtrr_def_type, msr_mtrr_fixed[11], msr_mtrr_base[8], msr_mtrr_mask[8];
+    uint64_t tsc_offset; /* guest TSC = clock_now() + tsc_offset; IA32_TSC_ADJUST moves it */
+    uint64_t msr_tsc_adjust;
+    uint8_t sipi_vector;
+    bool nmi_blocked;  /* between delivery of an NMI and the next IRET */
+    bool bsp;
+    uint32_t pkru;
+    uint32_t mxcsr;
+
+    /* -- vector and x87 ------------------------------------------------------------------------ */
+    alignas(64) union vreg ymm[16];
+    struct x87 x87;
+
+    /* -- exceptions ---------------------------------------------------------------------------- */
+    struct {
+        uint8_t vector;
+        bool has_error;
+        uint32_t error_code;
+        uint64_t dr6;       /* bits to set in DR6, for #DB */
+    } exception;            /* what cpu_raise() was called with */
+    sigjmp_buf *unwind;     /* where cpu_raise() goes; set by whoever runs guest code */
+    uint32_t debug_pending; /* DR6 bits of data breakpoints met by the current instruction (a trap) */
+    bool data_breakpoints;  /* DR7 has an enabled data or I/O breakpoint */
+    bool code_breakpoints;  /* DR7 has an enabled instruction breakpoint */
+
+    /* -- surroundings -------------------------------------------------------------------------- */
+    unsigned index;    /* vCPU number = APIC id */
+    struct phys_map *map;
+    struct io_space *io;
+    struct clock *clock;
+    struct exclusive *exclusive;
+    struct log *log;
+    struct lapic_port lapic;
+    const struct cpu_model *model;
+    struct insn_features features;
+    struct block_cache *blocks;
+    struct vector_engine *vectors;
+    /* FERR# to IRQ 13 when CR0.NE = 0; the machine connects it */
+    struct irq_line ferr;
+    void *machine;
+    void (*on_shutdown)(void *machine, struct cpu *cpu); /* triple fault */
+    pthread_mutex_t wake_lock;
+    pthread_cond_t wake;
+};
+_Static_assert(REG_NONE == 16, "gpr_zero must follow gpr[15]");
+_Static_assert(offsetof(struct cpu, gpr_zero) == offsetof(struct cpu, gpr) + 16 * 8, "gpr[REG_NONE]");
+
+enum { SHADOW_STI = 1, SHADOW_MOVSS = 2 };
+
+/* ---- Life (cpu/sys/cpu.c) --------------------------------------------------------------------- */
+
+struct cpu_config {
+    unsigned index;
+    const char *model; /* "max", "qemu64", "x86-64-v2", "x86-64-v3", with ",+feature,-feature" */
+    unsigned vcpus;
+    struct phys_map *map;
+    struct io_space *io;
+    struct clock *clock;
+    struct exclusive *exclusive;
+    struct log *log;
+    void *machine;
+    void (*on_shutdown)(void *machine, struct cpu *cpu);
+};
+struct cpu *cpu_new(const struct cpu_config *config, struct error *err);
+void cpu_free(struct cpu *cpu);
+/* Power-on reset (or INIT, which keeps caches, MTRRs, x87/SSE and so on: SDM vol. 3, table 9-1). */
+void cpu_reset(struct cpu *cpu, bool init);
+/* The seam to the local APIC and to the machine: request bits from any thread. */
+struct cpu_port cpu_port(struct cpu *cpu);
+void cpu_request(struct cpu *cpu, uint32_t requests);
+void cpu_withdraw(struct cpu *cpu, uint32_t requests);
+
+/* Runs guest code in the calling thread until CPU_REQ_STOP is set (and clears it). Handles halts,
+ * interrupts, INIT/SIPI, exclusive sections. */
+void cpu_run(struct cpu *cpu);
+
+/* ---- Flags and modes ---------------------------------------------------------------------------- */
+
+/* All of RFLAGS, lazily computed flags materialised. */
+uint64_t cpu_rflags(struct cpu *cpu);
+/* Replaces all of RFLAGS (no privilege checks); updates mode, priv and attention. */
+void cpu_set_rflags(struct cpu *cpu, uint64_t rflags);
+/* Recomputes mode, priv, seg_base, attention from CR0, CR4, EFER, XCR0, CPL, segments, RFLAGS. */
+void cpu_mode_update(struct cpu *cpu);
+
+/* ---- Exceptions (cpu/sys/exception.c) ------------------------------------------------------------- */
+
+/* Abandons the current instruction: nothing of it may have been committed. cpu->rip must be its
+ * start. Never returns: unwinds to cpu->unwind. Never call it with a lock held. */
+_Noreturn void cpu_raise(struct cpu *cpu, enum vector vector);
+_Noreturn void cpu_raise_error(struct cpu *cpu, enum vector vector, uint32_t error_code);
+_Noreturn void cpu_raise_page_fault(struct cpu *cpu, uint64_t cr2, uint32_t error_code);
+_Noreturn void cpu_raise_debug(struct cpu *cpu, uint64_t dr6_bits); /* fault-class #DB */
+
+/* ---- Engines ---------------------------------------------------------------------------------------- */
+
+/* The interpreter: runs whole blocks until (request & attention) or a block end that needs the careful
+ * loop. With `single` exactly one instruction (or one REP iteration). Called with cpu->unwind set. */
+void interp_run(struct cpu *cpu, bool single);
+bool interp_init(struct cpu *cpu, struct error *err); /* block cache, vector engine */
+void interp_fini(struct cpu *cpu);
+void interp_code_stale(struct cpu *cpu, uint64_t gpa, uint64_t len); /* mmu hook */
+
+/* Text dump for -d cpu, the monitor and reports. */
+void cpu_dump(struct cpu *cpu, FILE *out);
+
+#endif

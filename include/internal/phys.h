@@ -1,0 +1,89 @@
+/*
+ * phys.h - guest-physical memory: the map, the frames, and the single choke point.
+ *
+ * Every access that is not a view hit (view.h) goes through ONE pair, phys_read() and phys_write().
+ * Protection, dirty tracking and code invalidation live there and nowhere else.
+ */
+#ifndef INTERNAL_PHYS_H
+#define INTERNAL_PHYS_H
+
+#include "internal/access.h"
+#include "internal/io.h"
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdint.h>
+
+struct error;
+struct log;
+struct phys_map;
+
+#define PAGE_SHIFT 12
+#define PAGE_SIZE  4096ull
+#define PAGE_MASK  (~(PAGE_SIZE - 1))
+
+enum phys_result {
+    PHYS_OK = 0,
+    PHYS_REFUSED, /* a protection rule refused the access; nothing was transferred */
+};
+
+enum region_kind { REGION_RAM, REGION_ROM, REGION_MMIO };
+
+/* Attributes of a guest frame (RAM and ROM only), one atomic word each. The low half says why a
+ * store may not go by the fast path; the high half says which vCPUs may hold a writable view entry
+ * (set before the entry is made, so that whoever sets CODE or TABLE knows whom to ask). */
+enum frame_attr {
+    FRAME_ROM = 1 << 0,
+    FRAME_CODE = 1 << 1,  /* some vCPU has decoded blocks here */
+    FRAME_TABLE = 1 << 2, /* a page table that views derive from */
+    FRAME_RULED = 1 << 3, /* a protection rule names bytes of it */
+    FRAME_WATCHED = 1 << 4,
+    FRAME_DIRTY_LOG = 1 << 5,
+    FRAME_SLOW_WRITE = FRAME_ROM | FRAME_CODE | FRAME_TABLE | FRAME_RULED | FRAME_WATCHED | FRAME_DIRTY_LOG,
+    FRAME_WRITABLE_BY_SHIFT = 16, /* + vCPU index, 0-15 */
+};
+
+struct phys_map *phys_new(pthread_mutex_t *machine_lock, struct log *log);
+void phys_free(struct phys_map *map);
+
+/* All sizes and addresses are multiples of the page size. RAM is anonymous memory, zeroed, with
+ * huge pages advised. `ram_offset` bytes into one RAM block: so the two halves around the PCI hole
+ * are two regions of one block. */
+struct ram_block;
+struct ram_block *phys_ram_new(struct phys_map *map, uint64_t size, struct error *err);
+bool phys_add_ram(struct phys_map *map, uint64_t gpa, uint64_t size, struct ram_block *block,
+                  uint64_t ram_offset, const char *name, struct error *err);
+/* Copies `size` bytes; guest writes are ignored. */
+bool phys_add_rom(struct phys_map *map, uint64_t gpa, uint64_t size, const void *bytes, size_t len,
+                  const char *name, struct error *err);
+/* Returns a handle (>= 0) or -1 with *err. MMIO regions lie over RAM where they overlap. */
+int phys_add_mmio(struct phys_map *map, uint64_t gpa, uint64_t size, const struct io_ops *ops,
+                  void *opaque, const char *name, struct error *err);
+/* BARs move: both drop every view entry that showed the region, on all vCPUs, before they return
+ * or, from a thread that is no vCPU, before that vCPU executes its next block. */
+void phys_remove(struct phys_map *map, int handle);
+
+/* The host address of RAM or ROM at gpa, with *len bytes after it in the same region; NULL for
+ * MMIO and holes. For the walker's and the loaders' convenience: no rules, no tracking; writers use
+ * phys_write(). */
+void *phys_hva(struct phys_map *map, uint64_t gpa, uint64_t *len);
+_Atomic uint32_t *phys_frame_attr(struct phys_map *map, uint64_t gpa); /* NULL: not RAM or ROM */
+uint64_t phys_ram_size(const struct phys_map *map);
+
+/* The choke point. Any length, may cross regions; unmapped bytes read as all ones and writes to
+ * them vanish (logged as guest_errors). MMIO callbacks run with the machine lock, taken here.
+ * RAM accesses of 1, 2, 4 or 8 aligned bytes are single-copy atomic. */
+enum phys_result phys_read(struct phys_map *map, const struct access *access, uint64_t gpa,
+                           void *buf, size_t len);
+enum phys_result phys_write(struct phys_map *map, const struct access *access, uint64_t gpa,
+                            const void *buf, size_t len);
+/* Atomic compare-and-exchange of 4 or 8 aligned bytes in RAM: the page walker's A/D update. On a
+ * difference *expected gets the present value and false is returned. */
+bool phys_cmpxchg(struct phys_map *map, const struct access *access, uint64_t gpa, unsigned size,
+                  uint64_t *expected, uint64_t desired);
+
+/* Lists the map through `print` for the monitor and -d page. */
+void phys_dump(struct phys_map *map, FILE *out);
+
+#endif
