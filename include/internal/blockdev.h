@@ -25,11 +25,17 @@ enum blockdev_flags {
  * machine writes it (the error names the file). Size is rounded down to 512 bytes. */
 struct blockdev *blockdev_open(const char *path, unsigned flags, struct event_queue *queue,
                                struct error *err);
-void blockdev_close(struct blockdev *dev); /* waits for all requests; flushes */
+void blockdev_close(struct blockdev *dev);          /* waits for all requests; flushes */
 uint64_t blockdev_size(const struct blockdev *dev); /* bytes */
 bool blockdev_read_only(const struct blockdev *dev);
 
-enum blockdev_op { BLOCKDEV_READ, BLOCKDEV_WRITE, BLOCKDEV_FLUSH, BLOCKDEV_DISCARD, BLOCKDEV_WRITE_ZEROES };
+enum blockdev_op {
+    BLOCKDEV_READ,
+    BLOCKDEV_WRITE,
+    BLOCKDEV_FLUSH,
+    BLOCKDEV_DISCARD,
+    BLOCKDEV_WRITE_ZEROES
+};
 
 /* The caller owns the request and its buffers until `done` has been called. */
 struct blockdev_request {
@@ -37,7 +43,7 @@ struct blockdev_request {
     uint64_t offset, len; /* bytes; len is the iovecs' total for reads and writes */
     const struct iovec *iov;
     int iovcnt;
-    int result; /* 0 or a negative errno */
+    int result;                                     /* 0 or a negative errno */
     void (*done)(struct blockdev_request *request); /* I/O thread, machine lock held */
     void *opaque;
     struct blockdev_request *next; /* the back end's */

@@ -32,6 +32,10 @@ void clock_start(struct clock *clock);
  * the RTC starts from it. */
 int64_t clock_wall(const struct clock *clock, uint32_t *ns);
 
+/* Takes the clock off the host's time and sets it: from now on it moves only by further calls. For
+ * deterministic machines and tests. `ns` must not go backwards. */
+void clock_set_manual(struct clock *clock, uint64_t ns);
+
 /* floor(a * b / c) without overflow of the product: the ratio between the counter and a chip's. */
 static inline uint64_t clock_muldiv(uint64_t a, uint64_t b, uint64_t c)
 {

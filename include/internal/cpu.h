@@ -1,8 +1,8 @@
 /*
  * cpu.h - the state of one virtual CPU, shared by every engine, and what the machine needs of it.
  *
- * An engine starts and stops at any instruction boundary; between instructions all guest state is in
- * this struct and nowhere else. Only cpu/ and src/machine include this header.
+ * An engine starts and stops at any instruction boundary; between instructions all guest state is
+ * in this struct and nowhere else. Only cpu/ and src/machine include this header.
  */
 #ifndef INTERNAL_CPU_H
 #define INTERNAL_CPU_H
@@ -28,21 +28,30 @@ enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, 
 
 /* RFLAGS beyond the arithmetic ones of insn.h (SDM vol. 1, 3.4.3). */
 enum {
-    RFLAGS_FIXED = 1 << 1, RFLAGS_TF = 1 << 8, RFLAGS_IF = 1 << 9, RFLAGS_DF = 1 << 10,
-    RFLAGS_IOPL = 3 << 12, RFLAGS_NT = 1 << 14, RFLAGS_RF = 1 << 16, RFLAGS_VM = 1 << 17,
-    RFLAGS_AC = 1 << 18, RFLAGS_VIF = 1 << 19, RFLAGS_VIP = 1 << 20, RFLAGS_ID = 1 << 21,
+    RFLAGS_FIXED = 1 << 1,
+    RFLAGS_TF = 1 << 8,
+    RFLAGS_IF = 1 << 9,
+    RFLAGS_DF = 1 << 10,
+    RFLAGS_IOPL = 3 << 12,
+    RFLAGS_NT = 1 << 14,
+    RFLAGS_RF = 1 << 16,
+    RFLAGS_VM = 1 << 17,
+    RFLAGS_AC = 1 << 18,
+    RFLAGS_VIF = 1 << 19,
+    RFLAGS_VIP = 1 << 20,
+    RFLAGS_ID = 1 << 21,
 };
-#define CR0_PE (1u << 0)
-#define CR0_MP (1u << 1)
-#define CR0_EM (1u << 2)
-#define CR0_TS (1u << 3)
-#define CR0_ET (1u << 4)
-#define CR0_NE (1u << 5)
-#define CR0_WP (1u << 16)
-#define CR0_AM (1u << 18)
-#define CR0_NW (1u << 29)
-#define CR0_CD (1u << 30)
-#define CR0_PG (1u << 31)
+#define CR0_PE         (1u << 0)
+#define CR0_MP         (1u << 1)
+#define CR0_EM         (1u << 2)
+#define CR0_TS         (1u << 3)
+#define CR0_ET         (1u << 4)
+#define CR0_NE         (1u << 5)
+#define CR0_WP         (1u << 16)
+#define CR0_AM         (1u << 18)
+#define CR0_NW         (1u << 29)
+#define CR0_CD         (1u << 30)
+#define CR0_PG         (1u << 31)
 #define CR4_VME        (1u << 0)
 #define CR4_PVI        (1u << 1)
 #define CR4_TSD        (1u << 2)
@@ -61,15 +70,30 @@ enum {
 #define CR4_SMEP       (1u << 20)
 #define CR4_SMAP       (1u << 21)
 #define CR4_PKE        (1u << 22)
-#define EFER_SCE (1u << 0)
-#define EFER_LME (1u << 8)
-#define EFER_LMA (1u << 10)
-#define EFER_NXE (1u << 11)
+#define EFER_SCE       (1u << 0)
+#define EFER_LME       (1u << 8)
+#define EFER_LMA       (1u << 10)
+#define EFER_NXE       (1u << 11)
 
 enum vector {
-    VECTOR_DE = 0, VECTOR_DB = 1, VECTOR_NMI = 2, VECTOR_BP = 3, VECTOR_OF = 4, VECTOR_BR = 5,
-    VECTOR_UD = 6, VECTOR_NM = 7, VECTOR_DF = 8, VECTOR_TS = 10, VECTOR_NP = 11, VECTOR_SS = 12,
-    VECTOR_GP = 13, VECTOR_PF = 14, VECTOR_MF = 16, VECTOR_AC = 17, VECTOR_MC = 18, VECTOR_XM = 19,
+    VECTOR_DE = 0,
+    VECTOR_DB = 1,
+    VECTOR_NMI = 2,
+    VECTOR_BP = 3,
+    VECTOR_OF = 4,
+    VECTOR_BR = 5,
+    VECTOR_UD = 6,
+    VECTOR_NM = 7,
+    VECTOR_DF = 8,
+    VECTOR_TS = 10,
+    VECTOR_NP = 11,
+    VECTOR_SS = 12,
+    VECTOR_GP = 13,
+    VECTOR_PF = 14,
+    VECTOR_MF = 16,
+    VECTOR_AC = 17,
+    VECTOR_MC = 18,
+    VECTOR_XM = 19,
     VECTOR_CP = 21,
 };
 
@@ -82,8 +106,14 @@ struct segment {
     uint16_t attr;
 };
 enum {
-    SEG_ATTR_TYPE = 0xf, SEG_ATTR_S = 1 << 4, SEG_ATTR_DPL_SHIFT = 5, SEG_ATTR_P = 1 << 7,
-    SEG_ATTR_AVL = 1 << 12, SEG_ATTR_L = 1 << 13, SEG_ATTR_DB = 1 << 14, SEG_ATTR_G = 1 << 15,
+    SEG_ATTR_TYPE = 0xf,
+    SEG_ATTR_S = 1 << 4,
+    SEG_ATTR_DPL_SHIFT = 5,
+    SEG_ATTR_P = 1 << 7,
+    SEG_ATTR_AVL = 1 << 12,
+    SEG_ATTR_L = 1 << 13,
+    SEG_ATTR_DB = 1 << 14,
+    SEG_ATTR_G = 1 << 15,
 };
 struct table_register {
     uint64_t base;
@@ -91,8 +121,8 @@ struct table_register {
 };
 
 /* How the six arithmetic flags are to be computed from cc_dst, cc_src, cc_src2 when somebody asks.
- * The interpreter's business (cpu/interp/flags.h); everybody else calls cpu_rflags(). CC_RFLAGS means
- * that they are in `rflags`. */
+ * The interpreter's business (cpu/interp/flags.h); everybody else calls cpu_rflags(). CC_RFLAGS
+ * means that they are in `rflags`. */
 enum cc_op_base { CC_RFLAGS = 0 };
 
 union vreg {
@@ -102,9 +132,9 @@ union vreg {
     uint64_t q[4];
 };
 
-/* x87 as FXSAVE lays it out (SDM vol. 1, table 10-2): st[] is relative to TOP, 16 bytes each, of which
- * 10 count. MMX registers are the low 8 bytes of the *physical* registers. `ftw` is the full 16-bit
- * tag word here. */
+/* x87 as FXSAVE lays it out (SDM vol. 1, table 10-2): st[] is relative to TOP, 16 bytes each, of
+ * which 10 count. MMX registers are the low 8 bytes of the *physical* registers. `ftw` is the full
+ * 16-bit tag word here. */
 struct x87 {
     uint16_t fcw, fsw, ftw, fop;
     uint64_t fip, fdp;
@@ -118,17 +148,19 @@ enum cpu_activity { CPU_RUNNING, CPU_HALTED, CPU_WAIT_SIPI, CPU_SHUTDOWN };
  * key (DESIGN section 4). Kept in cpu->mode by cpu_mode_update(). */
 enum cpu_mode_bits {
     MODE_CODE64 = 1 << 0,
-    MODE_CODE32 = 1 << 1,    /* neither: 16-bit */
-    MODE_STACK32 = 1 << 2,   /* SS.B; 64-bit code uses RSP whatever it says */
-    MODE_PROT = 1 << 3,      /* CR0.PE and not virtual-8086 */
+    MODE_CODE32 = 1 << 1,  /* neither: 16-bit */
+    MODE_STACK32 = 1 << 2, /* SS.B; 64-bit code uses RSP whatever it says */
+    MODE_PROT = 1 << 3,    /* CR0.PE and not virtual-8086 */
     MODE_V86 = 1 << 4,
-    MODE_LONG = 1 << 5,      /* EFER.LMA */
-    MODE_USER = 1 << 6,      /* CPL 3 */
-    MODE_FLAT = 1 << 7,      /* CS, SS, DS, ES: base 0, limit 4 GiB, usable, writable (not CS) */
-    MODE_TS = 1 << 8, MODE_EM = 1 << 9, MODE_MP = 1 << 10,
+    MODE_LONG = 1 << 5, /* EFER.LMA */
+    MODE_USER = 1 << 6, /* CPL 3 */
+    MODE_FLAT = 1 << 7, /* CS, SS, DS, ES: base 0, limit 4 GiB, usable, writable (not CS) */
+    MODE_TS = 1 << 8,
+    MODE_EM = 1 << 9,
+    MODE_MP = 1 << 10,
     MODE_OSFXSR = 1 << 11,
-    MODE_AVX = 1 << 12,      /* CR4.OSXSAVE and XCR0[2:1] = 3 */
-    MODE_ALIGN = 1 << 13,    /* CR0.AM, RFLAGS.AC, CPL 3: #AC is live */
+    MODE_AVX = 1 << 12,   /* CR4.OSXSAVE and XCR0[2:1] = 3 */
+    MODE_ALIGN = 1 << 13, /* CR0.AM, RFLAGS.AC, CPL 3: #AC is live */
     MODE_OSXMMEXCPT = 1 << 14,
 };
 
@@ -145,22 +177,23 @@ struct cpu {
     uint64_t rflags;   /* arithmetic flags are stale here unless cc_op == CC_RFLAGS */
     uint64_t cc_dst, cc_src, cc_src2;
     uint32_t cc_op;
-    uint32_t mode;     /* MODE_* */
+    uint32_t mode;            /* MODE_* */
     _Atomic uint32_t request; /* CPU_REQ_*, set by other threads */
-    uint32_t attention; /* which requests matter now: INTR only with IF = 1 and no shadow, ... */
-    uint64_t seg_base[8]; /* by SEG_*: the base to add; 0 for ES CS SS DS in 64-bit mode and [SEG_NONE] */
+    uint32_t attention;   /* which requests matter now: INTR only with IF = 1 and no shadow, ... */
+    uint64_t seg_base[8]; /* by SEG_*: the base to add; 0 for ES CS SS DS in 64-bit mode and
+                             [SEG_NONE] */
     uint8_t cpl;
-    uint8_t priv;      /* enum mmu_priv of explicit data accesses, from CPL and AC */
-    uint8_t shadow;    /* interrupt shadow: SHADOW_*; over after the next instruction */
-    uint8_t activity;  /* enum cpu_activity */
-    uint64_t retired;  /* instructions; exact at safepoints */
+    uint8_t priv;     /* enum mmu_priv of explicit data accesses, from CPL and AC */
+    uint8_t shadow;   /* interrupt shadow: SHADOW_*; over after the next instruction */
+    uint8_t activity; /* enum cpu_activity */
+    uint64_t retired; /* instructions; exact at safepoints */
     struct mmu_cpu mmu;
 
     /* -- system state ------------------------------------------------------------------------ */
     struct segment seg[6], ldtr, tr; /* seg[] by SEG_* */
     struct table_register gdtr, idtr;
     uint64_t cr0, cr2, cr3, cr4, efer, xcr0;
-    uint64_t dr[8];    /* 0-3, 6, 7 */
+    uint64_t dr[8]; /* 0-3, 6, 7 */
     uint64_t msr_star, msr_lstar, msr_cstar, msr_sfmask, msr_kernel_gs_base, msr_tsc_aux;
     uint64_t msr_sysenter_cs, msr_sysenter_esp, msr_sysenter_eip, msr_pat, msr_misc_enable;
     uint64_t msr_spec_ctrl, msr_xss, msr_feature_control, msr_mcg_status, msr_debugctl;
@@ -168,7 +201,7 @@ struct cpu {
     uint64_t tsc_offset; /* guest TSC = clock_now() + tsc_offset; IA32_TSC_ADJUST moves it */
     uint64_t msr_tsc_adjust;
     uint8_t sipi_vector;
-    bool nmi_blocked;  /* between delivery of an NMI and the next IRET */
+    bool nmi_blocked; /* between delivery of an NMI and the next IRET */
     bool bsp;
     uint32_t pkru;
     uint32_t mxcsr;
@@ -182,15 +215,16 @@ struct cpu {
         uint8_t vector;
         bool has_error;
         uint32_t error_code;
-        uint64_t dr6;       /* bits to set in DR6, for #DB */
-    } exception;            /* what cpu_raise() was called with */
-    sigjmp_buf *unwind;     /* where cpu_raise() goes; set by whoever runs guest code */
-    uint32_t debug_pending; /* DR6 bits of data breakpoints met by the current instruction (a trap) */
-    bool data_breakpoints;  /* DR7 has an enabled data or I/O breakpoint */
-    bool code_breakpoints;  /* DR7 has an enabled instruction breakpoint */
+        uint64_t dr6;   /* bits to set in DR6, for #DB */
+    } exception;        /* what cpu_raise() was called with */
+    sigjmp_buf *unwind; /* where cpu_raise() goes; set by whoever runs guest code */
+    uint32_t
+        debug_pending; /* DR6 bits of data breakpoints met by the current instruction (a trap) */
+    bool data_breakpoints; /* DR7 has an enabled data or I/O breakpoint */
+    bool code_breakpoints; /* DR7 has an enabled instruction breakpoint */
 
     /* -- surroundings -------------------------------------------------------------------------- */
-    unsigned index;    /* vCPU number = APIC id */
+    unsigned index; /* vCPU number = APIC id */
     struct phys_map *map;
     struct io_space *io;
     struct clock *clock;
@@ -209,11 +243,13 @@ struct cpu {
     pthread_cond_t wake;
 };
 _Static_assert(REG_NONE == 16, "gpr_zero must follow gpr[15]");
-_Static_assert(offsetof(struct cpu, gpr_zero) == offsetof(struct cpu, gpr) + 16 * 8, "gpr[REG_NONE]");
+_Static_assert(offsetof(struct cpu, gpr_zero) == offsetof(struct cpu, gpr) + 16 * 8,
+               "gpr[REG_NONE]");
 
 enum { SHADOW_STI = 1, SHADOW_MOVSS = 2 };
 
-/* ---- Life (cpu/sys/cpu.c) --------------------------------------------------------------------- */
+/* ---- Life (cpu/sys/cpu.c) ---------------------------------------------------------------------
+ */
 
 struct cpu_config {
     unsigned index;
@@ -240,7 +276,8 @@ void cpu_withdraw(struct cpu *cpu, uint32_t requests);
  * interrupts, INIT/SIPI, exclusive sections. */
 void cpu_run(struct cpu *cpu);
 
-/* ---- Flags and modes ---------------------------------------------------------------------------- */
+/* ---- Flags and modes ----------------------------------------------------------------------------
+ */
 
 /* All of RFLAGS, lazily computed flags materialised. */
 uint64_t cpu_rflags(struct cpu *cpu);
@@ -249,7 +286,8 @@ void cpu_set_rflags(struct cpu *cpu, uint64_t rflags);
 /* Recomputes mode, priv, seg_base, attention from CR0, CR4, EFER, XCR0, CPL, segments, RFLAGS. */
 void cpu_mode_update(struct cpu *cpu);
 
-/* ---- Exceptions (cpu/sys/exception.c) ------------------------------------------------------------- */
+/* ---- Exceptions (cpu/sys/exception.c)
+ * ------------------------------------------------------------- */
 
 /* Abandons the current instruction: nothing of it may have been committed. cpu->rip must be its
  * start. Never returns: unwinds to cpu->unwind. Never call it with a lock held. */
@@ -258,10 +296,12 @@ _Noreturn void cpu_raise_error(struct cpu *cpu, enum vector vector, uint32_t err
 _Noreturn void cpu_raise_page_fault(struct cpu *cpu, uint64_t cr2, uint32_t error_code);
 _Noreturn void cpu_raise_debug(struct cpu *cpu, uint64_t dr6_bits); /* fault-class #DB */
 
-/* ---- Engines ---------------------------------------------------------------------------------------- */
+/* ---- Engines
+ * ---------------------------------------------------------------------------------------- */
 
-/* The interpreter: runs whole blocks until (request & attention) or a block end that needs the careful
- * loop. With `single` exactly one instruction (or one REP iteration). Called with cpu->unwind set. */
+/* The interpreter: runs whole blocks until (request & attention) or a block end that needs the
+ * careful loop. With `single` exactly one instruction (or one REP iteration). Called with
+ * cpu->unwind set. */
 void interp_run(struct cpu *cpu, bool single);
 bool interp_init(struct cpu *cpu, struct error *err); /* block cache, vector engine */
 void interp_fini(struct cpu *cpu);

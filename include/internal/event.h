@@ -33,7 +33,8 @@ struct event_queue *event_queue_new(struct clock *clock, pthread_mutex_t *lock);
 void event_queue_free(struct event_queue *queue);
 
 void timer_init(struct timer *timer, struct event_queue *queue, event_fn *fn, void *opaque);
-/* (Re)arms; a deadline in the past fires as soon as possible, but never inside this call. Thread safe. */
+/* (Re)arms; a deadline in the past fires as soon as possible, but never inside this call. Thread
+ * safe. */
 void timer_arm(struct timer *timer, uint64_t deadline);
 void timer_cancel(struct timer *timer);
 bool timer_armed(const struct timer *timer);
@@ -46,6 +47,9 @@ void event_post(struct event_queue *queue, event_fn *fn, void *opaque);
 void event_watch(struct event_queue *queue, int fd, unsigned poll_events, event_fd_fn *fn,
                  void *opaque);
 
+/* Delivers what is due now (timers, posts, ready descriptors) and returns: one turn of the loop
+ * without waiting. Called without the lock. */
+void event_poll(struct event_queue *queue);
 /* Delivers until event_loop_quit(); called by the I/O thread, without the lock. */
 void event_loop_run(struct event_queue *queue);
 void event_loop_quit(struct event_queue *queue); /* thread safe */

@@ -25,7 +25,7 @@ void exclusive_set_cpu(struct exclusive *x, unsigned vcpu, void *cpu);
 
 void exclusive_enter(struct exclusive *x, unsigned vcpu); /* waits while a section is on */
 void exclusive_leave(struct exclusive *x, unsigned vcpu);
-void exclusive_poll(struct exclusive *x, unsigned vcpu);  /* parks while a section is on */
+void exclusive_poll(struct exclusive *x, unsigned vcpu); /* parks while a section is on */
 
 /* From an in-guest vCPU thread. On return all other vCPUs are parked. May itself park first, if
  * another section is on: state that was looked up before must be looked up again. Not recursive. */

@@ -38,12 +38,12 @@ struct state_desc {
     ((type) == FIELD_U16 ? 2 : (type) == FIELD_U32 ? 4 : (type) == FIELD_U64 ? 8 : 1)
 #define FIELD(st, member, type, version)                                                           \
     {                                                                                              \
-        #member, type, version, offsetof(st, member),                                              \
+#member, type, version, offsetof(st, member),                                              \
             1 / (sizeof(((st *)0)->member) == FIELD_SIZE_OF(type))                                 \
     }
 #define FIELD_ARRAY(st, member, type, version)                                                     \
     {                                                                                              \
-        #member, type, version, offsetof(st, member),                                              \
+#member, type, version, offsetof(st, member),                                              \
             sizeof(((st *)0)->member) / FIELD_SIZE_OF(type)                                        \
     }
 #define STATE_DESC(name, version, fields)                                                          \

@@ -55,13 +55,14 @@ struct lapic_port {
     /* INTA cycle: the vector to deliver, moved from IRR to ISR; or the PIC's through LINT0; -1 when
      * there is nothing after all (the CPU then delivers nothing). */
     int (*acknowledge)(void *lapic);
-    uint64_t (*read_base)(void *lapic);                       /* IA32_APIC_BASE */
-    bool (*write_base)(void *lapic, uint64_t value);          /* false: #GP */
-    bool (*read_msr)(void *lapic, uint32_t msr, uint64_t *v); /* x2APIC 800h-8FFh, 6E0h; false: #GP */
+    uint64_t (*read_base)(void *lapic);              /* IA32_APIC_BASE */
+    bool (*write_base)(void *lapic, uint64_t value); /* false: #GP */
+    bool (*read_msr)(void *lapic, uint32_t msr,
+                     uint64_t *v); /* x2APIC 800h-8FFh, 6E0h; false: #GP */
     bool (*write_msr)(void *lapic, uint32_t msr, uint64_t v);
-    uint8_t (*read_cr8)(void *lapic);             /* TPR[7:4] */
-    void (*write_cr8)(void *lapic, uint8_t tpr);  /* 0-15 */
-    void (*cpu_reset)(void *lapic, bool init);    /* INIT or power-on reset of this CPU */
+    uint8_t (*read_cr8)(void *lapic);            /* TPR[7:4] */
+    void (*write_cr8)(void *lapic, uint8_t tpr); /* 0-15 */
+    void (*cpu_reset)(void *lapic, bool init);   /* INIT or power-on reset of this CPU */
 };
 
 #endif

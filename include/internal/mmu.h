@@ -44,13 +44,13 @@ enum walk_fault {
     WALK_OK = 0,
     WALK_NOT_PRESENT,
     WALK_RESERVED,
-    WALK_WRITE,    /* R/W = 0 */
-    WALK_USER,     /* U/S = 0 for a user access */
-    WALK_NX,       /* XD = 1 for a fetch */
-    WALK_SMEP,     /* supervisor fetch from a user page */
-    WALK_SMAP,     /* supervisor data access to a user page */
-    WALK_PKEY,     /* PKRU */
-    WALK_REFUSED,  /* a protection rule refused the walker its entry */
+    WALK_WRITE,   /* R/W = 0 */
+    WALK_USER,    /* U/S = 0 for a user access */
+    WALK_NX,      /* XD = 1 for a fetch */
+    WALK_SMEP,    /* supervisor fetch from a user page */
+    WALK_SMAP,    /* supervisor data access to a user page */
+    WALK_PKEY,    /* PKRU */
+    WALK_REFUSED, /* a protection rule refused the walker its entry */
 };
 
 struct walk_level {
@@ -62,14 +62,14 @@ struct walk_level {
 
 struct walk {
     uint64_t gva, gpa;
-    uint8_t levels;            /* valid in `level`, root first; 0 with paging off */
+    uint8_t levels; /* valid in `level`, root first; 0 with paging off */
     struct walk_level level[4];
-    uint8_t page_shift;        /* 12, 21, 22 or 30: source page; 12 with paging off */
+    uint8_t page_shift;                     /* 12, 21, 22 or 30: source page; 12 with paging off */
     bool writable, user, nx, global, dirty; /* combined over the levels; dirty of the leaf */
-    uint8_t pkey, pat;         /* pat: PAT, PCD, PWT index of the leaf */
-    enum walk_fault fault;     /* which rule decided */
-    uint8_t fault_level;       /* at which level */
-    uint32_t error_code;       /* for #PF (SDM 4.7) */
+    uint8_t pkey, pat;                      /* pat: PAT, PCD, PWT index of the leaf */
+    enum walk_fault fault;                  /* which rule decided */
+    uint8_t fault_level;                    /* at which level */
+    uint32_t error_code;                    /* for #PF (SDM 4.7) */
 };
 
 /* Walks for one access. `kind` is one ACCESS_* bit (a read-modify-write walks as a write). Sets A
@@ -115,8 +115,8 @@ struct mmu_cpu {
 /* Callbacks into the CPU, given once. */
 struct mmu_cpu_hooks {
     void *cpu;
-    /* Decoded or translated code in [gpa, gpa + len) of this CPU is stale. The page-aligned frame is
-     * FRAME_CODE. Runs in the CPU's own thread, at a store of its own or in mmu_service(). */
+    /* Decoded or translated code in [gpa, gpa + len) of this CPU is stale. The page-aligned frame
+     * is FRAME_CODE. Runs in the CPU's own thread, at a store of its own or in mmu_service(). */
     void (*code_stale)(void *cpu, uint64_t gpa, uint64_t len);
     /* Make this CPU call mmu_service() before its next block. Any thread. */
     void (*kick)(void *cpu);
@@ -135,7 +135,9 @@ static inline void *mmu_view_lookup(const struct mmu_cpu *mmu, enum mmu_priv pri
     const struct view_fast *fast = &mmu->fast[priv];
     const struct view_entry *e =
         (const struct view_entry *)((char *)fast->table + ((gva >> (PAGE_SHIFT - 5)) & fast->mask));
-    uint64_t tag = kind == ACCESS_READ ? e->tag_read : kind == ACCESS_WRITE ? e->tag_write : e->tag_exec;
+    uint64_t tag = kind == ACCESS_READ    ? e->tag_read
+                   : kind == ACCESS_WRITE ? e->tag_write
+                                          : e->tag_exec;
     if (__builtin_expect(tag != ((gva + size - 1) & PAGE_MASK), 0))
         return 0;
     return (void *)(gva + e->addend);
@@ -143,7 +145,7 @@ static inline void *mmu_view_lookup(const struct mmu_cpu *mmu, enum mmu_priv pri
 
 enum mmu_result {
     MMU_OK,
-    MMU_FAULT,   /* walk.fault, walk.error_code: the caller raises #PF */
+    MMU_FAULT, /* walk.fault, walk.error_code: the caller raises #PF */
 };
 
 struct mmu_xlat {
@@ -181,8 +183,8 @@ void mmu_set_watch(struct mmu_cpu *mmu, const struct mmu_range *ranges, unsigned
 
 /* ---- Code frames --------------------------------------------------------------------------- */
 
-/* This CPU has decoded [gpa, gpa + len), inside one frame: from now on stores there, by anybody, end
- * in code_stale(). Revokes write permission of other vCPUs' views (exclusive section) the first
+/* This CPU has decoded [gpa, gpa + len), inside one frame: from now on stores there, by anybody,
+ * end in code_stale(). Revokes write permission of other vCPUs' views (exclusive section) the first
  * time, so the caller must be at a safepoint: what it looked up before may be gone.
  * Sub-page granules of 64 bytes keep data next to code fast enough. */
 void mmu_code_added(struct mmu_cpu *mmu, uint64_t gpa, uint64_t len);
@@ -197,8 +199,9 @@ unsigned mmu_count_entries_of_frame(struct mmu_cpu *mmu, uint64_t frame_gpa);
 
 /* One list of counters, for `info` and the tests. */
 #define MMU_COUNTERS(X)                                                                            \
-    X(walks) X(fills) X(faults) X(view_switches) X(views_made) X(views_evicted) X(invlpg)          \
-    X(flushes) X(trace_hits) X(traced_frames) X(code_writes) X(code_stale) X(revokes) X(resizes)
+    X(walks)                                                                                       \
+    X(fills) X(faults) X(view_switches) X(views_made) X(views_evicted) X(invlpg) X(flushes)        \
+        X(trace_hits) X(traced_frames) X(code_writes) X(code_stale) X(revokes) X(resizes)
 struct mmu_counters {
 #define X(name) uint64_t name;
     MMU_COUNTERS(X)

@@ -12,8 +12,8 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdio.h>
 #include <stdint.h>
+#include <stdio.h>
 
 struct error;
 struct log;
@@ -40,7 +40,8 @@ enum frame_attr {
     FRAME_RULED = 1 << 3, /* a protection rule names bytes of it */
     FRAME_WATCHED = 1 << 4,
     FRAME_DIRTY_LOG = 1 << 5,
-    FRAME_SLOW_WRITE = FRAME_ROM | FRAME_CODE | FRAME_TABLE | FRAME_RULED | FRAME_WATCHED | FRAME_DIRTY_LOG,
+    FRAME_SLOW_WRITE =
+        FRAME_ROM | FRAME_CODE | FRAME_TABLE | FRAME_RULED | FRAME_WATCHED | FRAME_DIRTY_LOG,
     FRAME_WRITABLE_BY_SHIFT = 16, /* + vCPU index, 0-15 */
 };
 
