@@ -1,0 +1,165 @@
+/*
+ * virtio.h - virtio 1.2 devices over PCI, transitional: the transport, split virtqueues, and the
+ * devices that exist. Section numbers are those of "Virtual I/O Device (VIRTIO) Version 1.2".
+ *
+ * A device's struct begins with struct virtio_device and describes itself by a virtio_class; the
+ * transport does registers, features, queues and interrupts. Everything runs with the machine lock
+ * held. Guests are hostile: whatever a queue contains, a device either serves it or is `broken`
+ * (DEVICE_NEEDS_RESET set, nothing more is read from its queues until the driver resets it).
+ */
+#ifndef INTERNAL_VIRTIO_H
+#define INTERNAL_VIRTIO_H
+
+#include "internal/pci.h"
+
+struct blockdev;
+struct virtio_device;
+
+/* ---- For the machine ------------------------------------------------------------------------ */
+
+struct virtio_blk_options {
+    struct blockdev *disk; /* stays the caller's; must outlive the device */
+    const char *serial;    /* up to 20 characters for GET_ID; NULL or "" for none */
+};
+struct pci_device *virtio_blk_create(struct pci_bus *bus, int devfn,
+                                     const struct virtio_blk_options *options, struct error *err);
+struct pci_device *virtio_rng_create(struct pci_bus *bus, int devfn, struct error *err);
+
+/* ---- Queues --------------------------------------------------------------------------------- */
+
+#define VIRTQ_MAX_SIZE     256
+#define VIRTQ_MAX_SEGMENTS 1024 /* descriptors of one chain, indirect ones included */
+#define VIRTIO_MAX_QUEUES  2
+#define VIRTIO_NO_VECTOR   0xffff
+
+struct virtqueue {
+    uint64_t desc, avail, used; /* guest-physical addresses of the three areas */
+    uint16_t size, max_size;    /* size: as the driver chose; 0 never */
+    uint16_t vector;            /* MSI-X vector or VIRTIO_NO_VECTOR */
+    uint16_t last_avail;        /* next entry of the available ring to take */
+    uint16_t used_idx;          /* next entry of the used ring to fill */
+    uint16_t signalled;         /* used_idx at the last notification, for EVENT_IDX */
+    uint8_t signalled_valid;
+    uint8_t enabled;
+};
+
+struct virtq_segment {
+    uint64_t gpa;
+    uint32_t len;
+};
+
+/* One descriptor chain: device-readable segments first, then device-writable ones (2.7.4.2). */
+struct virtq_chain {
+    uint16_t head;
+    unsigned out_count, in_count;
+    uint64_t out_len, in_len; /* bytes */
+    struct virtq_segment segments[VIRTQ_MAX_SEGMENTS];
+};
+
+enum virtq_result { VIRTQ_EMPTY, VIRTQ_CHAIN, VIRTQ_BROKEN };
+
+/* Takes the next available chain. VIRTQ_BROKEN: the ring is malformed, virtio_break() was called.
+ */
+enum virtq_result virtq_pop(struct virtio_device *dev, struct virtqueue *queue,
+                            struct virtq_chain *chain);
+/* Puts a chain on the used ring with the bytes written to it, and publishes the new index. False:
+ * the ring could not be written and the device is broken. */
+bool virtq_push(struct virtio_device *dev, struct virtqueue *queue, uint16_t head,
+                uint32_t written);
+/* Whether the driver wants to be interrupted for what was pushed since the last time (2.7.7). */
+bool virtq_should_notify(struct virtio_device *dev, struct virtqueue *queue);
+/* Copies between `buf` and len bytes of the segments, from byte `offset` of their concatenation.
+ * False: bad address or past the end; the caller breaks the device. */
+bool virtq_read(struct virtio_device *dev, const struct virtq_segment *segments, unsigned count,
+                uint64_t offset, void *buf, size_t len);
+bool virtq_write(struct virtio_device *dev, const struct virtq_segment *segments, unsigned count,
+                 uint64_t offset, const void *buf, size_t len);
+
+/* ---- The transport -------------------------------------------------------------------------- */
+
+enum virtio_status {
+    VIRTIO_ACKNOWLEDGE = 1,
+    VIRTIO_DRIVER = 2,
+    VIRTIO_DRIVER_OK = 4,
+    VIRTIO_FEATURES_OK = 8,
+    VIRTIO_NEEDS_RESET = 0x40,
+    VIRTIO_FAILED = 0x80,
+};
+#define VIRTIO_F_NOTIFY_ON_EMPTY (1ull << 24) /* not offered */
+#define VIRTIO_F_ANY_LAYOUT      (1ull << 27) /* legacy only */
+#define VIRTIO_F_INDIRECT_DESC   (1ull << 28)
+#define VIRTIO_F_EVENT_IDX       (1ull << 29)
+#define VIRTIO_F_VERSION_1       (1ull << 32)
+
+struct virtio_class {
+    const char *name;
+    uint16_t type;         /* chapter 5: 2 = block, 4 = entropy */
+    uint16_t transitional; /* PCI device id, 1000h-103Fh */
+    uint32_t class_code;   /* PCI class, 24 bits */
+    unsigned queue_count;
+    uint16_t queue_size;
+    uint64_t features;    /* device-specific bits that are always offered */
+    unsigned config_size; /* bytes of device-specific configuration */
+    const struct state_desc *state;
+    /* The driver notified the queue, or the device may go on: serve it until it is empty. */
+    void (*serve)(struct virtio_device *dev, unsigned queue);
+    /* Drop all requests and return to the initial state. */
+    void (*reset)(struct virtio_device *dev);
+    void (*destroy)(struct virtio_device *dev); /* frees the device's own struct */
+    uint8_t (*config_read)(struct virtio_device *dev, unsigned offset);
+    void (*config_write)(struct virtio_device *dev, unsigned offset, uint8_t value);
+    /* May take feature bits away again, or NULL: returns false to refuse the driver's choice. */
+    bool (*features_ok)(struct virtio_device *dev, uint64_t features);
+};
+
+struct virtio_device {
+    struct pci_device pci;
+    const struct virtio_class *class;
+    uint64_t offered;  /* feature bits */
+    uint64_t accepted; /* by the driver */
+    uint32_t device_feature_select, driver_feature_select;
+    uint16_t queue_select;
+    uint16_t config_vector;
+    uint8_t status;
+    uint8_t isr; /* bit 0 queue, bit 1 configuration (4.1.4.5) */
+    uint8_t config_generation;
+    uint8_t pci_cfg_capability; /* offset of the PCI configuration access capability */
+    struct virtqueue queues[VIRTIO_MAX_QUEUES];
+    struct virtq_chain chain; /* scratch for virtq_pop() */
+};
+
+#define VIRTQUEUE_FIELDS(st, m)                                                                    \
+    FIELD(st, m.desc, FIELD_U64, 1), FIELD(st, m.avail, FIELD_U64, 1),                             \
+        FIELD(st, m.used, FIELD_U64, 1), FIELD(st, m.size, FIELD_U16, 1),                          \
+        FIELD(st, m.vector, FIELD_U16, 1), FIELD(st, m.last_avail, FIELD_U16, 1),                  \
+        FIELD(st, m.used_idx, FIELD_U16, 1), FIELD(st, m.signalled, FIELD_U16, 1),                 \
+        FIELD(st, m.signalled_valid, FIELD_U8, 1), FIELD(st, m.enabled, FIELD_U8, 1)
+#define VIRTIO_DEVICE_FIELDS(st, m)                                                                \
+    PCI_DEVICE_FIELDS(st, m.pci), FIELD(st, m.accepted, FIELD_U64, 1),                             \
+        FIELD(st, m.device_feature_select, FIELD_U32, 1),                                          \
+        FIELD(st, m.driver_feature_select, FIELD_U32, 1), FIELD(st, m.queue_select, FIELD_U16, 1), \
+        FIELD(st, m.config_vector, FIELD_U16, 1), FIELD(st, m.status, FIELD_U8, 1),                \
+        FIELD(st, m.isr, FIELD_U8, 1), FIELD(st, m.config_generation, FIELD_U8, 1)
+
+/* Builds the PCI function and plugs it in; `dev` is zeroed memory of the device's own struct. On
+ * failure the caller frees it. */
+bool virtio_device_add(struct virtio_device *dev, const struct virtio_class *class,
+                       uint64_t more_features, struct pci_bus *bus, int devfn, struct error *err);
+static inline bool virtio_has(const struct virtio_device *dev, uint64_t feature)
+{
+    return (dev->accepted & feature) != 0;
+}
+/* The queue runs: driver ready, queue enabled, bus mastering on, device not broken. */
+bool virtio_queue_ready(const struct virtio_device *dev, const struct virtqueue *queue);
+/* Interrupts the driver for the queue, if it wants that. */
+void virtio_notify_queue(struct virtio_device *dev, struct virtqueue *queue);
+/* The device changed its configuration fields. */
+void virtio_notify_config(struct virtio_device *dev);
+/* Sets DEVICE_NEEDS_RESET and says why in the guest_errors log. */
+void virtio_break(struct virtio_device *dev, const char *why);
+static inline bool virtio_broken(const struct virtio_device *dev)
+{
+    return (dev->status & VIRTIO_NEEDS_RESET) != 0;
+}
+
+#endif
