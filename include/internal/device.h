@@ -35,6 +35,9 @@ struct device {
     const struct state_desc *state; /* the described fields, of the device struct itself */
     void (*reset)(struct device *dev);
     void (*destroy)(struct device *dev);
+    /* After all devices' fields were set from a saved state: redo what follows from them (mappings,
+     * lines, timers). May be NULL. */
+    void (*restored)(struct device *dev);
     struct device *next;
 };
 

@@ -95,6 +95,7 @@ struct pci_device {
     uint8_t initial[PCI_CONFIG_SIZE];  /* contents after reset, noted by pci_device_add() */
     uint8_t capability_end;            /* first byte free for pci_add_capability() */
     uint8_t intx;                      /* level that the device asks for */
+    bool intx_driven;                  /* level that the bus sees: intx, not disabled, no MSI-X */
     struct pci_bar bars[PCI_BARS];
     struct msix msix;
     /* After the guest changed [offset, offset + size) and the bus has acted on it. May be NULL. */
@@ -136,6 +137,10 @@ void pci_device_remove(struct pci_device *dev);
 void pci_device_reset(struct pci_device *dev);
 /* After the fields were set from a saved state: map BARs and drive INTx accordingly. */
 void pci_device_restored(struct pci_device *dev);
+/* What the bus and msix.c tell each other: the levels or enables behind INTx, or MSI-X, changed. */
+void pci_update_intx(struct pci_device *dev);
+void msix_reset(struct pci_device *dev);
+void msix_control_changed(struct pci_device *dev);
 
 /* INTA# as the device drives it; interrupt disable and MSI-X are seen to here. */
 void pci_set_intx(struct pci_device *dev, bool level);
@@ -171,7 +176,7 @@ struct pci_bus {
     void (*reset_control_write)(void *opaque, uint8_t value);
     void *bridge;
     uint32_t address; /* CONFIG_ADDRESS, port CF8h */
-    int handles[2];
+    int handle;       /* of ports CF8h-CFFh */
 };
 
 /* The PIRQ (0-3) that pin INTA#-INTD# (0-3) of a slot is wired to on this board. */
