@@ -1,0 +1,70 @@
+# suites.sh - what `./dev test` runs; sourced by it (build/ is a release already).
+# Each suite is one command; the last line counts them.
+
+passed=0 failed=0 failures=()
+
+suite() { # NAME COMMAND...
+    local name=$1 start=$SECONDS
+    shift
+    say "$name"
+    if "$@"; then
+        passed=$((passed + 1))
+        printf 'ok   %s (%d s)\n' "$name" $((SECONDS - start))
+    else
+        failed=$((failed + 1))
+        failures+=("$name")
+        printf 'FAIL %s (%d s)\n' "$name" $((SECONDS - start))
+    fi
+}
+
+run_ctest() { (cd "$1" && shift && ctest --output-on-failure -j2 "$@"); }
+
+sanitizer_build() { # DIR SANITIZERS COMPILER TARGETS...
+    local dir=$1 kind=$2 compiler=$3
+    shift 3
+    configure "$dir" -DCMAKE_BUILD_TYPE=Release -DBAILEY_SANITIZE="$kind" -DCMAKE_C_COMPILER="$compiler"
+    ninja -C "$dir" "$@" | tail -n 3
+}
+
+asan_ubsan() {
+    sanitizer_build build-asan address,undefined gcc &&
+        ASAN_OPTIONS=detect_leaks=1 run_ctest build-asan -L quick
+}
+
+tsan() {
+    sanitizer_build build-tsan thread gcc &&
+        TSAN_OPTIONS="halt_on_error=1 suppressions=$PWD/tests/tsan.supp" run_ctest build-tsan -R 'guest/64/smp|unit/mmu'
+}
+
+fuzz() { # SECONDS
+    local target status=0
+    configure build-fuzz -DCMAKE_BUILD_TYPE=Release -DBAILEY_FUZZ=ON -DCMAKE_C_COMPILER=clang
+    ninja -C build-fuzz fuzzers | tail -n 3 || return 1
+    for target in build-fuzz/tests/fuzz/fuzz_*; do
+        [ -x "$target" ] && [ -f "$target" ] || continue
+        echo "fuzzing $(basename "$target") for $1 s"
+        "$target" -max_total_time="$1" -timeout=10 -print_final_stats=1 -artifact_prefix=build-fuzz/ >build-fuzz/log 2>&1 ||
+            { tail -n 40 build-fuzz/log; status=1; }
+        grep -E 'number_of_executed_units' build-fuzz/log || true
+    done
+    return $status
+}
+
+run_suites() { # [--quick]
+    local quick=
+    [ "${1:-}" = --quick ] && quick=1
+    suite "dependency rule of the rooms" python3 tests/check-rooms.py
+    suite "quick tests" run_ctest build -L quick
+    if [ -z "$quick" ]; then
+        test_guests
+        suite "long tests" run_ctest build -L full
+        suite "boots of real guests" run_ctest build -L boot -j1
+        suite "address and undefined-behaviour sanitizers" asan_ubsan
+        suite "thread sanitizer" tsan
+        suite "fuzzers" fuzz 60
+    fi
+    printf '\n'
+    [ $failed = 0 ] || printf 'failed: %s\n' "${failures[@]}"
+    printf '%d passed, %d failed\n' "$passed" "$failed"
+    [ $failed = 0 ]
+}
