@@ -241,6 +241,7 @@ struct cpu {
     void (*on_shutdown)(void *machine, struct cpu *cpu); /* triple fault */
     pthread_mutex_t wake_lock;
     pthread_cond_t wake;
+    _Atomic bool a20_masked; /* what cpu_set_a20() was told last; mmu.paging follows at a safepoint */
 };
 _Static_assert(REG_NONE == 16, "gpr_zero must follow gpr[15]");
 _Static_assert(offsetof(struct cpu, gpr_zero) == offsetof(struct cpu, gpr) + 16 * 8,
@@ -271,6 +272,8 @@ void cpu_reset(struct cpu *cpu, bool init);
 struct cpu_port cpu_port(struct cpu *cpu);
 void cpu_request(struct cpu *cpu, uint32_t requests);
 void cpu_withdraw(struct cpu *cpu, uint32_t requests);
+/* The A20 gate (port 92h, keyboard controller). Any thread; holds before the CPU's next block. */
+void cpu_set_a20(struct cpu *cpu, bool enabled);
 
 /* Runs guest code in the calling thread until CPU_REQ_STOP is set (and clears it). Handles halts,
  * interrupts, INIT/SIPI, exclusive sections. */
