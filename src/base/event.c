@@ -39,6 +39,7 @@ struct event_queue {
     struct timer **heap;
     uint32_t heap_len, heap_size;
     struct post *first, **last;
+    size_t post_count;
     struct watch *watches;
     size_t watch_count;
     struct pollfd *polls; /* the loop's copy of the watches, and the wake descriptor */
@@ -194,6 +195,7 @@ void event_post(struct event_queue *q, event_fn *fn, void *opaque)
     pthread_mutex_lock(&q->lock);
     *q->last = post;
     q->last = &post->next;
+    q->post_count++;
     pthread_mutex_unlock(&q->lock);
     wake(q);
 }
@@ -244,6 +246,7 @@ static bool take_one(struct event_queue *q, uint64_t now, event_fn **fn, void **
         found = true;
     } else if ((post = q->first)) {
         q->first = post->next;
+        q->post_count--;
         if (!q->first)
             q->last = &q->first;
         *fn = post->fn;
@@ -256,13 +259,16 @@ static bool take_one(struct event_queue *q, uint64_t now, event_fn **fn, void **
 }
 
 /* The machine lock is taken before a timer is taken off the heap, so that whoever holds it and
- * cancels a timer knows that it will not fire any more. `now` is read once: a callback that arms
- * its timer for the present again cannot keep the loop from the descriptors. */
+ * cancels a timer knows that it will not fire any more. What callbacks add is left for the next
+ * turn: a timer that arms itself for the past cannot keep the loop from the descriptors. */
 static void deliver_due(struct event_queue *q)
 {
     uint64_t now = clock_now(q->clock);
+    pthread_mutex_lock(&q->lock);
+    size_t left = q->heap_len + q->post_count;
+    pthread_mutex_unlock(&q->lock);
     bool more = true;
-    while (more) {
+    while (more && left--) {
         event_fn *fn = NULL;
         void *opaque = NULL;
         pthread_mutex_lock(q->machine_lock);
