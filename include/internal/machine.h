@@ -1,0 +1,112 @@
+/*
+ * machine.h - the command line as data, and the `pc` machine made from it.
+ *
+ * Only src/machine knows which chips a PC has. The public face of this is include/bailey/bailey.h.
+ */
+#ifndef INTERNAL_MACHINE_H
+#define INTERNAL_MACHINE_H
+
+#include "internal/access.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+struct error;
+struct machine;
+
+/* ---- What the options say (options.c) ------------------------------------------------------------- */
+
+enum {
+    MACHINE_MAX_CPUS = 8,
+    MACHINE_MAX_DRIVES = 16,
+    MACHINE_MAX_DEVICES = 32,
+    MACHINE_MAX_SERIALS = 4,
+};
+
+enum drive_interface { DRIVE_VIRTIO, DRIVE_NONE /* for a -device that names it */ };
+
+struct drive_config {
+    char *file;
+    char *id; /* "" without one */
+    enum drive_interface interface;
+    bool read_only, snapshot;
+    bool attached; /* some device has it */
+};
+
+enum device_kind {
+    DEVICE_VIRTIO_BLK,
+    DEVICE_VIRTIO_RNG,
+    DEVICE_DEBUG_EXIT,
+    DEVICE_PVPANIC,
+};
+
+struct device_config {
+    enum device_kind kind;
+    struct drive_config *drive; /* VIRTIO_BLK */
+    char *serial;               /* VIRTIO_BLK: "" without one */
+    int devfn;                  /* PCI devices: -1 for the first free slot */
+    uint16_t port, ports;       /* DEBUG_EXIT, PVPANIC */
+};
+
+enum rtc_base { RTC_UTC, RTC_LOCALTIME, RTC_FIXED };
+
+/* Strings are the config's own; NULL means not given. */
+struct machine_config {
+    uint64_t ram_size; /* bytes, a multiple of 1 MiB */
+    unsigned cpus;
+    char *cpu_model;
+    bool hpet;
+    char *name;
+    char *kernel, *initrd, *append;
+    struct drive_config drives[MACHINE_MAX_DRIVES];
+    unsigned drive_count;
+    struct device_config devices[MACHINE_MAX_DEVICES];
+    unsigned device_count;
+    char *serials[MACHINE_MAX_SERIALS]; /* chardev specifications or "none" */
+    unsigned serial_count;
+    char *debugcon;
+    enum rtc_base rtc_base;
+    int64_t rtc_seconds; /* RTC_FIXED: since 1970-01-01 */
+    uint32_t log_mask;
+    char *log_file;
+    bool no_reboot, no_shutdown;
+};
+
+enum options_result {
+    OPTIONS_OK,
+    OPTIONS_INFORMED, /* -help and the like: what was asked for has been written to `info` */
+    OPTIONS_WRONG,    /* *err says which argument is wrong and what comes nearest */
+};
+
+/* Parses arguments (without a program name) into a zeroed config; free it whatever the result. */
+enum options_result options_parse(struct machine_config *config, unsigned argc,
+                                  const char *const *argv, FILE *info, struct error *err);
+void machine_config_free(struct machine_config *config);
+/* "Bailey 0.1.0 (features)". */
+const char *machine_version(void);
+
+/* ---- The machine (machine.c) ------------------------------------------------------------------------ */
+
+/* Why a run ended. */
+enum machine_end {
+    MACHINE_POWERED_OFF,
+    MACHINE_RESET,   /* with -no-reboot: the guest reset the machine, or a CPU shut down */
+    MACHINE_EXITED,  /* isa-debug-exit; the status is (value << 1) | 1 */
+    MACHINE_PANICKED, /* pvpanic */
+    MACHINE_STOPPED, /* machine_stop(): a signal, Ctrl-A x, the embedding program */
+    MACHINE_FAILED,  /* *err says what: a reset could not load the kernel again */
+};
+
+struct machine *machine_new(const struct machine_config *config, struct error *err);
+/* In the calling thread, which becomes the I/O thread, until the guest ends or machine_stop(). Once per
+ * machine. *status is what a process should exit with. */
+enum machine_end machine_run(struct machine *m, int *status, struct error *err);
+void machine_stop(struct machine *m);  /* from any thread, also before machine_run() */
+void machine_free(struct machine *m);  /* flushes and closes images, restores the terminal */
+
+/* Guest-physical memory; safe while the machine runs. False when a protection rule refused. */
+bool machine_read(struct machine *m, uint64_t gpa, void *buf, size_t len);
+bool machine_write(struct machine *m, uint64_t gpa, const void *buf, size_t len);
+
+#endif

@@ -1,0 +1,28 @@
+/*
+ * options.h - what options.c and options_device.c share. Private to src/machine.
+ */
+#ifndef MACHINE_OPTIONS_H
+#define MACHINE_OPTIONS_H
+
+#include "internal/error.h"
+#include "internal/machine.h"
+#include "keyval.h"
+
+struct options {
+    struct machine_config *config;
+    FILE *info;
+    struct error *err;
+    bool informed;       /* a help text has been written */
+    bool nographic, nodefaults, snapshot, serial_given;
+    unsigned hard_disks; /* -hda .. -hdd seen, as a mask */
+    /* -device virtio-blk-pci,drive=ID, to be resolved when all drives are known */
+    char *drive_ids[MACHINE_MAX_DEVICES];
+};
+
+bool option_drive(struct options *o, const char *arg);
+bool option_hard_disk(struct options *o, unsigned index, const char *arg);
+bool option_device(struct options *o, const char *arg);
+/* Joins devices and drives after the last option; drives with if=virtio get a device. */
+bool options_attach_drives(struct options *o);
+
+#endif
