@@ -43,7 +43,7 @@ struct opnd {
     uint8_t kind; /* enum opnd_kind */
     uint8_t reg;
     uint8_t access;   /* OPND_R | OPND_W */
-    uint8_t implicit; /* 1: not written in assembly syntax or fixed by the row (AL, DX, CL, 1) */
+    uint8_t implicit; /* 1: fixed by the row (AL, DX, CL, 1); 2: fixed and not written in assembly */
     uint16_t size;    /* bytes */
 };
 
@@ -168,10 +168,10 @@ struct insn {
     uint8_t vex_l; /* 0: 128, 1: 256 */
     uint8_t vvvv;
     uint8_t modrm; /* valid when has_modrm */
-    bool has_modrm, has_mem;
+    bool has_modrm, has_mem; /* has_mem: also moffs and the implied memory of XLAT, MASKMOVQ, MONITOR */
     /* Byte offsets inside the instruction, for the translator and the stubs; 0 = absent */
     uint8_t off_opcode, off_modrm, off_disp, off_imm;
-    uint8_t disp_size, imm_size;
+    uint8_t disp_size, imm_size; /* imm_size: all immediate bytes together */
     struct opnd op[5];
     struct insn_mem mem;
     int64_t imm, imm2;
