@@ -67,7 +67,6 @@ enum pci_bar_kind { PCI_BAR_NONE, PCI_BAR_IO, PCI_BAR_MEM32, PCI_BAR_MEM64 };
 /* What lies behind a base address register, and where it is decoded now. */
 struct pci_bar {
     enum pci_bar_kind kind;
-    bool prefetchable;
     bool mapped;
     int handle;    /* of io_add() or phys_add_mmio(), while mapped */
     uint64_t base; /* while mapped */

@@ -10,6 +10,7 @@
 #ifndef INTERNAL_VIRTIO_H
 #define INTERNAL_VIRTIO_H
 
+#include "internal/event.h"
 #include "internal/pci.h"
 
 struct blockdev;
@@ -85,11 +86,10 @@ enum virtio_status {
     VIRTIO_NEEDS_RESET = 0x40,
     VIRTIO_FAILED = 0x80,
 };
-#define VIRTIO_F_NOTIFY_ON_EMPTY (1ull << 24) /* not offered */
-#define VIRTIO_F_ANY_LAYOUT      (1ull << 27) /* legacy only */
-#define VIRTIO_F_INDIRECT_DESC   (1ull << 28)
-#define VIRTIO_F_EVENT_IDX       (1ull << 29)
-#define VIRTIO_F_VERSION_1       (1ull << 32)
+#define VIRTIO_F_ANY_LAYOUT    (1ull << 27) /* legacy only */
+#define VIRTIO_F_INDIRECT_DESC (1ull << 28)
+#define VIRTIO_F_EVENT_IDX     (1ull << 29)
+#define VIRTIO_F_VERSION_1     (1ull << 32)
 
 struct virtio_class {
     const char *name;
@@ -101,15 +101,15 @@ struct virtio_class {
     uint64_t features;    /* device-specific bits that are always offered */
     unsigned config_size; /* bytes of device-specific configuration */
     const struct state_desc *state;
-    /* The driver notified the queue, or the device may go on: serve it until it is empty. */
+    /* The driver notified the queue, or virtio_kick(): take some chains off it, a bounded number
+     * at a time. Called in the I/O thread, so that a vCPU never does a device's DMA. */
     void (*serve)(struct virtio_device *dev, unsigned queue);
     /* Drop all requests and return to the initial state. */
     void (*reset)(struct virtio_device *dev);
     void (*destroy)(struct virtio_device *dev); /* frees the device's own struct */
     uint8_t (*config_read)(struct virtio_device *dev, unsigned offset);
     void (*config_write)(struct virtio_device *dev, unsigned offset, uint8_t value);
-    /* May take feature bits away again, or NULL: returns false to refuse the driver's choice. */
-    bool (*features_ok)(struct virtio_device *dev, uint64_t features);
+    void (*restored)(struct virtio_device *dev); /* after a saved state was loaded; may be NULL */
 };
 
 struct virtio_device {
@@ -125,6 +125,8 @@ struct virtio_device {
     uint8_t config_generation;
     uint8_t pci_cfg_capability; /* offset of the PCI configuration access capability */
     struct virtqueue queues[VIRTIO_MAX_QUEUES];
+    struct timer service;     /* armed while a queue waits to be served */
+    uint32_t kicked;          /* which queues, one bit each */
     struct virtq_chain chain; /* scratch for virtq_pop() */
 };
 
@@ -149,6 +151,8 @@ static inline bool virtio_has(const struct virtio_device *dev, uint64_t feature)
 {
     return (dev->accepted & feature) != 0;
 }
+/* Asks for class->serve() in the I/O thread. */
+void virtio_kick(struct virtio_device *dev, unsigned queue);
 /* The queue runs: driver ready, queue enabled, bus mastering on, device not broken. */
 bool virtio_queue_ready(const struct virtio_device *dev, const struct virtqueue *queue);
 /* Interrupts the driver for the queue, if it wants that. */

@@ -1,0 +1,479 @@
+/*
+ * virtio_blk.c - the block device of virtio 1.2, section 5.2, in front of a disk image.
+ *
+ * A request lives from the chain's arrival to its push on the used ring. Its data moves through a
+ * bounce buffer, BLK_CHUNK bytes at a time: read from the guest before a write is submitted,
+ * written to the guest when a read completes, both in the I/O thread and through
+ * phys_read()/phys_write(), so that protection and code invalidation see every byte. Memory in use
+ * is bounded by the queue's size times BLK_CHUNK whatever the guest asks for.
+ *
+ * A reset forgets the requests in flight but not their effects: until the last of these "stale"
+ * ones has completed, nothing new is taken, so that an old write never lands after a newer one.
+ *
+ * Write cache (5.2.5.2): with VIRTIO_BLK_F_FLUSH (or CONFIG_WCE and writeback = 1) a write is
+ * complete when the image file has it; otherwise each write is followed by a flush of its own.
+ */
+#include "internal/blockdev.h"
+#include "internal/error.h"
+#include "internal/virtio.h"
+#include <endian.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SECTOR_SIZE   512u
+#define BLK_QUEUE     256
+#define BLK_CHUNK     (256u << 10)
+#define BLK_ID_BYTES  20
+#define BLK_MAX_ERASE ((1u << 22) - 1) /* sectors of one discard or write-zeroes: 2 GiB */
+
+enum {
+    BLK_F_SEG_MAX = 1 << 2,
+    BLK_F_GEOMETRY = 1 << 4,
+    BLK_F_RO = 1 << 5,
+    BLK_F_BLK_SIZE = 1 << 6,
+    BLK_F_FLUSH = 1 << 9,
+    BLK_F_TOPOLOGY = 1 << 10,
+    BLK_F_CONFIG_WCE = 1 << 11,
+    BLK_F_DISCARD = 1 << 13,
+    BLK_F_WRITE_ZEROES = 1 << 14,
+};
+enum {
+    BLK_T_IN = 0,
+    BLK_T_OUT = 1,
+    BLK_T_FLUSH = 4,
+    BLK_T_GET_ID = 8,
+    BLK_T_DISCARD = 11,
+    BLK_T_WRITE_ZEROES = 13,
+};
+enum { BLK_S_OK = 0, BLK_S_IOERR = 1, BLK_S_UNSUPP = 2 };
+enum { ERASE_UNMAP = 1 };
+
+/* 5.2.4, little-endian */
+struct blk_config {
+    uint64_t capacity; /* sectors */
+    uint32_t size_max, seg_max;
+    uint16_t cylinders;
+    uint8_t heads, sectors;
+    uint32_t blk_size;
+    uint8_t physical_block_exp, alignment_offset;
+    uint16_t min_io_size;
+    uint32_t opt_io_size;
+    uint8_t writeback, unused0;
+    uint16_t num_queues;
+    uint32_t max_discard_sectors, max_discard_seg, discard_sector_alignment;
+    uint32_t max_write_zeroes_sectors, max_write_zeroes_seg;
+    uint8_t write_zeroes_may_unmap, unused1[3];
+};
+_Static_assert(sizeof(struct blk_config) == 64, "60 bytes and padding to the next uint64_t");
+#define BLK_CONFIG_SIZE 60
+
+struct blk_header {
+    uint32_t type, reserved;
+    uint64_t sector;
+};
+struct blk_erase {
+    uint64_t sector;
+    uint32_t num_sectors, flags;
+};
+
+struct blk_request {
+    struct blockdev_request io; /* one at a time: the chunk, or the flush after it */
+    struct virtio_blk *disk;    /* NULL: the device is gone, only free this */
+    struct blk_request *prev, *next;
+    bool stale; /* taken before a reset */
+    uint16_t head;
+    uint64_t position;  /* byte on the disk where data begins */
+    uint64_t len, done; /* bytes of data, and how many of them have been transferred */
+    uint64_t in_len;    /* bytes of all device-writable segments; the last is the status */
+    struct iovec iov;   /* the chunk */
+    unsigned out_count, in_count;
+    struct virtq_segment segments[];
+};
+
+struct virtio_blk {
+    struct virtio_device virtio;
+    struct blockdev *image;
+    struct blk_request *requests; /* all in flight */
+    unsigned in_flight, stale;
+    uint8_t writeback; /* the configuration field */
+    char id[BLK_ID_BYTES];
+};
+
+static const struct field blk_fields[] = {
+    VIRTIO_DEVICE_FIELDS(struct virtio_blk, virtio),
+    VIRTQUEUE_FIELDS(struct virtio_blk, virtio.queues[0]),
+    FIELD(struct virtio_blk, writeback, FIELD_U8, 1),
+};
+static const struct state_desc blk_state = STATE_DESC("virtio-blk", 1, blk_fields);
+
+static void chunk_done(struct blockdev_request *io);
+
+/* ---- Request records --------------------------------------------------------------------------
+ */
+
+static struct blk_request *request_new(struct virtio_blk *disk, const struct virtq_chain *chain)
+{
+    unsigned count = chain->out_count + chain->in_count;
+    struct blk_request *r = calloc(1, sizeof(*r) + count * sizeof(r->segments[0]));
+    if (!r)
+        return NULL;
+    r->disk = disk;
+    r->head = chain->head;
+    r->out_count = chain->out_count;
+    r->in_count = chain->in_count;
+    r->in_len = chain->in_len;
+    memcpy(r->segments, chain->segments, count * sizeof(r->segments[0]));
+    r->io.done = chunk_done;
+    r->io.opaque = r;
+    r->next = disk->requests;
+    if (r->next)
+        r->next->prev = r;
+    disk->requests = r;
+    disk->in_flight++;
+    return r;
+}
+
+static void request_free(struct blk_request *r)
+{
+    struct virtio_blk *disk = r->disk;
+    if (disk) {
+        if (r->next)
+            r->next->prev = r->prev;
+        if (r->prev)
+            r->prev->next = r->next;
+        else
+            disk->requests = r->next;
+        disk->in_flight--;
+        disk->stale -= r->stale;
+    }
+    free(r->iov.iov_base);
+    free(r);
+}
+
+/* ---- Completion -------------------------------------------------------------------------------
+ */
+
+/* Writes the status byte and gives the chain back; `data` bytes were written before it. */
+static void finish(struct blk_request *r, uint8_t status, uint64_t data)
+{
+    struct virtio_device *dev = &r->disk->virtio;
+    struct virtqueue *queue = &dev->queues[0];
+    /* 2.7.8.2: `written` may not claim bytes before the status that were not written. */
+    uint32_t written = data + 1 == r->in_len ? (uint32_t)r->in_len : (uint32_t)data;
+    if (virtio_broken(dev)) {
+        request_free(r);
+        return;
+    }
+    if (!virtq_write(dev, r->segments + r->out_count, r->in_count, r->in_len - 1, &status, 1))
+        virtio_break(dev, "block request's status byte is not in memory");
+    else if (virtq_push(dev, queue, r->head, written))
+        virtio_notify_queue(dev, queue);
+    request_free(r);
+}
+
+/* ---- Data -------------------------------------------------------------------------------------
+ */
+
+static void submit(struct blk_request *r, enum blockdev_op op, uint64_t offset, uint64_t len)
+{
+    r->io.op = op;
+    r->io.offset = offset;
+    r->io.len = len;
+    r->io.iov = &r->iov;
+    r->io.iovcnt = 1;
+    blockdev_submit(r->disk->image, &r->io);
+}
+
+/* Is a write complete only when it is on the disk? */
+static bool write_through(const struct virtio_blk *disk)
+{
+    if (virtio_has(&disk->virtio, BLK_F_CONFIG_WCE))
+        return !disk->writeback;
+    return !virtio_has(&disk->virtio, BLK_F_FLUSH);
+}
+
+static void next_chunk(struct blk_request *r)
+{
+    struct virtio_device *dev = &r->disk->virtio;
+    uint64_t len = r->len - r->done < BLK_CHUNK ? r->len - r->done : BLK_CHUNK;
+    if (!r->iov.iov_base)
+        r->iov.iov_base = malloc(len);
+    if (!r->iov.iov_base) {
+        finish(r, BLK_S_IOERR, 0);
+        return;
+    }
+    r->iov.iov_len = len;
+    if (r->io.op == BLOCKDEV_WRITE &&
+        !virtq_read(dev, r->segments, r->out_count, sizeof(struct blk_header) + r->done,
+                    r->iov.iov_base, len)) {
+        virtio_break(dev, "block request's data is not in memory");
+        request_free(r);
+        return;
+    }
+    submit(r, r->io.op, r->position + r->done, len);
+}
+
+/* The chunk of a read or write is there: pass it on. True: r goes on or is gone. */
+static bool data_moved(struct blk_request *r)
+{
+    struct virtio_device *dev = &r->disk->virtio;
+    if (r->io.op == BLOCKDEV_READ && !virtq_write(dev, r->segments + r->out_count, r->in_count,
+                                                  r->done, r->iov.iov_base, r->io.len)) {
+        virtio_break(dev, "block request's buffer is not in memory");
+        request_free(r);
+        return true;
+    }
+    r->done += r->io.len;
+    if (r->done < r->len) {
+        next_chunk(r);
+        return true;
+    }
+    return false;
+}
+
+/* The image has done what r->io asked for. I/O thread, machine lock held. */
+static void chunk_done(struct blockdev_request *io)
+{
+    struct blk_request *r = io->opaque;
+    struct virtio_blk *disk = r->disk;
+    bool was_full = disk && (disk->stale || disk->in_flight >= disk->virtio.queues[0].size);
+    if (!disk || r->stale || virtio_broken(&disk->virtio)) {
+        request_free(r);
+    } else if (io->result < 0) {
+        finish(r, BLK_S_IOERR, 0);
+    } else {
+        bool data = io->op == BLOCKDEV_READ || io->op == BLOCKDEV_WRITE;
+        if (data && data_moved(r))
+            return;
+        if (io->op != BLOCKDEV_READ && io->op != BLOCKDEV_FLUSH && write_through(disk)) {
+            submit(r, BLOCKDEV_FLUSH, 0, 0);
+            return;
+        }
+        finish(r, BLK_S_OK, io->op == BLOCKDEV_READ ? r->len : 0);
+    }
+    if (was_full && !disk->stale)
+        virtio_kick(&disk->virtio, 0); /* chains may have been left waiting */
+}
+
+/* ---- Requests ---------------------------------------------------------------------------------
+ */
+
+static bool in_bounds(const struct virtio_blk *disk, uint64_t sector, uint64_t sectors)
+{
+    uint64_t capacity = blockdev_size(disk->image) / SECTOR_SIZE;
+    return sector <= capacity && sectors <= capacity - sector;
+}
+
+static void start_data(struct blk_request *r, enum blockdev_op op, uint64_t sector, uint64_t len)
+{
+    struct virtio_blk *disk = r->disk;
+    bool refused = op == BLOCKDEV_WRITE && blockdev_read_only(disk->image);
+    if (refused || len % SECTOR_SIZE || !in_bounds(disk, sector, len / SECTOR_SIZE)) {
+        finish(r, BLK_S_IOERR, 0);
+        return;
+    }
+    r->io.op = op;
+    r->position = sector * SECTOR_SIZE;
+    r->len = len;
+    if (len == 0)
+        finish(r, BLK_S_OK, 0);
+    else
+        next_chunk(r);
+}
+
+/* Discard and write-zeroes carry one segment, as max_discard_seg and its sibling promise. */
+static void start_erase(struct blk_request *r, enum blockdev_op op, uint64_t len)
+{
+    struct virtio_blk *disk = r->disk;
+    struct blk_erase erase;
+    if (len != sizeof(erase) || blockdev_read_only(disk->image)) {
+        finish(r, BLK_S_IOERR, 0);
+        return;
+    }
+    if (!virtq_read(&disk->virtio, r->segments, r->out_count, sizeof(struct blk_header), &erase,
+                    sizeof(erase))) {
+        virtio_break(&disk->virtio, "block request's segment is not in memory");
+        request_free(r);
+        return;
+    }
+    uint64_t sector = le64toh(erase.sector);
+    uint32_t count = le32toh(erase.num_sectors), flags = le32toh(erase.flags);
+    if ((flags & ~(uint32_t)ERASE_UNMAP) || (op == BLOCKDEV_DISCARD && flags)) { /* 5.2.6.2 */
+        finish(r, BLK_S_UNSUPP, 0);
+    } else if (count > BLK_MAX_ERASE || !in_bounds(disk, sector, count)) {
+        finish(r, BLK_S_IOERR, 0);
+    } else if (count == 0) {
+        finish(r, BLK_S_OK, 0);
+    } else {
+        submit(r, op, sector * SECTOR_SIZE, (uint64_t)count * SECTOR_SIZE);
+    }
+}
+
+static void get_id(struct blk_request *r)
+{
+    struct virtio_blk *disk = r->disk;
+    size_t len = r->in_len - 1 < BLK_ID_BYTES ? (size_t)r->in_len - 1 : BLK_ID_BYTES;
+    if (!virtq_write(&disk->virtio, r->segments + r->out_count, r->in_count, 0, disk->id, len)) {
+        virtio_break(&disk->virtio, "block request's buffer is not in memory");
+        request_free(r);
+        return;
+    }
+    finish(r, BLK_S_OK, len);
+}
+
+static void start(struct blk_request *r, const struct blk_header *header, uint64_t out_data)
+{
+    switch (le32toh(header->type)) {
+    case BLK_T_IN:
+        start_data(r, BLOCKDEV_READ, le64toh(header->sector), r->in_len - 1);
+        break;
+    case BLK_T_OUT:
+        start_data(r, BLOCKDEV_WRITE, le64toh(header->sector), out_data);
+        break;
+    case BLK_T_FLUSH:
+        submit(r, BLOCKDEV_FLUSH, 0, 0);
+        break;
+    case BLK_T_GET_ID:
+        get_id(r);
+        break;
+    case BLK_T_DISCARD:
+        start_erase(r, BLOCKDEV_DISCARD, out_data);
+        break;
+    case BLK_T_WRITE_ZEROES:
+        start_erase(r, BLOCKDEV_WRITE_ZEROES, out_data);
+        break;
+    default:
+        finish(r, BLK_S_UNSUPP, 0);
+    }
+}
+
+/* Turns the chain that was just taken into a request. */
+static void take(struct virtio_blk *disk)
+{
+    struct virtio_device *dev = &disk->virtio;
+    const struct virtq_chain *chain = &dev->chain;
+    struct blk_header header;
+    if (chain->out_len < sizeof(header) || chain->in_len < 1) {
+        virtio_break(dev, "block request without header or status byte");
+        return;
+    }
+    if (!virtq_read(dev, chain->segments, chain->out_count, 0, &header, sizeof(header))) {
+        virtio_break(dev, "block request's header is not in memory");
+        return;
+    }
+    struct blk_request *r = request_new(disk, chain);
+    if (!r) {
+        virtio_break(dev, "out of memory for a block request");
+        return;
+    }
+    start(r, &header, chain->out_len - sizeof(header));
+}
+
+static void blk_serve(struct virtio_device *dev, unsigned index)
+{
+    struct virtio_blk *disk = (struct virtio_blk *)dev;
+    struct virtqueue *queue = &dev->queues[index];
+    /* More requests than descriptors is a guest's trick: they wait for the others to complete. */
+    for (unsigned taken = 0; !disk->stale && disk->in_flight < queue->size; taken++) {
+        if (taken == queue->size) { /* others want the I/O thread too */
+            virtio_kick(dev, index);
+            break;
+        }
+        if (virtq_pop(dev, queue, &dev->chain) != VIRTQ_CHAIN)
+            break;
+        take(disk);
+    }
+}
+
+/* ---- Configuration ----------------------------------------------------------------------------
+ */
+
+static void fill_config(const struct virtio_blk *disk, struct blk_config *c)
+{
+    uint64_t capacity = blockdev_size(disk->image) / SECTOR_SIZE;
+    uint64_t cylinders = capacity / (16 * 63);
+    memset(c, 0, sizeof(*c));
+    c->capacity = htole64(capacity);
+    c->seg_max = htole32(BLK_QUEUE - 2); /* header and status take two */
+    c->cylinders = htole16((uint16_t)(cylinders > 16383 ? 16383 : cylinders));
+    c->heads = 16;
+    c->sectors = 63;
+    c->blk_size = htole32(SECTOR_SIZE);
+    c->writeback = disk->writeback;
+    c->num_queues = htole16(1);
+    c->max_discard_sectors = c->max_write_zeroes_sectors = htole32(BLK_MAX_ERASE);
+    c->max_discard_seg = c->max_write_zeroes_seg = htole32(1);
+    c->discard_sector_alignment = htole32(1);
+    c->write_zeroes_may_unmap = 1;
+}
+
+static uint8_t blk_config_read(struct virtio_device *dev, unsigned offset)
+{
+    struct blk_config config;
+    fill_config((const struct virtio_blk *)dev, &config);
+    return ((const uint8_t *)&config)[offset];
+}
+
+static void blk_config_write(struct virtio_device *dev, unsigned offset, uint8_t value)
+{
+    if (offset == offsetof(struct blk_config, writeback) && virtio_has(dev, BLK_F_CONFIG_WCE))
+        ((struct virtio_blk *)dev)->writeback = value & 1;
+}
+
+/* ---- Life -------------------------------------------------------------------------------------
+ */
+
+static void blk_reset(struct virtio_device *dev)
+{
+    struct virtio_blk *disk = (struct virtio_blk *)dev;
+    for (struct blk_request *r = disk->requests; r; r = r->next)
+        r->stale = true;
+    disk->stale = disk->in_flight;
+    disk->writeback = 1;
+}
+
+static void blk_destroy(struct virtio_device *dev)
+{
+    struct virtio_blk *disk = (struct virtio_blk *)dev;
+    for (struct blk_request *r = disk->requests; r; r = r->next)
+        r->disk = NULL; /* freed when the image is done with them */
+    free(disk);
+}
+
+static const struct virtio_class blk_class = {
+    .name = "virtio-blk",
+    .type = 2,
+    .transitional = 0x1001,
+    .class_code = 0x010000,
+    .queue_count = 1,
+    .queue_size = BLK_QUEUE,
+    .features = BLK_F_SEG_MAX | BLK_F_GEOMETRY | BLK_F_BLK_SIZE | BLK_F_FLUSH | BLK_F_TOPOLOGY |
+                BLK_F_CONFIG_WCE,
+    .config_size = BLK_CONFIG_SIZE,
+    .state = &blk_state,
+    .serve = blk_serve,
+    .reset = blk_reset,
+    .destroy = blk_destroy,
+    .config_read = blk_config_read,
+    .config_write = blk_config_write,
+};
+
+struct pci_device *virtio_blk_create(struct pci_bus *bus, int devfn,
+                                     const struct virtio_blk_options *options, struct error *err)
+{
+    struct virtio_blk *disk = calloc(1, sizeof(*disk));
+    if (!disk) {
+        error_set(err, "virtio-blk: out of memory");
+        return NULL;
+    }
+    disk->image = options->disk;
+    disk->writeback = 1;
+    if (options->serial)
+        memcpy(disk->id, options->serial, strnlen(options->serial, sizeof(disk->id)));
+    uint64_t more = blockdev_read_only(disk->image) ? BLK_F_RO : BLK_F_DISCARD | BLK_F_WRITE_ZEROES;
+    if (!virtio_device_add(&disk->virtio, &blk_class, more, bus, devfn, err)) {
+        free(disk);
+        return NULL;
+    }
+    return &disk->virtio.pci;
+}
