@@ -31,6 +31,9 @@ static inline struct device *chip_device(void *chip)
     return (struct device *)chip;
 }
 
+/* Zeroed memory for a chip's struct; the program ends when there is none. For *_new() only. */
+void *chip_alloc(size_t size);
+
 /* ---- 8259A pair (devices/irq/pic.c): ports 20h, A0h, 4D0h (ELCR) ------------------------------
  */
 

@@ -63,6 +63,8 @@ struct lapic_port {
     uint8_t (*read_cr8)(void *lapic);            /* TPR[7:4] */
     void (*write_cr8)(void *lapic, uint8_t tpr); /* 0-15 */
     void (*cpu_reset)(void *lapic, bool init);   /* INIT or power-on reset of this CPU */
+    /* IA32_TSC or IA32_TSC_ADJUST was written: the deadline timer follows the new TSC. */
+    void (*tsc_changed)(void *lapic);
 };
 
 #endif
