@@ -1,7 +1,7 @@
 /*
  * acpi.c - the ACPI tables of the `pc` machine (ACPI 6.5, chapter 5): RSDP, RSDT, XSDT, FADT, FACS,
- * MADT, and the frame of the DSDT. All in the BIOS area, where an operating system without any other
- * hint searches for the RSDP (5.2.5.1).
+ * MADT, and the frame of the DSDT. All in the BIOS area, where an operating system without any
+ * other hint searches for the RSDP (5.2.5.1).
  */
 #include "internal/error.h"
 #include "tables.h"
@@ -77,7 +77,8 @@ static uint32_t add_dsdt(struct area *area, const struct firmware_config *config
     return end_table(area, at);
 }
 
-/* ---- FADT (5.2.9) --------------------------------------------------------------------------------------- */
+/* ---- FADT (5.2.9)
+ * --------------------------------------------------------------------------------------- */
 
 enum {
     FADT_WBINVD = 1 << 0,
@@ -143,7 +144,8 @@ static uint32_t add_fadt(struct area *area, const struct firmware_config *config
     return end_table(area, at);
 }
 
-/* ---- MADT (5.2.12) ---------------------------------------------------------------------------------------- */
+/* ---- MADT (5.2.12)
+ * ---------------------------------------------------------------------------------------- */
 
 enum { ACTIVE_HIGH = 1, LEVEL = 3 << 2 };
 
@@ -196,7 +198,9 @@ static uint32_t add_madt(struct area *area, const struct firmware_config *config
     return end_table(area, at);
 }
 
-/* ---- Roots ---------------------------------------------------------------------------------------------------- */
+/* ---- Roots
+ * ----------------------------------------------------------------------------------------------------
+ */
 
 static uint32_t add_root(struct area *area, const char *signature, unsigned width,
                          const uint32_t *tables, unsigned count)

@@ -77,7 +77,8 @@ void aml_namestring(struct aml *a, const char *path)
     }
 }
 
-/* ---- Objects with a length ----------------------------------------------------------------------- */
+/* ---- Objects with a length
+ * ----------------------------------------------------------------------- */
 
 static void open_object(struct aml *a)
 {
@@ -136,7 +137,8 @@ void aml_close(struct aml *a)
         a->bytes[at + 1 + i] = (uint8_t)(total >> (4 + 8 * i));
 }
 
-/* ---- Names ---------------------------------------------------------------------------------------- */
+/* ---- Names
+ * ---------------------------------------------------------------------------------------- */
 
 void aml_name(struct aml *a, const char *name)
 {
@@ -156,7 +158,10 @@ void aml_name_string(struct aml *a, const char *name, const char *text)
     aml_string(a, text);
 }
 
-static unsigned hex_digit(char c) { return (unsigned)(c <= '9' ? c - '0' : c - 'A' + 10); }
+static unsigned hex_digit(char c)
+{
+    return (unsigned)(c <= '9' ? c - '0' : c - 'A' + 10);
+}
 
 /* Three letters of five bits, four hexadecimal digits, stored big-endian. */
 void aml_name_eisaid(struct aml *a, const char *name, const char *id)
@@ -170,7 +175,8 @@ void aml_name_eisaid(struct aml *a, const char *name, const char *id)
     aml_little(a, __builtin_bswap32(v), 4);
 }
 
-/* ---- Resources -------------------------------------------------------------------------------------- */
+/* ---- Resources
+ * -------------------------------------------------------------------------------------- */
 
 void aml_resources_init(struct aml_resources *r)
 {

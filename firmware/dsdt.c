@@ -1,14 +1,14 @@
 /*
  * dsdt.c - the definition block: what an ACPI operating system cannot find out by probing.
  *
- * There is no method in it, only names: the PCI root and its windows, where PCI interrupts arrive, the
- * ISA devices, the processors, and the sleep type that powers off.
+ * There is no method in it, only names: the PCI root and its windows, where PCI interrupts arrive,
+ * the ISA devices, the processors, and the sleep type that powers off.
  */
 #include "tables.h"
 #include <stdio.h>
 
-/* Interrupts of the PCI slots: pin p (0 = INTA#) of slot s is PIRQ (s + p - 1) mod 4 on this board, and
- * the PIRQs are routed to fixed interrupts (ACPI 6.5, 6.2.13). */
+/* Interrupts of the PCI slots: pin p (0 = INTA#) of slot s is PIRQ (s + p - 1) mod 4 on this board,
+ * and the PIRQs are routed to fixed interrupts (ACPI 6.5, 6.2.13). */
 static void add_prt(struct aml *a, const struct firmware_config *config)
 {
     enum { SLOTS = 32, PINS = 4, PER_PACKAGE = 4 };

@@ -19,9 +19,9 @@ static void add_processor(struct aml *a, unsigned id)
     aml_byte(a, 0);
     aml_byte(a, (uint8_t)id);
     aml_byte(a, LAPIC_VERSION);
-    aml_byte(a, id == 0 ? 3 : 1);   /* enabled; the first is the bootstrap processor */
-    aml_little(a, 0x600, 4);        /* family 6 */
-    aml_little(a, 1 << 9 | 1, 4);   /* APIC, FPU */
+    aml_byte(a, id == 0 ? 3 : 1); /* enabled; the first is the bootstrap processor */
+    aml_little(a, 0x600, 4);      /* family 6 */
+    aml_little(a, 1 << 9 | 1, 4); /* APIC, FPU */
     aml_little(a, 0, 8);
 }
 

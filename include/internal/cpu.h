@@ -264,6 +264,11 @@ struct cpu_config {
     void *machine;
     void (*on_shutdown)(void *machine, struct cpu *cpu);
 };
+/* For the command line: is `spec` a known model with known flags (NULL: no, *err says what); a list of them. */
+const struct cpu_model *cpu_model_parse(const char *spec, struct error *err);
+void cpu_model_free(const struct cpu_model *model);
+void cpu_model_help(FILE *out);
+
 struct cpu *cpu_new(const struct cpu_config *config, struct error *err);
 void cpu_free(struct cpu *cpu);
 /* Power-on reset (or INIT, which keeps caches, MTRRs, x87/SSE and so on: SDM vol. 3, table 9-1). */

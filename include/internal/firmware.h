@@ -14,7 +14,8 @@
 struct error;
 struct phys_map;
 
-/* ---- The memory map, as INT 15h E820h would report it -------------------------------------------- */
+/* ---- The memory map, as INT 15h E820h would report it
+ * -------------------------------------------- */
 
 enum memory_type { MEMORY_USABLE = 1, MEMORY_RESERVED = 2, MEMORY_ACPI = 3, MEMORY_NVS = 4 };
 
@@ -27,7 +28,8 @@ struct memory_map {
     struct memory_range range[16]; /* ascending, disjoint */
 };
 
-/* ---- What the tables describe ---------------------------------------------------------------------- */
+/* ---- What the tables describe
+ * ---------------------------------------------------------------------- */
 
 struct firmware_config {
     uint64_t ram_low;  /* RAM from 0 up to here (with the legacy hole inside) */
@@ -37,11 +39,11 @@ struct firmware_config {
     uint32_t lapic_base, ioapic_base;
     uint8_t ioapic_id;
     uint8_t sci_irq;
-    uint16_t pm_base;   /* PIIX4 layout: PM1a event +0, control +4, timer +8 */
-    uint16_t gpe_base;  /* GPE0 block of 4 bytes; 0: none */
-    uint16_t smi_cmd;   /* port of the ACPI enable command; 0: always in ACPI mode */
+    uint16_t pm_base;  /* PIIX4 layout: PM1a event +0, control +4, timer +8 */
+    uint16_t gpe_base; /* GPE0 block of 4 bytes; 0: none */
+    uint16_t smi_cmd;  /* port of the ACPI enable command; 0: always in ACPI mode */
     uint8_t acpi_enable, acpi_disable;
-    uint8_t s5_type;    /* SLP_TYP that powers off */
+    uint8_t s5_type;     /* SLP_TYP that powers off */
     uint16_t reset_port; /* writing reset_value resets the machine; 0: none */
     uint8_t reset_value;
     uint8_t cmos_century; /* index of the century byte; 0: none */
@@ -49,23 +51,24 @@ struct firmware_config {
     uint64_t pci_hole, pci_hole_end;     /* memory window for BARs below 4 GiB */
     uint64_t pci_hole64, pci_hole64_end; /* and above; equal: none */
     uint16_t pci_io, pci_io_end;         /* I/O ports for BARs; the end is inclusive */
-    uint8_t pirq[4];      /* interrupt that each PIRQ line A-D is routed to: PIC input and GSI */
-    uint32_t level_irqs;  /* mask of ISA interrupts that are level, active high */
+    uint8_t pirq[4];     /* interrupt that each PIRQ line A-D is routed to: PIC input and GSI */
+    uint32_t level_irqs; /* mask of ISA interrupts that are level, active high */
 
-    bool has_serial[4];   /* COM1-COM4 at their usual ports and interrupts */
-    bool has_panic;       /* pvpanic at panic_port */
+    bool has_serial[4]; /* COM1-COM4 at their usual ports and interrupts */
+    bool has_panic;     /* pvpanic at panic_port */
     uint16_t panic_port;
 };
 
 /* The tables lie in the BIOS area, which is RAM and reserved in the memory map. */
 #define FIRMWARE_AREA     0xe0000u
 #define FIRMWARE_AREA_END 0x100000u
-#define FIRMWARE_EBDA     0x9fc00u /* top of conventional memory; the rest of the 640 KiB is reserved */
+#define FIRMWARE_EBDA     0x9fc00u /* top of conventional memory; the rest of the 640 KiB is reserved \
+                                    */
 
 void firmware_memory_map(const struct firmware_config *config, struct memory_map *map);
 
-/* Writes the BIOS data area's few words that operating systems read, the ACPI tables and the MP table
- * into guest memory. *rsdp is where the ACPI tables' root pointer lies. */
+/* Writes the BIOS data area's few words that operating systems read, the ACPI tables and the MP
+ * table into guest memory. *rsdp is where the ACPI tables' root pointer lies. */
 bool firmware_install(struct phys_map *map, const struct firmware_config *config, uint64_t *rsdp,
                       struct error *err);
 

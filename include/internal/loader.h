@@ -1,6 +1,6 @@
 /*
- * loader.h - guests that start without a firmware image: Linux bzImage, PVH and multiboot ELF kernels,
- * flat binaries.
+ * loader.h - guests that start without a firmware image: Linux bzImage, PVH and multiboot ELF
+ * kernels, flat binaries.
  *
  * A boot image is read once and can be loaded again at every reset. Every byte of it is hostile:
  * all sizes and addresses are checked against the guest's memory map before anything is written.
@@ -19,9 +19,9 @@ struct phys_map;
 /* What the bootstrap processor finds at its first instruction. Everything not named here is as
  * after a reset. */
 enum boot_mode {
-    BOOT_REAL16,  /* CS = entry >> 4 or 0, no paging */
-    BOOT_FLAT32,  /* protected mode, flat 4-GiB segments, no paging */
-    BOOT_FLAT64,  /* long mode, identity map */
+    BOOT_REAL16, /* CS = entry >> 4 or 0, no paging */
+    BOOT_FLAT32, /* protected mode, flat 4-GiB segments, no paging */
+    BOOT_FLAT64, /* long mode, identity map */
 };
 /* Selectors of the descriptor table that the loader leaves in low memory. */
 enum { BOOT_SEL_CODE = 0x10, BOOT_SEL_DATA = 0x18, BOOT_SEL_TSS = 0x20 };

@@ -15,7 +15,8 @@
 struct error;
 struct machine;
 
-/* ---- What the options say (options.c) ------------------------------------------------------------- */
+/* ---- What the options say (options.c)
+ * ------------------------------------------------------------- */
 
 enum {
     MACHINE_MAX_CPUS = 8,
@@ -86,24 +87,25 @@ void machine_config_free(struct machine_config *config);
 /* "Bailey 0.1.0 (features)". */
 const char *machine_version(void);
 
-/* ---- The machine (machine.c) ------------------------------------------------------------------------ */
+/* ---- The machine (machine.c)
+ * ------------------------------------------------------------------------ */
 
 /* Why a run ended. */
 enum machine_end {
     MACHINE_POWERED_OFF,
-    MACHINE_RESET,   /* with -no-reboot: the guest reset the machine, or a CPU shut down */
-    MACHINE_EXITED,  /* isa-debug-exit; the status is (value << 1) | 1 */
+    MACHINE_RESET,    /* with -no-reboot: the guest reset the machine, or a CPU shut down */
+    MACHINE_EXITED,   /* isa-debug-exit; the status is (value << 1) | 1 */
     MACHINE_PANICKED, /* pvpanic */
-    MACHINE_STOPPED, /* machine_stop(): a signal, Ctrl-A x, the embedding program */
-    MACHINE_FAILED,  /* *err says what: a reset could not load the kernel again */
+    MACHINE_STOPPED,  /* machine_stop(): a signal, Ctrl-A x, the embedding program */
+    MACHINE_FAILED,   /* *err says what: a reset could not load the kernel again */
 };
 
 struct machine *machine_new(const struct machine_config *config, struct error *err);
-/* In the calling thread, which becomes the I/O thread, until the guest ends or machine_stop(). Once per
- * machine. *status is what a process should exit with. */
+/* In the calling thread, which becomes the I/O thread, until the guest ends or machine_stop(). Once
+ * per machine. *status is what a process should exit with. */
 enum machine_end machine_run(struct machine *m, int *status, struct error *err);
-void machine_stop(struct machine *m);  /* from any thread, also before machine_run() */
-void machine_free(struct machine *m);  /* flushes and closes images, restores the terminal */
+void machine_stop(struct machine *m); /* from any thread, also before machine_run() */
+void machine_free(struct machine *m); /* flushes and closes images, restores the terminal */
 
 /* Guest-physical memory; safe while the machine runs. False when a protection rule refused. */
 bool machine_read(struct machine *m, uint64_t gpa, void *buf, size_t len);

@@ -1,8 +1,8 @@
 /*
  * elf.c - ELF kernels: segments at their physical addresses, and the PVH note, read with libelf.
  *
- * libelf checks the file's own tables against its size; that segments lie inside the file and inside
- * guest memory is checked here.
+ * libelf checks the file's own tables against its size; that segments lie inside the file and
+ * inside guest memory is checked here.
  */
 #include "image.h"
 #include <gelf.h>

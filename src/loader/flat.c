@@ -20,8 +20,9 @@ static bool flat_load(const struct boot_image *image, const struct boot_platform
     struct placer placer;
     placer_init(&placer, platform);
     if (image->kernel.len > FIRMWARE_EBDA - FLAT_LOAD)
-        return error_set(err, "not a Linux, multiboot or PVH kernel, and as a flat binary (at most "
-                              "%llu bytes) too large",
+        return error_set(err,
+                         "not a Linux, multiboot or PVH kernel, and as a flat binary (at most "
+                         "%llu bytes) too large",
                          (unsigned long long)(FIRMWARE_EBDA - FLAT_LOAD));
     if (*image->append)
         return error_set(err, "-append: a flat binary takes no command line");

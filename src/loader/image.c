@@ -9,7 +9,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* ---- Files ----------------------------------------------------------------------------------------------- */
+/* ---- Files
+ * -----------------------------------------------------------------------------------------------
+ */
 
 static bool too_large(const char *what, const char *path, uint64_t limit, struct error *err)
 {
@@ -78,7 +80,9 @@ const uint8_t *file_get(const struct file *file, uint64_t offset, uint64_t len)
     return file->bytes + offset;
 }
 
-/* ---- Modules ----------------------------------------------------------------------------------------------- */
+/* ---- Modules
+ * -----------------------------------------------------------------------------------------------
+ */
 
 static bool add_module(struct boot_image *image, const char *path, const char *cmdline,
                        uint64_t limit, struct error *err)
@@ -131,7 +135,9 @@ static bool read_module_list(struct boot_image *image, const char *list, uint64_
     return ok;
 }
 
-/* ---- The image ------------------------------------------------------------------------------------------------ */
+/* ---- The image
+ * ------------------------------------------------------------------------------------------------
+ */
 
 /* In this order: as QEMU does, a multiboot header wins over an ELF note. Anything goes as flat. */
 static const struct protocol *const protocols[] = {
@@ -213,7 +219,10 @@ void boot_image_free(struct boot_image *image)
     free(image);
 }
 
-const char *boot_image_kind(const struct boot_image *image) { return image->protocol->name; }
+const char *boot_image_kind(const struct boot_image *image)
+{
+    return image->protocol->name;
+}
 
 bool boot_image_load(const struct boot_image *image, const struct boot_platform *platform,
                      struct boot_entry *entry, struct error *err)

@@ -25,9 +25,18 @@ void file_free(struct file *file);
 /* The `len` bytes at `offset`, or NULL when the file has not that many. */
 const uint8_t *file_get(const struct file *file, uint64_t offset, uint64_t len);
 
-static inline uint16_t le16(const uint8_t *p) { return (uint16_t)(p[0] | p[1] << 8); }
-static inline uint32_t le32(const uint8_t *p) { return le16(p) | (uint32_t)le16(p + 2) << 16; }
-static inline uint64_t le64(const uint8_t *p) { return le32(p) | (uint64_t)le32(p + 4) << 32; }
+static inline uint16_t le16(const uint8_t *p)
+{
+    return (uint16_t)(p[0] | p[1] << 8);
+}
+static inline uint32_t le32(const uint8_t *p)
+{
+    return le16(p) | (uint32_t)le16(p + 2) << 16;
+}
+static inline uint64_t le64(const uint8_t *p)
+{
+    return le32(p) | (uint64_t)le32(p + 4) << 32;
+}
 static inline void put16(uint8_t *p, uint16_t v)
 {
     p[0] = (uint8_t)v;
@@ -44,7 +53,8 @@ static inline void put64(uint8_t *p, uint64_t v)
     put32(p + 4, (uint32_t)(v >> 32));
 }
 
-/* ---- One module (initrd) per file ------------------------------------------------------------------ */
+/* ---- One module (initrd) per file
+ * ------------------------------------------------------------------ */
 
 struct module {
     struct file file;
@@ -74,7 +84,8 @@ struct boot_image {
     const struct protocol *protocol;
 };
 
-/* ---- The placer -------------------------------------------------------------------------------------- */
+/* ---- The placer
+ * -------------------------------------------------------------------------------------- */
 
 struct placer {
     struct phys_map *map;
@@ -90,8 +101,8 @@ void placer_init(struct placer *placer, const struct boot_platform *platform);
 /* Claims [base, base + size) for `what`; fails where that is not usable RAM or already taken. */
 bool place_at(struct placer *placer, uint64_t base, uint64_t size, const char *what,
               struct error *err);
-/* Claims the lowest / the highest free range of that size and alignment (a power of two) that lies in
- * [min, max). */
+/* Claims the lowest / the highest free range of that size and alignment (a power of two) that lies
+ * in [min, max). */
 bool place_lowest(struct placer *placer, uint64_t size, uint64_t align, uint64_t min, uint64_t max,
                   const char *what, uint64_t *base, struct error *err);
 bool place_highest(struct placer *placer, uint64_t size, uint64_t align, uint64_t min, uint64_t max,
@@ -117,7 +128,8 @@ bool place_modules(struct placer *placer, const struct boot_image *image, uint64
 bool boot_flat32(struct placer *placer, struct boot_entry *entry, struct error *err);
 bool boot_flat64(struct placer *placer, struct boot_entry *entry, struct error *err);
 
-/* ---- ELF (elf.c) --------------------------------------------------------------------------------------- */
+/* ---- ELF (elf.c)
+ * --------------------------------------------------------------------------------------- */
 
 bool elf_probe(const struct file *file);
 /* Loads every PT_LOAD segment at its physical address. */

@@ -2,9 +2,9 @@
  * linux.c - the Linux/x86 boot protocol, versions 2.00 to 2.15 (kernel source,
  * Documentation/arch/x86/boot.rst and zero-page.rst).
  *
- * A bzImage is a boot sector and setup code (512 to 32 KiB), then the protected-mode kernel. The setup
- * code is not run: the kernel is entered at its 64-bit entry when it has one, else at its 32-bit
- * entry, with the "zero page" filled as the setup code would have.
+ * A bzImage is a boot sector and setup code (512 to 32 KiB), then the protected-mode kernel. The
+ * setup code is not run: the kernel is entered at its 64-bit entry when it has one, else at its
+ * 32-bit entry, with the "zero page" filled as the setup code would have.
  */
 #include "image.h"
 
@@ -59,8 +59,8 @@ enum {
 /* What load needs of the header, with the defaults of older protocols. */
 struct kernel {
     unsigned version;
-    uint64_t setup_size;   /* bytes before the protected-mode kernel */
-    const uint8_t *code;   /* the protected-mode kernel */
+    uint64_t setup_size; /* bytes before the protected-mode kernel */
+    const uint8_t *code; /* the protected-mode kernel */
     uint64_t code_size;
     uint8_t loadflags;
     bool relocatable, entry64;
@@ -82,14 +82,18 @@ static bool truncated(uint64_t have, uint64_t want, struct error *err)
                      (unsigned long long)have, (unsigned long long)want);
 }
 
-static bool power_of_two(uint64_t v) { return v && !(v & (v - 1)); }
+static bool power_of_two(uint64_t v)
+{
+    return v && !(v & (v - 1));
+}
 
 static bool parse_size(const struct file *file, const uint8_t *h, struct kernel *k,
                        struct error *err)
 {
     unsigned sectors = h[HDR_SETUP_SECTS] ? h[HDR_SETUP_SECTS] : 4; /* 0 means 4 */
     k->setup_size = (sectors + 1) * 512ull;
-    /* syssize counts 16-byte paragraphs and rounds up. Before 2.04 its upper half is not reliable. */
+    /* syssize counts 16-byte paragraphs and rounds up. Before 2.04 its upper half is not reliable.
+     */
     uint64_t syssize = k->version >= 0x204 ? le32(h + HDR_SYSSIZE) : le16(h + HDR_SYSSIZE);
     uint64_t want = k->setup_size + syssize * 16;
     if (file->len <= k->setup_size || file->len + 15 < want)

@@ -1,9 +1,9 @@
 /*
  * multiboot.c - the Multiboot Specification, version 0.6.96 ("multiboot 1").
  *
- * A kernel with a multiboot header in its first 8 KiB, as an ELF file (32-bit, or 64-bit with an entry
- * point for 32-bit code) or with load addresses in the header (flag 16). Entered in 32-bit protected
- * mode without paging: EAX = magic, EBX = boot information (section 3.3).
+ * A kernel with a multiboot header in its first 8 KiB, as an ELF file (32-bit, or 64-bit with an
+ * entry point for 32-bit code) or with load addresses in the header (flag 16). Entered in 32-bit
+ * protected mode without paging: EAX = magic, EBX = boot information (section 3.3).
  */
 #include "image.h"
 #include <stdlib.h>
@@ -22,9 +22,15 @@ enum {
 };
 /* The boot information (section 3.3). */
 enum {
-    INFO_MEM = 1 << 0, INFO_CMDLINE = 1 << 2, INFO_MODS = 1 << 3, INFO_MMAP = 1 << 6,
+    INFO_MEM = 1 << 0,
+    INFO_CMDLINE = 1 << 2,
+    INFO_MODS = 1 << 3,
+    INFO_MMAP = 1 << 6,
     INFO_NAME = 1 << 9,
-    INFO_SIZE = 116, MODULE_SIZE = 16, RANGE_SIZE = 24, ROOM = 0x1000,
+    INFO_SIZE = 116,
+    MODULE_SIZE = 16,
+    RANGE_SIZE = 24,
+    ROOM = 0x1000,
 };
 
 /* The header's offset in the file, or -1. */
@@ -40,10 +46,13 @@ static int64_t find_header(const struct file *file)
     return -1;
 }
 
-static bool multiboot_probe(const struct file *file) { return find_header(file) >= 0; }
+static bool multiboot_probe(const struct file *file)
+{
+    return find_header(file) >= 0;
+}
 
-/* Load addresses from the header (section 3.1.3): the text starts header_addr - load_addr before the
- * header. load_end 0 means to the end of the file, bss_end 0 no bss. */
+/* Load addresses from the header (section 3.1.3): the text starts header_addr - load_addr before
+ * the header. load_end 0 means to the end of the file, bss_end 0 no bss. */
 static bool load_kludge(const struct file *file, uint64_t at, struct placer *placer,
                         uint64_t *entry, struct error *err)
 {
@@ -53,8 +62,9 @@ static bool load_kludge(const struct file *file, uint64_t at, struct placer *pla
     uint64_t header_addr = le32(h + 12), load = le32(h + 16), load_end = le32(h + 20);
     uint64_t bss_end = le32(h + 24);
     if (header_addr < load || header_addr - load > at)
-        return error_set(err, "broken multiboot header: header_addr %#llx and load_addr %#llx do "
-                              "not fit its place in the file",
+        return error_set(err,
+                         "broken multiboot header: header_addr %#llx and load_addr %#llx do "
+                         "not fit its place in the file",
                          (unsigned long long)header_addr, (unsigned long long)load);
     uint64_t offset = at - (header_addr - load);
     if (load_end == 0)
@@ -116,8 +126,7 @@ static bool put_modules(struct placer *placer, const struct boot_image *image, u
 }
 
 static bool write_info(struct placer *placer, const struct boot_image *image,
-                       const struct memory_map *memory, struct boot_entry *entry,
-                       struct error *err)
+                       const struct memory_map *memory, struct boot_entry *entry, struct error *err)
 {
     uint8_t info[ROOM] = {0};
     uint64_t gpa, cmdline, name;

@@ -12,8 +12,8 @@ struct options {
     struct machine_config *config;
     FILE *info;
     struct error *err;
-    bool informed;       /* a help text has been written */
-    bool nographic, nodefaults, snapshot, serial_given;
+    bool informed; /* a help text has been written */
+    bool nographic, no_display, nodefaults, snapshot, serial_given;
     unsigned hard_disks; /* -hda .. -hdd seen, as a mask */
     /* -device virtio-blk-pci,drive=ID, to be resolved when all drives are known */
     char *drive_ids[MACHINE_MAX_DEVICES];

@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- Drives ------------------------------------------------------------------------------------------- */
+/* ---- Drives
+ * ------------------------------------------------------------------------------------------- */
 
 static struct drive_config *new_drive(struct options *o, const char *file, const char *id)
 {
@@ -91,7 +92,8 @@ bool option_hard_disk(struct options *o, unsigned index, const char *arg)
     return drive != NULL;
 }
 
-/* ---- Devices --------------------------------------------------------------------------------------------- */
+/* ---- Devices
+ * --------------------------------------------------------------------------------------------- */
 
 struct device_type {
     const char *name, *alias;
@@ -102,14 +104,34 @@ struct device_type {
 };
 
 static const struct device_type device_types[] = {
-    {"virtio-blk-pci", "virtio-blk", DEVICE_VIRTIO_BLK, "disk on the PCI bus",
-     {"driver", "id", "drive", "serial", "addr", NULL}, 0, 0},
-    {"virtio-rng-pci", "virtio-rng", DEVICE_VIRTIO_RNG, "random numbers, on the PCI bus",
-     {"driver", "id", "addr", NULL}, 0, 0},
-    {"isa-debug-exit", NULL, DEVICE_DEBUG_EXIT, "a port that ends Bailey: status (value << 1) | 1",
-     {"driver", "id", "iobase", "iosize", NULL}, 0x501, 2},
-    {"pvpanic", NULL, DEVICE_PVPANIC, "a port by which the guest reports a panic",
-     {"driver", "id", "ioport", NULL}, 0x505, 1},
+    {"virtio-blk-pci",
+     "virtio-blk",
+     DEVICE_VIRTIO_BLK,
+     "disk on the PCI bus",
+     {"driver", "id", "drive", "serial", "addr", NULL},
+     0,
+     0},
+    {"virtio-rng-pci",
+     "virtio-rng",
+     DEVICE_VIRTIO_RNG,
+     "random numbers, on the PCI bus",
+     {"driver", "id", "addr", NULL},
+     0,
+     0},
+    {"isa-debug-exit",
+     NULL,
+     DEVICE_DEBUG_EXIT,
+     "a port that ends Bailey: status (value << 1) | 1",
+     {"driver", "id", "iobase", "iosize", NULL},
+     0x501,
+     2},
+    {"pvpanic",
+     NULL,
+     DEVICE_PVPANIC,
+     "a port by which the guest reports a panic",
+     {"driver", "id", "ioport", NULL},
+     0x505,
+     1},
 };
 enum { DEVICE_TYPES = sizeof(device_types) / sizeof(device_types[0]) };
 
@@ -198,7 +220,8 @@ bool option_device(struct options *o, const char *arg)
     return ok;
 }
 
-/* ---- Who has which drive ------------------------------------------------------------------------------------ */
+/* ---- Who has which drive
+ * ------------------------------------------------------------------------------------ */
 
 static bool resolve_drive(struct options *o, struct device_config *device, const char *id)
 {
@@ -209,8 +232,8 @@ static bool resolve_drive(struct options *o, struct device_config *device, const
         struct drive_config *drive = &c->drives[i];
         if (*drive->id && strcmp(drive->id, id) == 0) {
             if (drive->attached || drive->interface != DRIVE_NONE)
-                return error_set(o->err, "-device: drive '%s' already has a device (give it if=none)",
-                                 id);
+                return error_set(o->err,
+                                 "-device: drive '%s' already has a device (give it if=none)", id);
             device->drive = drive;
             drive->attached = true;
             return true;
@@ -219,8 +242,10 @@ static bool resolve_drive(struct options *o, struct device_config *device, const
             ids[count++] = drive->id;
     }
     if (count == 0)
-        return error_set(o->err, "-device: there is no drive '%s'; -drive if=none,id=%s,file=PATH "
-                                 "makes one", id, id);
+        return error_set(o->err,
+                         "-device: there is no drive '%s'; -drive if=none,id=%s,file=PATH "
+                         "makes one",
+                         id, id);
     return choose_word(id, ids, "-device: drive", o->err) >= 0;
 }
 
