@@ -17,7 +17,8 @@ struct chardev_front {
     void *opaque;
     size_t (*can_receive)(void *opaque); /* bytes that receive() would take now */
     void (*receive)(void *opaque, const uint8_t *bytes, size_t len);
-    void (*writable)(void *opaque); /* may be NULL: after a short chardev_write() */
+    void (*writable)(void *opaque);   /* may be NULL: after a short chardev_write() */
+    void (*line_break)(void *opaque); /* may be NULL: Ctrl-A b, a break condition on the line */
 };
 
 /* `spec` as after -serial: "stdio", "null", "file:PATH", "mon:stdio". Escapes of a multiplexed

@@ -130,6 +130,17 @@ static int perform(struct blockdev *dev, const struct blockdev_request *request)
     return -EINVAL;
 }
 
+static void run(struct blockdev *dev, struct blockdev_request *request)
+{
+    request->result = perform(dev, request);
+    if (request->result)
+        report(dev, request);
+    pthread_mutex_lock(&dev->lock);
+    list_add(&dev->completed, request);
+    timer_arm(&dev->deliver, 0);
+    pthread_mutex_unlock(&dev->lock);
+}
+
 static void *worker(void *opaque)
 {
     struct blockdev *dev = opaque;
@@ -138,17 +149,13 @@ static void *worker(void *opaque)
         struct blockdev_request *request = list_take(&dev->submitted);
         if (!request && dev->closing)
             break;
-        if (!request) {
+        if (request) {
+            pthread_mutex_unlock(&dev->lock);
+            run(dev, request);
+            pthread_mutex_lock(&dev->lock);
+        } else {
             pthread_cond_wait(&dev->work, &dev->lock);
-            continue;
         }
-        pthread_mutex_unlock(&dev->lock);
-        request->result = perform(dev, request);
-        if (request->result)
-            report(dev, request);
-        pthread_mutex_lock(&dev->lock);
-        list_add(&dev->completed, request);
-        timer_arm(&dev->deliver, 0);
     }
     pthread_mutex_unlock(&dev->lock);
     return NULL;
@@ -230,23 +237,19 @@ void blockdev_close(struct blockdev *dev)
 {
     if (!dev)
         return;
-    bool more = true;
-    while (more) { /* a completion may submit again: a write's next part, a flush */
-        pthread_mutex_lock(&dev->lock);
-        dev->closing = true;
-        pthread_cond_broadcast(&dev->work);
-        pthread_mutex_unlock(&dev->lock);
-        for (unsigned i = 0; i < dev->workers; i++)
-            pthread_join(dev->threads[i], NULL);
-        dev->workers = 0;
-        timer_cancel(&dev->deliver);
+    struct blockdev_request *request;
+    pthread_mutex_lock(&dev->lock);
+    dev->closing = true;
+    pthread_cond_broadcast(&dev->work);
+    pthread_mutex_unlock(&dev->lock);
+    for (unsigned i = 0; i < dev->workers; i++)
+        pthread_join(dev->threads[i], NULL);
+    deliver(dev);
+    while ((request = list_take(&dev->submitted))) { /* what the completions asked for */
+        run(dev, request);
         deliver(dev);
-        dev->closing = false;
-        more = dev->submitted.first != NULL;
-        if (more)
-            dev->workers = start_workers(dev, 1);
-        more = more && dev->workers;
     }
+    timer_cancel(&dev->deliver);
     struct blockdev_request last = {.op = BLOCKDEV_FLUSH};
     last.result = flush(dev);
     if (last.result)
