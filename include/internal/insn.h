@@ -48,10 +48,10 @@ struct opnd {
 };
 
 enum { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_NONE, SEG_COUNT };
-enum { REG_NONE = 16, REG_RIP = 17 }; /* base and index of struct insn_mem beyond 0-15 */
+enum { REG_NONE = 16, REG_PC = 17 }; /* base and index of struct insn_mem beyond 0-15 */
 
 struct insn_mem {
-    uint8_t base;  /* 0-15, REG_NONE, REG_RIP */
+    uint8_t base;  /* 0-15, REG_NONE, REG_PC */
     uint8_t index; /* 0-15, REG_NONE; for VSIB an XMM/YMM register */
     uint8_t scale; /* shift: 0-3 */
     uint8_t seg;   /* effective segment, overrides and defaults applied (SEG_*). In 64-bit code:
