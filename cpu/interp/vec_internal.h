@@ -1,0 +1,110 @@
+/*
+ * vec_internal.h - what the files of the vector room share.
+ */
+#ifndef CPU_INTERP_VEC_INTERNAL_H
+#define CPU_INTERP_VEC_INTERNAL_H
+
+#include "cpu/interp/flags.h"
+#include "cpu/interp/vec.h"
+#include "cpu/mem_inline.h"
+#include "cpu/opnd.h"
+#include "insn_exec.h"
+
+#include <string.h>
+
+/* The semantic functions that rows of this room name. */
+#define X(name) void name(struct cpu *cpu, const struct insn *insn);
+INSN_GENERIC_EXECS(X)
+#undef X
+
+/* ---- Host code (vec_code.c) --------------------------------------------------------------------
+ */
+
+/* Memory that is written through one mapping and executed through another. */
+struct vec_arena {
+    uint8_t *write; /* NULL while `flips`: then `exec` changes between the two */
+    uint8_t *exec;
+    size_t size, used;
+    bool flips;
+};
+bool vec_arena_init(struct vec_arena *arena, size_t size, struct error *err);
+void vec_arena_fini(struct vec_arena *arena);
+/* Copies code into fresh memory; NULL when the arena is full. */
+const void *vec_arena_add(struct vec_arena *arena, const uint8_t *code, size_t len);
+/* Copies it to `at`, which an earlier vec_arena_add() returned, over code of at least that length.
+ */
+bool vec_arena_replace(struct vec_arena *arena, const void *at, const uint8_t *code, size_t len);
+
+/* ---- Stubs (vec_stub.c) ------------------------------------------------------------------------
+ */
+
+/* v, rm, h, l: the operands' values (l: is4 or implicit XMM0, or the GPRs of PCMPESTRx); out: where
+ * the vector result goes, 16, 32 or (MMX) 8 bytes. Returns a GPR result, or flags. */
+typedef uint64_t vec_code(const void *v, const void *rm, const void *h, const void *l, void *out);
+
+enum vec_dest { DEST_NONE, DEST_V, DEST_H, DEST_RM, DEST_GPR };
+
+struct vec_stub {
+    vec_code *code;
+    int8_t v, rm, h, l; /* which insn->op[] they are; -1: none */
+    uint8_t dest;       /* enum vec_dest */
+    uint8_t dest_op;    /* index in insn->op[] */
+    uint8_t out_size;   /* bytes that the stub stores at `out` */
+    bool flags;         /* returns flags for RFLAGS */
+    bool mxcsr, mmx;
+    uint8_t key_len;
+    uint8_t key[15]; /* the canonical encoding */
+    struct vec_stub *next;
+};
+
+/* x87_host.c: image is in FXSAVE's layout, mem the operand, flags the arithmetic ones. Returns
+ * flags. */
+typedef uint64_t x87_code(void *image, void *mem, uint64_t flags);
+
+enum { VEC_BUCKETS = 4096 };
+
+struct vector_engine {
+    struct vec_arena arena;
+    struct vec_stub *buckets[VEC_BUCKETS];
+    unsigned stubs;
+    struct vec_stub scratch; /* for stubs that found no room */
+    const void *scratch_code;
+    x87_code *x87[8][256];          /* by opcode D8-DF and ModRM, made when first met */
+    alignas(64) uint8_t image[512]; /* x87_host.c's FXSAVE area */
+};
+
+/* The stub for insn, from the cache or new; the scratch stub when there is no room. Never NULL. */
+const struct vec_stub *vec_stub_get(struct cpu *cpu, const struct insn *insn);
+
+/* ---- Operands
+ * ------------------------------------------------------------------------------------ */
+
+/* Reads or writes `size` bytes of the instruction's memory operand; #GP(0) where the row demands
+ * alignment. */
+void vec_read_mem(struct cpu *cpu, const struct insn *insn, void *buf, unsigned size);
+void vec_write_mem(struct cpu *cpu, const struct insn *insn, const void *buf, unsigned size);
+/* Vector operand n: the register itself, or memory read into buf. */
+static inline const union vreg *vec_source(struct cpu *cpu, const struct insn *insn, unsigned n,
+                                           union vreg *buf)
+{
+    const struct opnd *op = &insn->op[n];
+    if (op->kind != OPND_MEM)
+        return &cpu->ymm[op->reg];
+    vec_read_mem(cpu, insn, buf, op->size);
+    return buf;
+}
+/* After a VEX instruction of `size` bytes: the rest of the register is zero. */
+static inline void vec_zero_above(const struct insn *insn, union vreg *reg, unsigned size)
+{
+    if (insn->vex && size <= 16)
+        reg->q[2] = reg->q[3] = 0;
+}
+
+/* Writes MM register `reg` after x87_enter_mmx(): bits 79:64 become ones (SDM vol. 1, 9.5.2). */
+static inline void vec_set_mmx(struct cpu *cpu, unsigned reg, uint64_t value)
+{
+    memcpy(cpu->x87.st[reg], &value, 8);
+    memset(cpu->x87.st[reg] + 8, 0xff, 2);
+}
+
+#endif

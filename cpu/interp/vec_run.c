@@ -1,0 +1,220 @@
+/*
+ * vec_run.c - executes vec_host rows through their stubs, with MXCSR and SIMD exceptions.
+ *
+ * Stubs always run with all exceptions masked and the guest's rounding, FTZ and DAZ; the host never
+ * sees a SIGFPE. What was raised is read from the host's MXCSR. SIMD floating-point exceptions: SDM
+ * vol. 1, 11.5.
+ */
+#include "cpu/interp/vec_internal.h"
+
+static inline uint32_t host_mxcsr(void)
+{
+    uint32_t value;
+    __asm__ volatile("stmxcsr %0" : "=m"(value));
+    return value;
+}
+static inline void set_host_mxcsr(uint32_t value)
+{
+    __asm__ volatile("ldmxcsr %0" : : "m"(value) : "memory");
+}
+
+/* ---- Memory ------------------------------------------------------------------------------------
+ */
+
+static uint64_t operand_address(struct cpu *cpu, const struct insn *insn, unsigned size,
+                                enum access_kind kind)
+{
+    uint64_t lin = mem_operand(cpu, insn, size, kind);
+    if ((insn->row->attr & INSN_ALIGN) && (lin & (size - 1)))
+        cpu_raise_error(cpu, VECTOR_GP, 0);
+    return lin;
+}
+
+void vec_read_mem(struct cpu *cpu, const struct insn *insn, void *buf, unsigned size)
+{
+    uint64_t lin = operand_address(cpu, insn, size, ACCESS_READ);
+    void *p = cpu->mode & MODE_ALIGN ? NULL : mem_hit(cpu, lin, size, ACCESS_READ);
+    if (__builtin_expect(p != NULL, 1))
+        mem_host_read(buf, p, size);
+    else
+        mem_read(cpu, insn->mem.seg, lin, buf, size);
+}
+
+void vec_write_mem(struct cpu *cpu, const struct insn *insn, const void *buf, unsigned size)
+{
+    uint64_t lin = operand_address(cpu, insn, size, ACCESS_WRITE);
+    void *p = cpu->mode & MODE_ALIGN ? NULL : mem_hit(cpu, lin, size, ACCESS_WRITE);
+    if (__builtin_expect(p != NULL, 1))
+        mem_host_write(p, buf, size);
+    else
+        mem_write(cpu, insn->mem.seg, lin, buf, size);
+}
+
+/* ---- MXCSR
+ * --------------------------------------------------------------------------------------- */
+
+/* The stub's arguments, gathered from the instruction. */
+struct call {
+    const void *v, *rm, *h, *l;
+    void *out;
+};
+
+static inline uint64_t call_stub(const struct vec_stub *stub, const struct call *call)
+{
+    return stub->code(call->v, call->rm, call->h, call->l, call->out);
+}
+
+/* Everything is masked, as nearly always. The host's MXCSR is the guest's while the stub runs and,
+ * with default rounding, stays so afterwards: C code does not mind sticky flags, and the next
+ * instruction finds it as it wants it. */
+static uint64_t run_masked(struct cpu *cpu, const struct vec_stub *stub, const struct call *call,
+                           uint32_t *mxcsr)
+{
+    uint32_t want = cpu->mxcsr;
+    if (host_mxcsr() != want)
+        set_host_mxcsr(want);
+    uint64_t result = call_stub(stub, call);
+    *mxcsr = host_mxcsr();
+    if (want & (MXCSR_RC | MXCSR_FTZ | MXCSR_DAZ))
+        set_host_mxcsr(MXCSR_INIT);
+    return result;
+}
+
+/* Runs the stub and returns the exception flags that it raises, nothing else masked or sticky. */
+static uint32_t raised_with(const struct vec_stub *stub, const struct call *call, uint32_t control,
+                            uint64_t *result)
+{
+    set_host_mxcsr(MXCSR_MASKS | control);
+    *result = call_stub(stub, call);
+    uint32_t raised = host_mxcsr() & MXCSR_FLAGS;
+    set_host_mxcsr(MXCSR_INIT);
+    return raised;
+}
+
+/* Some exceptions are unmasked. If one of them happens, the instruction has no result, MXCSR gets
+ * the flags and #XM (or #UD) is raised. Exceptions found before the computation (#I, #D, #Z) end
+ * it: then the flags of the later ones (#O, #U, #P) are not set (SDM vol. 1, 11.5.3). */
+static uint64_t run_unmasked(struct cpu *cpu, const struct vec_stub *stub, const struct call *call,
+                             uint32_t *mxcsr)
+{
+    const uint32_t before = MXCSR_IE | MXCSR_DE | MXCSR_ZE;
+    uint32_t guest = cpu->mxcsr, control = guest & (MXCSR_RC | MXCSR_DAZ | MXCSR_FTZ);
+    uint32_t unmasked = ~(guest >> MXCSR_MASK_SHIFT) & MXCSR_FLAGS;
+    alignas(32) union vreg out = {{0}};
+    struct call temporary = *call;
+    temporary.out = &out;
+    uint64_t result, ignored;
+    /* An unmasked #U disables FTZ and happens for every tiny result, exact ones too (11.5.2.5).
+     * Exact tiny results raise nothing while masked, but FTZ flushes and flags them. */
+    uint32_t raised = raised_with(stub, &temporary,
+                                  unmasked & MXCSR_UE ? control & ~MXCSR_FTZ : control, &result);
+    if (unmasked & MXCSR_UE) {
+        alignas(32) union vreg other = {{0}};
+        struct call again = *call;
+        again.out = &other;
+        raised |= raised_with(stub, &again, control | MXCSR_FTZ, &ignored) & MXCSR_UE;
+    }
+    if (raised & unmasked & before)
+        raised &= before;
+    if (raised & unmasked) {
+        cpu->mxcsr = guest | raised;
+        cpu_raise(cpu, cpu->mode & MODE_OSXMMEXCPT ? VECTOR_XM : VECTOR_UD);
+    }
+    if (stub->dest != DEST_NONE && stub->dest != DEST_GPR)
+        memcpy(call->out, &out, stub->out_size);
+    *mxcsr = guest | raised;
+    return result;
+}
+
+static inline uint64_t run(struct cpu *cpu, const struct vec_stub *stub, const struct call *call,
+                           uint32_t *mxcsr)
+{
+    if (!stub->mxcsr)
+        return call_stub(stub, call);
+    if ((cpu->mxcsr & MXCSR_MASKS) == MXCSR_MASKS)
+        return run_masked(cpu, stub, call, mxcsr);
+    return run_unmasked(cpu, stub, call, mxcsr);
+}
+
+/* ---- Operands
+ * -------------------------------------------------------------------------------------- */
+
+/* The guest's register in struct cpu. */
+static inline void *register_of(struct cpu *cpu, const struct opnd *op)
+{
+    switch (op->kind) {
+    case OPND_GPR:
+        return &cpu->gpr[op->reg];
+    case OPND_MMX: /* a physical register; st[] is relative to TOP */
+        return cpu->x87.st[(op->reg - x87_top(&cpu->x87)) & 7];
+    default:
+        return &cpu->ymm[op->reg];
+    }
+}
+
+/* An operand is in an MMX register: only then does the instruction enter MMX state (CVTPI2PD with a
+ * memory operand does not). */
+static bool uses_mmx(const struct insn *insn)
+{
+    for (unsigned n = 0; n < insn->opnds; n++) {
+        if (insn->op[n].kind == OPND_MMX)
+            return true;
+    }
+    return false;
+}
+
+void vec_run(struct cpu *cpu, const struct insn *insn, const void *prepared)
+{
+    const struct vec_stub *stub = prepared ? prepared : vec_stub_get(cpu, insn);
+    alignas(32) union vreg memory, result = {{0}};
+    struct call call = {.out = &result};
+    const struct opnd *rm = stub->rm >= 0 ? &insn->op[stub->rm] : NULL;
+    bool to_memory = stub->dest == DEST_RM && rm->kind == OPND_MEM;
+
+    if (rm && rm->kind == OPND_MEM) {
+        if (rm->access & OPND_R)
+            vec_read_mem(cpu, insn, &memory, rm->size);
+        call.rm = &memory;
+    } else if (rm) {
+        call.rm = register_of(cpu, rm);
+    }
+    if (stub->v >= 0)
+        call.v = register_of(cpu, &insn->op[stub->v]);
+    if (stub->h >= 0)
+        call.h = register_of(cpu, &insn->op[stub->h]);
+    if (stub->l >= 0)
+        call.l = register_of(cpu, &insn->op[stub->l]);
+    if (stub->dest != DEST_NONE && stub->dest != DEST_GPR && !to_memory)
+        call.out = register_of(cpu, &insn->op[stub->dest_op]);
+
+    uint32_t mxcsr = cpu->mxcsr;
+    uint64_t value = run(cpu, stub, &call, &mxcsr);
+    if (to_memory)
+        vec_write_mem(cpu, insn, &result, rm->size);
+    cpu->mxcsr = mxcsr;
+    if (stub->mmx && uses_mmx(insn)) /* not before: nothing may raise any more */
+        x87_enter_mmx(&cpu->x87);
+    if (stub->dest == DEST_GPR)
+        opnd_set_gpr(cpu, insn->op[stub->dest_op].reg, insn->op[stub->dest_op].size, value);
+    else if (stub->flags)
+        cpu_set_arith(cpu, (uint32_t)value & FLAGS_ARITH);
+    else if (stub->mmx && stub->out_size == 8)
+        memset(cpu->x87.st[insn->op[stub->dest_op].reg] + 8, 0xff, 2);
+}
+
+void vec_host(struct cpu *cpu, const struct insn *insn)
+{
+    vec_run(cpu, insn, vec_stub_get(cpu, insn));
+}
+
+/* PCMPESTRM, PCMPESTRI, PCMPISTRM, PCMPISTRI (SDM vol. 2, 4.1). */
+void vec_pcmpstr(struct cpu *cpu, const struct insn *insn)
+{
+    alignas(32) union vreg buf;
+    const union vreg *second = vec_source(cpu, insn, 1, &buf);
+    const struct vec_stub *stub = vec_stub_get(cpu, insn);
+    uint64_t result = stub->code(&cpu->ymm[insn->op[0].reg], second, NULL, cpu->gpr, &cpu->ymm[0]);
+    if (insn->row->exec_arg & 1)
+        opnd_set_gpr(cpu, RCX, 4, result >> 32);
+    cpu_set_arith(cpu, (uint32_t)result & FLAGS_ARITH);
+}

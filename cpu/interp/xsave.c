@@ -1,0 +1,405 @@
+/*
+ * xsave.c - FXSAVE, FXRSTOR, the XSAVE family, LDMXCSR and STMXCSR (SDM vol. 1, 10.5 and chapter
+ * 13).
+ *
+ * State components: x87, SSE, AVX and PKRU, as XCR0 and the CPU model allow; there are none of
+ * IA32_XSS. The pointers FIP and FDP are the guest's own; FCS and FDS are always zero.
+ */
+#include "cpu/interp/vec_internal.h"
+#include "cpu/interp/x87.h"
+#include "cpu/sys/sys.h"
+
+enum { LEGACY_SIZE = 512, XMM_OFFSET = 160, X87_ST_OFFSET = 32, MXCSR_OFFSET = 24 };
+enum { XSAVE_PLAIN, XSAVE_OPT, XSAVE_COMPACT, XSAVE_SUPERVISOR }; /* exec_arg */
+#define XCOMP_COMPACTED (1ull << 63)
+
+/* ---- Areas in guest memory
+ * ----------------------------------------------------------------------- */
+
+/* A part of the area to be written. An area is proved writable part by part before the first byte
+ * is stored: a fault in the middle must leave nothing behind. */
+struct part {
+    unsigned offset, size;
+    const void *from;
+};
+struct area {
+    struct cpu *cpu;
+    unsigned seg;
+    uint64_t lin;
+    struct part parts[8];
+    unsigned count;
+};
+
+/* Raises #GP(0) unless the area is aligned. `size` is only for the segment's limit. */
+static struct area open_area(struct cpu *cpu, const struct insn *insn, unsigned size,
+                             unsigned alignment, enum access_kind kind)
+{
+    struct area area = {.cpu = cpu, .seg = insn->mem.seg};
+    area.lin = mem_operand(cpu, insn, size, kind);
+    if (area.lin & (alignment - 1))
+        cpu_raise_error(cpu, VECTOR_GP, 0);
+    return area;
+}
+
+static void add_part(struct area *area, unsigned offset, const void *from, unsigned size)
+{
+    area->parts[area->count++] = (struct part){offset, size, from};
+}
+
+static unsigned chunk_size(unsigned left)
+{
+    return left < 64 ? left : 64;
+}
+
+static void write_parts(const struct area *area)
+{
+    struct cpu *cpu = area->cpu;
+    for (unsigned pass = 0; pass < 2; pass++) {
+        for (unsigned i = 0; i < area->count; i++) {
+            const struct part *part = &area->parts[i];
+            for (unsigned at = 0; at < part->size; at += 64) {
+                uint64_t lin = x87_wrap(cpu, area->lin + part->offset + at);
+                unsigned size = chunk_size(part->size - at);
+                if (pass == 0)
+                    mem_probe_write(cpu, area->seg, lin, size);
+                else
+                    mem_write(cpu, area->seg, lin, (const uint8_t *)part->from + at, size);
+            }
+        }
+    }
+}
+
+static void read_part(const struct area *area, unsigned offset, void *to, unsigned size)
+{
+    for (unsigned at = 0; at < size; at += 64)
+        mem_read(area->cpu, area->seg, x87_wrap(area->cpu, area->lin + offset + at),
+                 (uint8_t *)to + at, chunk_size(size - at));
+}
+
+/* ---- The legacy region
+ * ------------------------------------------------------------------------------ */
+
+static void put(uint8_t *image, unsigned at, uint64_t value, unsigned size)
+{
+    memcpy(image + at, &value, size);
+}
+static uint64_t get(const uint8_t *image, unsigned at, unsigned size)
+{
+    uint64_t value = 0;
+    memcpy(&value, image + at, size);
+    return value;
+}
+
+/* REX.W in 64-bit code: FIP and FDP have 64 bits and no selectors. */
+static bool wide_pointers(const struct insn *insn)
+{
+    return insn->code == 64 && (insn->rex & 8);
+}
+
+static unsigned vector_registers(const struct insn *insn)
+{
+    return insn->code == 64 ? 16 : 8;
+}
+
+static void put_x87(const struct x87 *x87, const struct insn *insn, uint8_t *image)
+{
+    put(image, 0, x87->fcw, 2);
+    put(image, 2, x87->fsw, 2);
+    put(image, 4, x87_abridged_tags(x87->ftw), 2);
+    put(image, 6, x87->fop, 2);
+    put(image, 8, x87->fip, 8);
+    put(image, 16, x87->fdp, 8);
+    if (!wide_pointers(insn)) {
+        put(image, 12, x87->fcs, 4);
+        put(image, 20, x87->fds, 4);
+    }
+    memcpy(image + X87_ST_OFFSET, x87->st, sizeof(x87->st));
+    for (unsigned i = 0; i < 8; i++) /* 80 of 128 bits count */
+        memset(image + X87_ST_OFFSET + 16 * i + 10, 0, 6);
+}
+
+static void get_x87(struct x87 *x87, const struct insn *insn, const uint8_t *image)
+{
+    bool wide = wide_pointers(insn);
+    x87->fcw = (uint16_t)((get(image, 0, 2) & X87_FCW_VALID) | X87_FCW_ONES);
+    x87->fsw = (uint16_t)get(image, 2, 2);
+    x87->ftw = x87_tags_from_abridged(image[4]);
+    x87->fop = (uint16_t)get(image, 6, 2) & 0x7ff;
+    x87->fip = get(image, 8, wide ? 8 : 4);
+    x87->fdp = get(image, 16, wide ? 8 : 4);
+    x87->fcs = x87->fds = 0;
+    memcpy(x87->st, image + X87_ST_OFFSET, sizeof(x87->st));
+    for (unsigned i = 0; i < 8; i++)
+        memset(x87->st[i] + 10, 0, 6);
+    x87_update_es(x87);
+}
+
+static void put_mxcsr(const struct cpu *cpu, uint8_t *image)
+{
+    put(image, MXCSR_OFFSET, cpu->mxcsr, 4);
+    put(image, MXCSR_OFFSET + 4, MXCSR_VALID, 4);
+}
+
+static uint32_t checked_mxcsr(struct cpu *cpu, uint64_t value)
+{
+    if (value & ~(uint64_t)MXCSR_VALID)
+        cpu_raise_error(cpu, VECTOR_GP, 0);
+    return (uint32_t)value;
+}
+
+static void put_xmm(const struct cpu *cpu, unsigned count, uint8_t *image)
+{
+    for (unsigned i = 0; i < count; i++)
+        memcpy(image + XMM_OFFSET + 16 * i, &cpu->ymm[i], 16);
+}
+
+static void get_xmm(struct cpu *cpu, unsigned count, const uint8_t *image)
+{
+    for (unsigned i = 0; i < count; i++)
+        memcpy(&cpu->ymm[i], image + XMM_OFFSET + 16 * i, 16);
+}
+
+/* ---- FXSAVE
+ * ------------------------------------------------------------------------------------------- */
+
+static void check_fxsave(struct cpu *cpu)
+{
+    if (cpu->cr0 & (CR0_TS | CR0_EM))
+        cpu_raise(cpu, VECTOR_NM);
+}
+
+void vec_fxsave(struct cpu *cpu, const struct insn *insn)
+{
+    uint8_t image[LEGACY_SIZE] = {0};
+    unsigned count = vector_registers(insn);
+    check_fxsave(cpu);
+    struct area area = open_area(cpu, insn, LEGACY_SIZE, 16, ACCESS_WRITE);
+    put_x87(&cpu->x87, insn, image);
+    put_mxcsr(cpu, image);
+    put_xmm(cpu, count, image);
+    add_part(&area, 0, image, XMM_OFFSET + 16 * count);
+    write_parts(&area);
+}
+
+void vec_fxrstor(struct cpu *cpu, const struct insn *insn)
+{
+    uint8_t image[LEGACY_SIZE];
+    check_fxsave(cpu);
+    struct area area = open_area(cpu, insn, LEGACY_SIZE, 16, ACCESS_READ);
+    read_part(&area, 0, image, LEGACY_SIZE);
+    cpu->mxcsr = checked_mxcsr(cpu, get(image, MXCSR_OFFSET, 4));
+    get_x87(&cpu->x87, insn, image);
+    get_xmm(cpu, vector_registers(insn), image);
+}
+
+/* ---- MXCSR
+ * ---------------------------------------------------------------------------------------------- */
+
+void vec_ldmxcsr(struct cpu *cpu, const struct insn *insn)
+{
+    cpu->mxcsr = checked_mxcsr(cpu, opnd_read(cpu, insn, 0));
+}
+
+void vec_stmxcsr(struct cpu *cpu, const struct insn *insn)
+{
+    opnd_write(cpu, insn, 0, cpu->mxcsr);
+}
+
+/* ---- XSAVE
+ * ------------------------------------------------------------------------------------------------
+ */
+
+static void check_xsave(struct cpu *cpu)
+{
+    if (!(cpu->cr4 & CR4_OSXSAVE))
+        cpu_raise(cpu, VECTOR_UD);
+    if (cpu->cr0 & CR0_TS)
+        cpu_raise(cpu, VECTOR_NM);
+}
+
+static bool zero_bytes(const void *from, size_t size)
+{
+    const uint8_t *p = from;
+    for (size_t i = 0; i < size; i++) {
+        if (p[i])
+            return false;
+    }
+    return true;
+}
+
+static bool x87_initial(const struct x87 *x87)
+{
+    return x87->fcw == 0x37f && !x87->fsw && x87->ftw == 0xffff && !x87->fop && !x87->fip &&
+           !x87->fdp && zero_bytes(x87->st, sizeof(x87->st));
+}
+
+/* XINUSE: which components are not in their initial state (SDM vol. 1, 13.6). */
+static uint64_t in_use(const struct cpu *cpu)
+{
+    uint64_t use = x87_initial(&cpu->x87) ? 0 : XSTATE_X87;
+    for (unsigned i = 0; i < 16; i++) {
+        if (cpu->ymm[i].q[0] | cpu->ymm[i].q[1])
+            use |= XSTATE_SSE;
+        if (cpu->ymm[i].q[2] | cpu->ymm[i].q[3])
+            use |= XSTATE_AVX;
+    }
+    return use | (cpu->pkru ? XSTATE_PKRU : 0);
+}
+
+/* EDX:EAX and XCR0. IA32_XSS has no bits here. */
+static uint64_t requested(const struct cpu *cpu)
+{
+    return ((cpu->gpr[RDX] << 32) | (uint32_t)cpu->gpr[RAX]) & cpu->xcr0;
+}
+
+/* Where a component is; `format` is XCOMP_BV when compacted, else 0 (13.4.2, 13.4.3). */
+static unsigned component_offset(uint64_t component, uint64_t format)
+{
+    if (component == XSTATE_AVX)
+        return XSAVE_AVX_OFFSET;
+    if (!(format & XCOMP_COMPACTED))
+        return XSAVE_PKRU_OFFSET;
+    return XSAVE_AVX_OFFSET + (format & XSTATE_AVX ? XSAVE_AVX_SIZE : 0);
+}
+
+struct xsave_image {
+    uint8_t legacy[LEGACY_SIZE];
+    uint64_t header[2]; /* XSTATE_BV, XCOMP_BV */
+    uint8_t avx[XSAVE_AVX_SIZE];
+    uint64_t pkru;
+};
+
+/* Adds the components in `write` to what will be written. */
+static void add_components(struct cpu *cpu, const struct insn *insn, struct xsave_image *image,
+                           struct area *area, uint64_t write, bool mxcsr, uint64_t format)
+{
+    unsigned count = vector_registers(insn);
+    if (write & XSTATE_X87) {
+        put_x87(&cpu->x87, insn, image->legacy);
+        add_part(area, 0, image->legacy, MXCSR_OFFSET);
+        add_part(area, X87_ST_OFFSET, image->legacy + X87_ST_OFFSET, sizeof(cpu->x87.st));
+    }
+    if (mxcsr) {
+        put_mxcsr(cpu, image->legacy);
+        add_part(area, MXCSR_OFFSET, image->legacy + MXCSR_OFFSET, 8);
+    }
+    if (write & XSTATE_SSE) {
+        put_xmm(cpu, count, image->legacy);
+        add_part(area, XMM_OFFSET, image->legacy + XMM_OFFSET, 16 * count);
+    }
+    if (write & XSTATE_AVX) {
+        for (unsigned i = 0; i < count; i++)
+            memcpy(image->avx + 16 * i, cpu->ymm[i].b + 16, 16);
+        add_part(area, component_offset(XSTATE_AVX, format), image->avx, 16 * count);
+    }
+    if (write & XSTATE_PKRU) {
+        image->pkru = cpu->pkru;
+        add_part(area, component_offset(XSTATE_PKRU, format), &image->pkru, XSAVE_PKRU_SIZE);
+    }
+}
+
+void vec_xsave(struct cpu *cpu, const struct insn *insn)
+{
+    unsigned kind = insn->row->exec_arg;
+    bool compact = kind >= XSAVE_COMPACT;
+    check_xsave(cpu);
+    struct area area = open_area(cpu, insn, XSAVE_AVX_OFFSET, 64, ACCESS_WRITE);
+    struct xsave_image image = {{0}, {0}, {0}, 0};
+    uint64_t rfbm = requested(cpu), use = in_use(cpu) & rfbm, write = use;
+    bool mxcsr = rfbm & (XSTATE_SSE | XSTATE_AVX);
+    if (compact) {
+        /* 13.10: here MXCSR counts as part of SSE. */
+        if ((rfbm & XSTATE_SSE) && cpu->mxcsr != MXCSR_INIT)
+            use |= XSTATE_SSE;
+        write = use;
+        mxcsr = use & XSTATE_SSE;
+        image.header[0] = use;
+        image.header[1] = rfbm | XCOMP_COMPACTED;
+    } else {
+        uint64_t old;
+        read_part(&area, XSAVE_HEADER, &old, 8);
+        image.header[0] = (old & ~rfbm) | use;
+        if (kind == XSAVE_PLAIN)
+            write = rfbm;
+    }
+    add_components(cpu, insn, &image, &area, write, mxcsr, image.header[1]);
+    add_part(&area, XSAVE_HEADER, image.header, compact ? 16 : 8);
+    write_parts(&area);
+}
+
+/* ---- XRSTOR
+ * --------------------------------------------------------------------------------------------------
+ */
+
+/* The checks of 13.8 and 13.12; all of them before anything is loaded. */
+static void check_header(struct cpu *cpu, const uint64_t header[8], bool supervisor)
+{
+    uint64_t bv = header[0], comp = header[1];
+    bool can_compact = cpu->features.bits[FEAT_XSAVEC / 64] >> FEAT_XSAVEC % 64 & 1;
+    bool good;
+    if (comp & XCOMP_COMPACTED)
+        good = (supervisor || can_compact) && !((comp & ~XCOMP_COMPACTED) & ~cpu->xcr0) &&
+               !(bv & ~comp) && zero_bytes(header + 2, 48);
+    else
+        good = !supervisor && !comp && !header[2] && !(bv & ~cpu->xcr0);
+    if (!good)
+        cpu_raise_error(cpu, VECTOR_GP, 0);
+}
+
+static void set_avx(struct cpu *cpu, unsigned count, const uint8_t *avx)
+{
+    for (unsigned i = 0; i < count; i++)
+        memcpy(cpu->ymm[i].b + 16, avx + 16 * i, 16);
+}
+
+static void init_x87(struct x87 *x87)
+{
+    x87_init(x87);
+    memset(x87->st, 0, sizeof(x87->st));
+}
+
+void vec_xrstor(struct cpu *cpu, const struct insn *insn)
+{
+    bool supervisor = insn->row->exec_arg == XSAVE_SUPERVISOR;
+    check_xsave(cpu);
+    struct area area = open_area(cpu, insn, XSAVE_AVX_OFFSET, 64, ACCESS_READ);
+    uint64_t header[8], rfbm = requested(cpu);
+    unsigned count = vector_registers(insn);
+    read_part(&area, XSAVE_HEADER, header, sizeof(header));
+    check_header(cpu, header, supervisor);
+    uint64_t load = header[0] & rfbm;
+    bool compacted = header[1] & XCOMP_COMPACTED;
+
+    /* Everything is read before anything is committed. Absent components read as zeros, which is
+     * the initial state of all but the x87. */
+    struct xsave_image image = {{0}, {0}, {0}, 0};
+    uint32_t mxcsr = cpu->mxcsr;
+    if (load & XSTATE_X87) {
+        read_part(&area, 0, image.legacy, MXCSR_OFFSET);
+        read_part(&area, X87_ST_OFFSET, image.legacy + X87_ST_OFFSET, sizeof(cpu->x87.st));
+    }
+    if (compacted ? load & XSTATE_SSE : rfbm & (XSTATE_SSE | XSTATE_AVX)) {
+        read_part(&area, MXCSR_OFFSET, image.legacy + MXCSR_OFFSET, 4);
+        mxcsr = checked_mxcsr(cpu, get(image.legacy, MXCSR_OFFSET, 4));
+    } else if (compacted && (rfbm & XSTATE_SSE)) {
+        mxcsr = MXCSR_INIT;
+    }
+    if (load & XSTATE_SSE)
+        read_part(&area, XMM_OFFSET, image.legacy + XMM_OFFSET, 16 * count);
+    if (load & XSTATE_AVX)
+        read_part(&area, component_offset(XSTATE_AVX, header[1]), image.avx, 16 * count);
+    if (load & XSTATE_PKRU)
+        read_part(&area, component_offset(XSTATE_PKRU, header[1]), &image.pkru, XSAVE_PKRU_SIZE);
+
+    cpu->mxcsr = mxcsr;
+    if (load & XSTATE_X87)
+        get_x87(&cpu->x87, insn, image.legacy);
+    else if (rfbm & XSTATE_X87)
+        init_x87(&cpu->x87);
+    if (rfbm & XSTATE_SSE)
+        get_xmm(cpu, count, image.legacy);
+    if (rfbm & XSTATE_AVX)
+        set_avx(cpu, count, image.avx);
+    if (rfbm & XSTATE_PKRU)
+        sys_set_pkru(cpu, (uint32_t)image.pkru);
+}
