@@ -196,11 +196,9 @@ struct pvpanic; /* devices/misc/pvpanic.c. QEMU: 505h */
 struct pvpanic *pvpanic_new(struct board *board, uint16_t base);
 
 /* `a20` lines: the level this chip asks for; the machine ORs port 92h's and the i8042's. Both start
- * high. All of these end in board->shutdown(BOARD_RESET). */
+ * high. A reset is board->shutdown(BOARD_RESET). (Port CF9h is the PIIX3's: pci.h.) */
 struct port92; /* devices/misc/port92.c: A20 and fast reset */
 struct port92 *port92_new(struct board *board, struct irq_line a20);
-struct reset_port; /* devices/misc/reset_port.c: port CF9h */
-struct reset_port *reset_port_new(struct board *board);
 /* devices/misc/i8042.c: the keyboard controller with nothing plugged in; ports 60h, 64h. */
 struct i8042;
 struct i8042 *i8042_new(struct board *board, struct irq_line irq1, struct irq_line a20);
