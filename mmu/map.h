@@ -1,0 +1,182 @@
+/*
+ * map.h - what lies behind `struct phys_map`: regions, the flat table resolved from them, RAM
+ * blocks and the words kept per guest frame. Private to mmu/.
+ *
+ * Readers (vCPUs, DMA) never take a lock to find out what is at an address: the flat table is read
+ * under a sequence count and the answer is copied out. RAM blocks live as long as the map. A region
+ * may vanish, so `range.region` is followed only with the machine lock held (phys.c, mmio_*).
+ *
+ * Lock order: machine lock, then map->lock, then one mailbox (mail.c).
+ */
+#ifndef MMU_MAP_H
+#define MMU_MAP_H
+
+#include "internal/log.h"
+#include "internal/phys.h"
+#include <stdatomic.h>
+
+struct mmu_cpu;
+
+enum {
+    MMU_MAX_CPUS = 16, /* the width of frame.code_by and of FRAME_WRITABLE_BY */
+    CODE_GRANULE_SHIFT = 6,
+};
+#define FRAME_NONE UINT32_MAX
+
+/* What is known of one guest frame. 16 bytes per 4 KiB of RAM, reserved but untouched until used.
+ */
+struct frame {
+    _Atomic uint32_t attr;     /* enum frame_attr, FRAME_WRITABLE_BY in the high half */
+    _Atomic uint16_t code_by;  /* vCPUs that have decoded blocks here; changed under map->lock */
+    _Atomic uint16_t table_by; /* vCPUs that trace it as a page table; likewise */
+    _Atomic uint64_t code_granules; /* which 64-byte pieces hold code of any vCPU */
+};
+_Static_assert(sizeof(struct frame) == 16, "the memory overhead promised above");
+
+/* Host memory behind RAM or ROM. Frames are numbered over all blocks of the map, so that one frame
+ * has one number however many guest addresses show it. */
+struct ram_block {
+    uint8_t *base;
+    uint64_t size;
+    struct frame *frames;
+    uint32_t first_frame;
+    struct ram_block *next; /* never changes once the block is in the list */
+};
+
+struct region {
+    uint64_t gpa, size;
+    enum region_kind kind;
+    const char *name;
+    struct ram_block *block; /* RAM and ROM */
+    uint64_t ram_offset;
+    const struct io_ops *ops; /* MMIO */
+    void *opaque;
+    unsigned order; /* the later of two equals lies on top */
+};
+
+/* One answer of the map: what [start, end) is. For a hole, `mapped` is false. */
+struct phys_range {
+    uint64_t start, end;
+    bool mapped;
+    enum region_kind kind;
+    struct ram_block *block; /* RAM, ROM: the byte `start` is at block->base + ram_offset */
+    uint64_t ram_offset;
+    struct region *region; /* MMIO: follow only with the machine lock held */
+    uint32_t sequence;     /* of the flat table it was read from; odd: never filled */
+};
+
+/* A range in the published table; words, because readers race with the writer (see map.c). */
+struct flat_range {
+    _Atomic uint64_t start, end, kind, ram_offset;
+    _Atomic(struct ram_block *) block;
+    _Atomic(struct region *) region;
+};
+struct flat_table {
+    struct flat_table *older; /* outgrown, freed with the map; sizes double, so they stay few */
+    unsigned capacity;
+    _Atomic unsigned count;
+    struct flat_range range[];
+};
+
+struct phys_map {
+    pthread_mutex_t *machine_lock;
+    struct log *log;
+    struct log quiet; /* stands in for a log that the caller does not have */
+
+    _Atomic uint32_t sequence; /* odd while the flat table is being rewritten */
+    _Atomic(struct flat_table *) table;
+    _Atomic bool aliased; /* some frame shows at two guest addresses */
+    _Atomic(struct ram_block *) blocks;
+
+    pthread_mutex_t lock;    /* what follows, and every change of frame.code_by and .table_by */
+    struct region **regions; /* index = handle; NULL: removed */
+    unsigned region_count, region_room, next_order;
+    uint32_t frames;
+    uint64_t ram_size;
+    _Atomic(struct mmu_cpu *) cpus[MMU_MAX_CPUS];
+};
+
+/* ---- map.c ---------------------------------------------------------------------------------- */
+
+/* What is at gpa. `range` doubles as a cache: when it already covers gpa and the map has not
+ * changed since, nothing is looked up. Initialise it with PHYS_RANGE_INIT. */
+#define PHYS_RANGE_INIT                                                                            \
+    {                                                                                              \
+        .sequence = 1                                                                              \
+    }
+void phys_find_slow(struct phys_map *map, uint64_t gpa, struct phys_range *range);
+static inline void phys_find(struct phys_map *map, uint64_t gpa, struct phys_range *range)
+{
+    if (range->sequence != atomic_load_explicit(&map->sequence, memory_order_acquire) ||
+        gpa < range->start || gpa >= range->end)
+        phys_find_slow(map, gpa, range);
+}
+
+static inline bool range_is_memory(const struct phys_range *range)
+{
+    return range->mapped && range->kind != REGION_MMIO;
+}
+static inline uint64_t range_block_offset(const struct phys_range *range, uint64_t gpa)
+{
+    return range->ram_offset + (gpa - range->start);
+}
+static inline uint8_t *range_hva(const struct phys_range *range, uint64_t gpa)
+{
+    return range->block->base + range_block_offset(range, gpa);
+}
+static inline struct frame *range_frame(const struct phys_range *range, uint64_t gpa)
+{
+    return &range->block->frames[range_block_offset(range, gpa) >> PAGE_SHIFT];
+}
+static inline uint32_t range_frame_number(const struct phys_range *range, uint64_t gpa)
+{
+    return range->block->first_frame + (uint32_t)(range_block_offset(range, gpa) >> PAGE_SHIFT);
+}
+/* The guest addresses at which a frame shows, up to `max`; returns how many. */
+unsigned phys_frame_gpas(struct phys_map *map, uint32_t number, uint64_t *gpas, unsigned max);
+
+/* ---- phys.c --------------------------------------------------------------------------------- */
+
+/* The page walker's read of one entry (4 or 8 bytes, aligned): phys_read() with the lookup cached.
+ */
+enum phys_result phys_read_entry(struct phys_map *map, const struct access *access,
+                                 struct phys_range *range, uint64_t gpa, unsigned size,
+                                 uint64_t *value);
+
+/* ---- frame.c -------------------------------------------------------------------------------- */
+
+struct ram_block *ram_block_new(struct phys_map *map, uint64_t size, uint32_t attr,
+                                struct error *err);
+void ram_block_free(struct ram_block *block);
+struct frame *frame_by_number(struct phys_map *map, uint32_t number);
+
+/* Leave for one vCPU to make writable view entries of the frame. False: stores must go slow. */
+bool frame_grant_write(struct frame *frame, unsigned vcpu);
+/* The vCPU has no writable entry of it left. */
+void frame_revoked(struct frame *frame, unsigned vcpu);
+/* vCPUs other than `vcpu` that may hold writable entries, a bit each. */
+unsigned frame_other_writers(struct frame *frame, unsigned vcpu);
+
+/* The vCPU has code in these granules, or none any more; is, or is no longer, tracing the frame. */
+void frame_code_added(struct phys_map *map, struct frame *frame, unsigned vcpu, uint64_t granules);
+void frame_code_gone(struct phys_map *map, struct frame *frame, unsigned vcpu);
+void frame_trace_begin(struct phys_map *map, struct frame *frame, unsigned vcpu);
+void frame_trace_end(struct phys_map *map, struct frame *frame, unsigned vcpu);
+/* The 64-byte granules that [offset, offset + len) of a frame touches, a bit each. */
+uint64_t frame_granules(uint64_t offset, uint64_t len);
+
+/* Bytes of a CODE or TABLE frame have been stored (they are visible already): tells every vCPU
+ * concerned, the storing one directly, the others by mail. */
+void frame_written(struct phys_map *map, const struct access *access,
+                   const struct phys_range *range, uint64_t gpa, uint64_t len);
+
+/* ---- dispatch.c ----------------------------------------------------------------------------- */
+
+/* One register access of 1, 2, 4 or 8 bytes, split or widened to what the device takes. The
+ * machine lock is held. */
+uint64_t io_dispatch_read(const struct io_ops *ops, void *opaque, const struct access *access,
+                          uint64_t offset, unsigned size);
+void io_dispatch_write(const struct io_ops *ops, void *opaque, const struct access *access,
+                       uint64_t offset, unsigned size, uint64_t value);
+
+#endif

@@ -1,0 +1,271 @@
+/*
+ * phys.c - the single choke point: every access to guest-physical memory that is not a view hit.
+ *
+ * An access is cut into pieces, each inside one frame, one MMIO region or one hole. What a store
+ * has to do beyond storing (code invalidation, traced page tables) happens here, after the bytes
+ * are visible. Protection rules (docs/mmu.md, "Where rules come in") will be checked here too: at
+ * the head of phys_read(), phys_write(), phys_cmpxchg() and phys_read_entry(), over all frames of
+ * the access that are FRAME_RULED and before the first byte moves, which is why those four return a
+ * result and why nobody else in the tree touches guest RAM for the guest.
+ */
+#include "map.h"
+#include <string.h>
+
+/* ---- Bytes ---------------------------------------------------------------------------------- */
+
+static bool is_aligned(const void *p, size_t len)
+{
+    return ((uintptr_t)p & (len - 1)) == 0;
+}
+
+/* Aligned accesses of 1, 2, 4 and 8 bytes are single-copy atomic, as SDM vol. 3, 9.1.1 promises. */
+static void load_bytes(void *to, const uint8_t *from, size_t len)
+{
+    if (len == 8 && is_aligned(from, 8)) {
+        uint64_t v = __atomic_load_n((const uint64_t *)from, __ATOMIC_ACQUIRE);
+        memcpy(to, &v, 8);
+    } else if (len == 4 && is_aligned(from, 4)) {
+        uint32_t v = __atomic_load_n((const uint32_t *)from, __ATOMIC_ACQUIRE);
+        memcpy(to, &v, 4);
+    } else if (len == 2 && is_aligned(from, 2)) {
+        uint16_t v = __atomic_load_n((const uint16_t *)from, __ATOMIC_ACQUIRE);
+        memcpy(to, &v, 2);
+    } else {
+        memcpy(to, from, len);
+    }
+}
+
+static void store_bytes(uint8_t *to, const void *from, size_t len)
+{
+    if (len == 8 && is_aligned(to, 8)) {
+        uint64_t v;
+        memcpy(&v, from, 8);
+        __atomic_store_n((uint64_t *)to, v, __ATOMIC_RELEASE);
+    } else if (len == 4 && is_aligned(to, 4)) {
+        uint32_t v;
+        memcpy(&v, from, 4);
+        __atomic_store_n((uint32_t *)to, v, __ATOMIC_RELEASE);
+    } else if (len == 2 && is_aligned(to, 2)) {
+        uint16_t v;
+        memcpy(&v, from, 2);
+        __atomic_store_n((uint16_t *)to, v, __ATOMIC_RELEASE);
+    } else {
+        memcpy(to, from, len);
+    }
+}
+
+/* How much of an access lies in this range and, for memory, in the frame of gpa. */
+static size_t piece(const struct phys_range *range, uint64_t gpa, size_t len)
+{
+    uint64_t n = range->end - gpa;
+    if (range_is_memory(range) && n > PAGE_SIZE - (gpa & ~PAGE_MASK))
+        n = PAGE_SIZE - (gpa & ~PAGE_MASK);
+    return n < len ? (size_t)n : len;
+}
+
+/* ---- MMIO and holes ------------------------------------------------------------------------- */
+
+static unsigned register_width(size_t left)
+{
+    return left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+}
+
+/* The range was looked up without the lock; a region may have gone since. */
+static bool still_mmio_locked(struct phys_map *map, uint64_t gpa, struct phys_range *range)
+{
+    phys_find(map, gpa, range);
+    return range->mapped && range->kind == REGION_MMIO;
+}
+
+static void mmio_read(struct phys_map *map, const struct access *access, uint64_t gpa, uint8_t *buf,
+                      size_t len)
+{
+    struct phys_range range = PHYS_RANGE_INIT;
+    pthread_mutex_lock(map->machine_lock);
+    while (len > 0) {
+        unsigned n = register_width(len);
+        uint64_t value = ~0ull;
+        if (still_mmio_locked(map, gpa, &range)) {
+            while (n > range.end - gpa)
+                n /= 2;
+            struct region *r = range.region;
+            value = io_dispatch_read(r->ops, r->opaque, access, gpa - r->gpa, n);
+        }
+        memcpy(buf, &value, n);
+        buf += n;
+        gpa += n;
+        len -= n;
+    }
+    pthread_mutex_unlock(map->machine_lock);
+}
+
+static void mmio_write(struct phys_map *map, const struct access *access, uint64_t gpa,
+                       const uint8_t *buf, size_t len)
+{
+    struct phys_range range = PHYS_RANGE_INIT;
+    pthread_mutex_lock(map->machine_lock);
+    while (len > 0) {
+        unsigned n = register_width(len);
+        uint64_t value = 0;
+        if (still_mmio_locked(map, gpa, &range)) {
+            while (n > range.end - gpa)
+                n /= 2;
+            memcpy(&value, buf, n);
+            struct region *r = range.region;
+            io_dispatch_write(r->ops, r->opaque, access, gpa - r->gpa, n, value);
+        }
+        buf += n;
+        gpa += n;
+        len -= n;
+    }
+    pthread_mutex_unlock(map->machine_lock);
+}
+
+static void log_hole(struct phys_map *map, const struct access *access, const char *what,
+                     uint64_t gpa, size_t len)
+{
+    LOG(map->log, LOG_GUEST_ERRORS, "%s of %zu bytes at %#llx, where nothing is, rip %#llx\n", what,
+        len, (unsigned long long)gpa, (unsigned long long)access->rip);
+}
+
+/* ---- Memory --------------------------------------------------------------------------------- */
+
+static bool may_change_rom(const struct access *access)
+{
+    return access->initiator == INITIATOR_LOADER || access->initiator == INITIATOR_DEBUGGER;
+}
+
+/* After a store: the locked read orders the bytes before it, so that whoever sets an attribute
+ * either reads the new bytes afterwards or is seen here (frame.c). */
+static void after_store(struct phys_map *map, const struct access *access,
+                        const struct phys_range *range, uint64_t gpa, size_t len)
+{
+    uint32_t attr = atomic_fetch_or(&range_frame(range, gpa)->attr, 0);
+    if (__builtin_expect(attr & (FRAME_CODE | FRAME_TABLE), 0))
+        frame_written(map, access, range, gpa, len);
+}
+
+/* One piece, inside one frame. */
+static void memory_write(struct phys_map *map, const struct access *access,
+                         const struct phys_range *range, uint64_t gpa, const void *buf, size_t len)
+{
+    uint32_t attr = atomic_load_explicit(&range_frame(range, gpa)->attr, memory_order_relaxed);
+    if ((attr & FRAME_ROM) && !may_change_rom(access)) {
+        LOG(map->log, LOG_GUEST_ERRORS, "write of %zu bytes to ROM at %#llx, rip %#llx\n", len,
+            (unsigned long long)gpa, (unsigned long long)access->rip);
+        return;
+    }
+    store_bytes(range_hva(range, gpa), buf, len);
+    after_store(map, access, range, gpa, len);
+}
+
+enum phys_result phys_read(struct phys_map *map, const struct access *access, uint64_t gpa,
+                           void *buf, size_t len)
+{
+    struct phys_range range = PHYS_RANGE_INIT;
+    uint8_t *to = buf;
+    while (len > 0) {
+        phys_find(map, gpa, &range);
+        size_t n = piece(&range, gpa, len);
+        if (range_is_memory(&range)) {
+            load_bytes(to, range_hva(&range, gpa), n);
+        } else if (range.mapped) {
+            mmio_read(map, access, gpa, to, n);
+        } else {
+            log_hole(map, access, "read", gpa, n);
+            memset(to, 0xff, n);
+        }
+        to += n;
+        gpa += n;
+        len -= n;
+    }
+    return PHYS_OK;
+}
+
+enum phys_result phys_write(struct phys_map *map, const struct access *access, uint64_t gpa,
+                            const void *buf, size_t len)
+{
+    struct phys_range range = PHYS_RANGE_INIT;
+    const uint8_t *from = buf;
+    while (len > 0) {
+        phys_find(map, gpa, &range);
+        size_t n = piece(&range, gpa, len);
+        if (range_is_memory(&range))
+            memory_write(map, access, &range, gpa, from, n);
+        else if (range.mapped)
+            mmio_write(map, access, gpa, from, n);
+        else
+            log_hole(map, access, "write", gpa, n);
+        from += n;
+        gpa += n;
+        len -= n;
+    }
+    return PHYS_OK;
+}
+
+enum phys_result phys_read_entry(struct phys_map *map, const struct access *access,
+                                 struct phys_range *range, uint64_t gpa, unsigned size,
+                                 uint64_t *value)
+{
+    *value = 0;
+    phys_find(map, gpa, range);
+    if (!range_is_memory(range))
+        return phys_read(map, access, gpa, value, size);
+    const uint8_t *from = range_hva(range, gpa);
+    *value = size == 8 ? __atomic_load_n((const uint64_t *)from, __ATOMIC_ACQUIRE)
+                       : __atomic_load_n((const uint32_t *)from, __ATOMIC_ACQUIRE);
+    return PHYS_OK;
+}
+
+/* ---- Compare-and-exchange ------------------------------------------------------------------- */
+
+static bool exchange(uint8_t *at, unsigned size, uint64_t *expected, uint64_t desired)
+{
+    if (size == 8)
+        return __atomic_compare_exchange_n((uint64_t *)at, expected, desired, false,
+                                           __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    uint32_t old = (uint32_t)*expected;
+    bool same = __atomic_compare_exchange_n((uint32_t *)at, &old, (uint32_t)desired, false,
+                                            __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    *expected = old;
+    return same;
+}
+
+/* Outside memory there is nothing to be atomic with: a device's registers under the machine lock.
+ */
+static bool exchange_elsewhere(struct phys_map *map, const struct access *access, uint64_t gpa,
+                               unsigned size, uint64_t *expected, uint64_t desired)
+{
+    uint64_t now = 0;
+    pthread_mutex_lock(map->machine_lock);
+    phys_read(map, access, gpa, &now, size);
+    bool same = now == *expected;
+    *expected = now;
+    if (same)
+        phys_write(map, access, gpa, &desired, size);
+    pthread_mutex_unlock(map->machine_lock);
+    return same;
+}
+
+bool phys_cmpxchg(struct phys_map *map, const struct access *access, uint64_t gpa, unsigned size,
+                  uint64_t *expected, uint64_t desired)
+{
+    struct phys_range range = PHYS_RANGE_INIT;
+    phys_find(map, gpa, &range);
+    if (!range_is_memory(&range))
+        return exchange_elsewhere(map, access, gpa, size, expected, desired);
+    uint8_t *at = range_hva(&range, gpa);
+    uint32_t attr = atomic_load_explicit(&range_frame(&range, gpa)->attr, memory_order_relaxed);
+    if ((attr & FRAME_ROM) && !may_change_rom(access)) {
+        /* The bus cycle happens and changes nothing: page tables in ROM stay as they are. */
+        uint64_t now = 0;
+        load_bytes(&now, at, size);
+        bool same = now == *expected;
+        *expected = now;
+        return same;
+    }
+    bool same = exchange(at, size, expected, desired);
+    if (same)
+        after_store(map, access, &range, gpa, size);
+    return same;
+}

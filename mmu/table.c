@@ -1,0 +1,329 @@
+/*
+ * table.c - view tables: putting entries in, taking them out, growing and shrinking.
+ *
+ * A table is direct-mapped by the low bits of the page number, so consecutive pages lie in
+ * consecutive slots, and whatever came from one large page lies in one run of slots. Nothing here
+ * decides WHETHER an entry has to go: space.c and trace.c do.
+ */
+#include "view.h"
+#include <stdlib.h>
+#include <string.h>
+
+/* What fast paths see before a table has its first entry. Never written. */
+static const struct view_entry no_entry = {VIEW_INVALID, VIEW_INVALID, VIEW_INVALID, 0};
+
+void view_set_fast(struct mmu_cpu *mmu)
+{
+    struct space *space = mmu->priv->current;
+    for (unsigned i = 0; i < MMU_PRIVS; i++) {
+        const struct view_table *t = &space->table[i];
+        mmu->fast[i].table = t->entries ? t->entries : (struct view_entry *)&no_entry;
+        mmu->fast[i].mask = t->entries ? ((1ull << t->bits) - 1) << 5 : 0;
+    }
+    mmu->exec_generation = space->exec_generation;
+}
+
+void view_exec_changed(struct mmu_cpu *mmu, struct space *space)
+{
+    space->exec_generation = ++mmu->priv->generation;
+    space->hidden = space->hidden_global = 0;
+    if (space == mmu->priv->current)
+        mmu->exec_generation = space->exec_generation;
+}
+
+/* ---- The counting filter -------------------------------------------------------------------- */
+
+/* INVLPG must drop all that was derived from a large page, and globals in every space. Looking for
+ * them everywhere each time would be slow, and usually there is nothing: so large and global source
+ * pages are counted by a hash of their number. */
+static uint32_t filter_slot(uint64_t gva, unsigned shift, bool global)
+{
+    uint64_t h = ((gva >> shift) << 7 | shift << 1 | global) * 0x9e3779b97f4a7c15ull;
+    return (uint32_t)(h >> (64 - VIEW_FILTER_BITS));
+}
+
+bool view_filter_has(const struct mmu_cpu *mmu, uint64_t gva, unsigned shift, bool global)
+{
+    return mmu->priv->filter[filter_slot(gva, shift, global)] != 0;
+}
+
+static void count_source(struct mmu_cpu *mmu, const struct view_meta *meta, uint32_t by)
+{
+    bool global = meta->flags & META_GLOBAL;
+    if (meta->shift > PAGE_SHIFT || global)
+        mmu->priv->filter[filter_slot(meta->gva, meta->shift, global)] += by;
+    if (meta->flags & META_USER)
+        mmu->priv->pkey_live[meta->pkey] += by;
+}
+
+/* ---- Lists ---------------------------------------------------------------------------------- */
+
+static enum space_list list_of(const struct view_meta *meta)
+{
+    return meta->flags & (META_GLOBAL | META_EXACT) ? LIST_KEPT : LIST_VOLATILE;
+}
+
+static void list_add(struct mmu_cpu *mmu, struct space *space, uint32_t id, struct view_meta *meta)
+{
+    enum space_list list = list_of(meta);
+    meta->list_prev = ENTRY_NONE;
+    meta->list_next = space->head[list];
+    if (meta->list_next != ENTRY_NONE)
+        entry_meta(mmu, meta->list_next)->list_prev = id;
+    space->head[list] = id;
+    space->count[list]++;
+}
+
+static void list_remove(struct mmu_cpu *mmu, struct space *space, struct view_meta *meta)
+{
+    enum space_list list = list_of(meta);
+    if (meta->list_next != ENTRY_NONE)
+        entry_meta(mmu, meta->list_next)->list_prev = meta->list_prev;
+    if (meta->list_prev != ENTRY_NONE)
+        entry_meta(mmu, meta->list_prev)->list_next = meta->list_next;
+    else
+        space->head[list] = meta->list_next;
+    space->count[list]--;
+}
+
+/* ---- One entry ------------------------------------------------------------------------------ */
+
+static bool link_entry(struct mmu_cpu *mmu, struct space *space, struct view_table *table,
+                       uint32_t id, const struct view_meta *meta)
+{
+    struct view_meta *m = &table->meta[id & 0xffff];
+    *m = *meta;
+    if (m->frame != FRAME_NONE && !rmap_link(mmu, id)) {
+        m->gva = VIEW_INVALID;
+        return false;
+    }
+    list_add(mmu, space, id, m);
+    count_source(mmu, m, 1);
+    table->live++;
+    return true;
+}
+
+static void unlink_entry(struct mmu_cpu *mmu, struct space *space, struct view_table *table,
+                         uint32_t id)
+{
+    struct view_meta *m = &table->meta[id & 0xffff];
+    struct view_entry *e = &table->entries[id & 0xffff];
+    if (m->frame != FRAME_NONE)
+        rmap_unlink(mmu, id);
+    list_remove(mmu, space, m);
+    count_source(mmu, m, (uint32_t)-1);
+    m->gva = VIEW_INVALID;
+    e->tag_read = e->tag_write = e->tag_exec = VIEW_INVALID;
+    table->live--;
+}
+
+void view_drop(struct mmu_cpu *mmu, uint32_t id)
+{
+    struct space *space = entry_space(mmu, id);
+    struct view_table *table = entry_table(mmu, id);
+    bool exec = table->entries[id & 0xffff].tag_exec != VIEW_INVALID;
+    unlink_entry(mmu, space, table, id);
+    if (exec)
+        view_exec_changed(mmu, space);
+}
+
+/* Another page needs the slot. The translation is as true as before, so the generation stays; but
+ * an invalidation of that page must not be overlooked for want of an entry. */
+static void evict(struct mmu_cpu *mmu, struct space *space, struct view_table *table, uint32_t id)
+{
+    const struct view_meta *m = &table->meta[id & 0xffff];
+    if (table->entries[id & 0xffff].tag_exec != VIEW_INVALID) {
+        uint64_t bit = m->shift > PAGE_SHIFT ? ~0ull : 1ull << ((m->gva >> PAGE_SHIFT) & 63);
+        space->hidden |= bit;
+        if (m->flags & META_GLOBAL)
+            space->hidden_global |= bit;
+    }
+    unlink_entry(mmu, space, table, id);
+}
+
+/* ---- Size ----------------------------------------------------------------------------------- */
+
+static bool allocate(struct mmu_cpu *mmu, struct view_table *table, unsigned bits_wanted)
+{
+    uint32_t n = 1u << bits_wanted;
+    if (mmu->priv->entries + n > VIEW_BUDGET)
+        return false;
+    struct view_entry *entries = aligned_alloc(64, n * sizeof *entries);
+    struct view_meta *meta = malloc(n * sizeof *meta);
+    if (!entries || !meta) {
+        free(entries);
+        free(meta);
+        return false;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        entries[i] = no_entry;
+        meta[i].gva = VIEW_INVALID;
+    }
+    table->entries = entries;
+    table->meta = meta;
+    table->bits = (uint8_t)bits_wanted;
+    table->live = table->conflicts = 0;
+    table->idle = 0;
+    mmu->priv->entries += n;
+    return true;
+}
+
+void view_free_table(struct mmu_cpu *mmu, struct view_table *table)
+{
+    if (!table->entries)
+        return;
+    mmu->priv->entries -= 1u << table->bits;
+    free(table->entries);
+    free(table->meta);
+    memset(table, 0, sizeof *table);
+}
+
+/* Moves one entry of the old arrays into the resized table, tags and all. */
+static void move_entry(struct mmu_cpu *mmu, struct space *space, enum mmu_priv priv,
+                       const struct view_meta *meta, const struct view_entry *entry)
+{
+    struct view_table *table = &space->table[priv];
+    uint32_t id = entry_id(mmu, space, priv, table_index(table, meta->gva));
+    if (table->meta[id & 0xffff].gva != VIEW_INVALID)
+        evict(mmu, space, table, id); /* only when it shrinks */
+    if (link_entry(mmu, space, table, id, meta))
+        table->entries[id & 0xffff] = *entry;
+}
+
+static void resize(struct mmu_cpu *mmu, struct space *space, enum mmu_priv priv,
+                   unsigned bits_wanted)
+{
+    struct view_table *table = &space->table[priv], old = *table, fresh;
+    struct view_meta *meta = malloc((old.live + 1) * sizeof *meta);
+    struct view_entry *entry = malloc((old.live + 1) * sizeof *entry);
+    if (!meta || !entry || !allocate(mmu, &fresh, bits_wanted)) {
+        free(meta);
+        free(entry);
+        table->conflicts = 0; /* so as not to ask again at every fill */
+        return;
+    }
+    /* Links go by id, and ids change: all out of the lists first, then in again. */
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < 1u << old.bits; i++)
+        if (old.meta[i].gva != VIEW_INVALID) {
+            meta[kept] = old.meta[i];
+            entry[kept++] = old.entries[i];
+            unlink_entry(mmu, space, table, entry_id(mmu, space, priv, i));
+        }
+    *table = fresh;
+    for (uint32_t i = 0; i < kept; i++)
+        move_entry(mmu, space, priv, &meta[i], &entry[i]);
+    free(meta);
+    free(entry);
+    view_free_table(mmu, &old);
+    mmu->priv->counters.resizes++;
+    if (space == mmu->priv->current)
+        view_set_fast(mmu);
+}
+
+enum { TRIM_AFTER = 16 };
+
+void view_trim(struct mmu_cpu *mmu, struct space *space)
+{
+    for (unsigned priv = 0; priv < MMU_PRIVS; priv++) {
+        struct view_table *t = &space->table[priv];
+        if (!t->entries)
+            continue;
+        t->conflicts /= 2;
+        bool sparse = t->bits > VIEW_MIN_BITS && t->live < (1u << t->bits) / 16;
+        t->idle = sparse ? (uint8_t)(t->idle + 1) : 0;
+        if (t->idle >= TRIM_AFTER)
+            resize(mmu, space, priv, t->bits - 1u);
+    }
+}
+
+/* ---- In and out ----------------------------------------------------------------------------- */
+
+uint32_t view_insert(struct mmu_cpu *mmu, struct space *space, enum mmu_priv priv,
+                     const struct view_meta *meta)
+{
+    struct view_table *table = &space->table[priv];
+    if (!table->entries) {
+        if (!allocate(mmu, table, VIEW_MIN_BITS))
+            return ENTRY_NONE;
+        if (space == mmu->priv->current)
+            view_set_fast(mmu);
+    }
+    if (table->conflicts > (1u << table->bits) / 2 && table->bits < VIEW_MAX_BITS)
+        resize(mmu, space, priv,
+               table->bits + 2u > VIEW_MAX_BITS ? VIEW_MAX_BITS : table->bits + 2u);
+    uint32_t id = entry_id(mmu, space, priv, table_index(table, meta->gva));
+    struct view_meta *there = &table->meta[id & 0xffff];
+    struct view_entry *entry = &table->entries[id & 0xffff];
+    bool keep_exec = false;
+    if (there->gva == meta->gva) {
+        /* Filled before for another kind of access, say before D was set. Fetches that were valid
+         * stay valid if they go to the same place. */
+        keep_exec = entry->tag_exec != VIEW_INVALID && there->gpa == meta->gpa &&
+                    there->frame == meta->frame && (meta->perm & ACCESS_EXEC);
+        if (keep_exec)
+            unlink_entry(mmu, space, table, id);
+        else
+            view_drop(mmu, id);
+    } else if (there->gva != VIEW_INVALID) {
+        table->conflicts++;
+        evict(mmu, space, table, id);
+    }
+    if (!link_entry(mmu, space, table, id, meta)) {
+        if (keep_exec)
+            view_exec_changed(mmu, space);
+        return ENTRY_NONE;
+    }
+    if (keep_exec)
+        entry->tag_exec = meta->gva;
+    return id;
+}
+
+void view_drop_list(struct mmu_cpu *mmu, struct space *space, enum space_list list)
+{
+    while (space->head[list] != ENTRY_NONE)
+        view_drop(mmu, space->head[list]);
+    if (space->hidden)
+        view_exec_changed(mmu, space);
+}
+
+void view_drop_space(struct mmu_cpu *mmu, struct space *space)
+{
+    view_drop_list(mmu, space, LIST_VOLATILE);
+    view_drop_list(mmu, space, LIST_KEPT);
+}
+
+static bool concerned(const struct view_meta *m, uint64_t gva, uint64_t size, enum drop_what what)
+{
+    if (m->gva == VIEW_INVALID || m->gva - gva >= size)
+        return false;
+    bool global = m->flags & META_GLOBAL;
+    return what == DROP_ALL || (what == DROP_GLOBAL) == global;
+}
+
+static void drop_range_of_table(struct mmu_cpu *mmu, struct space *space, enum mmu_priv priv,
+                                uint64_t gva, uint64_t size, enum drop_what what)
+{
+    struct view_table *t = &space->table[priv];
+    if (!t->live)
+        return;
+    uint32_t n = 1u << t->bits;
+    uint64_t pages = size >> PAGE_SHIFT;
+    uint32_t first = table_index(t, gva), count = pages < n ? (uint32_t)pages : n;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t index = (first + i) & (n - 1);
+        if (concerned(&t->meta[index], gva, size, what))
+            view_drop(mmu, entry_id(mmu, space, priv, index));
+    }
+}
+
+void view_drop_range(struct mmu_cpu *mmu, struct space *space, uint64_t gva, uint64_t size,
+                     enum drop_what what)
+{
+    gva &= ~(size - 1);
+    for (unsigned priv = 0; priv < MMU_PRIVS; priv++)
+        drop_range_of_table(mmu, space, priv, gva, size, what);
+    uint64_t bit = size > PAGE_SIZE ? ~0ull : 1ull << ((gva >> PAGE_SHIFT) & 63);
+    if ((what == DROP_GLOBAL ? space->hidden_global : space->hidden) & bit)
+        view_exec_changed(mmu, space);
+}

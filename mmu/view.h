@@ -1,0 +1,190 @@
+/*
+ * view.h - what a vCPU's views are made of. Private to mmu/; docs/mmu.md draws the picture.
+ *
+ * A vCPU caches up to VIEW_SPACES address spaces; each has one hashed table per privilege index. A
+ * table is two parallel arrays: `entries`, which generated code reads, and `meta`, which says where
+ * an entry came from and links it into
+ *   - the reverse map: all entries that show one frame (rmap.c),
+ *   - one of its space's two lists: VOLATILE entries go with the next flushing MOV CR3, KEPT ones
+ *     (global, or exact because every table behind them is traced) survive it.
+ * An entry is named by a 32-bit id: table number in the high half, index in the low half.
+ */
+#ifndef MMU_VIEW_H
+#define MMU_VIEW_H
+
+#include "map.h"
+#include "paging.h"
+
+enum {
+    VIEW_SPACES = 32,
+    VIEW_MIN_BITS = 8,     /* 256 entries: 1 MiB */
+    VIEW_MAX_BITS = 16,    /* 65536 entries: 256 MiB */
+    VIEW_BUDGET = 1 << 19, /* entries of one vCPU: 36 MiB of host memory */
+    VIEW_FILTER_BITS = 12,
+};
+#define ENTRY_NONE UINT32_MAX
+_Static_assert(VIEW_SPACES *MMU_PRIVS < 0xffff && VIEW_MAX_BITS <= 16, "ids are 16 + 16 bits");
+
+enum meta_flags {
+    META_GLOBAL = 1 << 0, /* G in the leaf, CR4.PGE = 1 */
+    META_EXACT = 1 << 1,  /* a change of any table entry behind it drops it at once */
+    META_USER = 1 << 2,   /* a user page: PKRU has a say */
+};
+
+struct view_meta {
+    uint64_t gva; /* of the page; VIEW_INVALID: the slot is empty */
+    uint64_t gpa; /* of the page */
+    uint32_t
+        frame; /* FRAME_NONE: not whole-page memory, so never fast and not in the reverse map */
+    uint32_t frame_next, frame_prev;
+    uint32_t list_next, list_prev;
+    uint8_t perm;  /* ACCESS_* that the guest's tables allow; W only once D is set */
+    uint8_t shift; /* of the source page */
+    uint8_t flags; /* META_* */
+    uint8_t pkey;
+};
+
+struct view_table {
+    struct view_entry *entries; /* NULL until the first fill */
+    struct view_meta *meta;
+    uint8_t bits;
+    uint8_t idle;       /* flushes in a row that found it nearly empty */
+    uint32_t live;      /* entries in use */
+    uint32_t conflicts; /* evictions by another page since it was last resized, halved by flushes */
+};
+
+enum space_list { LIST_VOLATILE, LIST_KEPT, LISTS };
+
+struct space {
+    bool used;
+    uint64_t key;      /* see space_key() */
+    uint64_t root;     /* cr3 without the PCID: a PCID may get another root */
+    uint64_t pdpte[4]; /* PAE */
+    struct view_table table[MMU_PRIVS];
+    uint32_t head[LISTS], count[LISTS];
+    uint64_t exec_generation;
+    /* Pages whose fetch permission was evicted for want of room: no entry shows them, yet a
+     * virtual-PC cache may. A hash bit each, so that an invalidation of such a page still changes
+     * the generation. */
+    uint64_t hidden, hidden_global;
+    uint64_t used_at;   /* for LRU */
+    unsigned unflushed; /* entries by no-flush MOV CR3 in a row: see the A-bit sweep */
+    /* -- tracing (trace.c) -- */
+    bool tracing;
+    uint32_t uses, uses_pending;
+    int32_t score; /* what tracing has saved, less what it has cost */
+    uint32_t uses_head;
+    unsigned reloads, refills, ban;
+};
+
+struct mailbox {
+    pthread_mutex_t lock;
+    _Atomic bool pending_views, pending_code;
+    bool flush;
+    struct letter *views, *code;
+    unsigned views_count, code_count, code_room;
+};
+
+struct trace;
+
+struct mmu_cpu_private {
+    struct mmu_cpu_hooks hooks;
+    struct exclusive *exclusive;
+    struct log *log;
+    struct mmu_counters counters;
+    struct space *current;
+    uint64_t clock, generation; /* both only count up */
+    uint32_t entries;           /* allocated over all tables */
+    struct mmu_range watch[4];
+    unsigned watch_count;
+    uint32_t pkey_live[16]; /* entries of user pages by key, while CR4.PKE = 1 */
+    uint32_t **rmap;        /* [frame >> 10][frame & 1023]: head of the frame's entries */
+    uint32_t rmap_chunks;
+    struct trace *trace; /* NULL until a space is traced */
+    struct mailbox box;
+    /* How many entries came from which large or global page: a counting filter, 0 means none. */
+    uint32_t filter[1 << VIEW_FILTER_BITS];
+    struct space space[VIEW_SPACES];
+};
+
+/* ---- Ids ------------------------------------------------------------------------------------ */
+
+static inline struct view_table *entry_table(struct mmu_cpu *mmu, uint32_t id)
+{
+    unsigned table = id >> 16;
+    return &mmu->priv->space[table / MMU_PRIVS].table[table % MMU_PRIVS];
+}
+static inline struct space *entry_space(struct mmu_cpu *mmu, uint32_t id)
+{
+    return &mmu->priv->space[(id >> 16) / MMU_PRIVS];
+}
+static inline struct view_meta *entry_meta(struct mmu_cpu *mmu, uint32_t id)
+{
+    return &entry_table(mmu, id)->meta[id & 0xffff];
+}
+static inline struct view_entry *entry_fast(struct mmu_cpu *mmu, uint32_t id)
+{
+    return &entry_table(mmu, id)->entries[id & 0xffff];
+}
+static inline uint32_t entry_id(struct mmu_cpu *mmu, const struct space *space, unsigned priv,
+                                uint32_t index)
+{
+    return ((uint32_t)(space - mmu->priv->space) * MMU_PRIVS + priv) << 16 | index;
+}
+static inline uint32_t table_index(const struct view_table *table, uint64_t gva)
+{
+    return (uint32_t)(gva >> PAGE_SHIFT) & ((1u << table->bits) - 1);
+}
+
+/* ---- table.c: entries ----------------------------------------------------------------------- */
+
+/* Puts an entry for meta->gva in, making room. Returns its id, or ENTRY_NONE when host memory is
+ * short. Tags are left invalid, but for a fetch permission that the page had already. */
+uint32_t view_insert(struct mmu_cpu *mmu, struct space *space, enum mmu_priv priv,
+                     const struct view_meta *meta);
+void view_drop(struct mmu_cpu *mmu, uint32_t id);
+void view_drop_list(struct mmu_cpu *mmu, struct space *space, enum space_list list);
+void view_drop_space(struct mmu_cpu *mmu, struct space *space);
+enum drop_what { DROP_ALL, DROP_GLOBAL, DROP_LOCAL };
+/* Entries for [gva, gva + size), a power of two of at least a page. */
+void view_drop_range(struct mmu_cpu *mmu, struct space *space, uint64_t gva, uint64_t size,
+                     enum drop_what what);
+/* Whether any entry may stem from the page of 1 << shift bytes around gva. 12 only for globals. */
+bool view_filter_has(const struct mmu_cpu *mmu, uint64_t gva, unsigned shift, bool global);
+/* After a flush: gives back memory of tables that stay nearly empty. */
+void view_trim(struct mmu_cpu *mmu, struct space *space);
+void view_free_table(struct mmu_cpu *mmu, struct view_table *table);
+/* Fetches that were valid in the space may no longer be. */
+void view_exec_changed(struct mmu_cpu *mmu, struct space *space);
+/* Points mmu->fast[] at the current space. */
+void view_set_fast(struct mmu_cpu *mmu);
+
+/* ---- rmap.c --------------------------------------------------------------------------------- */
+
+bool rmap_link(struct mmu_cpu *mmu, uint32_t id);
+void rmap_unlink(struct mmu_cpu *mmu, uint32_t id);
+uint32_t rmap_first(const struct mmu_cpu *mmu, uint32_t frame);
+/* Takes write validity from all of this vCPU's entries of the frame. In the owner's thread, or with
+ * the owner stopped. */
+void rmap_revoke_write(struct mmu_cpu *mmu, uint32_t frame);
+void rmap_free(struct mmu_cpu *mmu);
+
+/* ---- space.c -------------------------------------------------------------------------------- */
+
+void space_flush_all(struct mmu_cpu *mmu);
+
+/* ---- trace.c -------------------------------------------------------------------------------- */
+
+/* Whether every table entry that the walk read is traced, and still as it was read; notes the
+ * frames that are not traced yet. */
+bool trace_walk(struct mmu_cpu *mmu, struct space *space, const struct walk *walk);
+/* At a flushing MOV CR3 to `space`, before volatile entries go: decides whether tracing pays. */
+void trace_judge(struct space *space);
+/* Begins to trace the frames that trace_walk() noted. Not while an instruction holds host
+ * addresses. */
+void trace_pending(struct mmu_cpu *mmu, struct space *space);
+void trace_stop(struct mmu_cpu *mmu, struct space *space);
+void trace_written(struct mmu_cpu *mmu, uint32_t frame, uint32_t offset, uint32_t len);
+void trace_free(struct mmu_cpu *mmu);
+
+#endif
