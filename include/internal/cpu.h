@@ -268,6 +268,8 @@ struct cpu_config {
 const struct cpu_model *cpu_model_parse(const char *spec, struct error *err);
 void cpu_model_free(const struct cpu_model *model);
 void cpu_model_help(FILE *out);
+/* What CPUID answers: the machine tells the local APIC of x2APIC and the like. */
+void cpu_cpuid(const struct cpu *cpu, uint32_t leaf, uint32_t subleaf, uint32_t regs[4]);
 
 struct cpu *cpu_new(const struct cpu_config *config, struct error *err);
 void cpu_free(struct cpu *cpu);

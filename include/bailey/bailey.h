@@ -1,0 +1,96 @@
+/*
+ * bailey.h - run an x86-64 machine inside your program.
+ *
+ *     struct bailey_error error;
+ *     const char *args[] = {"-m", "512", "-kernel", "bzImage", "-serial", "file:log"};
+ *     struct bailey *machine = bailey_new(6, args, NULL, &error);
+ *     if (!machine)
+ *         return fail(error.text);
+ *     enum bailey_end end = bailey_run(machine, &error);
+ *     int status = bailey_status(machine);
+ *     bailey_free(machine);
+ *
+ * A machine is described by command-line arguments: those of the program `bailey`, which are QEMU's
+ * (`bailey -help` lists them). Any number of machines may live in one process, each with its own
+ * threads; they share nothing, except that only one can have the terminal. The library installs no
+ * signal handlers, never exits and never writes to standard output by itself, apart from what
+ * `-serial stdio` sends there. Its threads block all signals but those of faults.
+ *
+ * Link with libbailey.a, -lelf, -lcapstone, -lpthread, -lm.
+ */
+#ifndef BAILEY_BAILEY_H
+#define BAILEY_BAILEY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct bailey;
+
+enum bailey_code {
+    BAILEY_OK = 0,
+    BAILEY_INFORMED, /* the arguments asked for information (-help, -cpu help ...), now written */
+    BAILEY_USAGE,    /* the arguments are wrong */
+    BAILEY_FAILED,   /* a file, the host's memory, or the like */
+};
+
+struct bailey_error {
+    enum bailey_code code;
+    char text[512]; /* one line for a user, without a newline; empty when the code is OK or INFORMED
+                     */
+};
+
+/* Why a run ended. */
+enum bailey_end {
+    BAILEY_POWERED_OFF, /* the guest switched itself off through ACPI */
+    BAILEY_RESET,  /* with -no-reboot: the guest reset the machine or shut down by a triple fault */
+    BAILEY_EXITED, /* the guest wrote to isa-debug-exit */
+    BAILEY_PANICKED, /* the guest reported a panic through pvpanic */
+    BAILEY_STOPPED,  /* bailey_stop(), or Ctrl-A x on the terminal */
+    BAILEY_ERROR,    /* the machine could not go on: *error says why */
+};
+
+/* Makes a machine from `argc` arguments (without a program name). Help texts go to `info`, or
+ * nowhere when it is NULL. NULL on failure and for help, with *error set. `error` may not be NULL.
+ */
+struct bailey *bailey_new(unsigned argc, const char *const *argv, FILE *info,
+                          struct bailey_error *error);
+
+/* Runs the machine; returns when its guest has ended. The calling thread does the machine's I/O;
+ * every processor has a thread of its own. Once per machine. */
+enum bailey_end bailey_run(struct bailey *machine, struct bailey_error *error);
+
+/* Makes bailey_run() return soon. From any thread, at any time between bailey_new() and
+ * bailey_free(). */
+void bailey_stop(struct bailey *machine);
+
+/* After bailey_run(): what a process should exit with. 0: the guest ended normally; 1:
+ * BAILEY_ERROR; isa-debug-exit: (value << 1) | 1, of which a process shows the low 8 bits. */
+int bailey_status(const struct bailey *machine);
+
+/* Guest-physical memory, from any thread, also while the machine runs. Where there is no memory,
+ * reads give all ones and writes are lost. False: a protection rule of the guest's refused the
+ * access, and nothing was transferred. */
+bool bailey_read(struct bailey *machine, uint64_t address, void *buffer, size_t length);
+bool bailey_write(struct bailey *machine, uint64_t address, const void *buffer, size_t length);
+
+/* Flushes and closes disk images, puts the terminal back. After bailey_run() has returned, or
+ * instead of it. NULL is allowed. */
+void bailey_free(struct bailey *machine);
+
+/* "Bailey 0.1.0 (...)": the version, and the optional parts that this build has. */
+const char *bailey_version(void);
+
+/* Puts a terminal that a machine made raw back as it was; for handlers of fatal signals
+ * (async-signal-safe). */
+void bailey_restore_terminal(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,327 @@
+/*
+ * pc.c - which chips a PC has and how they are wired: QEMU's `pc` (i440FX, PIIX3), started without
+ * a firmware image, so that what a BIOS would set up in the chips is set up here.
+ *
+ *     0 - A0000h         RAM
+ *     A0000h - DFFFFh    nothing (VGA and option ROMs)
+ *     E0000h - FFFFFh    RAM, holding the firmware tables
+ *     100000h - ram_low  RAM
+ *     ram_low - FEC00000h  PCI
+ *     FEC00000h, FEE00000h  I/O APIC, local APICs
+ *     4 GiB -            the rest of RAM
+ */
+#include "pc.h"
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MIB (1ull << 20)
+#define GIB (1ull << 30)
+
+/* QEMU's rule: with 3.5 GiB or more, 3 GiB stay low, so that what is high is aligned to 1 GiB. */
+#define LOW_MAX   (3 * GIB + 512 * MIB)
+#define LOW_SPLIT (3 * GIB)
+#define HIGH_BASE (4 * GIB)
+
+enum {
+    SCI_IRQ = 9,
+    RTC_IRQ = 8,
+    FPU_IRQ = 13,
+    KEYBOARD_IRQ = 1,
+    PM_BASE = 0x600,
+    GPE_BASE = 0xafe0,
+    SMI_CMD = 0xb2,
+    RESET_PORT = 0xcf9,
+    RESET_VALUE = 0x06,
+    CMOS_CENTURY = 0x32,
+    DEBUGCON_PORT = 0xe9,
+    PCI_IO = 0xc000,
+    PCI_IO_END = 0xffff,
+};
+
+bool pc_own(struct machine *m, void *chip, struct error *err)
+{
+    if (!chip)
+        return false;
+    if (m->chip_count == MACHINE_MAX_CHIPS) {
+        chip_device(chip)->destroy(chip_device(chip));
+        return error_set(err, "more than %d devices", MACHINE_MAX_CHIPS);
+    }
+    m->chips[m->chip_count++] = chip;
+    return true;
+}
+
+/* ---- Memory
+ * ------------------------------------------------------------------------------------------- */
+
+static bool check_host_memory(uint64_t size, struct error *err)
+{
+    uint64_t host = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    if (size <= host)
+        return true;
+    return error_set(err, "-m: %llu MiB of guest memory, but this host has only %llu MiB",
+                     (unsigned long long)(size / MIB), (unsigned long long)(host / MIB));
+}
+
+static bool build_memory(struct machine *m, struct error *err)
+{
+    struct firmware_config *f = &m->firmware;
+    uint64_t size = m->config->ram_size;
+    if (!check_host_memory(size, err))
+        return false;
+    f->ram_low = size >= LOW_MAX ? LOW_SPLIT : size;
+    f->ram_high = size - f->ram_low;
+    struct ram_block *ram = phys_ram_new(m->map, size, err);
+    if (!ram)
+        return false;
+    const struct {
+        uint64_t gpa, end, offset;
+        const char *name;
+    } parts[] = {
+        {0, 0xa0000, 0, "ram.conventional"},
+        {FIRMWARE_AREA, FIRMWARE_AREA_END, FIRMWARE_AREA, "ram.bios"},
+        {MIB, f->ram_low, MIB, "ram.low"},
+        {HIGH_BASE, HIGH_BASE + f->ram_high, f->ram_low, "ram.high"},
+    };
+    for (unsigned i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+        if (parts[i].end > parts[i].gpa &&
+            !phys_add_ram(m->map, parts[i].gpa, parts[i].end - parts[i].gpa, ram, parts[i].offset,
+                          parts[i].name, err))
+            return false;
+    return true;
+}
+
+/* ---- Interrupts
+ * ---------------------------------------------------------------------------------------- */
+
+static uint64_t tsc_offset(void *cpu)
+{
+    return ((struct cpu *)cpu)->tsc_offset;
+}
+
+static bool build_lapic(struct machine *m, unsigned i, struct error *err)
+{
+    struct cpu *cpu = m->vcpu[i].cpu;
+    uint32_t basic[4], address[4];
+    cpu_cpuid(cpu, 1, 0, basic);
+    cpu_cpuid(cpu, 0x80000008, 0, address);
+    const struct lapic_config config = {
+        .index = i,
+        .bsp = i == 0,
+        .x2apic = basic[2] >> 21 & 1,
+        .tsc_deadline = basic[2] >> 24 & 1,
+        .phys_bits = address[0] & 0xff,
+        .cpu = cpu_port(cpu),
+        .tsc_offset = tsc_offset,
+    };
+    m->lapic[i] = lapic_new(m->apic_bus, &config);
+    if (!pc_own(m, m->lapic[i], err))
+        return false;
+    cpu->lapic = lapic_port(m->lapic[i]);
+    return true;
+}
+
+static bool build_interrupts(struct machine *m, struct error *err)
+{
+    m->pic = pic_new(&m->board);
+    if (!pc_own(m, m->pic, err))
+        return false;
+    m->apic_bus = apic_bus_new(&m->board, m->pic, err);
+    if (!m->apic_bus)
+        return false;
+    for (unsigned i = 0; i < m->vcpu_count; i++)
+        if (!build_lapic(m, i, err))
+            return false;
+    pic_connect(m->pic, lapic_lint(m->lapic[0], 0));
+    m->ioapic = ioapic_new(&m->board, m->apic_bus, err);
+    if (!pc_own(m, m->ioapic, err))
+        return false;
+    m->gsi = gsi_new(&m->board, m->pic, m->ioapic);
+    m->fpu_error = fpu_error_new(&m->board, gsi_line(m->gsi, FPU_IRQ));
+    for (unsigned i = 0; i < m->vcpu_count; i++)
+        m->vcpu[i].cpu->ferr = fpu_error_line(m->fpu_error);
+    return pc_own(m, m->gsi, err) && pc_own(m, m->fpu_error, err);
+}
+
+/* ---- The ISA side
+ * ----------------------------------------------------------------------------------------- */
+
+/* A20 is down while any line that can pull it down does. */
+static void a20_changed(void *opaque, unsigned pin, bool level)
+{
+    struct machine *m = opaque;
+    uint8_t before = m->a20_inputs, bit = (uint8_t)(1 << pin);
+    m->a20_inputs = level ? before | bit : before & ~bit;
+    bool enabled = m->a20_inputs == 0xff;
+    if (enabled == (before == 0xff))
+        return;
+    for (unsigned i = 0; i < m->vcpu_count; i++)
+        cpu_set_a20(m->vcpu[i].cpu, enabled);
+}
+
+static struct irq_line a20_line(struct machine *m, unsigned pin)
+{
+    return (struct irq_line){.set = a20_changed, .opaque = m, .pin = pin};
+}
+
+static struct rtc_config rtc_start(const struct machine *m)
+{
+    struct rtc_config config = {0};
+    if (m->config->rtc_base == RTC_FIXED) {
+        config.fixed = true;
+        config.seconds = m->config->rtc_seconds;
+    } else if (m->config->rtc_base == RTC_LOCALTIME) {
+        uint32_t ns;
+        time_t now = (time_t)clock_wall(m->clock, &ns);
+        struct tm local;
+        if (localtime_r(&now, &local))
+            config.seconds = local.tm_gmtoff;
+    }
+    return config;
+}
+
+static bool build_timers(struct machine *m, struct error *err)
+{
+    const struct rtc_config rtc = rtc_start(m);
+    const struct acpi_pm_config pm = {.pm_base = PM_BASE, .gpe_base = GPE_BASE, .acpi_mode = true};
+    m->rtc = rtc_new(&m->board, &rtc, gsi_line(m->gsi, RTC_IRQ));
+    if (!pc_own(m, pit_new(&m->board, gsi_line(m->gsi, 0)), err) || !pc_own(m, m->rtc, err) ||
+        !pc_own(m, acpi_pm_new(&m->board, &pm, gsi_line(m->gsi, SCI_IRQ)), err))
+        return false;
+    rtc_cmos_set_memory(m->rtc, m->firmware.ram_low, m->firmware.ram_high);
+    rtc_cmos_set(m->rtc, 0x5f, (uint8_t)(m->vcpu_count - 1)); /* as QEMU tells its BIOS */
+    return true;
+}
+
+static bool build_serial(struct machine *m, unsigned i, struct error *err)
+{
+    static const struct {
+        uint16_t port;
+        uint8_t irq;
+    } com[MACHINE_MAX_SERIALS] = {{0x3f8, 4}, {0x2f8, 3}, {0x3e8, 4}, {0x2e8, 3}};
+    struct chardev *chr;
+    if (!backend_chardev(m, m->config->serials[i], &chr, err))
+        return error_prefix(err, "-serial");
+    if (!chr)
+        return true;
+    const struct serial_config config = {
+        .base = com[i].port, .irq = gsi_line(m->gsi, com[i].irq), .chr = chr};
+    m->firmware.has_serial[i] = true;
+    return pc_own(m, serial_new(&m->board, &config), err);
+}
+
+static bool build_ports(struct machine *m, struct error *err)
+{
+    struct chardev *chr;
+    m->a20_inputs = 0xff;
+    if (!pc_own(m, port92_new(&m->board, a20_line(m, 0)), err) ||
+        !pc_own(m, i8042_new(&m->board, gsi_line(m->gsi, KEYBOARD_IRQ), a20_line(m, 1)), err))
+        return false;
+    for (unsigned i = 0; i < m->config->serial_count; i++)
+        if (!build_serial(m, i, err))
+            return false;
+    if (!backend_chardev(m, m->config->debugcon, &chr, err))
+        return error_prefix(err, "-debugcon");
+    return !chr || pc_own(m, debugcon_new(&m->board, DEBUGCON_PORT, chr), err);
+}
+
+/* ---- PCI
+ * ------------------------------------------------------------------------------------------------------
+ */
+
+static bool build_pci(struct machine *m, struct error *err)
+{
+    const struct msi_port msi = apic_bus_msi(m->apic_bus);
+    struct irq_line irqs[16] = {{0}};
+    for (unsigned i = 3; i < 16; i++) /* 0-2, 8 and 13 belong to motherboard chips */
+        if (i != RTC_IRQ && i != FPU_IRQ)
+            irqs[i] = gsi_line(m->gsi, i);
+    m->pci = i440fx_create(&m->board, &msi, err);
+    return m->pci && pc_own(m, m->pci->host, err) &&
+           pc_own(m, piix3_create(m->pci, irqs, err), err) &&
+           pc_own(m, piix4_pm_create(m->pci, PM_BASE, err), err);
+}
+
+static bool build_device(struct machine *m, const struct device_config *d, struct error *err)
+{
+    switch (d->kind) {
+    case DEVICE_VIRTIO_BLK: {
+        const struct virtio_blk_options options = {.disk = m->disks[d->drive - m->config->drives],
+                                                   .serial = d->serial};
+        return pc_own(m, virtio_blk_create(m->pci, d->devfn, &options, err), err);
+    }
+    case DEVICE_VIRTIO_RNG:
+        return pc_own(m, virtio_rng_create(m->pci, d->devfn, err), err);
+    case DEVICE_DEBUG_EXIT:
+        return pc_own(m, debug_exit_new(&m->board, d->port, d->ports), err);
+    case DEVICE_PVPANIC:
+        m->firmware.has_panic = true;
+        m->firmware.panic_port = d->port;
+        return pc_own(m, pvpanic_new(&m->board, d->port), err);
+    }
+    return error_set(err, "unknown device");
+}
+
+/* ---- All of it
+ * ----------------------------------------------------------------------------------------------------
+ */
+
+static void describe(struct machine *m)
+{
+    struct firmware_config *f = &m->firmware;
+    f->vcpus = m->vcpu_count;
+    f->lapic_base = APIC_DEFAULT_BASE;
+    f->ioapic_base = IOAPIC_BASE;
+    f->sci_irq = SCI_IRQ;
+    f->pm_base = PM_BASE;
+    f->gpe_base = GPE_BASE;
+    f->smi_cmd = SMI_CMD;
+    f->acpi_enable = ACPI_ENABLE_CMD;
+    f->acpi_disable = ACPI_DISABLE_CMD;
+    f->reset_port = RESET_PORT;
+    f->reset_value = RESET_VALUE;
+    f->cmos_century = CMOS_CENTURY;
+    f->pci_hole = f->ram_low > LOW_SPLIT ? LOW_MAX : LOW_SPLIT;
+    f->pci_hole_end = IOAPIC_BASE;
+    f->pci_io = PCI_IO;
+    f->pci_io_end = PCI_IO_END;
+    f->pirq[0] = f->pirq[1] = 10;
+    f->pirq[2] = f->pirq[3] = 11;
+    f->level_irqs = 1 << SCI_IRQ | 1 << 10 | 1 << 11;
+    firmware_memory_map(f, &m->memory);
+}
+
+bool pc_build(struct machine *m, struct error *err)
+{
+    if (!build_memory(m, err) || !vcpus_create(m, err) || !build_interrupts(m, err) ||
+        !build_timers(m, err) || !build_ports(m, err) || !build_pci(m, err))
+        return false;
+    for (unsigned i = 0; i < m->config->device_count; i++)
+        if (!build_device(m, &m->config->devices[i], err))
+            return false;
+    describe(m);
+    return true;
+}
+
+bool pc_reset(struct machine *m, struct error *err)
+{
+    for (unsigned i = 0; i < m->chip_count; i++)
+        m->chips[i]->reset(m->chips[i]);
+    for (unsigned i = 0; i < m->vcpu_count; i++) {
+        cpu_withdraw(m->vcpu[i].cpu, CPU_REQ_NMI | CPU_REQ_SMI | CPU_REQ_INIT | CPU_REQ_SIPI);
+        cpu_reset(m->vcpu[i].cpu, false);
+    }
+    return pci_assign_resources(m->pci, m->firmware.pci_hole, m->firmware.pci_hole_end, err);
+}
+
+void pc_destroy(struct machine *m)
+{
+    while (m->chip_count) {
+        struct device *chip = m->chips[--m->chip_count];
+        chip->destroy(chip);
+    }
+    if (m->apic_bus)
+        apic_bus_free(m->apic_bus);
+    m->apic_bus = NULL;
+}

@@ -1,0 +1,120 @@
+/*
+ * pc.h - the machine's own struct, shared by the files of src/machine.
+ */
+#ifndef MACHINE_PC_H
+#define MACHINE_PC_H
+
+#include "internal/blockdev.h"
+#include "internal/chardev.h"
+#include "internal/chips.h"
+#include "internal/clock.h"
+#include "internal/cpu.h"
+#include "internal/device.h"
+#include "internal/error.h"
+#include "internal/event.h"
+#include "internal/exclusive.h"
+#include "internal/firmware.h"
+#include "internal/loader.h"
+#include "internal/log.h"
+#include "internal/machine.h"
+#include "internal/pci.h"
+#include "internal/virtio.h"
+#include <pthread.h>
+#include <stdatomic.h>
+
+enum { MACHINE_MAX_CHIPS = 96, MACHINE_CHARDEVS = MACHINE_MAX_SERIALS + 1 };
+
+enum run_state { RUN_PAUSED, RUN_RUNNING, RUN_QUIT };
+
+/* What the guest, a signal or the terminal asked for; the first one counts until it is acted upon.
+ */
+enum wish { WISH_NONE, WISH_POWER_OFF, WISH_RESET, WISH_EXIT, WISH_PANIC };
+
+struct vcpu {
+    struct machine *machine;
+    struct cpu *cpu;
+    pthread_t thread;
+    bool started;
+};
+
+struct machine {
+    const struct machine_config *config; /* the caller's; outlives the machine */
+    pthread_mutex_t lock;                /* the machine lock; recursive */
+    struct log log;
+    struct clock *clock;
+    struct event_queue *queue;
+    struct io_space *io;
+    struct phys_map *map;
+    struct exclusive *exclusive;
+    struct board board;
+
+    /* -- chips (pc.c), in the order in which they were made and are reset ------------------- */
+    struct device *chips[MACHINE_MAX_CHIPS];
+    unsigned chip_count;
+    struct pic *pic;
+    struct apic_bus *apic_bus;
+    struct lapic *lapic[MACHINE_MAX_CPUS];
+    struct ioapic *ioapic;
+    struct gsi *gsi;
+    struct rtc *rtc;
+    struct fpu_error *fpu_error;
+    struct pci_bus *pci;
+    uint8_t a20_inputs; /* one bit per line that can pull A20 down; all ones: enabled */
+
+    /* -- back ends ------------------------------------------------------------------------------
+     */
+    struct chardev *chardevs[MACHINE_CHARDEVS];
+    unsigned chardev_count;
+    struct blockdev *disks[MACHINE_MAX_DRIVES]; /* by index of config->drives */
+
+    /* -- what is booted (boot.c) --------------------------------------------------------------- */
+    struct firmware_config firmware;
+    struct memory_map memory;
+    struct boot_image *image;
+
+    /* -- running (vcpu.c)
+     * -------------------------------------------------------------------------- */
+    struct vcpu vcpu[MACHINE_MAX_CPUS];
+    unsigned vcpu_count;
+    pthread_mutex_t run_lock; /* guards what follows; taken after the machine lock, never before */
+    pthread_cond_t run_changed;
+    enum run_state run_state;
+    unsigned vcpus_running; /* threads inside cpu_run() */
+    enum wish wish;
+    int wish_status;
+    bool stop_wanted;
+};
+
+/* pc.c: chips and their wires. */
+bool pc_build(struct machine *m, struct error *err);
+/* Power-on state of all chips, and what a BIOS would set up in them. */
+bool pc_reset(struct machine *m, struct error *err);
+void pc_destroy(struct machine *m);
+/* Puts a chip on the list for reset and destruction. */
+bool pc_own(struct machine *m, void *chip, struct error *err);
+
+/* backend.c: images and character devices of the configuration. */
+bool backends_open(struct machine *m, struct error *err);
+void backends_close(struct machine *m);
+/* A character back end for a specification; NULL without *err set means "none". */
+bool backend_chardev(struct machine *m, const char *spec, struct chardev **chr, struct error *err);
+
+/* boot.c */
+bool boot_open(struct machine *m, struct error *err);
+/* Writes firmware tables and the boot image into memory and sets the bootstrap processor up. */
+bool boot_load(struct machine *m, struct error *err);
+
+/* vcpu.c */
+bool vcpus_create(struct machine *m, struct error *err);
+bool vcpus_start_threads(struct machine *m, struct error *err);
+void vcpus_resume(struct machine *m);
+void vcpus_pause(struct machine *m); /* returns when none runs; without the machine lock */
+void vcpus_quit(struct machine *m);
+void vcpus_free(struct machine *m);
+/* All leave the guest at their next safepoint; does not wait. */
+void vcpus_kick(struct machine *m);
+
+/* machine.c: a wish, from any thread. */
+void machine_wish(struct machine *m, enum wish wish, int status);
+
+#endif

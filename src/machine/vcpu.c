@@ -1,0 +1,151 @@
+/*
+ * vcpu.c - one host thread per virtual CPU, and how they are paused and let go together.
+ *
+ * A thread is either inside cpu_run() (counted in vcpus_running) or waits here for run_state.
+ * Pausing sets the state first and CPU_REQ_STOP second, so a thread that has just passed the check
+ * leaves cpu_run() at once; a stop request that nobody needed only costs one turn of the loop.
+ */
+#include "pc.h"
+#include <signal.h>
+#include <string.h>
+
+static void ask_for_safepoint(void *cpu)
+{
+    cpu_request(cpu, CPU_REQ_EXCLUSIVE);
+}
+
+/* A triple fault: a PC's chipset answers the CPU's shutdown cycle with a reset. */
+static void on_shutdown(void *opaque, struct cpu *cpu)
+{
+    struct machine *m = opaque;
+    LOG(&m->log, LOG_INT | LOG_CPU_RESET, "cpu%u: shutdown (triple fault)\n", cpu->index);
+    machine_wish(m, WISH_RESET, 0);
+}
+
+bool vcpus_create(struct machine *m, struct error *err)
+{
+    m->exclusive = exclusive_new(m->config->cpus, ask_for_safepoint);
+    if (!m->exclusive)
+        return error_set(err, "no host memory for the processors");
+    for (unsigned i = 0; i < m->config->cpus; i++) {
+        const struct cpu_config config = {
+            .index = i,
+            .model = m->config->cpu_model,
+            .vcpus = m->config->cpus,
+            .map = m->map,
+            .io = m->io,
+            .clock = m->clock,
+            .exclusive = m->exclusive,
+            .log = &m->log,
+            .machine = m,
+            .on_shutdown = on_shutdown,
+        };
+        struct cpu *cpu = cpu_new(&config, err);
+        if (!cpu)
+            return false;
+        m->vcpu[i] = (struct vcpu){.machine = m, .cpu = cpu};
+        m->vcpu_count = i + 1;
+        exclusive_set_cpu(m->exclusive, i, cpu);
+    }
+    return true;
+}
+
+static void *vcpu_main(void *opaque)
+{
+    struct vcpu *vcpu = opaque;
+    struct machine *m = vcpu->machine;
+    pthread_mutex_lock(&m->run_lock);
+    for (;;) {
+        while (m->run_state == RUN_PAUSED)
+            pthread_cond_wait(&m->run_changed, &m->run_lock);
+        if (m->run_state == RUN_QUIT)
+            break;
+        m->vcpus_running++;
+        pthread_mutex_unlock(&m->run_lock);
+        cpu_run(vcpu->cpu);
+        pthread_mutex_lock(&m->run_lock);
+        m->vcpus_running--;
+        pthread_cond_broadcast(&m->run_changed);
+    }
+    pthread_mutex_unlock(&m->run_lock);
+    return NULL;
+}
+
+/* The process's signals are for the program's own threads; only faults must stay deliverable. */
+static void block_signals(sigset_t *before)
+{
+    sigset_t set;
+    sigfillset(&set);
+    sigdelset(&set, SIGSEGV);
+    sigdelset(&set, SIGBUS);
+    sigdelset(&set, SIGFPE);
+    sigdelset(&set, SIGILL);
+    sigdelset(&set, SIGTRAP);
+    sigdelset(&set, SIGABRT);
+    pthread_sigmask(SIG_BLOCK, &set, before);
+}
+
+bool vcpus_start_threads(struct machine *m, struct error *err)
+{
+    sigset_t before;
+    bool ok = true;
+    block_signals(&before);
+    for (unsigned i = 0; ok && i < m->vcpu_count; i++) {
+        int error = pthread_create(&m->vcpu[i].thread, NULL, vcpu_main, &m->vcpu[i]);
+        if (error)
+            ok =
+                error_set(err, "could not start a thread for processor %u: %s", i, strerror(error));
+        m->vcpu[i].started = ok;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return ok;
+}
+
+static void set_state(struct machine *m, enum run_state state)
+{
+    pthread_mutex_lock(&m->run_lock);
+    m->run_state = state;
+    pthread_cond_broadcast(&m->run_changed);
+    pthread_mutex_unlock(&m->run_lock);
+}
+
+void vcpus_kick(struct machine *m)
+{
+    for (unsigned i = 0; i < m->vcpu_count; i++)
+        cpu_request(m->vcpu[i].cpu, CPU_REQ_STOP);
+}
+
+void vcpus_resume(struct machine *m)
+{
+    set_state(m, RUN_RUNNING);
+}
+
+void vcpus_pause(struct machine *m)
+{
+    set_state(m, RUN_PAUSED);
+    vcpus_kick(m);
+    pthread_mutex_lock(&m->run_lock);
+    while (m->vcpus_running)
+        pthread_cond_wait(&m->run_changed, &m->run_lock);
+    pthread_mutex_unlock(&m->run_lock);
+}
+
+void vcpus_quit(struct machine *m)
+{
+    set_state(m, RUN_QUIT);
+    vcpus_kick(m);
+    for (unsigned i = 0; i < m->vcpu_count; i++) {
+        if (m->vcpu[i].started)
+            pthread_join(m->vcpu[i].thread, NULL);
+        m->vcpu[i].started = false;
+    }
+}
+
+void vcpus_free(struct machine *m)
+{
+    for (unsigned i = 0; i < m->vcpu_count; i++)
+        cpu_free(m->vcpu[i].cpu);
+    m->vcpu_count = 0;
+    exclusive_free(m->exclusive);
+    m->exclusive = NULL;
+}
