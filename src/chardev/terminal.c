@@ -39,10 +39,12 @@ static struct {
 static const int fatal_signals[] = {SIGHUP,  SIGINT, SIGQUIT, SIGTERM, SIGABRT,
                                     SIGSEGV, SIGBUS, SIGILL,  SIGFPE};
 
-/* tcsetattr() from a background job would stop the process. */
+/* tcsetattr() from a background job would stop the process. A terminal that does not control us
+ * (-1) knows no jobs of ours. */
 static bool in_foreground(void)
 {
-    return tcgetpgrp(STDIN_FILENO) == getpgrp();
+    pid_t group = tcgetpgrp(STDIN_FILENO);
+    return group < 0 || group == getpgrp();
 }
 
 static void make_raw(void)
