@@ -6,7 +6,7 @@
  * Bytes go out as fast as the back end takes them, whatever the divisor says; when it takes no more
  * they wait in the FIFO, THRE stays clear, and the back end's `writable` goes on. Bytes come in as
  * the FIFO has room, so nothing is lost either way as long as the guest respects THRE. Only the
- * receiver's time-out uses the divisor. Parity, framing and break never happen on such a line.
+ * receiver's time-out uses the divisor. Parity and framing errors never happen on such a line.
  */
 #include "internal/chardev.h"
 #include "internal/chips.h"
@@ -166,6 +166,18 @@ static void front_receive(void *opaque, const uint8_t *bytes, size_t len)
     serial_update(s);
 }
 
+/* A break shows as a zero byte with its own error bit. */
+static void front_line_break(void *opaque)
+{
+    struct serial *s = opaque;
+    if (s->mcr & MCR_LOOP)
+        return;
+    receive_byte(s, 0);
+    s->error |= LSR_BI;
+    restart_timeout(s);
+    serial_update(s);
+}
+
 static void accept_input(struct serial *s)
 {
     if (s->config.chr)
@@ -218,6 +230,7 @@ static void write_thr(struct serial *s, uint8_t byte)
         fifo_push(&s->tx, byte);
     else if (!fifos_on(s)) /* written over, by a guest that did not wait for THRE */
         s->tx.bytes[s->tx.first] = byte;
+    serial_update(s); /* the line falls before it rises again: the PIC wants an edge */
     transmit(s);
 }
 
@@ -429,7 +442,11 @@ struct serial *serial_new(struct board *board, const struct serial_config *confi
     s->ports = io_add(board->io, config->base, 8, &serial_ops, s, "serial");
     serial_reset(&s->dev);
     if (config->chr) {
-        struct chardev_front front = {s, front_can_receive, front_receive, front_writable};
+        struct chardev_front front = {.opaque = s,
+                                      .can_receive = front_can_receive,
+                                      .receive = front_receive,
+                                      .writable = front_writable,
+                                      .line_break = front_line_break};
         chardev_connect(config->chr, &front);
     }
     return s;
