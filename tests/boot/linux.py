@@ -1,0 +1,164 @@
+#!/usr/bin/env python3
+"""Debian's own kernels, unmodified, on Bailey.
+
+usage: linux.py BAILEY GUESTS-DIRECTORY [NAME...]
+"""
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+sys.path.insert(0, os.path.dirname(__file__))
+from boot import PROMPT, Failure, Guest, run, usage_guard  # noqa: E402
+
+usage_guard(sys.argv)
+BAILEY, GUESTS = sys.argv[1], sys.argv[2]
+STRESS_SECONDS = int(os.environ.get("STRESS_SECONDS", "60"))
+
+
+def path(name):
+    return os.path.join(GUESTS, name)
+
+
+def boot(kernel, *options, initrd="test.cpio.gz", append="console=ttyS0"):
+    return Guest(BAILEY, [*options, "-kernel", path(kernel), "-initrd", path(initrd), "-append", append,
+                          "-nographic", "-no-reboot"])
+
+
+def shell_session(kernel, *options, check=None, limit=180):
+    """Boots to the busybox shell, looks around, powers off through ACPI; exit status must be 0."""
+    guest = boot(kernel, *options)
+    try:
+        guest.expect(re.escape(PROMPT), limit)
+        seconds = guest.elapsed()
+        if "Linux" not in guest.command("uname -a"):
+            raise Failure("uname says nothing of Linux")
+        if guest.command("echo $((6 * 7))").strip() != "42":
+            raise Failure("the shell cannot multiply")
+        guest.command("ls -l / /dev | wc -l; dmesg | tail -n 3; sleep 1; true")
+        if check:
+            check(guest)
+        status = guest.finish("poweroff -f")
+        if status != 0:
+            raise Failure(f"exit status {status} after power-off")
+        print(f"     {kernel} {' '.join(options)}: shell after {seconds:.1f} s")
+    finally:
+        guest.kill()
+
+
+def memory_at_least(mib):
+    def check(guest):
+        total = int(re.search(r"MemTotal:\s+(\d+)", guest.command("grep MemTotal /proc/meminfo")).group(1))
+        if total < mib * 1024:
+            raise Failure(f"the guest sees {total} KiB, expected at least {mib} MiB")
+    return check
+
+
+def cpus(n):
+    def check(guest):
+        if guest.command("nproc").strip() != str(n):
+            raise Failure(f"the guest does not see {n} processors")
+        # every processor runs something
+        for cpu in range(n):
+            guest.command(f"taskset -c {cpu} sh -c 'echo $((1 + {cpu}))'")
+    return check
+
+
+def cloud_512():
+    shell_session("vmlinuz-cloud", "-m", "512")
+
+
+def generic_512():
+    shell_session("vmlinuz-generic", "-m", "512")
+
+
+def memory_128():
+    shell_session("vmlinuz-cloud", "-m", "128", check=memory_at_least(80))
+
+
+def memory_6g():
+    shell_session("vmlinuz-cloud", "-m", "6G", check=memory_at_least(5700))
+
+
+def smp_4():
+    shell_session("vmlinuz-cloud", "-m", "512", "-smp", "4", check=cpus(4), limit=300)
+
+
+STRESS = r"""
+w() { n=0; while [ -e /tmp/go ]; do
+  head -c 300000 /dev/urandom > /tmp/f$1; gzip -c /tmp/f$1 | gunzip -c | cmp - /tmp/f$1 || { echo CORRUPT; rm /tmp/go; }
+  s=$(seq 1 400 | awk '{t+=$1} END {print t}'); [ "$s" = 80200 ] || { echo WRONG-SUM $s; rm /tmp/go; }
+  sort -n /proc/kallsyms | head -n 2000 | md5sum > /dev/null; (exit 3); [ $? = 3 ] || echo WRONG-STATUS
+  n=$((n+1)); done; echo worker $1 rounds $n; }
+""".strip().replace("\n", " ")
+
+
+def smp_2_stress():
+    guest = boot("vmlinuz-cloud", "-m", "512", "-smp", "2")
+    try:
+        guest.expect(re.escape(PROMPT), 240)
+        guest.send(STRESS + "\n")
+        guest.expect(re.escape(PROMPT), 30)
+        guest.command("touch /tmp/go")
+        out = guest.command(f"(w 1 & w 2 & w 3 & w 4 & sleep {STRESS_SECONDS}; rm -f /tmp/go; wait)",
+                            STRESS_SECONDS + 300)
+        rounds = [int(n) for n in re.findall(r"worker \d rounds (\d+)", out)]
+        if re.search("CORRUPT|WRONG", out) or len(rounds) != 4 or min(rounds) < 1:
+            raise Failure("the stress found something:\n" + out[-2000:])
+        trouble = re.search("BUG|Oops|lockup|stall|segfault|WARNING|hung", guest.command("dmesg"))
+        if trouble:
+            raise Failure(f"the kernel complains: {trouble.group(0)}\n" + guest.command("dmesg | tail -n 60")[-3000:])
+        if guest.finish("poweroff -f") != 0:
+            raise Failure("exit status after power-off")
+        print(f"     {STRESS_SECONDS} s, {sum(rounds)} rounds")
+    finally:
+        guest.kill()
+
+
+def debian_session(disk, work):
+    """An untouched Debian initramfs mounts the image's ext4 root; `work` is done in its shell."""
+    guest = boot("vmlinuz-debian", "-m", "512", "-drive", f"file={disk},if=virtio,format=raw",
+                 initrd="initrd-debian", append="root=/dev/vda rw console=ttyS0 init=/bin/sh")
+    try:
+        guest.expect(r"(?m)^# ", 240)
+        guest.send("PS1='TEST# '\n")
+        guest.expect(r"(?m)^TEST# ", 30)
+        work(guest)
+        guest.command("sync; mount -o remount,ro /")
+        if guest.finish("echo o > /proc/sysrq-trigger") not in (0,):
+            raise Failure("exit status after power-off")
+    finally:
+        guest.kill()
+
+
+def debian_root():
+    with tempfile.TemporaryDirectory(dir=GUESTS) as folder:
+        disk = os.path.join(folder, "disk")
+        subprocess.run(["cp", "--sparse=always", path("debian.ext4"), disk], check=True)
+
+        def first(guest):
+            guest.command("mount -t proc proc /proc")
+            if "ext4" not in guest.command("grep ' / ' /proc/mounts"):
+                raise Failure("the root is not ext4")
+            guest.command("dpkg -l | wc -l; perl -e 'print 1+1' ; md5sum /bin/* > /root/sums", 240)
+            guest.command("seq 1 100000 > /root/written; echo kept > /root/note")
+
+        def second(guest):
+            guest.command("mount -t proc proc /proc")
+            if guest.command("cat /root/note").strip() != "kept":
+                raise Failure("the file of the first boot is gone")
+            guest.command("seq 1 100000 | cmp - /root/written; md5sum --quiet -c /root/sums", 240)
+
+        debian_session(disk, first)
+        debian_session(disk, second)
+        fsck = shutil.which("e2fsck", path=os.environ["PATH"] + ":/sbin:/usr/sbin")
+        check = subprocess.run([fsck, "-f", "-n", disk], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                               check=False)
+        if check.returncode != 0:
+            raise Failure("e2fsck is not content:\n" + check.stdout)
+
+
+TESTS = {f.__name__: f for f in (cloud_512, generic_512, memory_128, memory_6g, smp_4, debian_root, smp_2_stress)}
+sys.exit(run(TESTS, sys.argv[3:]))
