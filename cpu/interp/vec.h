@@ -49,8 +49,7 @@ enum {
     MXCSR_VALID = 0xffff, /* MXCSR_MASK: all other bits are reserved, #GP(0) when set */
 };
 
-/* ---- x87 and MMX (x87_state.c) -----------------------------------------------------------------
- */
+/* ---- x87 and MMX (x87_state.c) --------------------------------------------------------------- */
 
 static inline unsigned x87_top(const struct x87 *x87)
 {
@@ -71,8 +70,7 @@ void x87_update_es(struct x87 *x87);
 /* What every MMX instruction but EMMS does: TOP = 0, all tags valid. Afterwards MMi is st[i]. */
 void x87_enter_mmx(struct x87 *x87);
 
-/* ---- XSAVE (xsave.c); CPUID leaf 0Dh must say the same
- * -------------------------------------------- */
+/* ---- XSAVE (xsave.c); CPUID leaf 0Dh must say the same --------------------------------------- */
 
 enum {
     XSTATE_X87 = 1 << 0,

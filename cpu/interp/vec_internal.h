@@ -17,8 +17,7 @@
 INSN_GENERIC_EXECS(X)
 #undef X
 
-/* ---- Host code (vec_code.c) --------------------------------------------------------------------
- */
+/* ---- Host code (vec_code.c) ------------------------------------------------------------------ */
 
 /* Memory that is written through one mapping and executed through another. */
 struct vec_arena {
@@ -35,8 +34,7 @@ const void *vec_arena_add(struct vec_arena *arena, const uint8_t *code, size_t l
  */
 bool vec_arena_replace(struct vec_arena *arena, const void *at, const uint8_t *code, size_t len);
 
-/* ---- Stubs (vec_stub.c) ------------------------------------------------------------------------
- */
+/* ---- Stubs (vec_stub.c) ---------------------------------------------------------------------- */
 
 /* v, rm, h, l: the operands' values (l: is4 or implicit XMM0, or the GPRs of PCMPESTRx); out: where
  * the vector result goes, 16, 32 or (MMX) 8 bytes. Returns a GPR result, or flags. */
@@ -76,8 +74,7 @@ struct vector_engine {
 /* The stub for insn, from the cache or new; the scratch stub when there is no room. Never NULL. */
 const struct vec_stub *vec_stub_get(struct cpu *cpu, const struct insn *insn);
 
-/* ---- Operands
- * ------------------------------------------------------------------------------------ */
+/* ---- Operands -------------------------------------------------------------------------------- */
 
 /* Reads or writes `size` bytes of the instruction's memory operand; #GP(0) where the row demands
  * alignment. */

@@ -66,12 +66,10 @@ void vec_maskmov_store(struct cpu *cpu, const struct insn *insn)
 void vec_maskmov_bytes(struct cpu *cpu, const struct insn *insn)
 {
     if (insn->op[0].kind == OPND_MMX) {
-        unsigned top = x87_top(&cpu->x87);
         union vreg mask = {{0}};
-        memcpy(&mask, cpu->x87.st[(insn->op[1].reg - top) & 7], 8);
-        store_selected(cpu, insn, cpu->x87.st[(insn->op[0].reg - top) & 7], 1,
-                       selected(&mask, 1, 8));
-        x87_enter_mmx(&cpu->x87);
+        x87_enter_mmx(&cpu->x87); /* processors do so also when the store faults */
+        memcpy(&mask, cpu->x87.st[insn->op[1].reg], 8);
+        store_selected(cpu, insn, cpu->x87.st[insn->op[0].reg], 1, selected(&mask, 1, 8));
     } else {
         store_selected(cpu, insn, cpu->ymm[insn->op[0].reg].b, 1,
                        selected(&cpu->ymm[insn->op[1].reg], 1, 16));
@@ -106,17 +104,20 @@ void vec_gather(struct cpu *cpu, const struct insn *insn)
     unsigned count = bytes / (size > index_size ? size : index_size);
     union vreg *dest = &cpu->ymm[to], *mask = &cpu->ymm[with];
 
-    /* The whole mask becomes the elements' signs first, as the manual's operation does. */
-    for (unsigned i = 0; i < count; i++)
+    /* The mask becomes the elements' signs first, also beyond the elements that are fetched; what
+     * lies above is zeroed only with the first element, or at the end. */
+    for (unsigned i = 0; i < bytes / size; i++)
         memset(mask->b + i * size, mask->b[(i + 1) * size - 1] & 0x80 ? 0xff : 0, size);
-    memset(mask->b + count * size, 0, sizeof(*mask) - count * size);
+    memset(mask->b + bytes, 0, sizeof(*mask) - bytes);
     for (unsigned i = 0; i < count; i++) {
         if (!mask->b[i * size])
             continue;
         uint64_t lin = gather_address(cpu, insn, i, index_size, size), value = 0;
         mem_read(cpu, insn->mem.seg, lin, &value, size);
         memcpy(dest->b + i * size, &value, size);
+        memset(dest->b + bytes, 0, sizeof(*dest) - bytes);
         memset(mask->b + i * size, 0, size);
     }
+    memset(mask, 0, sizeof(*mask));
     memset(dest->b + count * size, 0, sizeof(*dest) - count * size);
 }

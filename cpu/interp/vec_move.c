@@ -131,8 +131,8 @@ void vec_pextr(struct cpu *cpu, const struct insn *insn)
     unsigned at = ((unsigned)insn->imm & (width / size - 1)) * size;
     uint64_t value = 0;
     if (from->kind == OPND_MMX) {
-        memcpy(&value, cpu->x87.st[(from->reg - x87_top(&cpu->x87)) & 7] + at, size);
         x87_enter_mmx(&cpu->x87);
+        memcpy(&value, cpu->x87.st[from->reg] + at, size);
     } else {
         memcpy(&value, cpu->ymm[from->reg].b + at, size);
     }
@@ -166,8 +166,7 @@ void vec_pinsr(struct cpu *cpu, const struct insn *insn)
     vec_zero_above(insn, reg, 16);
 }
 
-/* ---- MMX
- * ----------------------------------------------------------------------------------------- */
+/* ---- MMX ------------------------------------------------------------------------------------- */
 
 /* MOVD, MOVQ to an MM register. */
 void vec_mmx_load(struct cpu *cpu, const struct insn *insn)
@@ -190,7 +189,8 @@ void vec_mmx_store(struct cpu *cpu, const struct insn *insn)
 {
     const struct opnd *to = &insn->op[0];
     uint64_t value;
-    memcpy(&value, cpu->x87.st[(insn->op[1].reg - x87_top(&cpu->x87)) & 7], 8);
+    x87_set_top(&cpu->x87, 0); /* processors do so also when the store faults */
+    memcpy(&value, cpu->x87.st[insn->op[1].reg], 8);
     if (to->kind == OPND_MEM)
         mem_store(cpu, insn->mem.seg, mem_operand(cpu, insn, to->size, ACCESS_WRITE), value,
                   to->size);

@@ -18,8 +18,7 @@ static inline void set_host_mxcsr(uint32_t value)
     __asm__ volatile("ldmxcsr %0" : : "m"(value) : "memory");
 }
 
-/* ---- Memory ------------------------------------------------------------------------------------
- */
+/* ---- Memory ---------------------------------------------------------------------------------- */
 
 static uint64_t operand_address(struct cpu *cpu, const struct insn *insn, unsigned size,
                                 enum access_kind kind)
@@ -50,8 +49,7 @@ void vec_write_mem(struct cpu *cpu, const struct insn *insn, const void *buf, un
         mem_write(cpu, insn->mem.seg, lin, buf, size);
 }
 
-/* ---- MXCSR
- * --------------------------------------------------------------------------------------- */
+/* ---- MXCSR ----------------------------------------------------------------------------------- */
 
 /* The stub's arguments, gathered from the instruction. */
 struct call {
@@ -136,8 +134,7 @@ static inline uint64_t run(struct cpu *cpu, const struct vec_stub *stub, const s
     return run_unmasked(cpu, stub, call, mxcsr);
 }
 
-/* ---- Operands
- * -------------------------------------------------------------------------------------- */
+/* ---- Operands -------------------------------------------------------------------------------- */
 
 /* The guest's register in struct cpu. */
 static inline void *register_of(struct cpu *cpu, const struct opnd *op)
@@ -145,8 +142,8 @@ static inline void *register_of(struct cpu *cpu, const struct opnd *op)
     switch (op->kind) {
     case OPND_GPR:
         return &cpu->gpr[op->reg];
-    case OPND_MMX: /* a physical register; st[] is relative to TOP */
-        return cpu->x87.st[(op->reg - x87_top(&cpu->x87)) & 7];
+    case OPND_MMX: /* after x87_enter_mmx() */
+        return cpu->x87.st[op->reg];
     default:
         return &cpu->ymm[op->reg];
     }
@@ -175,9 +172,12 @@ void vec_run(struct cpu *cpu, const struct insn *insn, const void *prepared)
         if (rm->access & OPND_R)
             vec_read_mem(cpu, insn, &memory, rm->size);
         call.rm = &memory;
-    } else if (rm) {
-        call.rm = register_of(cpu, rm);
     }
+    if (stub->mmx &&
+        uses_mmx(insn)) /* the last memory access is over; a SIMD exception finds it done */
+        x87_enter_mmx(&cpu->x87);
+    if (rm && rm->kind != OPND_MEM)
+        call.rm = register_of(cpu, rm);
     if (stub->v >= 0)
         call.v = register_of(cpu, &insn->op[stub->v]);
     if (stub->h >= 0)
@@ -189,11 +189,9 @@ void vec_run(struct cpu *cpu, const struct insn *insn, const void *prepared)
 
     uint32_t mxcsr = cpu->mxcsr;
     uint64_t value = run(cpu, stub, &call, &mxcsr);
+    cpu->mxcsr = mxcsr; /* sticky, and set also when the store faults */
     if (to_memory)
         vec_write_mem(cpu, insn, &result, rm->size);
-    cpu->mxcsr = mxcsr;
-    if (stub->mmx && uses_mmx(insn)) /* not before: nothing may raise any more */
-        x87_enter_mmx(&cpu->x87);
     if (stub->dest == DEST_GPR)
         opnd_set_gpr(cpu, insn->op[stub->dest_op].reg, insn->op[stub->dest_op].size, value);
     else if (stub->flags)

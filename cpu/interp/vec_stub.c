@@ -72,8 +72,7 @@ static void emit_store(struct code *code, enum width width, unsigned reg)
         EMIT(code, 0xc4, 0xc1, 0x7c, 0x11, modrm);
 }
 
-/* ---- The canonical encoding -------------------------------------------------------------------
- */
+/* ---- The canonical encoding ------------------------------------------------------------------ */
 
 /* What an instruction needs of its stub, beyond struct vec_stub. */
 struct plan {
@@ -190,8 +189,7 @@ static void encode(struct plan *plan, const struct insn *insn)
     plan->stub.key_len = (uint8_t)len;
 }
 
-/* ---- The stub -----------------------------------------------------------------------------------
- */
+/* ---- The stub -------------------------------------------------------------------------------- */
 
 static void emit_inputs(struct code *code, const struct plan *plan, enum width width)
 {
@@ -251,8 +249,7 @@ static void emit_stub(struct code *code, struct plan *plan, const struct insn *i
     plan->stub.out_size = width == WIDTH_MMX ? 8 : width == WIDTH_XMM ? 16 : 32;
 }
 
-/* ---- The cache
- * ------------------------------------------------------------------------------------- */
+/* ---- The cache ------------------------------------------------------------------------------- */
 
 static unsigned bucket_of(const struct vec_stub *stub)
 {
@@ -314,8 +311,7 @@ const struct vec_stub *vec_stub_get(struct cpu *cpu, const struct insn *insn)
     return stub ? stub : make_scratch(cpu, &plan, &code);
 }
 
-/* ---- The engine
- * -------------------------------------------------------------------------------------- */
+/* ---- The engine ------------------------------------------------------------------------------ */
 
 bool vector_engine_init(struct cpu *cpu, struct error *err)
 {

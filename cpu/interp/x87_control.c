@@ -6,7 +6,12 @@
 #include "cpu/interp/vec_internal.h"
 #include "cpu/interp/x87.h"
 
-/* FNOP, FWAIT and what was meaningful only to the 8087 and 80287. sys_check_fpu() has done the
+void x87_fnop(struct cpu *cpu, const struct insn *insn)
+{
+    x87_note(cpu, insn);
+}
+
+/* FWAIT and what was meaningful only to the 8087 and 80287. sys_check_fpu() has done the
  * rest. */
 void x87_nop(struct cpu *cpu, const struct insn *insn)
 {
@@ -17,7 +22,7 @@ void x87_nop(struct cpu *cpu, const struct insn *insn)
 void x87_rotate(struct cpu *cpu, const struct insn *insn)
 {
     x87_rotate_stack(&cpu->x87, insn->row->exec_arg);
-    cpu->x87.fsw &= ~X87_C1;
+    cpu->x87.fsw &= (uint16_t)~X87_C1;
     x87_note(cpu, insn);
 }
 
@@ -30,17 +35,18 @@ void x87_ffree(struct cpu *cpu, const struct insn *insn)
         cpu->x87.ftw |= (uint16_t)(3u << x87_top(&cpu->x87) * 2);
         x87_rotate_stack(&cpu->x87, 1);
     }
+    cpu->x87.fsw &= (uint16_t)~X87_C1;
     x87_note(cpu, insn);
 }
 
 void x87_emms(struct cpu *cpu, const struct insn *insn)
 {
     (void)insn;
+    x87_set_top(&cpu->x87, 0);
     cpu->x87.ftw = 0xffff;
 }
 
-/* ---- Control and status word
- * ----------------------------------------------------------------------- */
+/* ---- Control and status word ----------------------------------------------------------------- */
 
 static void set_fcw(struct x87 *x87, unsigned value)
 {
@@ -75,8 +81,7 @@ void x87_fninit(struct cpu *cpu, const struct insn *insn)
     x87_init(&cpu->x87);
 }
 
-/* ---- Environment and state
- * ----------------------------------------------------------------------------- */
+/* ---- Environment and state ------------------------------------------------------------------- */
 
 enum { ENV16 = 14, ENV32 = 28, REGISTERS = 80 };
 

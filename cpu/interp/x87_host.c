@@ -31,8 +31,7 @@ static unsigned get16(const uint8_t *image, unsigned at)
     return v;
 }
 
-/* ---- Stubs
- * --------------------------------------------------------------------------------------- */
+/* ---- Stubs ----------------------------------------------------------------------------------- */
 
 static x87_code *make_stub(struct cpu *cpu, unsigned opcode, unsigned modrm, bool reads_flags,
                            bool writes_flags)
@@ -77,8 +76,7 @@ static x87_code *find_stub(struct cpu *cpu, const struct insn *insn)
     return code;
 }
 
-/* ---- State
- * ----------------------------------------------------------------------------------------- */
+/* ---- State ----------------------------------------------------------------------------------- */
 
 static void to_image(const struct x87 *x87, uint8_t *image)
 {

@@ -4,8 +4,7 @@
 #include "cpu/interp/vec_internal.h"
 #include "cpu/interp/x87.h"
 
-/* ---- Tags
- * ---------------------------------------------------------------------------------------- */
+/* ---- Tags ------------------------------------------------------------------------------------ */
 
 /* SDM vol. 1, 8.1.7: 00 valid, 01 zero, 10 special (invalid, NaN, infinity, denormal). */
 static unsigned tag_of(const uint8_t st[16])
@@ -54,8 +53,7 @@ uint16_t x87_tags_from_abridged(uint8_t abridged)
     return (uint16_t)tags;
 }
 
-/* ---- The stack
- * ------------------------------------------------------------------------------------- */
+/* ---- The stack ------------------------------------------------------------------------------- */
 
 void x87_rotate_stack(struct x87 *x87, unsigned by)
 {
@@ -95,15 +93,17 @@ void x87_update_es(struct x87 *x87)
     x87->fsw = (uint16_t)((x87->fsw & ~(X87_ES | X87_B)) | (pending ? X87_ES | X87_B : 0));
 }
 
-/* ---- Pointers to the last instruction and operand
- * ---------------------------------------------------- */
+/* ---- Pointers to the last instruction and operand -------------------------------------------- */
 
-/* The code and data selectors are always zero, as on every processor that has deprecated them
- * (CPUID leaf 7, EBX bit 13). */
+/* The selectors are always zero (CPUID leaf 7, EBX bit 13), and FDP and FOP change only with an
+ * unmasked exception (EBX bit 6; FOP: SDM vol. 1, 8.1.9.1), as on current Intel processors; AMD's
+ * save all of them only then. */
 void x87_note(struct cpu *cpu, const struct insn *insn)
 {
     struct x87 *x87 = &cpu->x87;
     x87->fip = cpu->rip;
+    if (!(x87->fsw & X87_ES))
+        return;
     x87->fop = (uint16_t)((insn->bytes[insn->off_modrm - 1] & 7) << 8 | insn->modrm);
     if (insn->has_mem)
         x87->fdp = mem_effective(cpu, insn);

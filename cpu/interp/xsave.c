@@ -13,8 +13,7 @@ enum { LEGACY_SIZE = 512, XMM_OFFSET = 160, X87_ST_OFFSET = 32, MXCSR_OFFSET = 2
 enum { XSAVE_PLAIN, XSAVE_OPT, XSAVE_COMPACT, XSAVE_SUPERVISOR }; /* exec_arg */
 #define XCOMP_COMPACTED (1ull << 63)
 
-/* ---- Areas in guest memory
- * ----------------------------------------------------------------------- */
+/* ---- Areas in guest memory ------------------------------------------------------------------- */
 
 /* A part of the area to be written. An area is proved writable part by part before the first byte
  * is stored: a fault in the middle must leave nothing behind. */
@@ -76,8 +75,7 @@ static void read_part(const struct area *area, unsigned offset, void *to, unsign
                  (uint8_t *)to + at, chunk_size(size - at));
 }
 
-/* ---- The legacy region
- * ------------------------------------------------------------------------------ */
+/* ---- The legacy region ----------------------------------------------------------------------- */
 
 static void put(uint8_t *image, unsigned at, uint64_t value, unsigned size)
 {
@@ -159,8 +157,7 @@ static void get_xmm(struct cpu *cpu, unsigned count, const uint8_t *image)
         memcpy(&cpu->ymm[i], image + XMM_OFFSET + 16 * i, 16);
 }
 
-/* ---- FXSAVE
- * ------------------------------------------------------------------------------------------- */
+/* ---- FXSAVE ---------------------------------------------------------------------------------- */
 
 static void check_fxsave(struct cpu *cpu)
 {
@@ -174,6 +171,8 @@ void vec_fxsave(struct cpu *cpu, const struct insn *insn)
     unsigned count = vector_registers(insn);
     check_fxsave(cpu);
     struct area area = open_area(cpu, insn, LEGACY_SIZE, 16, ACCESS_WRITE);
+    for (unsigned at = 0; at < LEGACY_SIZE; at += 64) /* also what stays unwritten */
+        mem_probe_write(cpu, area.seg, x87_wrap(cpu, area.lin + at), 64);
     put_x87(&cpu->x87, insn, image);
     put_mxcsr(cpu, image);
     put_xmm(cpu, count, image);
@@ -192,8 +191,7 @@ void vec_fxrstor(struct cpu *cpu, const struct insn *insn)
     get_xmm(cpu, vector_registers(insn), image);
 }
 
-/* ---- MXCSR
- * ---------------------------------------------------------------------------------------------- */
+/* ---- MXCSR ----------------------------------------------------------------------------------- */
 
 void vec_ldmxcsr(struct cpu *cpu, const struct insn *insn)
 {
@@ -205,9 +203,7 @@ void vec_stmxcsr(struct cpu *cpu, const struct insn *insn)
     opnd_write(cpu, insn, 0, cpu->mxcsr);
 }
 
-/* ---- XSAVE
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- XSAVE ----------------------------------------------------------------------------------- */
 
 static void check_xsave(struct cpu *cpu)
 {
@@ -317,6 +313,7 @@ void vec_xsave(struct cpu *cpu, const struct insn *insn)
         image.header[1] = rfbm | XCOMP_COMPACTED;
     } else {
         uint64_t old;
+        mem_probe_write(cpu, area.seg, x87_wrap(cpu, area.lin + XSAVE_HEADER), 8);
         read_part(&area, XSAVE_HEADER, &old, 8);
         image.header[0] = (old & ~rfbm) | use;
         if (kind == XSAVE_PLAIN)
@@ -327,9 +324,7 @@ void vec_xsave(struct cpu *cpu, const struct insn *insn)
     write_parts(&area);
 }
 
-/* ---- XRSTOR
- * --------------------------------------------------------------------------------------------------
- */
+/* ---- XRSTOR ---------------------------------------------------------------------------------- */
 
 /* The checks of 13.8 and 13.12; all of them before anything is loaded. */
 static void check_header(struct cpu *cpu, const uint64_t header[8], bool supervisor)
