@@ -351,7 +351,7 @@ static bool read_memory32(struct scan *s, unsigned mod, unsigned rm)
             disp = 4;
         }
     } else if (mod == 0 && rm == 5) {
-        mem->base = s->insn->code == 64 ? REG_RIP : REG_NONE;
+        mem->base = s->insn->code == 64 ? REG_PC : REG_NONE;
         disp = 4;
     }
     return read_disp(s, disp);
@@ -622,8 +622,8 @@ static enum decode_result read_operand(struct scan *s, struct opnd *op,
  * VGATHERDPS). */
 static bool gather_overlaps(const struct insn *insn)
 {
-    return insn->op[0].reg == insn->mem.index || insn->op[0].reg == insn->vvvv ||
-           insn->mem.index == insn->vvvv;
+    unsigned mask = insn->code == 64 ? insn->vvvv : insn->vvvv & 7;
+    return insn->op[0].reg == insn->mem.index || insn->op[0].reg == mask || insn->mem.index == mask;
 }
 
 static enum decode_result read_operands(struct scan *s)

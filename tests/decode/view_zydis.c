@@ -146,7 +146,7 @@ static void set_memory(struct view *view, struct view_op *out, const ZydisDecode
     view->mem.index = memory_register(op->mem.index);
     view->mem.scale = op->mem.scale > 1 ? (uint8_t)__builtin_ctz(op->mem.scale) : 0;
     view->mem.disp = op->mem.disp.value;
-    view->mem.seg = op->mem.segment == ZYDIS_REGISTER_NONE
+    view->mem.seg = op->mem.segment == ZYDIS_REGISTER_NONE || op->mem.type == ZYDIS_MEMOP_TYPE_AGEN
                         ? SEG_NONE
                         : (uint8_t)ZydisRegisterGetId(op->mem.segment);
 }
@@ -154,6 +154,11 @@ static void set_memory(struct view *view, struct view_op *out, const ZydisDecode
 static void add_operand(struct view *view, const ZydisDecodedOperand *op)
 {
     if (op->visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN)
+        return;
+    if (op->visibility == ZYDIS_OPERAND_VISIBILITY_IMPLICIT &&
+        op->type == ZYDIS_OPERAND_TYPE_REGISTER &&
+        (ZydisRegisterGetClass(op->reg.value) == ZYDIS_REGCLASS_X87 ||
+         ZydisRegisterGetClass(op->reg.value) == ZYDIS_REGCLASS_XMM))
         return;
     struct view_op *out = &view->op[view->ops++];
     switch (op->type) {
@@ -187,6 +192,7 @@ void view_of_zydis(struct zydis *zydis, const struct test_string *string, struct
     view->len = insn.length;
     view->name = ZydisMnemonicGetString(insn.mnemonic);
     view->foreign = is_foreign(&insn);
+    view->imm_bytes = insn.raw.imm[0].size / 8;
     for (unsigned i = 0; i < insn.operand_count && view->ops < 8; i++)
         add_operand(view, &operands[i]);
 }
