@@ -77,7 +77,7 @@ uint64_t mem_effective(struct cpu *cpu, const struct insn *insn)
 {
     const struct insn_mem *m = &insn->mem;
     uint64_t ea = m->disp;
-    ea += m->base == REG_RIP ? cpu->rip + insn->len : base_or_index(cpu, m->base);
+    ea += m->base == REG_PC ? cpu->rip + insn->len : base_or_index(cpu, m->base);
     if (!m->vsib)
         ea += base_or_index(cpu, m->index) << m->scale;
     return insn->adsize == 8 ? ea : insn->adsize == 4 ? (uint32_t)ea : (uint16_t)ea;

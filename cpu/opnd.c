@@ -15,11 +15,6 @@ static uint64_t read_mem(struct cpu *cpu, const struct insn *insn, const struct 
     return value;
 }
 
-static uint64_t truncate(uint64_t value, unsigned size)
-{
-    return size == 0 || size >= 8 ? value : value & ((1ull << (size * 8)) - 1);
-}
-
 uint64_t opnd_read(struct cpu *cpu, const struct insn *insn, unsigned n)
 {
     const struct opnd *op = &insn->op[n];
@@ -32,9 +27,9 @@ uint64_t opnd_read(struct cpu *cpu, const struct insn *insn, unsigned n)
         return read_mem(cpu, insn, op);
     case OPND_IMM:
     case OPND_REL:
-        return truncate((uint64_t)insn->imm, op->size);
+        return (uint64_t)insn->imm;
     case OPND_IMM2:
-        return truncate((uint64_t)insn->imm2, op->size);
+        return (uint64_t)insn->imm2;
     case OPND_SEG:
         return cpu->seg[op->reg].selector;
     case OPND_ONE:

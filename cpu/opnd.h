@@ -25,9 +25,10 @@ static inline void opnd_set_gpr(struct cpu *cpu, unsigned reg, unsigned size, ui
     cpu->gpr[reg] = (cpu->gpr[reg] & mask) | (value & ~mask);
 }
 
-/* Reads operand n, zero-extended from its size: GPR, GPR8H, MEM, IMM, IMM2, REL, ONE, SEG. A memory
- * operand of up to 8 bytes that the instruction also writes is checked for writing here already, as
- * the processor does: so the later opnd_write() does not raise. */
+/* Reads operand n: GPR, GPR8H, MEM, SEG zero-extended from its size; IMM, IMM2, REL, ONE as the
+ * decoder extended them to 64 bits. A memory operand of up to 8 bytes that the instruction also
+ * writes is checked for writing here already, as the processor does: so the later opnd_write() does
+ * not raise. */
 uint64_t opnd_read(struct cpu *cpu, const struct insn *insn, unsigned n);
 /* Writes the low bytes of `value` to a GPR, GPR8H or MEM operand. */
 void opnd_write(struct cpu *cpu, const struct insn *insn, unsigned n, uint64_t value);

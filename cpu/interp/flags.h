@@ -28,23 +28,24 @@ enum cc_kind {
     CC_MUL = 40,   /* dst = low half; CF = OF = (src != 0) */
 };
 
-enum cc_cond { /* as encoded in the opcode's low bits; odd ones negate */
-               COND_O,
-               COND_NO,
-               COND_B,
-               COND_AE,
-               COND_E,
-               COND_NE,
-               COND_BE,
-               COND_A,
-               COND_S,
-               COND_NS,
-               COND_P,
-               COND_NP,
-               COND_L,
-               COND_GE,
-               COND_LE,
-               COND_G,
+/* As encoded in the opcode's low bits; odd ones negate. */
+enum cc_cond {
+    COND_O,
+    COND_NO,
+    COND_B,
+    COND_AE,
+    COND_E,
+    COND_NE,
+    COND_BE,
+    COND_A,
+    COND_S,
+    COND_NS,
+    COND_P,
+    COND_NP,
+    COND_L,
+    COND_GE,
+    COND_LE,
+    COND_G,
 };
 
 /* The six flags now (FLAG_*), without changing the state. */
@@ -201,13 +202,20 @@ static inline bool cc_logic_cond(uint64_t r, unsigned size, unsigned cond)
     return yes != (cond & 1);
 }
 
-/* A condition on the flags as they stand. */
+/* A condition on the flags as they stand. After a subtraction or comparison the operands are
+ * compared themselves, moved to the top of 64 bits, where signed and unsigned order are the
+ * machine's own. */
 static inline bool cc_test(const struct cpu *cpu, unsigned cond)
 {
     if (cond >> 1 == COND_E >> 1)
         return cc_zero(cpu) != (cond & 1);
+    unsigned kind = cpu->cc_op & ~3u, up = 64 - (8u << (cpu->cc_op & 3));
+    if (kind == CC_SUB && cond >> 1 != COND_O >> 1 && cond >> 1 != COND_P >> 1)
+        return cc_compare((cpu->cc_dst + cpu->cc_src) << up, cpu->cc_src << up, 8, cond);
+    if (kind == CC_LOGIC && cond >> 1 != COND_P >> 1)
+        return cc_logic_cond(cpu->cc_dst << up, 8, cond);
     if (cond >> 1 == COND_B >> 1)
-        return cc_carry(cpu) != (cond & 1);
+        return cc_carry_slow(cpu) != (cond & 1);
     return cc_cond_of(cc_flags(cpu), cond);
 }
 

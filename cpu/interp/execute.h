@@ -1,0 +1,26 @@
+/*
+ * execute.h - one decoded instruction with everything around it: availability checks, flags, the
+ * call of its semantic function. Used for uops without a handler of their own, and for single
+ * steps.
+ */
+#ifndef CPU_INTERP_EXECUTE_H
+#define CPU_INTERP_EXECUTE_H
+
+#include "internal/cpu.h"
+
+/* The semantic function of a row: a plain one (plain.h) or a prefixed one. */
+typedef void execute_fn(struct cpu *cpu, const struct insn *insn);
+execute_fn *execute_function(const struct insn *insn);
+
+/* Must sys_check_fpu() be called before each execution of this row in this mode? SDM vol. 3, 2.5.
+ */
+bool execute_needs_check(uint32_t mode, const struct insn_row *row);
+
+/* Executes at cpu->rip and sets cpu->next_rip, or raises. `prepared` is of vec_prepare(). */
+void execute_insn(struct cpu *cpu, const struct insn *insn, const void *prepared);
+
+/* Fetches, decodes and executes the instruction at cpu->rip: also one that crosses a page or lies
+ * outside RAM. Advances cpu->rip and cpu->retired. */
+void execute_step(struct cpu *cpu);
+
+#endif

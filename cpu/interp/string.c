@@ -1,0 +1,252 @@
+/*
+ * string.c - MOVS, STOS, LODS, CMPS, SCAS, alone and repeated (plain.h).
+ *
+ * SDM vol. 2, REP. Registers are committed after each iteration, so a fault in the middle leaves
+ * those of the iterations that are done. Forward and backward runs of MOVS and STOS inside one page
+ * on either side go at once where the view has both. After each page, and after so many single
+ * iterations, the instruction lets go for interrupts: next_rip is then still its own address.
+ */
+#include "cpu/interp/block.h"
+#include "cpu/interp/int_ops.h"
+#include "cpu/interp/plain.h"
+#include "cpu/mem_inline.h"
+#include "cpu/opnd.h"
+#include <string.h>
+
+/* Iterations before others get their turn, when they go one by one. */
+enum { PATIENCE = 4096 };
+
+struct string_op {
+    struct cpu *cpu;
+    const struct insn *insn;
+    unsigned size;
+    unsigned src_seg;
+    uint64_t step; /* size, or its negative with DF */
+};
+
+static struct string_op string_op(struct cpu *cpu, const struct insn *insn)
+{
+    struct string_op s = {.cpu = cpu, .insn = insn, .src_seg = insn->mem.seg};
+    for (unsigned n = 0; n < insn->opnds; n++)
+        if (insn->op[n].kind == OPND_STR_SRC || insn->op[n].kind == OPND_STR_DST)
+            s.size = insn->op[n].size;
+    s.step = cpu->rflags & RFLAGS_DF ? -(uint64_t)s.size : s.size;
+    return s;
+}
+
+static uint64_t source(const struct string_op *s, unsigned size)
+{
+    return mem_linear(s->cpu, s->src_seg, opnd_gpr(s->cpu, RSI, s->insn->adsize), size,
+                      ACCESS_READ);
+}
+static uint64_t destination(const struct string_op *s, unsigned size, unsigned kind)
+{
+    return mem_linear(s->cpu, SEG_ES, opnd_gpr(s->cpu, RDI, s->insn->adsize), size, kind);
+}
+
+/* An index register moves by `count` elements; 16-bit ones keep their upper part, 32-bit ones clear
+ * it. */
+static void advance(const struct string_op *s, unsigned reg, uint64_t count)
+{
+    uint64_t v = s->cpu->gpr[reg] + s->step * count;
+    opnd_set_gpr(s->cpu, reg, s->insn->adsize, v);
+}
+
+/* ---- One iteration of each
+ * ----------------------------------------------------------------------- */
+
+typedef void iterate_fn(const struct string_op *s);
+
+static void movs(const struct string_op *s)
+{
+    uint64_t v = mem_load(s->cpu, s->src_seg, source(s, s->size), s->size);
+    mem_store(s->cpu, SEG_ES, destination(s, s->size, ACCESS_WRITE), v, s->size);
+    advance(s, RSI, 1);
+    advance(s, RDI, 1);
+}
+static void stos(const struct string_op *s)
+{
+    mem_store(s->cpu, SEG_ES, destination(s, s->size, ACCESS_WRITE), s->cpu->gpr[RAX], s->size);
+    advance(s, RDI, 1);
+}
+static void lods(const struct string_op *s)
+{
+    uint64_t v = mem_load(s->cpu, s->src_seg, source(s, s->size), s->size);
+    opnd_set_gpr(s->cpu, RAX, s->size, v);
+    advance(s, RSI, 1);
+}
+static void cmps(const struct string_op *s)
+{
+    uint64_t a = mem_load(s->cpu, s->src_seg, source(s, s->size), s->size);
+    uint64_t b = mem_load(s->cpu, SEG_ES, destination(s, s->size, ACCESS_READ), s->size);
+    op_sub(s->cpu, a, b, s->size);
+    advance(s, RSI, 1);
+    advance(s, RDI, 1);
+}
+static void scas(const struct string_op *s)
+{
+    uint64_t b = mem_load(s->cpu, SEG_ES, destination(s, s->size, ACCESS_READ), s->size);
+    op_sub(s->cpu, opnd_gpr(s->cpu, RAX, s->size), b, s->size);
+    advance(s, RDI, 1);
+}
+
+/* ---- Whole runs
+ * ------------------------------------------------------------------------------------- */
+
+/* Elements from `lin` on, in the direction of travel, that lie wholly in its page. */
+static uint64_t run_in_page(const struct string_op *s, uint64_t lin)
+{
+    uint64_t at = lin & (PAGE_SIZE - 1);
+    if (s->step == s->size)
+        return (PAGE_SIZE - at) / s->size;
+    return at + s->size <= PAGE_SIZE ? at / s->size + 1 : 0;
+}
+
+/* The lowest address of `count` elements that begin at lin. */
+static uint64_t run_start(const struct string_op *s, uint64_t lin, uint64_t count)
+{
+    return s->step == s->size ? lin : lin - (count - 1) * s->size;
+}
+
+/* Segments whose offsets are linear addresses without further checks, and do not wrap inside a run.
+ */
+static bool runs_allowed(const struct string_op *s)
+{
+    if (s->cpu->blocks->single || s->cpu->mode & MODE_ALIGN)
+        return false;
+    return (s->cpu->mode & MODE_CODE64) && s->insn->adsize == 8
+               ? true
+               : (s->cpu->mode & MODE_FLAT) && s->insn->adsize == 4 && s->src_seg < SEG_FS;
+}
+
+/* Copies element by element in the order of travel, for overlaps that are seen: REP MOVSB as a
+ * fill. */
+static void copy_elements(const struct string_op *s, char *to, const char *from, uint64_t count)
+{
+    int64_t step = (int64_t)s->step;
+    for (; count; count--, to += step, from += step)
+        mem_host_store(to, mem_host_load(from, s->size), s->size);
+}
+
+MEM_RACY static inline void host_move(void *to, const void *from, size_t len)
+{
+    memmove(to, from, len);
+}
+
+/* How many elements were moved at once; 0: none, go one by one. */
+static uint64_t movs_run(const struct string_op *s, uint64_t count)
+{
+    struct cpu *cpu = s->cpu;
+    uint64_t from = source(s, s->size), to = destination(s, s->size, ACCESS_WRITE);
+    uint64_t n = run_in_page(s, from), m = run_in_page(s, to);
+    n = n < m ? n : m;
+    n = n < count ? n : count;
+    if (n < 2)
+        return 0;
+    uint64_t len = n * s->size;
+    char *src = mem_hit(cpu, run_start(s, from, n), 1, ACCESS_READ);
+    char *dst = mem_hit(cpu, run_start(s, to, n), 1, ACCESS_WRITE);
+    if (!src || !dst)
+        return 0;
+    /* What is read later must not have been written by this run; else the order is seen. */
+    bool forward = s->step == s->size;
+    bool seen = forward ? dst > src && dst < src + len : dst < src && src < dst + len;
+    if (seen) {
+        uint64_t back = forward ? 0 : len - s->size;
+        copy_elements(s, dst + back, src + back, n);
+    } else {
+        host_move(dst, src, len);
+    }
+    advance(s, RSI, n);
+    advance(s, RDI, n);
+    return n;
+}
+
+MEM_RACY static inline void host_fill(char *to, uint64_t value, unsigned size, uint64_t count)
+{
+    if (size == 1 || value == 0) {
+        memset(to, (int)(value & 0xff), count * size);
+        return;
+    }
+    for (; count; count--, to += size)
+        memcpy(to, &value, size);
+}
+
+static uint64_t stos_run(const struct string_op *s, uint64_t count)
+{
+    uint64_t to = destination(s, s->size, ACCESS_WRITE), n = run_in_page(s, to);
+    n = n < count ? n : count;
+    char *dst = n ? mem_hit(s->cpu, run_start(s, to, n), 1, ACCESS_WRITE) : 0;
+    if (!dst)
+        return 0;
+    host_fill(dst, opnd_gpr(s->cpu, RAX, s->size), s->size, n);
+    advance(s, RDI, n);
+    return n;
+}
+
+/* ---- REP
+ * ---------------------------------------------------------------------------------------------- */
+
+typedef uint64_t run_fn(const struct string_op *s, uint64_t count);
+
+static void set_count(const struct string_op *s, uint64_t count)
+{
+    opnd_set_gpr(s->cpu, RCX, s->insn->adsize, count);
+}
+
+/* Conditions of REPE and REPNE; others go on until rCX is 0. */
+static bool ends_early(const struct string_op *s)
+{
+    if (!(s->insn->row->attr & INSN_REPCC))
+        return false;
+    return cc_zero(s->cpu) != (s->insn->rep == 0xf3);
+}
+
+static void repeat(struct cpu *cpu, const struct insn *insn, iterate_fn *iterate, run_fn *run)
+{
+    struct string_op s = string_op(cpu, insn);
+    if (!insn->rep) {
+        iterate(&s);
+        return;
+    }
+    uint64_t self = cpu->rip, count = opnd_gpr(cpu, RCX, insn->adsize);
+    if (count == 0)
+        return;
+    bool runs = run && runs_allowed(&s);
+    for (unsigned patience = PATIENCE;;) {
+        uint64_t done = runs ? run(&s, count) : 0;
+        if (done == 0) {
+            iterate(&s);
+            done = 1;
+        }
+        count -= done;
+        set_count(&s, count);
+        if (count == 0 || ends_early(&s))
+            return;
+        if (cpu->blocks->single || interp_attention(cpu) || --patience == 0) {
+            cpu->next_rip = self;
+            return;
+        }
+    }
+}
+
+void plain_movs(struct cpu *cpu, const struct insn *insn)
+{
+    repeat(cpu, insn, movs, movs_run);
+}
+void plain_stos(struct cpu *cpu, const struct insn *insn)
+{
+    repeat(cpu, insn, stos, stos_run);
+}
+void plain_lods(struct cpu *cpu, const struct insn *insn)
+{
+    repeat(cpu, insn, lods, 0);
+}
+void plain_cmps(struct cpu *cpu, const struct insn *insn)
+{
+    repeat(cpu, insn, cmps, 0);
+}
+void plain_scas(struct cpu *cpu, const struct insn *insn)
+{
+    repeat(cpu, insn, scas, 0);
+}
