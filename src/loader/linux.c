@@ -148,23 +148,27 @@ static bool parse(const struct file *file, struct kernel *k, struct error *err)
     return true;
 }
 
-/* The preferred address, else (relocatable kernels) the lowest that fits. */
+/* The preferred address; where that is not free, a relocatable kernel's lowest place with the best
+ * alignment that can be had. */
 static bool place_kernel(struct placer *placer, const struct kernel *k, uint64_t *load,
                          struct error *err)
 {
-    uint64_t preferred = k->preferred;
-    if (!(k->loadflags & LOADED_HIGH) && k->version < 0x20a)
-        return *load = OLD_LOAD, place_at(placer, OLD_LOAD, k->code_size, "the kernel", err);
-    if (place_is_free(placer, preferred, k->init_size) || !k->relocatable)
-        return *load = preferred, place_at(placer, preferred, k->init_size, "the kernel", err);
-    uint64_t align = k->alignment;
-    struct error ignored;
-    for (; align >= k->min_alignment && align >= PAGE_SIZE; align >>= 1)
-        if (place_lowest(placer, k->init_size, align, HIGH_LOAD, 1ull << 32, "the kernel", load,
-                         &ignored))
-            return true;
-    return place_lowest(placer, k->init_size, k->alignment, HIGH_LOAD, 1ull << 32, "the kernel",
-                        load, err);
+    const uint64_t top = 1ull << 32; /* the zero page's pointers and the identity map end there */
+    *load = k->preferred;
+    if (*load >= top || k->init_size > top - *load)
+        return error_set(err, "wants to be loaded at %#llx, above 4 GiB",
+                         (unsigned long long)*load);
+    if (place_is_free(placer, *load, k->init_size) || !k->relocatable)
+        return place_at(placer, *load, k->init_size, "the kernel", err);
+    uint64_t align = k->alignment, least = k->min_alignment;
+    if (least < PAGE_SIZE)
+        least = PAGE_SIZE;
+    while (align > least &&
+           !place_lowest(placer, k->init_size, align, HIGH_LOAD, top, "the kernel", load, NULL))
+        align >>= 1;
+    if (align > least)
+        return true;
+    return place_lowest(placer, k->init_size, align, HIGH_LOAD, top, "the kernel", load, err);
 }
 
 static bool place_initrd(struct placer *placer, const struct boot_image *image,
