@@ -12,7 +12,7 @@
 #include "cpu/mem.h"
 #include "internal/cpu.h"
 
-/* ---- Delivery (exception.c) ---------------------------------------------------------------------------- */
+/* ---- Delivery (exception.c) ------------------------------------------------------------------ */
 
 enum event_kind {
     EVENT_EXCEPTION, /* fault: cpu->exception; RF set in the saved image where SDM 17.3.1.1 says */
@@ -31,14 +31,14 @@ void sys_deliver_exception(struct cpu *cpu);
  * 6-2. True when something was delivered. */
 bool sys_service_requests(struct cpu *cpu);
 
-/* ---- Segments (segment.c) --------------------------------------------------------------------------------- */
+/* ---- Segments (segment.c) -------------------------------------------------------------------- */
 
 /* MOV/POP Sreg, LDS and relatives, real and V86 mode included; CS is not loaded here. */
 void sys_load_segment(struct cpu *cpu, unsigned seg, uint16_t selector);
 /* Recomputes nothing but the base/limit/attr for real or V86 mode. */
 void sys_set_real_segment(struct cpu *cpu, unsigned seg, uint16_t selector);
 
-/* ---- Near and far stack helpers for all rooms of cpu/ ------------------------------------------------------ */
+/* ---- Near and far stack helpers for all rooms of cpu/ ---------------------------------------- */
 
 /* Stack-pointer width by SS.B and mode; new RSP committed by the caller after the last access. */
 static inline uint64_t sys_stack_mask(const struct cpu *cpu)
@@ -54,12 +54,12 @@ void sys_set_cpl(struct cpu *cpu, unsigned cpl);
 void sys_set_xcr0(struct cpu *cpu, uint64_t value);
 void sys_set_pkru(struct cpu *cpu, uint32_t pkru);
 
-/* ---- x87 and vector availability, for rows with INSN_X87/SSE/AVX/MMX -------------------------------------- */
+/* ---- x87 and vector availability, for rows with INSN_X87/SSE/AVX/MMX ------------------------- */
 
 /* Raises #UD or #NM as the mode demands, and #MF for a pending unmasked x87 exception (or FERR#). */
 void sys_check_fpu(struct cpu *cpu, const struct insn *insn);
 
-/* ---- CPUID (cpuid.c) ----------------------------------------------------------------------------------------- */
+/* ---- CPUID (cpuid.c) ------------------------------------------------------------------------- */
 
 struct cpu_model;
 const struct cpu_model *cpu_model_parse(const char *spec, struct error *err);

@@ -1,0 +1,193 @@
+/*
+ * syscall.c - fast system calls and the FS and GS bases (SDM vol. 2, SYSCALL, SYSRET, SYSENTER,
+ * SYSEXIT, SWAPGS; AMD APM vol. 3).
+ *
+ * Where the vendors differ:
+ *                         Intel                          AMD
+ *   SYSCALL outside 64    #UD                            legacy and compatibility mode too
+ *   SYSENTER in long mode works                          #UD
+ *   SYSRET to a bad RIP   #GP at CPL 0                   #GP at CPL 3, from the target
+ *   SYSRET and SS         all fixed values               only selector and DPL: limit and base stay
+ */
+#include "cpu/sys/internal.h"
+
+enum { ATTR_G_P_S = SEG_ATTR_G | SEG_ATTR_P | SEG_ATTR_S };
+
+/* Flat code and stack segments as these instructions make them up, without reading descriptors. */
+static struct segment flat_code(uint16_t selector, unsigned dpl, bool code64)
+{
+    return (struct segment){.limit = 0xffffffff,
+                            .selector = selector,
+                            .attr = (uint16_t)(ATTR_G_P_S | dpl << SEG_ATTR_DPL_SHIFT | TYPE_CODE |
+                                               TYPE_READABLE | TYPE_ACCESSED |
+                                               (code64 ? SEG_ATTR_L : SEG_ATTR_DB))};
+}
+
+static struct segment flat_stack(uint16_t selector, unsigned dpl)
+{
+    return (struct segment){.limit = 0xffffffff,
+                            .selector = selector,
+                            .attr =
+                                (uint16_t)(ATTR_G_P_S | SEG_ATTR_DB | dpl << SEG_ATTR_DPL_SHIFT |
+                                           TYPE_WRITABLE | TYPE_ACCESSED)};
+}
+
+static void require_sce(struct cpu *cpu)
+{
+    if (!(cpu->efer & EFER_SCE) || (!is_amd(cpu) && !in_code64(cpu)))
+        cpu_raise(cpu, VECTOR_UD);
+}
+
+/* TF counts as it is after the instruction: a kernel that masks it sees no trap, and SYSRET to a
+ * program with TF traps at once, as if SYSCALL had just completed. */
+static void recheck_tf(struct cpu *cpu)
+{
+    if (cpu->rflags & RFLAGS_TF)
+        cpu->debug_pending |= DR6_BS;
+    else
+        cpu->debug_pending &= ~DR6_BS;
+}
+
+static void enter_ring0(struct cpu *cpu, uint16_t selector, bool code64)
+{
+    cpu->seg[SEG_CS] = flat_code(selector & 0xfffc, 0, code64);
+    cpu->seg[SEG_SS] = flat_stack((uint16_t)((selector & 0xfffc) + 8), 0);
+    cpu->cpl = 0;
+}
+
+void sys_syscall(struct cpu *cpu, const struct insn *insn)
+{
+    uint16_t selector = cpu->msr_star >> 32 & 0xffff;
+    bool from64 = in_code64(cpu);
+
+    (void)insn;
+    require_sce(cpu);
+    cpu->gpr[RCX] = from64 ? cpu->next_rip : (uint32_t)cpu->next_rip;
+    if (in_long(cpu)) {
+        cpu->gpr[R11] = cpu->rflags & ~(uint64_t)RFLAGS_RF;
+        cpu->next_rip = from64 ? cpu->msr_lstar : cpu->msr_cstar;
+        enter_ring0(cpu, selector, true);
+        cpu_set_rflags(cpu, cpu->rflags & ~(cpu->msr_sfmask | RFLAGS_RF));
+    } else {
+        cpu->next_rip = (uint32_t)cpu->msr_star;
+        enter_ring0(cpu, selector, false);
+        cpu_set_rflags(cpu, cpu->rflags & ~(uint64_t)(RFLAGS_IF | RFLAGS_RF | RFLAGS_VM));
+    }
+    recheck_tf(cpu);
+    cpu_mode_update(cpu);
+}
+
+static void sysret_segments(struct cpu *cpu, bool to64)
+{
+    uint16_t selector = cpu->msr_star >> 48;
+    struct segment ss = flat_stack((uint16_t)((selector + 8) | 3), 3);
+
+    if (is_amd(cpu)) {
+        ss.base = cpu->seg[SEG_SS].base;
+        ss.limit = cpu->seg[SEG_SS].limit;
+        ss.attr = cpu->seg[SEG_SS].attr | 3 << SEG_ATTR_DPL_SHIFT;
+    }
+    cpu->seg[SEG_SS] = ss;
+    cpu->seg[SEG_CS] = flat_code((uint16_t)((to64 ? selector + 16 : selector) | 3), 3, to64);
+    cpu->cpl = 3;
+}
+
+void sys_sysret(struct cpu *cpu, const struct insn *insn)
+{
+    bool to64 = in_code64(cpu) && insn->opsize == 8;
+    uint64_t rip = to64 ? cpu->gpr[RCX] : (uint32_t)cpu->gpr[RCX];
+
+    require_sce(cpu);
+    if (!in_prot(cpu))
+        cpu_raise_error(cpu, VECTOR_GP, 0);
+    require_cpl0(cpu);
+    if (to64 && !is_amd(cpu) && !is_canonical(rip))
+        cpu_raise_error(cpu, VECTOR_GP, 0);
+    sysret_segments(cpu, to64);
+    cpu->next_rip = rip;
+    if (in_long(cpu))
+        cpu_set_rflags(cpu, cpu->gpr[R11] & 0x3c7fd7); /* not RF, not VM */
+    else
+        cpu_set_rflags(cpu, cpu->rflags | RFLAGS_IF);
+    recheck_tf(cpu);
+    cpu_mode_update(cpu);
+}
+
+/* SYSENTER does not touch TF: a single-stepped program traps in the kernel. */
+void sys_sysenter(struct cpu *cpu, const struct insn *insn)
+{
+    uint16_t selector = cpu->msr_sysenter_cs & 0xffff;
+    bool is_long = in_long(cpu);
+
+    (void)insn;
+    if (is_amd(cpu) && is_long)
+        cpu_raise(cpu, VECTOR_UD);
+    if (!(cpu->cr0 & CR0_PE) || selector_is_null(selector))
+        cpu_raise_error(cpu, VECTOR_GP, 0);
+    enter_ring0(cpu, selector, is_long);
+    cpu->next_rip = is_long ? cpu->msr_sysenter_eip : (uint32_t)cpu->msr_sysenter_eip;
+    cpu->gpr[RSP] = is_long ? cpu->msr_sysenter_esp : (uint32_t)cpu->msr_sysenter_esp;
+    cpu_set_rflags(cpu, cpu->rflags & ~(uint64_t)(RFLAGS_VM | RFLAGS_IF | RFLAGS_RF));
+    cpu_mode_update(cpu);
+}
+
+void sys_sysexit(struct cpu *cpu, const struct insn *insn)
+{
+    uint16_t selector = cpu->msr_sysenter_cs & 0xffff;
+    bool to64 = in_code64(cpu) && insn->opsize == 8;
+    uint64_t rip = cpu->gpr[RDX], rsp = cpu->gpr[RCX];
+
+    if (is_amd(cpu) && in_long(cpu))
+        cpu_raise(cpu, VECTOR_UD);
+    if (!in_prot(cpu) || selector_is_null(selector))
+        cpu_raise_error(cpu, VECTOR_GP, 0);
+    require_cpl0(cpu);
+    if (to64 && (!is_canonical(rip) || !is_canonical(rsp)))
+        cpu_raise_error(cpu, VECTOR_GP, 0);
+    selector = (uint16_t)((selector & 0xfffc) + (to64 ? 32 : 16));
+    cpu->seg[SEG_CS] = flat_code(selector | 3, 3, to64);
+    cpu->seg[SEG_SS] = flat_stack((uint16_t)(selector + 8) | 3, 3);
+    cpu->cpl = 3;
+    cpu->next_rip = to64 ? rip : (uint32_t)rip;
+    cpu->gpr[RSP] = to64 ? rsp : (uint32_t)rsp;
+    cpu_mode_update(cpu);
+}
+
+/* ---- FS and GS
+ * -------------------------------------------------------------------------------------------------
+ */
+
+void sys_swapgs(struct cpu *cpu, const struct insn *insn)
+{
+    uint64_t base = cpu->seg[SEG_GS].base;
+
+    (void)insn;
+    if (!in_code64(cpu))
+        cpu_raise(cpu, VECTOR_UD);
+    require_cpl0(cpu);
+    cpu->seg[SEG_GS].base = cpu->seg_base[SEG_GS] = cpu->msr_kernel_gs_base;
+    cpu->msr_kernel_gs_base = base;
+}
+
+static void require_fsgsbase(struct cpu *cpu)
+{
+    if (!in_code64(cpu) || !(cpu->cr4 & CR4_FSGSBASE))
+        cpu_raise(cpu, VECTOR_UD);
+}
+
+void sys_rdfsbase(struct cpu *cpu, const struct insn *insn)
+{
+    require_fsgsbase(cpu);
+    opnd_set_gpr(cpu, insn->op[0].reg, insn->op[0].size, cpu->seg[insn->row->exec_arg].base);
+}
+
+void sys_wrfsbase(struct cpu *cpu, const struct insn *insn)
+{
+    unsigned seg = insn->row->exec_arg;
+    uint64_t base = opnd_gpr(cpu, insn->op[0].reg, insn->op[0].size);
+
+    require_fsgsbase(cpu);
+    if (!is_canonical(base))
+        cpu_raise_error(cpu, VECTOR_GP, 0);
+    cpu->seg[seg].base = cpu->seg_base[seg] = base;
+}
