@@ -20,7 +20,9 @@ TEST(bound_range)
 
 TEST(into_is_a_trap)
 {
-    struct trap t = CATCH(asm volatile("mov $0x7f, %%al; add $1, %%al; into\n" LABEL(after_into) "nop" ::: "eax"));
+    struct trap t =
+        CATCH(asm volatile("mov $0x7f, %%al; add $1, %%al; into\n" LABEL(after_into) "nop" ::
+                               : "eax"));
     CHECK_EQ(t.vector, 4);
     CHECK_EQ(t.rip, SYMBOL(after_into));
 }
@@ -40,4 +42,5 @@ TEST(hlt_at_cpl_3)
     CHECK_EQ(t.cs, SEL_UCODE);
 }
 
-const struct test guest_tests[] = {T(divide_overflow), T(bound_range), T(into_is_a_trap), T(hlt_at_cpl_3), {0, 0}};
+const struct test guest_tests[] = {
+    T(divide_overflow), T(bound_range), T(into_is_a_trap), T(hlt_at_cpl_3), {0, 0}};

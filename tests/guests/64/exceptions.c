@@ -1,12 +1,13 @@
 /*
- * exceptions.c - exceptions of single instructions in 64-bit mode: vector, error code, saved RIP and
- * RFLAGS (SDM vol. 3, 6.5, 6.15, 17.3.1.1).
+ * exceptions.c - exceptions of single instructions in 64-bit mode: vector, error code, saved RIP
+ * and RFLAGS (SDM vol. 3, 6.5, 6.15, 17.3.1.1).
  */
 #include "guest.h"
 
 TEST(divide_by_zero)
 {
-    struct trap t = CATCH(asm volatile("xor %%ecx, %%ecx\n" LABEL(div_here) "div %%ecx" ::: "eax", "ecx", "edx"));
+    struct trap t = CATCH(asm volatile("xor %%ecx, %%ecx\n" LABEL(div_here) "div %%ecx" ::
+                                           : "eax", "ecx", "edx"));
     CHECK_EQ(t.vector, 0);
     CHECK_EQ(t.rip, SYMBOL(div_here));
     CHECK_EQ(t.cs, SEL_CODE);
@@ -30,7 +31,8 @@ TEST(breakpoint_is_a_trap)
 
 TEST(non_canonical_is_gp)
 {
-    struct trap t = CATCH(asm volatile(LABEL(gp_here) "mov (%0), %%al" ::"r"(0x800000000000ull) : "eax"));
+    struct trap t = CATCH(asm volatile(LABEL(gp_here) "mov (%0), %%al" ::"r"(0x800000000000ull)
+                                       : "eax"));
     CHECK_EQ(t.vector, 13);
     CHECK_EQ(t.error, 0);
     CHECK_EQ(t.rip, SYMBOL(gp_here));
@@ -69,7 +71,6 @@ TEST(user_call_returns)
     CHECK_EQ(call_user(add_one, 41), 42);
 }
 
-const struct test guest_tests[] = {T(divide_by_zero),      T(undefined_opcode),
-                                   T(breakpoint_is_a_trap), T(non_canonical_is_gp),
-                                   T(null_and_bad_selector), T(cli_at_cpl_3),
-                                   T(user_call_returns),   {0, 0}};
+const struct test guest_tests[] = {
+    T(divide_by_zero),        T(undefined_opcode), T(breakpoint_is_a_trap), T(non_canonical_is_gp),
+    T(null_and_bad_selector), T(cli_at_cpl_3),     T(user_call_returns),    {0, 0}};

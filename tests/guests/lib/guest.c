@@ -38,7 +38,8 @@ int memcmp(const void *a, const void *b, size_t n)
     return 0;
 }
 
-/* ---- Console ---------------------------------------------------------------------------------------- */
+/* ---- Console
+ * ---------------------------------------------------------------------------------------- */
 
 static void put(char c)
 {
@@ -125,7 +126,8 @@ void check_failed(const char *file, int line, const char *what, unsigned long lo
     print("  %s:%d: %s: got %llx, want %llx\n", file, line, what, got, want);
 }
 
-/* ---- Traps ------------------------------------------------------------------------------------------- */
+/* ---- Traps
+ * ------------------------------------------------------------------------------------------- */
 
 void trap_entry(struct frame *f);
 void trap_entry(struct frame *f)
@@ -139,7 +141,7 @@ void trap_entry(struct frame *f)
               (unsigned long)f->rflags, (unsigned long)read_cr2());
         guest_exit(1);
     }
-    catch_trap = (struct trap){f->vector, f->error, f->rip, f->cs,      f->rflags,
+    catch_trap = (struct trap){f->vector, f->error, f->rip,     f->cs,      f->rflags,
                                f->rsp,    f->ss,    read_cr2(), read_dr6(), *f};
     struct catch_buffer *buffer = catch_armed;
     catch_armed = 0;
@@ -189,7 +191,8 @@ void guest_setup(void)
     asm volatile("ltr %w0" ::"r"(SEL_TSS));
 }
 
-/* ---- CPL 3 --------------------------------------------------------------------------------------------- */
+/* ---- CPL 3
+ * --------------------------------------------------------------------------------------------- */
 
 static char user_stack[16384] __attribute__((aligned(16)));
 static struct catch_buffer user_return;
@@ -225,15 +228,16 @@ word call_user(word (*fn)(word), word arg)
     *--top = arg;
     *--top = (word)fn;
     *--top = 0;
-    asm volatile("movw %w4, %%ds; movw %w4, %%es; pushl %0; pushl %1; pushl $0x2; pushl %2; pushl %3; iretl" ::"r"(
-                     SEL_UDATA),
+    asm volatile("movw %w4, %%ds; movw %w4, %%es; pushl %0; pushl %1; pushl $0x2; pushl %2; pushl "
+                 "%3; iretl" ::"r"(SEL_UDATA),
                  "r"(top), "r"(SEL_UCODE), "r"(user_main), "r"(SEL_UDATA)
                  : "memory");
 #endif
     __builtin_unreachable();
 }
 
-/* ---- The tests ----------------------------------------------------------------------------------------- */
+/* ---- The tests
+ * ----------------------------------------------------------------------------------------- */
 
 void guest_main(void);
 void guest_main(void)
@@ -249,7 +253,8 @@ void guest_main(void)
     guest_exit(failed != 0 || count == 0);
 }
 
-/* ---- Other processors ------------------------------------------------------------------------------------ */
+/* ---- Other processors
+ * ------------------------------------------------------------------------------------ */
 #ifdef __x86_64__
 
 enum { TRAMPOLINE = 0x8000, LAPIC = 0xfee00000, LAPIC_ICR_LOW = 0x300, LAPIC_ICR_HIGH = 0x310 };
