@@ -1,0 +1,286 @@
+/*
+ * test_tables.c - the ACPI and MP tables as an operating system would find and check them, and,
+ * where iasl is installed, as ACPICA's compiler reads them.
+ */
+#include "internal/error.h"
+#include "internal/firmware.h"
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static uint8_t area[FIRMWARE_AREA_END - FIRMWARE_AREA];
+static uint64_t rsdp;
+
+static struct firmware_config config(unsigned vcpus)
+{
+    return (struct firmware_config){
+        .ram_low = 512 << 20,
+        .vcpus = vcpus,
+        .lapic_base = 0xfee00000,
+        .ioapic_base = 0xfec00000,
+        .sci_irq = 9,
+        .pm_base = 0x600,
+        .gpe_base = 0xafe0,
+        .smi_cmd = 0xb2,
+        .acpi_enable = 0xf1,
+        .acpi_disable = 0xf0,
+        .s5_type = 5,
+        .reset_port = 0xcf9,
+        .reset_value = 6,
+        .cmos_century = 0x32,
+        .pci_hole = 0xe0000000,
+        .pci_hole_end = 0xfec00000,
+        .pci_hole64 = 1ull << 39,
+        .pci_hole64_end = 1ull << 40,
+        .pirq = {10, 10, 11, 11},
+        .level_irqs = 0xe00,
+        .has_serial = {true, true, false, true},
+        .has_panic = true,
+        .panic_port = 0x505,
+    };
+}
+
+static void build(unsigned vcpus)
+{
+    struct firmware_config c = config(vcpus);
+    struct error err;
+    ck_assert_msg(firmware_build(&c, area, &rsdp, &err), "%s", err.msg);
+}
+
+static const uint8_t *at(uint64_t gpa)
+{
+    ck_assert_uint_ge(gpa, FIRMWARE_AREA);
+    ck_assert_uint_lt(gpa, FIRMWARE_AREA_END);
+    return area + (gpa - FIRMWARE_AREA);
+}
+
+static uint32_t le(const uint8_t *p, unsigned bytes)
+{
+    uint32_t v = 0;
+    memcpy(&v, p, bytes);
+    return v;
+}
+
+static unsigned sum(const uint8_t *p, size_t len)
+{
+    uint8_t s = 0;
+    while (len--)
+        s = (uint8_t)(s + *p++);
+    return s;
+}
+
+/* The table with this signature, as the XSDT (or the RSDT) lists it, its checksum verified. */
+static const uint8_t *table(const char *signature, bool extended)
+{
+    const uint8_t *r = at(rsdp);
+    ck_assert_mem_eq(r, "RSD PTR ", 8);
+    const uint8_t *root = at(extended ? le(r + 24, 4) : le(r + 16, 4));
+    ck_assert_mem_eq(root, extended ? "XSDT" : "RSDT", 4);
+    ck_assert_uint_eq(sum(root, le(root + 4, 4)), 0);
+    unsigned width = extended ? 8 : 4;
+    for (uint32_t i = 36; i < le(root + 4, 4); i += width) {
+        const uint8_t *t = at(le(root + i, 4));
+        ck_assert_uint_eq(sum(t, le(t + 4, 4)), 0);
+        if (memcmp(t, signature, 4) == 0)
+            return t;
+    }
+    return NULL;
+}
+
+START_TEST(the_roots_are_sound)
+{
+    build(4);
+    ck_assert_uint_eq(rsdp % 16, 0);
+    ck_assert_uint_eq(sum(at(rsdp), 20), 0);
+    ck_assert_uint_eq(sum(at(rsdp), 36), 0);
+    for (int extended = 0; extended < 2; extended++) {
+        ck_assert_ptr_nonnull(table("FACP", extended));
+        ck_assert_ptr_nonnull(table("APIC", extended));
+    }
+}
+END_TEST
+
+START_TEST(the_fadt_names_the_ports)
+{
+    build(1);
+    const uint8_t *t = table("FACP", true);
+    ck_assert_uint_eq(le(t + 46, 2), 9);
+    ck_assert_uint_eq(le(t + 48, 4), 0xb2);
+    ck_assert_uint_eq(le(t + 56, 4), 0x600);
+    ck_assert_uint_eq(le(t + 64, 4), 0x604);
+    ck_assert_uint_eq(le(t + 76, 4), 0x608);
+    ck_assert_uint_eq(le(t + 116, 1), 1);
+    ck_assert_uint_eq(le(t + 120, 4), 0xcf9);
+    ck_assert_uint_eq(t[128], 6);
+    ck_assert_uint_eq(le(t + 112, 4) >> 10 & 1, 1);
+    ck_assert_uint_eq(le(t + 148 + 4, 4), 0x600);
+    ck_assert_uint_eq(le(t + 40, 4), le(t + 140, 4));
+    const uint8_t *facs = at(le(t + 36, 4));
+    ck_assert_mem_eq(facs, "FACS", 4);
+    ck_assert_uint_eq(le(t + 36, 4) % 64, 0);
+    const uint8_t *dsdt = at(le(t + 40, 4));
+    ck_assert_mem_eq(dsdt, "DSDT", 4);
+    ck_assert_uint_eq(sum(dsdt, le(dsdt + 4, 4)), 0);
+}
+END_TEST
+
+/* How many entries of this type, and the last one. */
+static unsigned madt_entries(uint8_t type, const uint8_t **last)
+{
+    const uint8_t *t = table("APIC", true);
+    unsigned n = 0;
+    for (uint32_t i = 44; i < le(t + 4, 4); i += t[i + 1]) {
+        ck_assert_uint_gt(t[i + 1], 1);
+        if (t[i] == type) {
+            *last = t + i;
+            n++;
+        }
+    }
+    return n;
+}
+
+START_TEST(the_madt_lists_the_processors)
+{
+    const uint8_t *e;
+    for (unsigned n = 1; n <= 8; n++) {
+        build(n);
+        ck_assert_uint_eq(madt_entries(0, &e), n);
+        ck_assert_uint_eq(e[3], n - 1);
+    }
+    ck_assert_uint_eq(madt_entries(1, &e), 1);
+    ck_assert_uint_eq(le(e + 4, 4), 0xfec00000);
+    ck_assert_uint_eq(madt_entries(2, &e), 4); /* 0 -> 2, and 9, 10, 11 level */
+    ck_assert_uint_eq(e[3], 11);
+    ck_assert_uint_eq(le(e + 8, 2), 0xd);
+    build(300);
+    ck_assert_uint_eq(madt_entries(0, &e), 255);
+    ck_assert_uint_eq(madt_entries(9, &e), 45);
+    ck_assert_uint_eq(le(e + 4, 4), 299);
+}
+END_TEST
+
+START_TEST(the_mp_table_is_sound)
+{
+    build(3);
+    const uint8_t *f = NULL;
+    for (uint64_t gpa = 0xf0000; gpa < FIRMWARE_AREA_END && !f; gpa += 16)
+        if (memcmp(at(gpa), "_MP_", 4) == 0)
+            f = at(gpa);
+    ck_assert_ptr_nonnull(f);
+    ck_assert_uint_eq(sum(f, 16), 0);
+    const uint8_t *t = at(le(f + 4, 4)), *e = t + 44;
+    ck_assert_mem_eq(t, "PCMP", 4);
+    ck_assert_uint_eq(sum(t, le(t + 4, 2)), 0);
+    unsigned count[5] = {0};
+    for (unsigned i = 0; i < le(t + 34, 2); i++) {
+        ck_assert_uint_lt(*e, 5);
+        count[*e]++;
+        e += *e ? 8 : 20;
+    }
+    ck_assert_ptr_eq(e, t + le(t + 4, 2));
+    ck_assert_uint_eq(count[0], 3);
+    ck_assert_uint_eq(count[1], 2);
+    ck_assert_uint_eq(count[2], 1);
+    ck_assert_uint_eq(count[4], 2);
+}
+END_TEST
+
+START_TEST(too_many_processors_do_not_fit)
+{
+    struct firmware_config c = config(9000);
+    struct error err;
+    ck_assert(!firmware_build(&c, area, &rsdp, &err));
+}
+END_TEST
+
+/* Disassembles a table and compiles the result; true when neither step finds an error. */
+static bool iasl_likes(const char *dir, const uint8_t *t)
+{
+    char name[5] = {0}, path[128], command[512];
+    memcpy(name, t, 4);
+    snprintf(path, sizeof(path), "%s/%s.dat", dir, name);
+    FILE *file = fopen(path, "wb");
+    ck_assert_ptr_nonnull(file);
+    fwrite(t, 1, le(t + 4, 4), file);
+    fclose(file);
+    snprintf(command, sizeof(command),
+             "cd %s && iasl -d %s.dat >%s.log 2>&1 && iasl %s.dsl >>%s.log 2>&1 && "
+             "! grep -E 'Error  |Invalid|Incorrect|[1-9][0-9]* Errors' %s.log %s.dsl",
+             dir, name, name, name, name, name, name);
+    return system(command) == 0;
+}
+
+START_TEST(acpica_reads_them)
+{
+    char dir[] = "/tmp/bailey-acpi-XXXXXX", command[64];
+    if (system("command -v iasl >/dev/null") != 0) {
+        printf("skipped: iasl is not installed\n");
+        return;
+    }
+    ck_assert_ptr_nonnull(mkdtemp(dir));
+    build(8);
+    const uint8_t *fadt = table("FACP", true);
+    ck_assert(iasl_likes(dir, at(le(fadt + 40, 4))));
+    ck_assert(iasl_likes(dir, fadt));
+    ck_assert(iasl_likes(dir, table("APIC", true)));
+    ck_assert(iasl_likes(dir, at(le(fadt + 36, 4))));
+    snprintf(command, sizeof(command), "grep -q 'COM4' %s/DSDT.dsl", dir);
+    ck_assert_int_eq(system(command), 0);
+    snprintf(command, sizeof(command), "rm -r %s", dir);
+    ck_assert_int_eq(system(command), 0);
+}
+END_TEST
+
+START_TEST(the_memory_map_is_ascending_and_disjoint)
+{
+    static const struct {
+        uint64_t low, high;
+    } sizes[] = {{1 << 20, 0}, {128 << 20, 0}, {3ull << 30, 3ull << 30}};
+    for (unsigned i = 0; i < 3; i++) {
+        struct firmware_config c = {.ram_low = sizes[i].low, .ram_high = sizes[i].high};
+        struct memory_map map;
+        uint64_t usable = 0, end = 0;
+        firmware_memory_map(&c, &map);
+        for (unsigned k = 0; k < map.count; k++) {
+            ck_assert_uint_ge(map.range[k].base, end);
+            ck_assert_uint_gt(map.range[k].size, 0);
+            end = map.range[k].base + map.range[k].size;
+            usable += map.range[k].type == MEMORY_USABLE ? map.range[k].size : 0;
+        }
+        ck_assert_uint_eq(usable, sizes[i].low + sizes[i].high - (1 << 20) + FIRMWARE_EBDA);
+        ck_assert_uint_eq(end, sizes[i].high ? (4ull << 30) + sizes[i].high : sizes[i].low);
+    }
+}
+END_TEST
+
+START_TEST(the_demo_is_an_elf_file)
+{
+    size_t len;
+    const void *demo = firmware_demo(&len);
+    ck_assert_uint_gt(len, 1000);
+    ck_assert_mem_eq(demo, "\177ELF", 4);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("tables");
+    TCase *t = tcase_create("tables");
+    tcase_set_timeout(t, 60);
+    tcase_add_test(t, the_roots_are_sound);
+    tcase_add_test(t, the_fadt_names_the_ports);
+    tcase_add_test(t, the_madt_lists_the_processors);
+    tcase_add_test(t, the_mp_table_is_sound);
+    tcase_add_test(t, too_many_processors_do_not_fit);
+    tcase_add_test(t, acpica_reads_them);
+    tcase_add_test(t, the_memory_map_is_ascending_and_disjoint);
+    tcase_add_test(t, the_demo_is_an_elf_file);
+    suite_add_tcase(suite, t);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
