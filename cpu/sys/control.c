@@ -40,9 +40,7 @@ static void read_pdptes(struct cpu *cpu, uint64_t cr3, uint64_t pdpte[4])
     }
 }
 
-/* ---- CR0
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- CR0 ------------------------------------------------------------------------------------- */
 
 /* Entering IA-32e mode (SDM vol. 3, 9.8.5): PAE on, CS not 64-bit, TR not a 16-bit TSS. */
 static void check_long_entry(struct cpu *cpu)
@@ -86,9 +84,7 @@ void sys_set_cr0(struct cpu *cpu, uint64_t value)
         mmu_set_cr3(&cpu->mmu, cpu->cr3, false, pdpte);
 }
 
-/* ---- CR3
- * --------------------------------------------------------------------------------------------------
- */
+/* ---- CR3 ------------------------------------------------------------------------------------- */
 
 void sys_set_cr3(struct cpu *cpu, uint64_t value)
 {
@@ -113,9 +109,7 @@ void sys_set_cr3(struct cpu *cpu, uint64_t value)
     }
 }
 
-/* ---- CR4
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- CR4 ------------------------------------------------------------------------------------- */
 
 /* The bits that exist: those whose CPUID features do. */
 static uint64_t cr4_supported(const struct cpu *cpu)
@@ -171,9 +165,7 @@ void sys_set_cr4(struct cpu *cpu, uint64_t value)
         mmu_set_cr3(&cpu->mmu, cpu->cr3, false, pdpte);
 }
 
-/* ---- XCR0
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- XCR0 ------------------------------------------------------------------------------------ */
 
 void sys_set_xcr0(struct cpu *cpu, uint64_t value)
 {

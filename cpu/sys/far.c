@@ -168,9 +168,7 @@ static enum far_kind classify(struct cpu *cpu, uint16_t selector, struct desc_re
     cpu_raise_error(cpu, VECTOR_GP, selector & ~3u);
 }
 
-/* ---- JMP
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- JMP ------------------------------------------------------------------------------------- */
 
 static void real_jump(struct cpu *cpu, const struct far_pointer *p)
 {
@@ -221,9 +219,7 @@ void sys_jmp_far(struct cpu *cpu, const struct insn *insn)
     }
 }
 
-/* ---- CALL
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- CALL ------------------------------------------------------------------------------------ */
 
 /* Pushes CS:RIP on the current stack; RSP is the caller's to commit. */
 static struct stack push_return(struct cpu *cpu, unsigned size)
@@ -339,9 +335,7 @@ void sys_call_far(struct cpu *cpu, const struct insn *insn)
     }
 }
 
-/* ---- RET
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- RET ------------------------------------------------------------------------------------- */
 
 struct far_target far_check_return(struct cpu *cpu, uint16_t selector, uint64_t rip)
 {

@@ -119,9 +119,7 @@ static void offered_words(enum cpu_vendor vendor, uint32_t word[MODEL_WORDS])
     }
 }
 
-/* ---- Names
- * -----------------------------------------------------------------------------------------------
- */
+/* ---- Names ----------------------------------------------------------------------------------- */
 
 static const struct feature *find_feature(const char *name, size_t len)
 {

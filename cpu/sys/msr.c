@@ -346,9 +346,7 @@ static bool write_feature_control(struct cpu *cpu, const struct row *row, uint32
 /* LBR, BTF; the trace bits that no feature backs are refused. */
 enum { DEBUGCTL_WRITABLE = 3 };
 
-/* ---- The table
- * -----------------------------------------------------------------------------------------------------
- */
+/* ---- The table ------------------------------------------------------------------------------- */
 
 #define PLAIN(msr, vendors, name, mask)                                                            \
     {                                                                                              \

@@ -262,9 +262,7 @@ static void step(struct cpu *cpu)
     sys_attention_update(cpu);
 }
 
-/* ---- The loop
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- The loop -------------------------------------------------------------------------------- */
 
 /* One turn; false when asked to stop. */
 static bool turn(struct cpu *cpu)

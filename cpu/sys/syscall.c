@@ -153,9 +153,7 @@ void sys_sysexit(struct cpu *cpu, const struct insn *insn)
     cpu_mode_update(cpu);
 }
 
-/* ---- FS and GS
- * -------------------------------------------------------------------------------------------------
- */
+/* ---- FS and GS ------------------------------------------------------------------------------- */
 
 void sys_swapgs(struct cpu *cpu, const struct insn *insn)
 {

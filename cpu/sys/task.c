@@ -192,9 +192,7 @@ static void push_error(struct cpu *cpu, const struct layout *l, uint32_t error)
     cpu->gpr[RSP] = stack.sp;
 }
 
-/* ---- The switch
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- The switch ------------------------------------------------------------------------------ */
 
 void task_switch(struct cpu *cpu, uint16_t selector, struct desc_ref *ref, enum task_reason reason,
                  uint64_t return_rip, bool has_error, uint32_t error)
