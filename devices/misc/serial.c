@@ -113,10 +113,10 @@ static void serial_update(struct serial *s)
  */
 
 /* Start bit, 5-8 data bits, parity, stop bit(s). */
-static uint64_t character_ns(const struct serial *s)
+static uint64_t characters_ns(const struct serial *s, uint64_t count)
 {
     uint64_t bits = 7 + (s->lcr & 3) + ((s->lcr & LCR_PARITY) != 0) + ((s->lcr & LCR_STOP) != 0);
-    return clock_ticks_to_ns(bits * (s->divisor ? s->divisor : 1), INPUT_HZ);
+    return clock_ticks_to_ns(count * bits * (s->divisor ? s->divisor : 1), INPUT_HZ);
 }
 
 /* The time-out starts anew with every byte that comes or is read (data sheet, 8.4.1: four
@@ -128,7 +128,7 @@ static void restart_timeout(struct serial *s)
     timer_cancel(&s->timer);
     if (!fifos_on(s) || s->rx.count == 0)
         return;
-    s->deadline = clock_now(s->board->clock) + 4 * character_ns(s);
+    s->deadline = clock_now(s->board->clock) + characters_ns(s, 4);
     timer_arm(&s->timer, s->deadline);
 }
 

@@ -36,7 +36,8 @@ static struct bench {
     int shutdown_status;
 } bench;
 
-/* ---- The fakes -------------------------------------------------------------------------------- */
+/* ---- The fakes --------------------------------------------------------------------------------
+ */
 
 static int bench_claim(struct bench_claim *table, struct bench_claim claim)
 {
@@ -97,7 +98,10 @@ void timer_arm(struct timer *timer, uint64_t deadline)
         }
 }
 
-bool timer_armed(const struct timer *timer) { return timer->heap != 0; }
+bool timer_armed(const struct timer *timer)
+{
+    return timer->heap != 0;
+}
 
 static void bench_shutdown(void *machine, enum board_event what, int status)
 {
@@ -107,7 +111,8 @@ static void bench_shutdown(void *machine, enum board_event what, int status)
     bench.shutdown_status = status;
 }
 
-/* ---- Set-up and time ---------------------------------------------------------------------------- */
+/* ---- Set-up and time ----------------------------------------------------------------------------
+ */
 
 static struct board *bench_setup(void)
 {
@@ -148,10 +153,17 @@ static inline unsigned bench_advance(uint64_t ns)
     }
 }
 
-static inline void bench_destroy(void *chip) { chip_device(chip)->destroy(chip_device(chip)); }
-static inline void bench_reset(void *chip) { chip_device(chip)->reset(chip_device(chip)); }
+static inline void bench_destroy(void *chip)
+{
+    chip_device(chip)->destroy(chip_device(chip));
+}
+static inline void bench_reset(void *chip)
+{
+    chip_device(chip)->reset(chip_device(chip));
+}
 
-/* ---- The guest's side ----------------------------------------------------------------------------- */
+/* ---- The guest's side
+ * ----------------------------------------------------------------------------- */
 
 static struct access bench_access = {.initiator = INITIATOR_VCPU_KERNEL};
 
@@ -181,8 +193,14 @@ static inline void out_sized(uint16_t port, unsigned size, uint32_t value)
         c->ops->write(c->opaque, &bench_access, port - c->base, size, value);
 }
 
-static inline uint8_t in8(uint16_t port) { return (uint8_t)in_sized(port, 1); }
-static inline void out8(uint16_t port, uint8_t value) { out_sized(port, 1, value); }
+static inline uint8_t in8(uint16_t port)
+{
+    return (uint8_t)in_sized(port, 1);
+}
+static inline void out8(uint16_t port, uint8_t value)
+{
+    out_sized(port, 1, value);
+}
 
 static inline uint32_t mmio_read(uint64_t gpa)
 {
@@ -198,7 +216,8 @@ static inline void mmio_write(uint64_t gpa, uint32_t value)
     c->ops->write(c->opaque, &bench_access, gpa - c->base, 4, value);
 }
 
-/* ---- A probe on a line, and a CPU behind a local APIC ----------------------------------------------- */
+/* ---- A probe on a line, and a CPU behind a local APIC
+ * ----------------------------------------------- */
 
 struct probe {
     bool level;

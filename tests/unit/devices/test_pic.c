@@ -1,6 +1,6 @@
 /*
- * test_pic.c - the 8259A pair: initialisation, priorities, end of interrupt in all its forms, cascade,
- * edge and level, poll, spurious interrupts.
+ * test_pic.c - the 8259A pair: initialisation, priorities, end of interrupt in all its forms,
+ * cascade, edge and level, poll, spurious interrupts.
  */
 #include "bench.h"
 
