@@ -131,8 +131,12 @@ bool frame_grant_write(struct frame *frame, unsigned vcpu)
 
 void frame_revoked(struct frame *frame, unsigned vcpu)
 {
-    if (atomic_load(&frame->attr) & writable_by(vcpu))
-        atomic_fetch_and(&frame->attr, ~writable_by(vcpu));
+    atomic_fetch_and(&frame->attr, ~writable_by(vcpu));
+}
+
+bool frame_may_write(struct frame *frame, unsigned vcpu)
+{
+    return atomic_load(&frame->attr) & writable_by(vcpu);
 }
 
 unsigned frame_other_writers(struct frame *frame, unsigned vcpu)

@@ -85,6 +85,9 @@ struct phys_map {
 
     _Atomic uint32_t sequence; /* odd while the flat table is being rewritten */
     _Atomic(struct flat_table *) table;
+    /* Slow stores that are visible or about to be, but whose letters (mail.h) may not be posted
+     * yet. */
+    _Atomic uint32_t stores;
     _Atomic bool aliased; /* some frame shows at two guest addresses */
     _Atomic(struct ram_block *) blocks;
 
@@ -154,6 +157,8 @@ struct frame *frame_by_number(struct phys_map *map, uint32_t number);
 bool frame_grant_write(struct frame *frame, unsigned vcpu);
 /* The vCPU has no writable entry of it left. */
 void frame_revoked(struct frame *frame, unsigned vcpu);
+/* Whether it may have some. */
+bool frame_may_write(struct frame *frame, unsigned vcpu);
 /* vCPUs other than `vcpu` that may hold writable entries, a bit each. */
 unsigned frame_other_writers(struct frame *frame, unsigned vcpu);
 

@@ -54,10 +54,13 @@ static void store_bytes(uint8_t *to, const void *from, size_t len)
     }
 }
 
-/* How much of an access lies in this range and, for memory, in the frame of gpa. */
+/* How much of an access lies in this range and, for memory, in the frame of gpa. Above the last
+ * region there is nothing up to the end of all addresses, and DMA may ask for that end. */
 static size_t piece(const struct phys_range *range, uint64_t gpa, size_t len)
 {
     uint64_t n = range->end - gpa;
+    if (!range->mapped && range->end == UINT64_MAX)
+        return len;
     if (range_is_memory(range) && n > PAGE_SIZE - (gpa & ~PAGE_MASK))
         n = PAGE_SIZE - (gpa & ~PAGE_MASK);
     return n < len ? (size_t)n : len;
@@ -155,8 +158,10 @@ static void memory_write(struct phys_map *map, const struct access *access,
             (unsigned long long)gpa, (unsigned long long)access->rip);
         return;
     }
+    atomic_fetch_add(&map->stores, 1);
     store_bytes(range_hva(range, gpa), buf, len);
     after_store(map, access, range, gpa, len);
+    atomic_fetch_sub(&map->stores, 1);
 }
 
 enum phys_result phys_read(struct phys_map *map, const struct access *access, uint64_t gpa,
@@ -264,8 +269,10 @@ bool phys_cmpxchg(struct phys_map *map, const struct access *access, uint64_t gp
         *expected = now;
         return same;
     }
+    atomic_fetch_add(&map->stores, 1);
     bool same = exchange(at, size, expected, desired);
     if (same)
         after_store(map, access, &range, gpa, size);
+    atomic_fetch_sub(&map->stores, 1);
     return same;
 }

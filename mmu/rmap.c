@@ -87,10 +87,13 @@ void rmap_unlink(struct mmu_cpu *mmu, uint32_t id)
 
 void rmap_revoke_write(struct mmu_cpu *mmu, uint32_t frame)
 {
+    struct frame *f = frame_by_number(mmu->map, frame);
+    if (!frame_may_write(f, mmu->vcpu))
+        return;
     for (uint32_t id = rmap_first(mmu, frame); id != ENTRY_NONE;
          id = entry_meta(mmu, id)->frame_next)
         entry_fast(mmu, id)->tag_write = VIEW_INVALID;
-    frame_revoked(frame_by_number(mmu->map, frame), mmu->vcpu);
+    frame_revoked(f, mmu->vcpu);
     mmu->priv->counters.revokes++;
 }
 

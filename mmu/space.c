@@ -139,7 +139,9 @@ void mmu_flush_all(struct mmu_cpu *mmu)
 
 /* ---- MOV CR3 -------------------------------------------------------------------------------- */
 
-static void enter_known(struct mmu_cpu *mmu, struct space *space, bool no_flush)
+/* `storing`: another thread may have stored to a traced table without having posted its letter yet.
+ * Had the guest seen that store, this MOV CR3 would have to make it take effect. */
+static void enter_known(struct mmu_cpu *mmu, struct space *space, bool no_flush, bool storing)
 {
     if (is_other_root(mmu, space)) {
         trace_stop(mmu, space);
@@ -147,6 +149,8 @@ static void enter_known(struct mmu_cpu *mmu, struct space *space, bool no_flush)
         name_space(mmu, space);
     } else if (!no_flush) {
         trace_judge(space);
+        if (storing && space->tracing)
+            view_drop_list(mmu, space, LIST_KEPT);
         flush_local(mmu, space);
     } else if (++space->unflushed >= SWEEP_AFTER) {
         flush_local(mmu, space);
@@ -156,6 +160,7 @@ static void enter_known(struct mmu_cpu *mmu, struct space *space, bool no_flush)
 void mmu_set_cr3(struct mmu_cpu *mmu, uint64_t cr3, bool no_flush, const uint64_t pdpte[4])
 {
     struct paging *p = &mmu->paging;
+    bool storing = atomic_load(&mmu->map->stores) != 0; /* before the box is read */
     mail_read_views(mmu);
     trace_pending(mmu, mmu->priv->current);
     p->cr3 = cr3;
@@ -167,7 +172,7 @@ void mmu_set_cr3(struct mmu_cpu *mmu, uint64_t cr3, bool no_flush, const uint64_
     uint64_t key = space_key(p);
     struct space *space = find_space(mmu, key);
     if (space)
-        enter_known(mmu, space, no_flush && (p->cr4 & PG_CR4_PCIDE));
+        enter_known(mmu, space, no_flush && (p->cr4 & PG_CR4_PCIDE), storing);
     else
         space = make_space(mmu, key);
     make_current(mmu, space);

@@ -27,9 +27,10 @@
 enum {
     USES = 8192,
     USE_HASH_BITS = 12,
-    JUDGE_AFTER = 4,   /* flushing reloads of a space before tracing is considered */
-    WORTH = 8,         /* entries refilled per reload that make it worth while */
-    SCORE_START = 512, /* traced stores beyond what was saved, until it stops */
+    USES_OF_FRAME = 128, /* a guest may let tables map themselves many times over */
+    JUDGE_AFTER = 4,     /* flushing reloads of a space before tracing is considered */
+    WORTH = 8,           /* entries refilled per reload that make it worth while */
+    SCORE_START = 512,   /* traced stores beyond what was saved, until it stops */
     SCORE_MAX = 8192,
     COST_LEAF = 1,
     COST_INNER = 4,
@@ -94,11 +95,19 @@ static struct use *find_use(struct trace *t, uint32_t frame, unsigned space, uns
     return NULL;
 }
 
+static unsigned count_uses(struct trace *t, uint32_t frame)
+{
+    unsigned n = 0;
+    for (uint32_t i = *bucket(t, frame); i != USE_NONE; i = t->use[i].hash_next)
+        n += t->use[i].frame == frame;
+    return n;
+}
+
 static struct use *add_use(struct trace *t, struct space *space, unsigned number, uint32_t frame,
                            unsigned level, uint64_t base)
 {
     uint32_t i = t->free;
-    if (i == USE_NONE)
+    if (i == USE_NONE || count_uses(t, frame) >= USES_OF_FRAME)
         return NULL;
     struct use *u = &t->use[i];
     t->free = u->hash_next;
@@ -310,7 +319,7 @@ static void drop_derived(struct mmu_cpu *mmu, const struct use *use, uint32_t of
         if (level > 1)
             forget_below(mmu, space, gva, size, level);
     }
-    space->score -= level > 1 ? COST_INNER : COST_LEAF;
+    space->score -= level > 1 ? COST_INNER + (int32_t)(space->count[LIST_KEPT] / 64) : COST_LEAF;
 }
 
 /* The next use of the frame at or after link `i` that is traced. */

@@ -20,7 +20,7 @@
 static bool is_watched(const struct mmu_cpu_private *priv, uint64_t page)
 {
     for (unsigned i = 0; i < priv->watch_count; i++)
-        if (priv->watch[i].lo < page + PAGE_SIZE && priv->watch[i].hi > page)
+        if (priv->watch[i].lo <= page + (PAGE_SIZE - 1) && priv->watch[i].hi - 1 >= page)
             return true;
     return false;
 }
@@ -164,19 +164,28 @@ enum mmu_result mmu_translate(struct mmu_cpu *mmu, const struct access *access, 
 
 /* ---- Watches -------------------------------------------------------------------------------- */
 
+/* `hi` may be 0 for the end of the address space. */
+static void drop_watched(struct mmu_cpu *mmu, const struct mmu_range *range)
+{
+    uint64_t first = range->lo >> PAGE_SHIFT, last = (range->hi - 1) >> PAGE_SHIFT;
+    if (last - first > 16) {
+        mmu_flush_all(mmu);
+        return;
+    }
+    for (uint64_t page = first; page <= last; page++)
+        for (unsigned s = 0; s < VIEW_SPACES; s++)
+            if (mmu->priv->space[s].used)
+                view_drop_range(mmu, &mmu->priv->space[s], page << PAGE_SHIFT, PAGE_SIZE, DROP_ALL);
+}
+
 void mmu_set_watch(struct mmu_cpu *mmu, const struct mmu_range *ranges, unsigned count)
 {
     struct mmu_cpu_private *priv = mmu->priv;
     priv->watch_count = count > 4 ? 4 : count;
-    for (unsigned i = 0; i < priv->watch_count; i++)
+    for (unsigned i = 0; i < priv->watch_count; i++) {
         priv->watch[i] = ranges[i];
-    for (unsigned s = 0; s < VIEW_SPACES; s++)
-        for (unsigned i = 0; priv->space[s].used && i < priv->watch_count; i++)
-            for (uint64_t page = ranges[i].lo & PAGE_MASK; page < ranges[i].hi; page += PAGE_SIZE) {
-                view_drop_range(mmu, &priv->space[s], page, PAGE_SIZE, DROP_ALL);
-                if (page + PAGE_SIZE < page)
-                    break;
-            }
+        drop_watched(mmu, &ranges[i]);
+    }
 }
 
 /* ---- Life ----------------------------------------------------------------------------------- */

@@ -53,12 +53,386 @@ START_TEST(test_fill_and_hit)
 }
 END_TEST
 
+/* Maps a page, ready to be written (A and D set), and looks at it once. */
+static uint64_t map_and_touch(uint64_t gva, uint64_t entry, unsigned level, enum mmu_priv priv)
+{
+    struct mmu_xlat x;
+    uint64_t at = guest_map(g, &p, gva, entry | PTE_P | PTE_A | PTE_D, level);
+    ck_assert(go(gva, ACCESS_READ, priv, &x));
+    ck_assert_ptr_nonnull(hit(gva, ACCESS_READ, priv));
+    return at;
+}
+
+START_TEST(test_faults_leave_nothing)
+{
+    struct mmu_xlat x;
+    mmu_paging_changed(m, &p);
+    ck_assert(!go(G0, ACCESS_READ, MMU_USER, &x));
+    ck_assert_int_eq(x.walk.fault, WALK_NOT_PRESENT);
+    ck_assert_uint_eq(x.walk.error_code, PF_U);
+    /* Not-present entries are never remembered: the page may come without an invalidation. */
+    guest_map(g, &p, G0, 0x5000 | PTE_P | PTE_US, 1);
+    ck_assert(go(G0, ACCESS_READ, MMU_USER, &x));
+    ck_assert(!go(G0, ACCESS_WRITE, MMU_USER, &x));
+    ck_assert_uint_eq(x.walk.error_code, PF_P | PF_W | PF_U);
+    ck_assert_msg(go(G0, ACCESS_READ, MMU_USER, &x) && x.hva, "the fault took nothing away");
+}
+END_TEST
+
+START_TEST(test_privileges_are_apart)
+{
+    struct mmu_xlat x;
+    p.cr4 |= PG_CR4_SMAP | PG_CR4_SMEP;
+    guest_map(g, &p, G0, 0x5000 | PTE_P | PTE_RW | PTE_US, 1);
+    mmu_paging_changed(m, &p);
+    ck_assert(go(G0, ACCESS_READ, MMU_USER, &x));
+    ck_assert(!go(G0, ACCESS_READ, MMU_SUPERVISOR, &x));
+    ck_assert_int_eq(x.walk.fault, WALK_SMAP);
+    ck_assert(go(G0, ACCESS_WRITE, MMU_SUPERVISOR_AC, &x));
+    ck_assert(!go(G0, ACCESS_EXEC, MMU_SUPERVISOR_AC, &x));
+    ck_assert(go(G0, ACCESS_EXEC, MMU_USER, &x));
+    ck_assert_ptr_null(hit(G0, ACCESS_READ, MMU_SUPERVISOR));
+    ck_assert_ptr_nonnull(hit(G0, ACCESS_WRITE, MMU_SUPERVISOR_AC));
+    p.cr4 &= ~(PG_CR4_SMAP | PG_CR4_SMEP);
+    mmu_paging_changed(m, &p);
+    ck_assert(go(G0, ACCESS_READ, MMU_SUPERVISOR, &x));
+    ck_assert(go(G0, ACCESS_EXEC, MMU_SUPERVISOR, &x));
+    p.cr4 |= PG_CR4_SMEP;
+    mmu_paging_changed(m, &p);
+    ck_assert_ptr_null(hit(G0, ACCESS_EXEC, MMU_SUPERVISOR));
+    ck_assert(!go(G0, ACCESS_EXEC, MMU_SUPERVISOR, &x));
+}
+END_TEST
+
+START_TEST(test_wp_toggle)
+{
+    struct mmu_xlat x;
+    p.cr0 &= ~PG_CR0_WP;
+    guest_map(g, &p, G0, 0x5000 | PTE_P | PTE_US, 1);
+    mmu_paging_changed(m, &p);
+    ck_assert(go(G0, ACCESS_WRITE, MMU_SUPERVISOR, &x));
+    ck_assert_ptr_nonnull(hit(G0, ACCESS_WRITE, MMU_SUPERVISOR));
+    p.cr0 |= PG_CR0_WP;
+    mmu_paging_changed(m, &p);
+    ck_assert_ptr_null(hit(G0, ACCESS_WRITE, MMU_SUPERVISOR));
+    ck_assert(!go(G0, ACCESS_WRITE, MMU_SUPERVISOR, &x));
+    ck_assert_uint_eq(x.walk.error_code, PF_P | PF_W);
+}
+END_TEST
+
+START_TEST(test_pkru)
+{
+    struct mmu_xlat x;
+    p.cr4 |= PG_CR4_PKE;
+    mmu_paging_changed(m, &p);
+    map_and_touch(G0, 0x5000 | PTE_RW | PTE_US | 4ull << PTE_KEY_SHIFT, 1, MMU_USER);
+    map_and_touch(G0 + PAGE_SIZE, 0x6000 | PTE_RW | PTE_US, 1, MMU_USER);
+    ck_assert(go(G0, ACCESS_WRITE, MMU_USER, &x));
+    p.pkru = 2u << 8;
+    mmu_paging_changed(m, &p);
+    ck_assert(!go(G0, ACCESS_WRITE, MMU_USER, &x));
+    ck_assert_int_eq(x.walk.fault, WALK_PKEY);
+    ck_assert(go(G0, ACCESS_READ, MMU_USER, &x));
+    ck_assert_msg(hit(G0 + PAGE_SIZE, ACCESS_READ, MMU_USER), "another key's page is not touched");
+    p.pkru = 0;
+    mmu_paging_changed(m, &p);
+    ck_assert(go(G0, ACCESS_WRITE, MMU_USER, &x));
+}
+END_TEST
+
+START_TEST(test_invlpg_inside_a_large_page)
+{
+    mmu_paging_changed(m, &p);
+    uint64_t at = map_and_touch(G0, 0x200000 | PTE_RW | PTE_US | PTE_PS, 2, MMU_USER);
+    for (unsigned i = 0; i < 512; i += 37) {
+        struct mmu_xlat x;
+        ck_assert(go(G0 + i * PAGE_SIZE, ACCESS_READ, MMU_USER, &x));
+        ck_assert_uint_eq(x.gpa, 0x200000 + i * PAGE_SIZE);
+    }
+    map_and_touch(G0 + 2 * MIB, 0x5000 | PTE_US, 1, MMU_USER);
+    poke64(g, at, 0x400000 | PTE_P | PTE_RW | PTE_US | PTE_PS);
+    mmu_invlpg(m, G0 + 0x12345); /* one address of it is enough for all of it */
+    for (unsigned i = 0; i < 512; i++)
+        ck_assert_ptr_null(hit(G0 + i * PAGE_SIZE, ACCESS_READ, MMU_USER));
+    ck_assert_ptr_nonnull(hit(G0 + 2 * MIB, ACCESS_READ, MMU_USER));
+}
+END_TEST
+
+START_TEST(test_invlpg_takes_only_its_page)
+{
+    mmu_paging_changed(m, &p);
+    map_and_touch(G0, 0x5000 | PTE_US, 1, MMU_USER);
+    map_and_touch(G0 + PAGE_SIZE, 0x6000 | PTE_US, 1, MMU_USER);
+    mmu_invlpg(m, G0 + 5);
+    ck_assert_ptr_null(hit(G0, ACCESS_READ, MMU_USER));
+    ck_assert_ptr_nonnull(hit(G0 + PAGE_SIZE, ACCESS_READ, MMU_USER));
+}
+END_TEST
+
+/* Another root with the same kernel half. */
+static struct paging second_root(void)
+{
+    struct paging q = p;
+    q.cr3 = guest_table(g);
+    for (unsigned i = 256; i < 512; i++)
+        poke64(g, q.cr3 + 8 * i, peek64(g, p.cr3 + 8 * i));
+    return q;
+}
+
+START_TEST(test_cr3_without_pcid)
+{
+    guest_map(g, &p, K0, 0, 1);
+    mmu_paging_changed(m, &p);
+    map_and_touch(K0, 0x5000 | PTE_G, 1, MMU_SUPERVISOR);
+    map_and_touch(G0, 0x6000 | PTE_US, 1, MMU_USER);
+    struct paging q = second_root();
+    mmu_set_cr3(m, q.cr3, false, NULL);
+    ck_assert_ptr_null(hit(G0, ACCESS_READ, MMU_USER));
+    mmu_set_cr3(m, p.cr3, true, NULL); /* bit 63 means nothing with PCIDE = 0 */
+    ck_assert_ptr_null(hit(G0, ACCESS_READ, MMU_USER));
+    ck_assert_ptr_nonnull(hit(K0, ACCESS_READ, MMU_SUPERVISOR));
+    mmu_set_cr3(m, q.cr3, false, NULL);
+    mmu_invlpg(m, K0); /* of a global page, in another space */
+    mmu_set_cr3(m, p.cr3, false, NULL);
+    ck_assert_ptr_null(hit(K0, ACCESS_READ, MMU_SUPERVISOR));
+    map_and_touch(K0, 0x5000 | PTE_G, 1, MMU_SUPERVISOR);
+    p.cr4 &= ~PG_CR4_PGE;
+    mmu_paging_changed(m, &p);
+    ck_assert_ptr_null(hit(K0, ACCESS_READ, MMU_SUPERVISOR));
+}
+END_TEST
+
+START_TEST(test_global_large_page_across_spaces)
+{
+    guest_map(g, &p, K0, 0, 2);
+    mmu_paging_changed(m, &p);
+    map_and_touch(K0, 0x200000 | PTE_G | PTE_PS, 2, MMU_SUPERVISOR);
+    struct paging q = second_root();
+    mmu_set_cr3(m, q.cr3, false, NULL);
+    mmu_invlpg(m, K0 + 0x1ff000);
+    mmu_set_cr3(m, p.cr3, false, NULL);
+    ck_assert_ptr_null(hit(K0, ACCESS_READ, MMU_SUPERVISOR));
+}
+END_TEST
+
+START_TEST(test_pcid)
+{
+    p.cr4 |= PG_CR4_PCIDE;
+    uint64_t root = p.cr3;
+    p.cr3 = root | 1;
+    mmu_paging_changed(m, &p);
+    map_and_touch(G0, 0x6000 | PTE_US, 1, MMU_USER);
+    map_and_touch(G0 + PAGE_SIZE, 0x7000 | PTE_US | PTE_G, 1, MMU_USER);
+    mmu_set_cr3(m, root | 2, true, NULL);
+    ck_assert_ptr_null(hit(G0, ACCESS_READ, MMU_USER));
+    mmu_set_cr3(m, root | 1, true, NULL);
+    ck_assert_ptr_nonnull(hit(G0, ACCESS_READ, MMU_USER));
+    uint64_t same = m->exec_generation;
+    mmu_set_cr3(m, root | 2, true, NULL);
+    ck_assert_uint_ne(m->exec_generation, same);
+    mmu_invlpg(m, G0);        /* of this PCID only: it is not global */
+    mmu_invpcid(m, 0, 3, G0); /* of a PCID without entries */
+    mmu_set_cr3(m, root | 1, true, NULL);
+    ck_assert_uint_eq(m->exec_generation, same);
+    ck_assert_ptr_nonnull(hit(G0, ACCESS_READ, MMU_USER));
+    mmu_set_cr3(m, root | 2, true, NULL);
+    mmu_invpcid(m, 0, 1, G0);
+    mmu_set_cr3(m, root | 1, true, NULL);
+    ck_assert_ptr_null(hit(G0, ACCESS_READ, MMU_USER));
+    map_and_touch(G0, 0x6000 | PTE_US, 1, MMU_USER);
+    mmu_set_cr3(m, root | 1, false, NULL); /* flushes its own, not globals */
+    ck_assert_ptr_null(hit(G0, ACCESS_READ, MMU_USER));
+    ck_assert_ptr_nonnull(hit(G0 + PAGE_SIZE, ACCESS_READ, MMU_USER));
+    for (unsigned type = 1; type <= 3; type++) {
+        map_and_touch(G0, 0x6000 | PTE_US, 1, MMU_USER);
+        map_and_touch(G0 + PAGE_SIZE, 0x7000 | PTE_US | PTE_G, 1, MMU_USER);
+        mmu_set_cr3(m, root | 2, true, NULL);
+        mmu_invpcid(m, type, 1, 0);
+        mmu_set_cr3(m, root | 1, true, NULL);
+        ck_assert_ptr_null(hit(G0, ACCESS_READ, MMU_USER));
+        ck_assert_int_eq(hit(G0 + PAGE_SIZE, ACCESS_READ, MMU_USER) != NULL, type != 2);
+    }
+    /* A PCID that gets another root without a flush may keep nothing here. */
+    map_and_touch(G0, 0x6000 | PTE_US, 1, MMU_USER);
+    mmu_set_cr3(m, guest_table(g) | 1, true, NULL);
+    ck_assert_ptr_null(hit(G0, ACCESS_READ, MMU_USER));
+}
+END_TEST
+
+START_TEST(test_more_spaces_than_views)
+{
+    uint64_t root[100];
+    mmu_paging_changed(m, &p);
+    for (unsigned i = 0; i < 100; i++) {
+        root[i] = p.cr3 = guest_table(g);
+        guest_map(g, &p, G0, (0x100000 + i * PAGE_SIZE) | PTE_P | PTE_US | PTE_G, 1);
+    }
+    for (unsigned round = 0; round < 3; round++)
+        for (unsigned i = 0; i < 100; i++) {
+            struct mmu_xlat x;
+            mmu_set_cr3(m, root[i], false, NULL);
+            ck_assert(go(G0, ACCESS_READ, MMU_USER, &x));
+            ck_assert_uint_eq(x.gpa, 0x100000 + i * PAGE_SIZE);
+        }
+    ck_assert_uint_gt(mmu_counters(m)->views_evicted, 60);
+}
+END_TEST
+
+START_TEST(test_pae_pdptes_at_cr3_load)
+{
+    struct mmu_xlat x;
+    p = paging_for(PAGING_PAE, guest_table(g));
+    p.cr4 |= PG_CR4_PGE;
+    guest_map(g, &p, G0, 0x5000 | PTE_P | PTE_US, 1);
+    mmu_paging_changed(m, &p);
+    ck_assert(go(G0, ACCESS_READ, MMU_USER, &x));
+    uint64_t none[4] = {0};
+    mmu_set_cr3(m, p.cr3, false, none);
+    ck_assert(!go(G0, ACCESS_READ, MMU_USER, &x));
+    mmu_set_cr3(m, p.cr3, false, p.pdpte);
+    ck_assert(go(G0, ACCESS_READ, MMU_USER, &x));
+}
+END_TEST
+
+START_TEST(test_growth_and_conflicts)
+{
+    struct mmu_xlat x;
+    mmu_paging_changed(m, &p);
+    for (unsigned i = 0; i < 400; i++)
+        guest_map(g, &p, G0 + i * PAGE_SIZE, (i * PAGE_SIZE) | PTE_P | PTE_US, 1);
+    for (unsigned round = 0; round < 10; round++)
+        for (unsigned i = 0; i < 400; i++) {
+            ck_assert(go(G0 + i * PAGE_SIZE, ACCESS_READ, MMU_USER, &x));
+            ck_assert_ptr_eq(hit(G0 + i * PAGE_SIZE, ACCESS_READ, MMU_USER), host(i * PAGE_SIZE));
+        }
+    ck_assert_uint_ge(mmu_counters(m)->resizes, 1);
+    for (unsigned i = 0; i < 400; i++)
+        ck_assert_ptr_eq(hit(G0 + i * PAGE_SIZE, ACCESS_READ, MMU_USER), host(i * PAGE_SIZE));
+    uint64_t entries = m->fast[MMU_USER].mask;
+    for (unsigned i = 0; i < 64; i++)
+        mmu_set_cr3(m, p.cr3, false, NULL);
+    ck_assert_uint_lt(m->fast[MMU_USER].mask, entries); /* nothing in it for long: smaller again */
+}
+END_TEST
+
+START_TEST(test_mmio_and_holes_are_never_fast)
+{
+    struct mmu_xlat x;
+    static const struct io_ops ops = {NULL, NULL, 0, 0};
+    struct error err;
+    /* Small registers over RAM: the rest of the page goes slow as well. */
+    phys_add_mmio(g->map, 0x9100, 0x10, &ops, NULL, "small", &err);
+    mmu_paging_changed(m, &p);
+    guest_map(g, &p, G0, 0x90000000 | PTE_P | PTE_RW, 1);
+    guest_map(g, &p, G0 + PAGE_SIZE, 0x9000 | PTE_P | PTE_RW, 1);
+    for (unsigned i = 0; i < 2; i++)
+        for (unsigned k = ACCESS_READ; k <= ACCESS_EXEC; k *= 2) {
+            ck_assert(go(G0 + i * PAGE_SIZE, k, MMU_SUPERVISOR, &x));
+            ck_assert_ptr_null(x.hva);
+            ck_assert_ptr_null(hit(G0 + i * PAGE_SIZE, k, MMU_SUPERVISOR));
+        }
+    uint64_t walks = mmu_counters(m)->walks;
+    ck_assert(go(G0, ACCESS_WRITE, MMU_SUPERVISOR, &x));
+    ck_assert_msg(mmu_counters(m)->walks == walks, "the translation itself is kept");
+    ck_assert_uint_eq(x.gpa, 0x90000000);
+}
+END_TEST
+
+START_TEST(test_map_changes_reach_views)
+{
+    struct mmu_xlat x;
+    static const struct io_ops ops = {NULL, NULL, 0, 0};
+    struct error err;
+    mmu_paging_changed(m, &p);
+    map_and_touch(G0, 0x5000 | PTE_RW | PTE_US, 1, MMU_USER);
+    mmu_code_added(m, 0x5000, 64);
+    int bar = phys_add_mmio(g->map, 0x5000, PAGE_SIZE, &ops, NULL, "bar", &err);
+    ck_assert_uint_ge(g->kicks[0], 1);
+    mmu_service(m);
+    ck_assert_uint_eq(g->stale, 1); /* code at that address is not that code any more */
+    ck_assert_uint_eq(g->stale_gpa, 0x5000);
+    ck_assert_ptr_null(hit(G0, ACCESS_READ, MMU_USER));
+    ck_assert(go(G0, ACCESS_READ, MMU_USER, &x));
+    ck_assert_ptr_null(x.hva);
+    phys_remove(g->map, bar);
+    mmu_service(m);
+    ck_assert(go(G0, ACCESS_READ, MMU_USER, &x));
+    ck_assert_ptr_eq(x.hva, host(0x5000));
+}
+END_TEST
+
+START_TEST(test_watch)
+{
+    struct mmu_xlat x;
+    mmu_paging_changed(m, &p);
+    map_and_touch(G0, 0x5000 | PTE_RW | PTE_US, 1, MMU_USER);
+    map_and_touch(G0 + PAGE_SIZE, 0x6000 | PTE_RW | PTE_US, 1, MMU_USER);
+    struct mmu_range r = {G0 + 0xffc, G0 + 0x1000};
+    mmu_set_watch(m, &r, 1);
+    ck_assert_ptr_null(hit(G0, ACCESS_READ, MMU_USER));
+    ck_assert_ptr_nonnull(hit(G0 + PAGE_SIZE, ACCESS_READ, MMU_USER));
+    ck_assert(go(G0, ACCESS_WRITE, MMU_USER, &x));
+    ck_assert_ptr_eq(x.hva, host(0x5000));
+    ck_assert_ptr_null(hit(G0, ACCESS_WRITE, MMU_USER));
+    mmu_set_watch(m, NULL, 0);
+    ck_assert(go(G0, ACCESS_WRITE, MMU_USER, &x));
+    ck_assert_ptr_nonnull(hit(G0, ACCESS_WRITE, MMU_USER));
+    struct mmu_range top = {~0ull - 7, 0}; /* the last 8 bytes there are */
+    mmu_set_watch(m, &top, 1);
+}
+END_TEST
+
+START_TEST(test_exec_generation)
+{
+    struct mmu_xlat x;
+    mmu_paging_changed(m, &p);
+    guest_map(g, &p, G0, 0x5000 | PTE_P | PTE_RW | PTE_US, 1);
+    guest_map(g, &p, G0 + PAGE_SIZE, 0x6000 | PTE_P | PTE_RW | PTE_US, 1);
+    go(G0, ACCESS_EXEC, MMU_USER, &x);
+    go(G0 + PAGE_SIZE, ACCESS_READ, MMU_USER, &x);
+    uint64_t gen = m->exec_generation;
+    go(G0, ACCESS_READ, MMU_USER, &x);
+    go(G0, ACCESS_WRITE, MMU_USER, &x); /* D is set: filled anew, to the same place */
+    ck_assert_ptr_nonnull(hit(G0, ACCESS_EXEC, MMU_USER));
+    mmu_invlpg(m, G0 + PAGE_SIZE); /* was never fetched from */
+    ck_assert_uint_eq(m->exec_generation, gen);
+    mmu_invlpg(m, G0);
+    ck_assert_uint_ne(m->exec_generation, gen);
+    /* Evicted by a conflict: what was cached stays true, but INVLPG must still be noticed. */
+    go(G0, ACCESS_EXEC, MMU_USER, &x);
+    gen = m->exec_generation;
+    uint64_t slots = (m->fast[MMU_USER].mask >> 5) + 1;
+    guest_map(g, &p, G0 + slots * PAGE_SIZE, 0x7000 | PTE_P | PTE_US, 1);
+    go(G0 + slots * PAGE_SIZE, ACCESS_READ, MMU_USER, &x);
+    ck_assert_ptr_null(hit(G0, ACCESS_EXEC, MMU_USER));
+    ck_assert_uint_eq(m->exec_generation, gen);
+    mmu_invlpg(m, G0);
+    ck_assert_uint_ne(m->exec_generation, gen);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("view");
     TCase *t = tcase_create("view");
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, test_fill_and_hit);
+    tcase_add_test(t, test_faults_leave_nothing);
+    tcase_add_test(t, test_privileges_are_apart);
+    tcase_add_test(t, test_wp_toggle);
+    tcase_add_test(t, test_pkru);
+    tcase_add_test(t, test_invlpg_inside_a_large_page);
+    tcase_add_test(t, test_invlpg_takes_only_its_page);
+    tcase_add_test(t, test_cr3_without_pcid);
+    tcase_add_test(t, test_global_large_page_across_spaces);
+    tcase_add_test(t, test_pcid);
+    tcase_add_test(t, test_more_spaces_than_views);
+    tcase_add_test(t, test_pae_pdptes_at_cr3_load);
+    tcase_add_test(t, test_growth_and_conflicts);
+    tcase_add_test(t, test_mmio_and_holes_are_never_fast);
+    tcase_add_test(t, test_map_changes_reach_views);
+    tcase_add_test(t, test_watch);
+    tcase_add_test(t, test_exec_generation);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_ENV);
