@@ -91,7 +91,7 @@ static inline void cc_set(struct cpu *cpu, enum cc_kind kind, unsigned size, uin
 {
     cpu->cc_op = kind + cc_log2(size);
     cpu->cc_dst = dst;
-    cpu->cc_src = src;
+    *(volatile uint64_t *)&cpu->cc_src = src; /* else the two go through a vector register */
 }
 
 static inline unsigned cc_carry(const struct cpu *cpu)
