@@ -82,6 +82,33 @@ static void enter(struct cpu *cpu, const struct boot_entry *entry)
     cpu_mode_update(cpu);
 }
 
+/* Memory types as a BIOS leaves them on every processor: write-back, but for the VGA and option ROM
+ * area and the PCI hole (SDM vol. 3, 12.11.2). The hole ends at 4 GiB and its size is a power of
+ * two. */
+static void set_memory_types(struct cpu *cpu, uint64_t pci_hole)
+{
+    enum {
+        UNCACHED = 0,
+        WRITE_BACK = 6,
+        FIXED_ENABLE = 1 << 10,
+        ENABLE = 1 << 11,
+        VALID = 1 << 11
+    };
+    const uint64_t all_write_back = 0x0606060606060606;
+    uint32_t address[4];
+    cpu_cpuid(cpu, 0x80000008, 0, address);
+    uint64_t hole = (1ull << 32) - pci_hole, width = 1ull << (address[0] & 0xff);
+    cpu->msr_mtrr_fixed[0] = all_write_back; /* 0 - 7FFFFh */
+    cpu->msr_mtrr_fixed[1] = all_write_back; /* 80000h - 9FFFFh */
+    for (unsigned i = 2; i < 7; i++)         /* A0000h - DFFFFh */
+        cpu->msr_mtrr_fixed[i] = 0;
+    for (unsigned i = 7; i < 11; i++) /* E0000h - FFFFFh */
+        cpu->msr_mtrr_fixed[i] = all_write_back;
+    cpu->msr_mtrr_base[0] = pci_hole | UNCACHED;
+    cpu->msr_mtrr_mask[0] = ((width - hole) & ~0xfffull) | VALID;
+    cpu->msr_mtrr_def_type = WRITE_BACK | FIXED_ENABLE | ENABLE;
+}
+
 bool boot_load(struct machine *m, struct error *err)
 {
     struct boot_entry entry;
@@ -89,6 +116,8 @@ bool boot_load(struct machine *m, struct error *err)
     if (!firmware_install(m->map, &m->firmware, &platform.rsdp, err) ||
         !boot_image_load(m->image, &platform, &entry, err))
         return false;
+    for (unsigned i = 0; i < m->vcpu_count; i++)
+        set_memory_types(m->vcpu[i].cpu, m->firmware.pci_hole);
     enter(m->vcpu[0].cpu, &entry);
     return true;
 }

@@ -15,6 +15,17 @@
 /* ---- Wishes
  * ------------------------------------------------------------------------------------------ */
 
+/* The vCPUs leave the guest at their next safepoint and stay out; the I/O thread takes it from
+ * there. Called with run_lock held, which it releases. */
+static void bring_to_a_halt(struct machine *m)
+{
+    if (m->run_state == RUN_RUNNING)
+        m->run_state = RUN_PAUSED;
+    pthread_mutex_unlock(&m->run_lock);
+    vcpus_kick(m);
+    event_loop_quit(m->queue);
+}
+
 void machine_wish(struct machine *m, enum wish wish, int status)
 {
     pthread_mutex_lock(&m->run_lock);
@@ -22,9 +33,7 @@ void machine_wish(struct machine *m, enum wish wish, int status)
         m->wish = wish;
         m->wish_status = status;
     }
-    pthread_mutex_unlock(&m->run_lock);
-    vcpus_kick(m);
-    event_loop_quit(m->queue);
+    bring_to_a_halt(m);
 }
 
 static void board_shutdown(void *opaque, enum board_event what, int status)
@@ -42,9 +51,7 @@ void machine_stop(struct machine *m)
 {
     pthread_mutex_lock(&m->run_lock);
     m->stop_wanted = true;
-    pthread_mutex_unlock(&m->run_lock);
-    vcpus_kick(m);
-    event_loop_quit(m->queue);
+    bring_to_a_halt(m);
 }
 
 /* ---- Making and freeing
