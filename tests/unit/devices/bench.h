@@ -117,6 +117,7 @@ static void bench_shutdown(void *machine, enum board_event what, int status)
 static struct board *bench_setup(void)
 {
     pthread_mutexattr_t attr;
+    clock_free(bench.board.clock); /* of an earlier board of the same test */
     memset(&bench, 0, sizeof(bench));
     pthread_mutexattr_init(&attr);
     pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_RECURSIVE);

@@ -143,6 +143,14 @@ START_TEST(level_with_remote_irr)
     ck_assert_int_eq(ack(0), -1);
     program(10, LEVEL | 0x3a, 0);
     ck_assert_int_eq(ack(0), 0x3a);
+    /* an edge of the same vector makes TMR an edge's, and its EOI is not broadcast */
+    bench_access.vcpu = 0;
+    ck_assert_uint_eq(mmio_read(APIC_DEFAULT_BASE + 0x190), 1u << 0x1a);
+    program(4, 0x3a, 0);
+    drive(4, true);
+    ck_assert_uint_eq(mmio_read(APIC_DEFAULT_BASE + 0x190), 0);
+    lapic_wr(0, 0xb0, 0);
+    ck_assert_uint_eq(entry(10), LEVEL | REMOTE_IRR | 0x3a);
     teardown();
 }
 END_TEST

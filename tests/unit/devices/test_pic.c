@@ -139,6 +139,22 @@ START_TEST(special_fully_nested_lets_the_slave_interrupt_itself)
 }
 END_TEST
 
+START_TEST(the_slave_asks_again_with_a_new_edge)
+{
+    setup();
+    init_pair(1, 3); /* automatic EOI at the slave: its second request follows at once */
+    pulse(12);
+    pulse(10);
+    ck_assert_int_eq(pic_acknowledge(pic), 0x2a);
+    out8(0x20, 0x20);
+    ck_assert(intr.level);
+    ck_assert_int_eq(pic_acknowledge(pic), 0x2c);
+    out8(0x20, 0x20);
+    ck_assert(!intr.level);
+    bench_destroy(pic);
+}
+END_TEST
+
 START_TEST(level_inputs_follow_the_line)
 {
     setup();
@@ -273,7 +289,7 @@ END_TEST
 
 BENCH_MAIN("pic", edge_is_delivered_once, mask_holds_a_request_back, priorities_nest,
            cascade_gives_the_slaves_vector, special_fully_nested_lets_the_slave_interrupt_itself,
-           level_inputs_follow_the_line, spurious_interrupts_set_no_service_bit,
-           rotation_moves_the_lowest_priority, automatic_eoi_leaves_nothing_in_service,
-           special_mask_opens_lower_priorities, poll_is_an_acknowledge,
-           initialisation_forgets_edges_and_masks)
+           the_slave_asks_again_with_a_new_edge, level_inputs_follow_the_line,
+           spurious_interrupts_set_no_service_bit, rotation_moves_the_lowest_priority,
+           automatic_eoi_leaves_nothing_in_service, special_mask_opens_lower_priorities,
+           poll_is_an_acknowledge, initialisation_forgets_edges_and_masks)

@@ -242,6 +242,18 @@ START_TEST(mode_3_interrupts_once_per_cycle)
     before = irq0.rises;
     bench_advance(1000000000);
     ck_assert_uint_eq(irq0.rises, before + 1000);
+    /* a new count in the high half: that ends, then the new low half, and only then a rise */
+    control(0x36);
+    load(0, 1000);
+    ticks(101);
+    load(0, 2000);
+    before = irq0.rises;
+    ticks(400 + 1000 - 1);
+    ck_assert_uint_eq(irq0.rises, before);
+    ticks(1);
+    ck_assert_uint_eq(irq0.rises, before + 1);
+    ticks(2000);
+    ck_assert_uint_eq(irq0.rises, before + 2);
     bench_destroy(pit);
 }
 END_TEST

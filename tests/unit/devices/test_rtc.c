@@ -272,6 +272,14 @@ START_TEST(periodic)
     bench_advance(second / 2);
     ck_assert_uint_eq(rd(0xc) & 0x40, 0x40);
     ck_assert_uint_eq(rd(0xc) & 0x40, 0);
+    wr(0xa, 0x21); /* 256 Hz, as 8 */
+    wr(0xb, 0x42);
+    rd(0xc);
+    bench_advance(3906250 - 1);
+    bool early = irq8.level;
+    bench_advance(1);
+    ck_assert(!early && irq8.level);
+    rd(0xc);
     wr(0xa, 0x20); /* off */
     wr(0xb, 0x42);
     irq8.rises = 0;
