@@ -1,0 +1,614 @@
+/*
+ * test_virtio_blk.c - the block device's requests, against a disk in memory that answers when the
+ * test says so, in any order, and can fail. (test_virtio_blk_image.c has a real image.)
+ */
+#include "internal/blockdev.h"
+#include "virtio_driver.h"
+#include <errno.h>
+
+#define SECTORS   4096u
+#define MAX_CHUNK (256u << 10) /* of one request to the disk; more comes in pieces */
+
+enum { T_IN = 0, T_OUT = 1, T_SCSI = 2, T_FLUSH = 4, T_GET_ID = 8, T_DISCARD = 11, T_ZEROES = 13 };
+enum { S_OK = 0, S_IOERR = 1, S_UNSUPP = 2, S_NONE = 0xee };
+enum {
+    F_SEG_MAX = 1 << 2,
+    F_RO = 1 << 5,
+    F_BLK_SIZE = 1 << 6,
+    F_FLUSH = 1 << 9,
+    F_CONFIG_WCE = 1 << 11,
+    F_DISCARD = 1 << 13,
+    F_ZEROES = 1 << 14,
+};
+
+/* ---- The disk ----------------------------------------------------------------------------------
+ */
+
+struct blockdev {
+    uint8_t bytes[SECTORS * 512];
+    bool read_only;
+    int fail; /* result of the next requests */
+    struct blockdev_request *waiting[512];
+    unsigned count;
+    char log[256]; /* one letter per request done */
+};
+
+static struct blockdev disk;
+
+void blockdev_submit(struct blockdev *dev, struct blockdev_request *request)
+{
+    ck_assert_uint_lt(dev->count, 512);
+    if (request->op == BLOCKDEV_READ || request->op == BLOCKDEV_WRITE)
+        ck_assert_uint_le(request->len, MAX_CHUNK);
+    dev->waiting[dev->count++] = request;
+}
+
+uint64_t blockdev_size(const struct blockdev *dev)
+{
+    return sizeof(dev->bytes);
+}
+
+bool blockdev_read_only(const struct blockdev *dev)
+{
+    return dev->read_only;
+}
+
+static void perform(struct blockdev_request *r)
+{
+    size_t n = strlen(disk.log);
+    disk.log[n < 255 ? n : 254] = "RWFDZ"[r->op];
+    r->result = disk.fail;
+    if (disk.fail || r->op == BLOCKDEV_FLUSH)
+        return;
+    ck_assert(r->offset + r->len <= sizeof(disk.bytes) && r->offset % 512 == 0);
+    uint64_t at = r->offset;
+    for (int i = 0; i < r->iovcnt && r->op <= BLOCKDEV_WRITE; at += r->iov[i++].iov_len) {
+        if (r->op == BLOCKDEV_READ)
+            memcpy(r->iov[i].iov_base, disk.bytes + at, r->iov[i].iov_len);
+        else
+            memcpy(disk.bytes + at, r->iov[i].iov_base, r->iov[i].iov_len);
+    }
+    if (r->op == BLOCKDEV_DISCARD || r->op == BLOCKDEV_WRITE_ZEROES)
+        memset(disk.bytes + r->offset, 0, r->len);
+}
+
+/* Finishes the request at `index` of those that wait. */
+static void complete(unsigned index)
+{
+    struct blockdev_request *r = disk.waiting[index];
+    ck_assert_uint_lt(index, disk.count);
+    memmove(&disk.waiting[index], &disk.waiting[index + 1],
+            (disk.count - index - 1) * sizeof(disk.waiting[0]));
+    disk.count--;
+    perform(r);
+    pthread_mutex_lock(&machine_lock);
+    r->done(r);
+    pthread_mutex_unlock(&machine_lock);
+}
+
+/* The device and the disk go on until neither has anything to do. */
+static void settle(void)
+{
+    event_poll(board.queue);
+    while (disk.count) {
+        complete(0);
+        event_poll(board.queue);
+    }
+}
+
+/* ---- The driver
+ * ---------------------------------------------------------------------------------- */
+
+#define HEADER_AT (BUFFER_AT + 0x100000)
+#define STATUS_AT (BUFFER_AT + 0x100800)
+#define ALL       (F_SEG_MAX | F_BLK_SIZE | F_FLUSH | F_DISCARD | F_ZEROES)
+
+static struct pci_device *blk;
+static struct driver drv;
+
+static void plug(bool read_only)
+{
+    struct error err = {""};
+    struct virtio_blk_options options = {.disk = &disk, .serial = "serial-number"};
+    disk.read_only = read_only;
+    blk = virtio_blk_create(bus, PCI_FIRST_FREE, &options, &err);
+    ck_assert_msg(blk && pci_assign_resources(bus, MEM_WINDOW, MEM_END, &err), "%s", err.msg);
+    driver_find(&drv, blk);
+}
+
+static void setup(void)
+{
+    board_setup();
+    memset(&disk, 0, sizeof(disk));
+    for (unsigned i = 0; i < sizeof(disk.bytes); i++)
+        disk.bytes[i] = (uint8_t)(i / 512 * 3 + i % 253);
+    plug(false);
+}
+
+static void teardown(void)
+{
+    if (blk)
+        blk->dev.destroy(&blk->dev);
+    board_teardown();
+}
+
+static void set_header(unsigned slot, uint32_t type, uint64_t sector)
+{
+    uint64_t at = HEADER_AT + 16 * slot;
+    mem_out(at, 4, type);
+    mem_out(at + 4, 4, 0);
+    mem_out(at + 8, 8, sector);
+    mem_out(STATUS_AT + slot, 1, S_NONE);
+}
+
+/* Queues a request in slot 0-80: header, data of `len` bytes at `data`, status. */
+static void queue_request(unsigned slot, uint32_t type, uint64_t sector, uint64_t data,
+                          uint32_t len)
+{
+    unsigned d = 3 * slot;
+    bool in = type == T_IN || type == T_GET_ID;
+    set_header(slot, type, sector);
+    set_desc(&drv, d, HEADER_AT + 16 * slot, 16, DESC_NEXT, (uint16_t)(len ? d + 1 : d + 2));
+    set_desc(&drv, d + 1, data, len, DESC_NEXT | (in ? DESC_WRITE : 0), (uint16_t)(d + 2));
+    set_desc(&drv, d + 2, STATUS_AT + slot, 1, DESC_WRITE, 0);
+    make_available(&drv, (uint16_t)d);
+}
+
+static uint32_t last_written;
+
+/* One request from start to end; its status. */
+static uint8_t request(uint32_t type, uint64_t sector, uint64_t data, uint32_t len)
+{
+    uint16_t before = used_idx(&drv);
+    queue_request(0, type, sector, data, len);
+    notify(&drv);
+    settle();
+    ck_assert_msg(!(get_status(&drv) & VIRTIO_NEEDS_RESET), "broken");
+    ck_assert_uint_eq(used_idx(&drv), (uint16_t)(before + 1));
+    ck_assert_uint_eq(next_used(&drv, &last_written), 0);
+    return (uint8_t)mem_in(STATUS_AT, 1);
+}
+
+static void expect_ram_is_disk(uint64_t gpa, uint64_t sector, size_t len)
+{
+    static uint8_t buf[SECTORS * 512];
+    ck_assert_int_eq(phys_read(board.map, &cpu_access, gpa, buf, len), PHYS_OK);
+    ck_assert_int_eq(memcmp(buf, disk.bytes + sector * 512, len), 0);
+}
+
+/* ---- Requests
+ * ------------------------------------------------------------------------------------ */
+
+START_TEST(configuration)
+{
+    uint64_t offer = offered_features(&drv);
+    ck_assert_uint_eq(offer & (ALL | F_CONFIG_WCE), ALL | F_CONFIG_WCE);
+    ck_assert_uint_eq(offer & F_RO, 0);
+    ck_assert_uint_eq(config_in(blk->devfn, 0, 4), 0x10011af4);
+    ck_assert_uint_eq(config_in(blk->devfn, PCI_SUBSYSTEM_ID, 2), 2);
+    for (drv.interface = MODERN; drv.interface <= LEGACY; drv.interface++) {
+        ck_assert_uint_eq(get_config(&drv, 0, 4), SECTORS);
+        ck_assert_uint_eq(get_config(&drv, 4, 4), 0);
+        ck_assert_uint_eq(get_config(&drv, 12, 4), 254);
+        ck_assert_uint_eq(get_config(&drv, 20, 4), 512);
+        ck_assert_uint_eq(get_config(&drv, 32, 1), 1);
+        ck_assert_uint_eq(get_config(&drv, 0x28, 4), 1);
+        set_config(&drv, 0, 4, 0); /* read-only */
+        ck_assert_uint_eq(get_config(&drv, 0, 4), SECTORS);
+    }
+    drv.interface = MODERN;
+    ck_assert_uint_eq(get_config(&drv, 60, 4), 0); /* past the end */
+}
+END_TEST
+
+START_TEST(reads_and_writes)
+{
+    driver_start(&drv, (enum interface)_i, ALL, 256);
+    ck_assert_uint_eq(request(T_IN, 7, BUFFER_AT, 4096), S_OK);
+    ck_assert_uint_eq(last_written, 4097);
+    expect_ram_is_disk(BUFFER_AT, 7, 4096);
+    fill_ram(BUFFER_AT, 0xa5, 1024);
+    ck_assert_uint_eq(request(T_OUT, 100, BUFFER_AT, 1024), S_OK);
+    expect_ram_is_disk(BUFFER_AT, 100, 1024);
+    ck_assert_uint_eq(disk.bytes[100 * 512 - 1], (uint8_t)(99 * 3 + (100 * 512 - 1) % 253));
+    ck_assert_uint_eq(disk.bytes[102 * 512], (uint8_t)(102 * 3 + 102 * 512 % 253));
+    ck_assert_uint_eq(request(T_FLUSH, 0, 0, 0), S_OK);
+    ck_assert_str_eq(disk.log, "RWF");
+    /* the last sector, and no data at all */
+    ck_assert_uint_eq(request(T_IN, SECTORS - 1, BUFFER_AT, 512), S_OK);
+    ck_assert_uint_eq(request(T_IN, SECTORS, 0, 0), S_OK);
+}
+END_TEST
+
+START_TEST(large_requests_come_in_pieces)
+{
+    driver_start(&drv, MODERN, ALL, 256);
+    uint32_t len = 3 * MAX_CHUNK + 1536;
+    ck_assert_uint_eq(request(T_IN, 11, BUFFER_AT, len), S_OK);
+    ck_assert_uint_eq(last_written, len + 1);
+    expect_ram_is_disk(BUFFER_AT, 11, len);
+    ck_assert_str_eq(disk.log, "RRRR");
+    for (uint32_t i = 0; i < len; i += 4)
+        mem_out(BUFFER_AT + i, 4, i * 2654435761u);
+    ck_assert_uint_eq(request(T_OUT, 500, BUFFER_AT, len), S_OK);
+    expect_ram_is_disk(BUFFER_AT, 500, len);
+}
+END_TEST
+
+/* ANY_LAYOUT / VERSION_1: the boundaries of header, data and status need not be descriptors'. */
+START_TEST(odd_framing)
+{
+    uint32_t written;
+    driver_start(&drv, (enum interface)_i, ALL | VIRTIO_F_ANY_LAYOUT * _i, 256);
+    set_header(0, T_OUT, 50);
+    fill_ram(HEADER_AT + 16, 0x3c, 512); /* data behind the header, cut at odd places */
+    set_desc(&drv, 0, HEADER_AT, 5, DESC_NEXT, 1);
+    set_desc(&drv, 1, HEADER_AT + 5, 100, DESC_NEXT, 2);
+    set_desc(&drv, 2, HEADER_AT + 105, 512 + 16 - 105, DESC_NEXT, 3);
+    set_desc(&drv, 3, STATUS_AT, 1, DESC_WRITE, 0);
+    make_available(&drv, 0);
+    notify(&drv);
+    settle();
+    ck_assert_uint_eq(next_used(&drv, &written), 0);
+    ck_assert_uint_eq(mem_in(STATUS_AT, 1), S_OK);
+    ck_assert_uint_eq(disk.bytes[50 * 512], 0x3c);
+    ck_assert_uint_eq(disk.bytes[51 * 512 - 1], 0x3c);
+    set_header(0, T_IN, 50);
+    set_desc(&drv, 0, HEADER_AT, 16, DESC_NEXT, 1); /* data and status in one buffer */
+    set_desc(&drv, 1, BUFFER_AT, 513, DESC_WRITE, 0);
+    fill_ram(BUFFER_AT, 0xff, 514);
+    make_available(&drv, 0);
+    notify(&drv);
+    settle();
+    ck_assert_uint_eq(next_used(&drv, &written), 0);
+    ck_assert_uint_eq(written, 513);
+    ck_assert_uint_eq(mem_in(BUFFER_AT + 511, 1), 0x3c);
+    ck_assert_uint_eq(mem_in(BUFFER_AT + 512, 1), S_OK);
+    ck_assert_uint_eq(mem_in(BUFFER_AT + 513, 1), 0xff);
+}
+END_TEST
+
+static const struct {
+    uint32_t type;
+    uint64_t sector;
+    uint32_t len;
+    uint8_t status;
+} refused[] = {
+    {T_IN, SECTORS, 512, S_IOERR},    {T_IN, SECTORS - 1, 1024, S_IOERR},
+    {T_IN, UINT64_MAX, 512, S_IOERR}, {T_IN, UINT64_MAX / 512, 1024, S_IOERR},
+    {T_IN, 1ull << 55, 512, S_IOERR}, /* x 512 is 0 in 64 bits */
+    {T_OUT, SECTORS, 512, S_IOERR},   {T_OUT, SECTORS - 1, 1024, S_IOERR},
+    {T_IN, 0, 511, S_IOERR},          {T_OUT, 0, 513, S_IOERR},
+    {T_SCSI, 0, 512, S_UNSUPP},       {0x80000000, 0, 512, S_UNSUPP},
+    {T_DISCARD, 0, 15, S_IOERR},      {T_ZEROES, 0, 32, S_IOERR},
+};
+
+START_TEST(refused_requests)
+{
+    driver_start(&drv, MODERN, ALL, 256);
+    fill_ram(BUFFER_AT, 0, 1024);
+    ck_assert_uint_eq(request(refused[_i].type, refused[_i].sector, BUFFER_AT, refused[_i].len),
+                      refused[_i].status);
+    ck_assert_str_eq(disk.log, ""); /* it never reached the disk */
+    ck_assert_uint_eq(request(T_IN, 0, BUFFER_AT, 512), S_OK);
+}
+END_TEST
+
+START_TEST(read_only)
+{
+    blk->dev.destroy(&blk->dev);
+    plug(true);
+    ck_assert_uint_eq(offered_features(&drv) & (F_RO | F_DISCARD | F_ZEROES), F_RO);
+    driver_start(&drv, MODERN, F_RO | F_FLUSH, 256);
+    ck_assert_uint_eq(request(T_OUT, 0, BUFFER_AT, 512), S_IOERR);
+    ck_assert_uint_eq(request(T_DISCARD, 0, BUFFER_AT, 16), S_IOERR);
+    ck_assert_uint_eq(request(T_IN, 0, BUFFER_AT, 512), S_OK);
+    ck_assert_str_eq(disk.log, "R");
+}
+END_TEST
+
+START_TEST(serial_number)
+{
+    char id[24] = {0};
+    driver_start(&drv, MODERN, ALL, 256);
+    fill_ram(BUFFER_AT, 0xff, 24);
+    ck_assert_uint_eq(request(T_GET_ID, 0, BUFFER_AT, 20), S_OK);
+    phys_read(board.map, &cpu_access, BUFFER_AT, id, 21);
+    ck_assert_str_eq(id, "serial-number");
+    ck_assert_uint_eq((uint8_t)id[20], 0xff);
+    ck_assert_uint_eq(request(T_GET_ID, 0, BUFFER_AT, 4), S_OK); /* less is room enough */
+    ck_assert_uint_eq(last_written, 5);
+}
+END_TEST
+
+static uint8_t erase(uint32_t type, uint64_t sector, uint32_t sectors, uint32_t flags)
+{
+    mem_out(BUFFER_AT, 8, sector);
+    mem_out(BUFFER_AT + 8, 4, sectors);
+    mem_out(BUFFER_AT + 12, 4, flags);
+    return request(type, 0, BUFFER_AT, 16);
+}
+
+START_TEST(discard_and_write_zeroes)
+{
+    driver_start(&drv, MODERN, ALL, 256);
+    ck_assert_uint_eq(erase(T_DISCARD, 10, 5, 0), S_OK);
+    ck_assert_uint_eq(erase(T_ZEROES, 20, 3, 0), S_OK);
+    ck_assert_uint_eq(erase(T_ZEROES, 30, 3, 1), S_OK); /* may unmap */
+    ck_assert_str_eq(disk.log, "DZZ");
+    for (unsigned sector = 8; sector < 35; sector++) {
+        bool zero = (sector >= 10 && sector < 15) || (sector >= 20 && sector < 23) ||
+                    (sector >= 30 && sector < 33);
+        ck_assert_int_eq(disk.bytes[sector * 512 + 1] == 0, zero);
+    }
+    ck_assert_uint_eq(erase(T_DISCARD, 0, 1, 1), S_UNSUPP);
+    ck_assert_uint_eq(erase(T_DISCARD, 0, 1, 2), S_UNSUPP);
+    ck_assert_uint_eq(erase(T_ZEROES, 0, 1, 2), S_UNSUPP);
+    ck_assert_uint_eq(erase(T_ZEROES, SECTORS, 1, 0), S_IOERR);
+    ck_assert_uint_eq(erase(T_ZEROES, SECTORS - 1, 2, 0), S_IOERR);
+    ck_assert_uint_eq(erase(T_ZEROES, UINT64_MAX, 2, 0), S_IOERR);
+    ck_assert_uint_eq(erase(T_DISCARD, 0, 0xffffffff, 0), S_IOERR);
+    ck_assert_uint_eq(erase(T_DISCARD, 0, 0, 0), S_OK);
+    ck_assert_str_eq(disk.log, "DZZ");
+}
+END_TEST
+
+START_TEST(disk_errors_reach_the_guest)
+{
+    driver_start(&drv, MODERN, ALL, 256);
+    disk.fail = -ENOSPC;
+    ck_assert_uint_eq(request(T_OUT, 0, BUFFER_AT, 512), S_IOERR);
+    ck_assert_uint_eq(request(T_IN, 0, BUFFER_AT, 512), S_IOERR);
+    ck_assert_uint_eq(request(T_IN, 0, BUFFER_AT, 2 * MAX_CHUNK), S_IOERR);
+    ck_assert_uint_eq(request(T_FLUSH, 0, 0, 0), S_IOERR);
+    ck_assert_uint_eq(erase(T_ZEROES, 0, 1, 0), S_IOERR);
+    disk.fail = 0;
+    ck_assert_uint_eq(request(T_OUT, 0, BUFFER_AT, 512), S_OK);
+}
+END_TEST
+
+/* ---- Write cache
+ * --------------------------------------------------------------------------------- */
+
+START_TEST(without_flush_every_write_is_flushed)
+{
+    driver_start(&drv, (enum interface)_i, 0, 256);
+    ck_assert_uint_eq(request(T_OUT, 0, BUFFER_AT, 2 * MAX_CHUNK), S_OK);
+    ck_assert_uint_eq(request(T_IN, 0, BUFFER_AT, 512), S_OK);
+    ck_assert_str_eq(disk.log, "WWFR");
+}
+END_TEST
+
+START_TEST(the_cache_can_be_switched)
+{
+    driver_start(&drv, MODERN, F_FLUSH | F_CONFIG_WCE | F_ZEROES, 256);
+    ck_assert_uint_eq(request(T_OUT, 0, BUFFER_AT, 512), S_OK);
+    set_config(&drv, 32, 1, 0);
+    ck_assert_uint_eq(get_config(&drv, 32, 1), 0);
+    ck_assert_uint_eq(request(T_OUT, 0, BUFFER_AT, 512), S_OK);
+    ck_assert_uint_eq(erase(T_ZEROES, 0, 1, 0), S_OK);
+    set_config(&drv, 32, 1, 1);
+    ck_assert_uint_eq(request(T_OUT, 0, BUFFER_AT, 512), S_OK);
+    ck_assert_str_eq(disk.log, "WWFZFW");
+    set_config(&drv, 32, 1, 0);
+    set_status(&drv, 0);
+    ck_assert_uint_eq(get_config(&drv, 32, 1), 1); /* the default again */
+}
+END_TEST
+
+/* ---- Several at once
+ * ------------------------------------------------------------------------------ */
+
+START_TEST(completions_in_any_order)
+{
+    enum { N = 80 };
+    uint32_t written;
+    bool seen[N] = {false};
+    driver_start(&drv, MODERN, ALL | VIRTIO_F_EVENT_IDX, 256);
+    for (unsigned i = 0; i < N; i++)
+        queue_request(i, T_IN, 3 * i, BUFFER_AT + 1024 * i, 1024);
+    notify(&drv);
+    event_poll(board.queue);
+    ck_assert_uint_eq(disk.count, N); /* all are with the disk */
+    for (unsigned i = 0; i < N; i++)
+        complete((i * 37) % disk.count);
+    for (unsigned i = 0; i < N; i++) {
+        unsigned slot = next_used(&drv, &written) / 3;
+        ck_assert(slot < N && !seen[slot]);
+        seen[slot] = true;
+        ck_assert_uint_eq(written, 1025);
+        ck_assert_uint_eq(mem_in(STATUS_AT + slot, 1), S_OK);
+        expect_ram_is_disk(BUFFER_AT + 1024 * slot, 3 * slot, 1024);
+    }
+}
+END_TEST
+
+/* A guest that hands out the same chain for ever must not make us hold requests without end. */
+START_TEST(requests_in_flight_are_bounded)
+{
+    driver_start(&drv, MODERN, ALL, 4);
+    set_header(0, T_IN, 0);
+    set_desc(&drv, 0, HEADER_AT, 16, DESC_NEXT, 1);
+    set_desc(&drv, 1, BUFFER_AT, 513, DESC_WRITE, 0);
+    for (unsigned round = 0; round < 100; round++) {
+        for (unsigned i = 0; i < 4 && disk.count < 4; i++)
+            make_available(&drv, 0);
+        notify(&drv);
+        event_poll(board.queue);
+        event_poll(board.queue);
+        ck_assert_uint_le(disk.count, 4);
+    }
+    settle(); /* those that waited are served after all */
+    ck_assert_uint_eq(used_idx(&drv), drv.avail_idx);
+}
+END_TEST
+
+/* ---- Resets
+ * -------------------------------------------------------------------------------------- */
+
+START_TEST(reset_with_requests_in_flight)
+{
+    driver_start(&drv, MODERN, ALL, 256);
+    fill_ram(BUFFER_AT, 0x11, 512);
+    queue_request(0, T_OUT, 5, BUFFER_AT, 512);
+    queue_request(1, T_IN, 9, BUFFER_AT + 4096, 512);
+    notify(&drv);
+    event_poll(board.queue);
+    ck_assert_uint_eq(disk.count, 2);
+    driver_start(&drv, MODERN, ALL, 256);
+    fill_ram(BUFFER_AT, 0x22, 512);
+    fill_ram(BUFFER_AT + 4096, 0xcc, 512);
+    queue_request(0, T_OUT, 5, BUFFER_AT, 512);
+    notify(&drv);
+    event_poll(board.queue);
+    ck_assert_uint_eq(disk.count, 2); /* the new one waits for the old ones */
+    settle();
+    ck_assert_uint_eq(used_idx(&drv), 1); /* and only it is reported */
+    ck_assert_uint_eq(disk.bytes[5 * 512], 0x22);
+    ck_assert_uint_eq(mem_in(BUFFER_AT + 4096, 1), 0xcc); /* no DMA for the forgotten read */
+}
+END_TEST
+
+START_TEST(system_reset_and_destruction_in_flight)
+{
+    driver_start(&drv, MODERN, ALL, 256);
+    queue_request(0, T_OUT, 5, BUFFER_AT, 512);
+    queue_request(1, T_OUT, 6, BUFFER_AT, 2 * MAX_CHUNK);
+    notify(&drv);
+    event_poll(board.queue);
+    blk->dev.reset(&blk->dev);
+    complete(0);
+    blk->dev.destroy(&blk->dev);
+    blk = NULL;
+    complete(0); /* after the device is gone */
+    ck_assert_uint_eq(disk.count, 0);
+}
+END_TEST
+
+START_TEST(bus_mastering_off_in_flight)
+{
+    driver_start(&drv, MODERN, ALL, 256);
+    queue_request(0, T_IN, 5, BUFFER_AT, 512);
+    notify(&drv);
+    event_poll(board.queue);
+    fill_ram(BUFFER_AT, 0x44, 512);
+    config_out(blk->devfn, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+    settle();
+    ck_assert_uint_eq(mem_in(BUFFER_AT, 1), 0x44);
+    ck_assert_uint_eq(used_idx(&drv), 0);
+    ck_assert(get_status(&drv) & VIRTIO_NEEDS_RESET);
+}
+END_TEST
+
+/* ---- Malformed requests
+ * --------------------------------------------------------------------------- */
+
+static void no_header(void)
+{
+    set_desc(&drv, 0, STATUS_AT, 1, DESC_WRITE, 0);
+}
+
+static void short_header(void)
+{
+    set_desc(&drv, 0, HEADER_AT, 15, DESC_NEXT, 1);
+    set_desc(&drv, 1, STATUS_AT, 1, DESC_WRITE, 0);
+}
+
+static void no_status(void)
+{
+    set_desc(&drv, 0, HEADER_AT, 16, 0, 0);
+}
+
+static void empty_status(void)
+{
+    set_desc(&drv, 0, HEADER_AT, 16, DESC_NEXT, 1);
+    set_desc(&drv, 1, STATUS_AT, 0, DESC_WRITE, 0);
+}
+
+static void header_in_a_hole(void)
+{
+    set_desc(&drv, 0, RAM_SIZE, 16, DESC_NEXT, 1);
+    set_desc(&drv, 1, STATUS_AT, 1, DESC_WRITE, 0);
+}
+
+static void status_in_a_hole(void)
+{
+    set_desc(&drv, 0, HEADER_AT, 16, DESC_NEXT, 1);
+    set_desc(&drv, 1, RAM_SIZE, 1, DESC_WRITE, 0);
+}
+
+static void data_in_a_hole(void)
+{
+    set_desc(&drv, 0, HEADER_AT, 16, DESC_NEXT, 1);
+    set_desc(&drv, 1, RAM_SIZE, 512, DESC_NEXT | DESC_WRITE, 2);
+    set_desc(&drv, 2, STATUS_AT, 1, DESC_WRITE, 0);
+}
+
+static void written_data_in_a_hole(void)
+{
+    set_header(0, T_OUT, 0);
+    set_desc(&drv, 0, HEADER_AT, 16, DESC_NEXT, 1);
+    set_desc(&drv, 1, RAM_SIZE, 512, DESC_NEXT, 2);
+    set_desc(&drv, 2, STATUS_AT, 1, DESC_WRITE, 0);
+}
+
+static void data_in_registers(void)
+{
+    set_desc(&drv, 0, HEADER_AT, 16, DESC_NEXT, 1);
+    set_desc(&drv, 1, drv.notify, 512, DESC_NEXT | DESC_WRITE, 2);
+    set_desc(&drv, 2, STATUS_AT, 1, DESC_WRITE, 0);
+}
+
+static void (*const malformed[])(void) = {
+    no_header,      short_header,           no_status,
+    empty_status,   header_in_a_hole,       status_in_a_hole,
+    data_in_a_hole, written_data_in_a_hole, data_in_registers,
+};
+
+START_TEST(malformed_requests)
+{
+    driver_start(&drv, MODERN, ALL, 256);
+    set_header(0, T_IN, 0);
+    malformed[_i]();
+    make_available(&drv, 0);
+    notify(&drv);
+    settle();
+    ck_assert(get_status(&drv) & VIRTIO_NEEDS_RESET);
+    ck_assert_uint_eq(used_idx(&drv), 0);
+    driver_start(&drv, MODERN, ALL, 256);
+    ck_assert_uint_eq(request(T_IN, 3, BUFFER_AT, 512), S_OK);
+}
+END_TEST
+
+#define COUNT(array) ((int)(sizeof(array) / sizeof((array)[0])))
+
+int main(void)
+{
+    Suite *suite = suite_create("virtio_blk");
+    TCase *tc = tcase_create("virtio_blk");
+    tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_set_timeout(tc, 60);
+    tcase_add_test(tc, configuration);
+    tcase_add_loop_test(tc, reads_and_writes, 0, 2);
+    tcase_add_test(tc, large_requests_come_in_pieces);
+    tcase_add_loop_test(tc, odd_framing, 0, 2);
+    tcase_add_loop_test(tc, refused_requests, 0, COUNT(refused));
+    tcase_add_test(tc, read_only);
+    tcase_add_test(tc, serial_number);
+    tcase_add_test(tc, discard_and_write_zeroes);
+    tcase_add_test(tc, disk_errors_reach_the_guest);
+    tcase_add_loop_test(tc, without_flush_every_write_is_flushed, 0, 2);
+    tcase_add_test(tc, the_cache_can_be_switched);
+    tcase_add_test(tc, completions_in_any_order);
+    tcase_add_test(tc, requests_in_flight_are_bounded);
+    tcase_add_test(tc, reset_with_requests_in_flight);
+    tcase_add_test(tc, system_reset_and_destruction_in_flight);
+    tcase_add_test(tc, bus_mastering_off_in_flight);
+    tcase_add_loop_test(tc, malformed_requests, 0, COUNT(malformed));
+    suite_add_tcase(suite, tc);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? 1 : 0;
+}
