@@ -12,6 +12,7 @@
 #include "cpu/insn/gen.h"
 
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -77,12 +78,18 @@
      .line = __LINE__},
 
 static const struct gen_row source_rows[] = {
+#ifdef GEN_TABLE /* a table of the tests */
+#include GEN_TABLE
+#else
+/* clang-format off: the order is that of the coverage page */
 #include "0f.def"
 #include "0f38.def"
 #include "1b.def"
 #include "sse.def"
 #include "vex.def"
 #include "x87.def"
+/* clang-format on */
+#endif
 };
 
 #undef I
@@ -106,14 +113,32 @@ void gen_error(const struct gen_row *row, const char *format, ...)
     error_count++;
 }
 
+/* Everything lives until the end, when it is given back at once. */
+struct block {
+    struct block *next;
+    max_align_t data[];
+};
+static struct block *blocks;
+
 static void *allocate(size_t count, size_t size)
 {
-    void *memory = calloc(count, size);
-    if (!memory) {
+    struct block *block = calloc(1, sizeof(*block) + count * size);
+    if (!block) {
         fputs("insn_gen: out of memory\n", stderr);
         exit(1);
     }
-    return memory;
+    block->next = blocks;
+    blocks = block;
+    return block->data;
+}
+
+static void free_all(void)
+{
+    while (blocks) {
+        struct block *next = blocks->next;
+        free(blocks);
+        blocks = next;
+    }
 }
 
 /* ---- Rows: parse, expand, name their exec functions
@@ -313,9 +338,9 @@ int main(int argc, char **argv)
     load_rows(&table);
     name_execs(&table);
     build_roots(&table);
-    if (error_count) {
+    if (error_count)
         fprintf(stderr, "insn_gen: %u errors in the instruction table\n", error_count);
-        return 1;
-    }
-    return gen_write(&table, argv[1]) ? 0 : 1;
+    bool good = error_count == 0 && gen_write(&table, argv[1]);
+    free_all();
+    return good ? 0 : 1;
 }

@@ -3,7 +3,7 @@
  * (the .def files, docs/instruction-table.md) into C.
  *
  * gen.c reads the rows and builds the decode tree, gen_parse.c understands the strings of a row,
- * gen_write.c writes the results. The program allocates and never frees: it lives for a moment.
+ * gen_write.c writes the results.
  */
 #ifndef CPU_INSN_GEN_H
 #define CPU_INSN_GEN_H

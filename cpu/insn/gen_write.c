@@ -149,6 +149,41 @@ static bool write_tables(const struct gen_table *table, const char *dir)
 
 /* ---- coverage.md ----------------------------------------------------------------------------- */
 
+/* "LOCK | PASS" as "LOCK, PASS": a bar would end the cell. */
+static void write_attributes(FILE *out, const char *attrs)
+{
+    fputc(' ', out);
+    if (strcmp(attrs, "0") == 0)
+        return;
+    for (const char *c = attrs; *c; c++) {
+        if (c[0] == ' ' && c[1] == '|')
+            continue;
+        fputc(*c == '|' ? ',' : *c, out);
+    }
+}
+
+/* How many rows each CPUID feature has, in one line. */
+static void write_features(FILE *out, const struct gen_table *table)
+{
+    fputs("\nRows by CPUID feature: ", out);
+    const char *separator = "";
+    for (unsigned feature = 0; feature < FEAT_COUNT; feature++) {
+        unsigned rows = 0;
+        const char *name = "";
+        for (unsigned i = 0; i < table->count; i++) {
+            if (table->rows[i].feature == feature) {
+                rows++;
+                name = table->rows[i].feature_name;
+            }
+        }
+        if (rows) {
+            fprintf(out, "%s%s %u", separator, name, rows);
+            separator = ", ";
+        }
+    }
+    fputs(".\n", out);
+}
+
 static bool write_coverage(const struct gen_table *table, const char *dir)
 {
     FILE *out = open_output(dir, "coverage.md");
@@ -166,6 +201,7 @@ static bool write_coverage(const struct gen_table *table, const char *dir)
             rows += table->rows[i].match.map == map;
         fprintf(out, "| %s | %u |\n", map_titles[map], rows);
     }
+    write_features(out, table);
     for (unsigned map = 0; map < MAP_COUNT; map++) {
         fprintf(out,
                 "\n## %s\n\n| instruction | encoding | operands | feature | flags | attributes | "
@@ -179,15 +215,7 @@ static bool write_coverage(const struct gen_table *table, const char *dir)
                     row->per_condition ? " ... (16 conditions)" : "", row->encoding,
                     *row->operands ? "`" : "", row->operands, *row->operands ? "`" : "",
                     row->feature_name, row->flags);
-            fputc(' ', out);
-            if (strcmp(row->attrs, "0") != 0) { /* a bare | would end the cell */
-                for (const char *c = row->attrs; *c; c++) {
-                    if (*c != '|')
-                        fputc(*c, out);
-                    else
-                        fputc(',', out);
-                }
-            }
+            write_attributes(out, row->attrs);
             fprintf(out, " | `%s` |\n", row->exec);
         }
     }
