@@ -381,7 +381,7 @@ static void put_data(struct oracle_case *c, uint64_t address, uint64_t value)
 {
     if (c->code == 16)
         address += ARENA;
-    if (address >= DATA_START && address + 8 <= DATA_END)
+    if (address >= DATA_START && address <= DATA_END - 8)
         memcpy(c->data + (address - DATA_START), &value, 8);
 }
 

@@ -27,8 +27,9 @@ enum { XSAVE_HEADER = 512, XSAVE_YMM_HIGH = 576 };
 static bool have_ldt;
 static bool have_avx;
 static char signal_stack[65536];
-static const struct oracle_case *current;
-static struct oracle_outcome *result;
+static const struct oracle_case *volatile current; /* read by the signal handlers */
+static struct oracle_outcome *volatile result;
+static const struct oracle_case *last; /* for the report of a crash of our own */
 static ucontext_t saved;
 static uint8_t saved_fp[16384];
 static uint32_t saved_fp_size;
@@ -138,9 +139,9 @@ static void on_leave(int sig, siginfo_t *info, void *context)
     (void)info;
     ucontext_t *uc = context;
     if (!current || !result) {
-        static const char text[] = "oracle: a signal outside a case\n";
-        ssize_t n = write(2, text, sizeof(text) - 1);
-        (void)n;
+        fprintf(stderr, "oracle: signal %d outside a case at %#llx, after %u-bit %s %s\n", sig,
+                (unsigned long long)uc->uc_mcontext.gregs[REG_RIP], last->code, last->row->mnemonic,
+                last->row->encoding); /* the process ends anyway */
         _exit(3);
     }
     get_state(uc, &result->state);
@@ -221,7 +222,7 @@ void native_run(const struct oracle_case *c, struct oracle_outcome *outcome)
     memcpy((void *)((c->code == 16 ? ARENA : 0) + c->state.rip), c->bytes, c->len);
     memcpy((void *)DATA_START, c->data, DATA_SIZE);
     load_data_segments(c->code);
-    current = c;
+    current = last = c;
     result = outcome;
     syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), SIGUSR1);
     current = NULL;
