@@ -58,6 +58,14 @@ struct vec_stub {
 /* x87_host.c: image is in FXSAVE's layout, mem the operand, flags the arithmetic ones. Returns
  * flags. */
 typedef uint64_t x87_code(void *image, void *mem, uint64_t flags);
+/* x87_fast.c: returns FSW, and EFLAGS above bit 31. */
+typedef uint64_t x87_fast_code(void *st0, void *sti, void *mem, const uint16_t *fcw);
+struct x87_entry {
+    x87_code *full;      /* NULL: not made yet */
+    x87_fast_code *fast; /* NULL: there is none, or (known) not made yet */
+    uint16_t flags;
+    bool known;
+};
 
 enum { VEC_BUCKETS = 4096 };
 
@@ -67,7 +75,7 @@ struct vector_engine {
     unsigned stubs;
     struct vec_stub scratch; /* for stubs that found no room */
     const void *scratch_code;
-    x87_code *x87[8][256];          /* by opcode D8-DF and ModRM, made when first met */
+    struct x87_entry x87[8][256];   /* by opcode D8-DF and ModRM, filled when first met */
     alignas(64) uint8_t image[512]; /* x87_host.c's FXSAVE area */
 };
 

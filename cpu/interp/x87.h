@@ -27,6 +27,15 @@ enum {
 void x87_rotate_stack(struct x87 *x87, unsigned by);
 /* FIP, FOP and FDP after a non-control instruction (SDM vol. 1, 8.1.8). */
 void x87_note(struct cpu *cpu, const struct insn *insn);
+/* x87_fast.c: executes the instruction if it can in the state that it finds; false: nothing was
+ * done. `mem` is the memory operand or NULL. FIP is the caller's. */
+bool x87_fast(struct cpu *cpu, const struct insn *insn, const struct opnd *mem);
+
+/* ModRM with [rsi] for every memory operand. */
+static inline unsigned x87_canonical_modrm(const struct insn *insn)
+{
+    return insn->has_mem ? (insn->modrm & 0x38) | 6 : insn->modrm;
+}
 /* Linear addresses are 32 bits wide outside 64-bit code. */
 static inline uint64_t x87_wrap(const struct cpu *cpu, uint64_t lin)
 {

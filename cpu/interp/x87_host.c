@@ -65,14 +65,13 @@ static x87_code *make_stub(struct cpu *cpu, unsigned opcode, unsigned modrm, boo
 static x87_code *find_stub(struct cpu *cpu, const struct insn *insn)
 {
     const struct insn_row *row = insn->row;
-    unsigned opcode = insn->bytes[insn->off_modrm - 1];
-    unsigned modrm = insn->has_mem ? (insn->modrm & 0x38) | 6 /* [rsi] */ : insn->modrm;
-    x87_code **slot = &cpu->vectors->x87[opcode & 7][modrm];
-    if (*slot)
-        return *slot;
+    unsigned opcode = insn->bytes[insn->off_modrm - 1], modrm = x87_canonical_modrm(insn);
+    struct x87_entry *entry = &cpu->vectors->x87[opcode & 7][modrm];
+    if (entry->full)
+        return entry->full;
     x87_code *code = make_stub(cpu, opcode, modrm, row->flags_read, row->flags_written);
     if ((const void *)(uintptr_t)code != cpu->vectors->scratch_code)
-        *slot = code;
+        entry->full = code;
     return code;
 }
 
@@ -104,13 +103,8 @@ static bool stored(const struct x87 *x87, const uint8_t *image)
     return !(get16(image, FX_FSW) & ~x87->fcw & X87_EXCEPTIONS & ~X87_PE);
 }
 
-void x87_host(struct cpu *cpu, const struct insn *insn)
+static void run_full(struct cpu *cpu, const struct insn *insn, const struct opnd *mem)
 {
-    const struct opnd *mem = NULL;
-    for (unsigned n = 0; n < insn->opnds; n++) {
-        if (insn->op[n].kind == OPND_MEM)
-            mem = &insn->op[n];
-    }
     uint8_t buf[16] = {0};
     uint8_t *image = cpu->vectors->image;
     bool store = mem && (mem->access & OPND_W);
@@ -123,7 +117,18 @@ void x87_host(struct cpu *cpu, const struct insn *insn)
     if (store && stored(&cpu->x87, image))
         vec_write_mem(cpu, insn, buf, mem->size);
     from_image(&cpu->x87, image);
-    x87_note(cpu, insn);
     if (insn->row->flags_written)
         cpu_set_arith(cpu, (uint32_t)flags & FLAGS_ARITH);
+}
+
+void x87_host(struct cpu *cpu, const struct insn *insn)
+{
+    const struct opnd *mem = NULL;
+    for (unsigned n = 0; n < insn->opnds; n++) {
+        if (insn->op[n].kind == OPND_MEM)
+            mem = &insn->op[n];
+    }
+    if (!x87_fast(cpu, insn, mem))
+        run_full(cpu, insn, mem);
+    x87_note(cpu, insn);
 }
