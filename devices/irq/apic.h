@@ -87,8 +87,8 @@ static inline bool lapic_software_enabled(const struct lapic *l)
 
 /* lapic.c */
 uint8_t lapic_ppr(const struct lapic *l);
-/* A message that names this APIC. */
-void lapic_accept(struct lapic *l, uint8_t mode, uint8_t vector, bool level);
+/* A message that names this APIC. False: it does not take such messages now. */
+bool lapic_accept(struct lapic *l, uint8_t mode, uint8_t vector, bool level);
 /* A local source fired: timer, error, ... */
 void lapic_local(struct lapic *l, enum lapic_lvt source);
 /* The xAPIC page as this vCPU sees it. */

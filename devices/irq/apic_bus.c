@@ -40,17 +40,17 @@ static struct lapic *lowest_priority(struct apic_bus *bus, const struct apic_mes
     return best;
 }
 
-void apic_bus_send(struct apic_bus *bus, const struct apic_message *msg)
+bool apic_bus_send(struct apic_bus *bus, const struct apic_message *msg)
 {
     if (msg->mode == APIC_LOWEST) {
         struct lapic *l = lowest_priority(bus, msg);
-        if (l)
-            lapic_accept(l, APIC_FIXED, msg->vector, msg->level);
-        return;
+        return l && lapic_accept(l, APIC_FIXED, msg->vector, msg->level);
     }
+    bool taken = false;
     for (unsigned i = 0; i < bus->count; i++)
         if (bus->lapics[i] && lapic_matches(bus->lapics[i], msg))
-            lapic_accept(bus->lapics[i], msg->mode, msg->vector, msg->level);
+            taken |= lapic_accept(bus->lapics[i], msg->mode, msg->vector, msg->level);
+    return taken;
 }
 
 void apic_bus_send_others(struct apic_bus *bus, const struct lapic *but, uint8_t mode,

@@ -43,7 +43,8 @@ static bool entry_is_level(uint64_t entry)
     return (entry & ENTRY_LEVEL) && ENTRY_MODE(entry) <= APIC_LOWEST;
 }
 
-static void ioapic_send(struct ioapic *io, uint64_t entry)
+/* False: nobody took it. */
+static bool ioapic_send(struct ioapic *io, uint64_t entry)
 {
     struct apic_message msg = {
         .dest = (uint32_t)(entry >> 56),
@@ -55,18 +56,20 @@ static void ioapic_send(struct ioapic *io, uint64_t entry)
     if (msg.mode == APIC_SIPI || msg.mode == 3)
         LOG(io->board->log, LOG_GUEST_ERRORS, "ioapic: reserved delivery mode\n");
     else
-        apic_bus_send(io->bus, &msg);
+        return apic_bus_send(io->bus, &msg);
+    return false;
 }
 
-/* A level-triggered input that is high sends once, then again after its EOI. */
+/* A level-triggered input that is high sends once, then again after its EOI. When nobody takes the
+ * message, remote IRR stays clear: there will be no EOI. */
 static void ioapic_check_level(struct ioapic *io, unsigned pin)
 {
     uint64_t *entry = &io->entry[pin];
     if (!(io->line & 1u << pin) || !entry_is_level(*entry) ||
         (*entry & (ENTRY_MASKED | ENTRY_REMOTE_IRR)))
         return;
-    *entry |= ENTRY_REMOTE_IRR;
-    ioapic_send(io, *entry);
+    if (ioapic_send(io, *entry))
+        *entry |= ENTRY_REMOTE_IRR;
 }
 
 static void ioapic_set(void *opaque, unsigned pin, bool level)

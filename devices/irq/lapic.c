@@ -109,27 +109,27 @@ static void lapic_error(struct lapic *l, uint32_t bits)
 /* ---- Acceptance ---------------------------------------------------------------------------------
  */
 
-static void accept_vector(struct lapic *l, uint8_t vector, bool level)
+static bool accept_vector(struct lapic *l, uint8_t vector, bool level)
 {
     if (!lapic_software_enabled(l))
-        return;
+        return false;
     if (vector < 16) {
         lapic_error(l, ESR_RECEIVE_ILLEGAL_VECTOR);
-        return;
+        return true;
     }
     bits_put(l->irr, vector, true);
     bits_put(l->tmr, vector, level);
     lapic_update(l);
+    return true;
 }
 
-void lapic_accept(struct lapic *l, uint8_t mode, uint8_t vector, bool level)
+bool lapic_accept(struct lapic *l, uint8_t mode, uint8_t vector, bool level)
 {
     const struct cpu_port *cpu = &l->config.cpu;
     switch (mode) {
     case APIC_FIXED:
     case APIC_LOWEST:
-        accept_vector(l, vector, level);
-        break;
+        return accept_vector(l, vector, level);
     case APIC_SMI:
         cpu->raise(cpu->cpu, CPU_REQ_SMI);
         break;
@@ -149,6 +149,7 @@ void lapic_accept(struct lapic *l, uint8_t mode, uint8_t vector, bool level)
     default:
         LOG(l->board->log, LOG_GUEST_ERRORS, "apic %u: reserved delivery mode\n", l->config.index);
     }
+    return true;
 }
 
 /* Timer and error entries have no mode field: it reads as 0, fixed. */

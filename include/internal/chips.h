@@ -80,7 +80,8 @@ struct apic_bus;
  * access->vcpu); what a device writes there is an MSI. `pic` answers ExtINT; NULL without one. */
 struct apic_bus *apic_bus_new(struct board *board, struct pic *pic, struct error *err);
 void apic_bus_free(struct apic_bus *bus); /* after every lapic and the ioapic */
-void apic_bus_send(struct apic_bus *bus, const struct apic_message *msg);
+/* False: no local APIC took it. */
+bool apic_bus_send(struct apic_bus *bus, const struct apic_message *msg);
 /* For PCI devices with MSI or MSI-X. */
 struct msi_port apic_bus_msi(struct apic_bus *bus);
 

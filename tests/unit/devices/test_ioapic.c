@@ -155,6 +155,22 @@ START_TEST(level_with_remote_irr)
 }
 END_TEST
 
+START_TEST(a_message_nobody_takes_leaves_no_remote_irr)
+{
+    setup();
+    program(10, LEVEL | 0x3a, 7); /* there is no APIC 7 */
+    drive(10, true);
+    ck_assert_uint_eq(entry(10), LEVEL | 0x3a);
+    lapic_wr(1, 0xf0, 0xff); /* 1 is software disabled */
+    program(10, LEVEL | 0x3a, 1);
+    ck_assert_uint_eq(entry(10), LEVEL | 0x3a);
+    program(10, LEVEL | 0x3a, 0);
+    ck_assert_uint_eq(entry(10), LEVEL | REMOTE_IRR | 0x3a);
+    ck_assert_int_eq(ack(0), 0x3a);
+    teardown();
+}
+END_TEST
+
 START_TEST(directed_and_suppressed_eoi)
 {
     setup();
@@ -257,5 +273,6 @@ START_TEST(gsi_wires)
 }
 END_TEST
 
-BENCH_MAIN("ioapic", registers, edge, level_with_remote_irr, directed_and_suppressed_eoi,
+BENCH_MAIN("ioapic", registers, edge, level_with_remote_irr,
+           a_message_nobody_takes_leaves_no_remote_irr, directed_and_suppressed_eoi,
            destinations_and_modes, extint_message_asks_the_pic, gsi_wires)
