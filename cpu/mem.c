@@ -45,8 +45,10 @@ static bool within_limit(const struct segment *s, uint64_t offset, unsigned size
 {
     uint64_t last = offset + (size ? size - 1 : 0);
     bool expand_down = (s->attr & 0xc) == 4;
+    /* With 4 GiB, what crosses the end may or may not fault (SDM vol. 3, 5.3): it wraps, as in the
+     * flat segments of the fast paths. */
     if (!expand_down)
-        return last <= s->limit;
+        return last <= s->limit || (s->limit == 0xffffffff && offset <= s->limit);
     return offset > s->limit && last <= (s->attr & SEG_ATTR_DB ? 0xffffffffu : 0xffffu);
 }
 
@@ -88,8 +90,7 @@ uint64_t mem_operand(struct cpu *cpu, const struct insn *insn, unsigned size, un
     return mem_linear(cpu, insn->mem.seg, mem_effective(cpu, insn), size, kind);
 }
 
-/* ---- Checks before an access
- * --------------------------------------------------------------------- */
+/* ---- Checks before an access ----------------------------------------------------------------- */
 
 struct access mem_access(const struct cpu *cpu, enum mmu_priv priv)
 {
@@ -102,7 +103,8 @@ struct access mem_access(const struct cpu *cpu, enum mmu_priv priv)
     };
 }
 
-/* Linear addresses wrap at 4 GiB outside long mode; in it they must be canonical. */
+/* Linear addresses wrap at 4 GiB outside 64-bit code, except those of system tables above it in
+ * long mode; in long mode they must be canonical. */
 static void check_linear(struct cpu *cpu, unsigned seg, uint64_t lin, unsigned size)
 {
     if ((cpu->mode & MODE_LONG) && (!canonical(lin) || !canonical(lin + size - 1)))
@@ -112,6 +114,13 @@ static void check_linear(struct cpu *cpu, unsigned seg, uint64_t lin, unsigned s
 static uint64_t wrap_linear(const struct cpu *cpu, uint64_t lin)
 {
     return cpu->mode & MODE_LONG ? lin : (uint32_t)lin;
+}
+
+/* The address of the page behind the one that `lin` is in. */
+static uint64_t next_page(const struct cpu *cpu, uint64_t lin)
+{
+    uint64_t next = (lin & PAGE_MASK) + PAGE_SIZE;
+    return cpu->mode & MODE_CODE64 || lin > 0xffffffff ? next : (uint32_t)next;
 }
 
 void mem_check_alignment(struct cpu *cpu, uint64_t lin, unsigned size)
@@ -159,8 +168,7 @@ void mem_translate(struct cpu *cpu, const struct access *access, uint64_t lin,
         cpu_raise_page_fault(cpu, lin, x->walk.error_code);
 }
 
-/* ---- Accesses
- * -------------------------------------------------------------------------------------- */
+/* ---- Accesses -------------------------------------------------------------------------------- */
 
 /* The pieces of an access that are each inside one page: one or two. */
 struct span {
@@ -180,7 +188,7 @@ static void translate_span(struct cpu *cpu, const struct access *access, uint64_
     mem_translate(cpu, access, lin, kind, priv, &s->x[0]);
     if (s->count == 1)
         return;
-    s->lin[1] = wrap_linear(cpu, lin + first);
+    s->lin[1] = next_page(cpu, lin);
     s->size[1] = size - first;
     mem_translate(cpu, access, s->lin[1], kind, priv, &s->x[1]);
     /* Filling the second page may have waited for other vCPUs, who may have made the first one's
@@ -275,8 +283,7 @@ void mem_probe_write(struct cpu *cpu, unsigned seg, uint64_t lin, unsigned size)
     probe_write_as(cpu, seg, lin, size, cpu->priv);
 }
 
-/* ---- With another privilege
- * ----------------------------------------------------------------------------- */
+/* ---- With another privilege ------------------------------------------------------------------ */
 
 static struct access system_access(const struct cpu *cpu, bool event)
 {
@@ -318,8 +325,7 @@ void mem_priv_probe_write(struct cpu *cpu, unsigned seg, uint64_t lin, unsigned 
     probe_write_as(cpu, seg, lin, size, priv);
 }
 
-/* ---- Code
- * --------------------------------------------------------------------------------------------- */
+/* ---- Code ------------------------------------------------------------------------------------ */
 
 unsigned mem_fetch_page(struct cpu *cpu, uint64_t rip, struct mmu_xlat *x)
 {
@@ -358,8 +364,7 @@ unsigned mem_fetch(struct cpu *cpu, uint64_t rip, uint8_t *buf, unsigned want, u
     return n;
 }
 
-/* ---- Without raising
- * -------------------------------------------------------------------------------------- */
+/* ---- Without raising ------------------------------------------------------------------------- */
 
 bool mem_peek(struct cpu *cpu, uint64_t lin, void *buf, size_t len)
 {

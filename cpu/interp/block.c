@@ -41,8 +41,7 @@ static struct block_frame *frame_find(struct block_cache *cache, uint64_t gpa)
     return f;
 }
 
-/* ---- The arena
- * ------------------------------------------------------------------------------------ */
+/* ---- The arena ------------------------------------------------------------------------------- */
 
 void *block_alloc(struct block_cache *cache, size_t size)
 {
@@ -113,8 +112,7 @@ void block_sweep(struct cpu *cpu)
     }
 }
 
-/* ---- Invalidation
- * ------------------------------------------------------------------------------------ */
+/* ---- Invalidation ---------------------------------------------------------------------------- */
 
 static void unlink_from_frame(struct block_frame *f, const struct block *stale)
 {
@@ -182,8 +180,7 @@ void interp_code_stale(struct cpu *cpu, uint64_t gpa, uint64_t len)
     }
 }
 
-/* ---- Decoding
- * ------------------------------------------------------------------------------------------ */
+/* ---- Decoding -------------------------------------------------------------------------------- */
 
 static unsigned code_size(uint32_t mode)
 {
@@ -293,9 +290,7 @@ struct block *block_find(struct cpu *cpu)
     return 0;
 }
 
-/* ---- Life
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- Life ------------------------------------------------------------------------------------ */
 
 bool interp_init(struct cpu *cpu, struct error *err)
 {

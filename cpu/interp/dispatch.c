@@ -5,8 +5,7 @@
 #include "cpu/interp/execute.h"
 #include "internal/log.h"
 
-/* ---- Memory operands, the slow half
- * ---------------------------------------------------------------- */
+/* ---- Memory operands, the slow half ---------------------------------------------------------- */
 
 uint64_t interp_address(struct cpu *cpu, const struct uop *u, unsigned size, unsigned kind)
 {
@@ -16,8 +15,7 @@ uint64_t interp_address(struct cpu *cpu, const struct uop *u, unsigned size, uns
         ea = u->adsize == 4 ? (uint32_t)ea : (uint16_t)ea;
     if (cpu->mode & MODE_CODE64)
         return ea + cpu->seg_base[u->seg];
-    if ((cpu->mode & MODE_FLAT) && u->seg < SEG_FS && ea + size - 1 <= 0xffffffff &&
-        (u->seg != SEG_CS || !(kind & ACCESS_WRITE)))
+    if ((cpu->mode & MODE_FLAT) && u->seg < SEG_FS && (u->seg != SEG_CS || !(kind & ACCESS_WRITE)))
         return ea;
     interp_at(cpu, u);
     uint64_t lin = mem_linear(cpu, u->seg, ea, size, kind);
@@ -25,21 +23,10 @@ uint64_t interp_address(struct cpu *cpu, const struct uop *u, unsigned size, uns
     return lin;
 }
 
-/* The address forms of flat segments leave out the limit, which only an access that crosses 4 GiB
- * can exceed; it never hits the view, and so comes here. */
-static void slow_begin(struct cpu *cpu, const struct uop *u, unsigned seg, uint64_t lin,
-                       unsigned size)
-{
-    interp_at(cpu, u);
-    if ((cpu->mode & (MODE_FLAT | MODE_CODE64)) == MODE_FLAT && seg < SEG_FS &&
-        lin + size - 1 > 0xffffffff)
-        cpu_raise_error(cpu, seg == SEG_SS ? VECTOR_SS : VECTOR_GP, 0);
-}
-
 uint64_t interp_load(struct cpu *cpu, const struct uop *u, uint64_t lin, unsigned size)
 {
     uint64_t value = 0;
-    slow_begin(cpu, u, u->seg, lin, size);
+    interp_at(cpu, u);
     mem_read(cpu, u->seg, lin, &value, size);
     interp_back(cpu, u);
     return value;
@@ -48,7 +35,7 @@ uint64_t interp_load(struct cpu *cpu, const struct uop *u, uint64_t lin, unsigne
 uint64_t interp_load_rmw(struct cpu *cpu, const struct uop *u, uint64_t lin, unsigned size)
 {
     uint64_t value = 0;
-    slow_begin(cpu, u, u->seg, lin, size);
+    interp_at(cpu, u);
     mem_probe_write(cpu, u->seg, lin, size);
     mem_read(cpu, u->seg, lin, &value, size);
     interp_back(cpu, u);
@@ -57,20 +44,19 @@ uint64_t interp_load_rmw(struct cpu *cpu, const struct uop *u, uint64_t lin, uns
 
 void interp_store(struct cpu *cpu, const struct uop *u, uint64_t lin, uint64_t value, unsigned size)
 {
-    slow_begin(cpu, u, u->seg, lin, size);
+    interp_at(cpu, u);
     mem_write(cpu, u->seg, lin, &value, size);
     interp_back(cpu, u);
 }
 
 void interp_push(struct cpu *cpu, const struct uop *u, uint64_t lin, uint64_t value, unsigned size)
 {
-    slow_begin(cpu, u, SEG_SS, lin, size);
+    interp_at(cpu, u);
     mem_write(cpu, SEG_SS, lin, &value, size);
     interp_back(cpu, u);
 }
 
-/* ---- From block to block
- * ----------------------------------------------------------------------------- */
+/* ---- From block to block --------------------------------------------------------------------- */
 
 static void log_entry(struct cpu *cpu)
 {
@@ -129,8 +115,7 @@ const struct uop *uop_stale(struct cpu *cpu, const struct uop *u)
     GOTO_UOP_OR_LEAVE(interp_dispatch(cpu));
 }
 
-/* ---- Running
- * ------------------------------------------------------------------------------------------- */
+/* ---- Running --------------------------------------------------------------------------------- */
 
 void interp_run(struct cpu *cpu, bool single)
 {

@@ -9,8 +9,7 @@
 #include "insn_exec.h"
 #include <string.h>
 
-/* ---- Which function
- * ------------------------------------------------------------------------------ */
+/* ---- Which function -------------------------------------------------------------------------- */
 
 /* Not in the list of the others only because it wants its stub. */
 static void vec_host(struct cpu *cpu, const struct insn *insn)
@@ -65,8 +64,7 @@ void execute_insn(struct cpu *cpu, const struct insn *insn, const void *prepared
         functions[row->exec](cpu, insn);
 }
 
-/* ---- Single steps
- * ----------------------------------------------------------------------------------- */
+/* ---- Single steps ---------------------------------------------------------------------------- */
 
 /* All bytes of the instruction at cpu->rip, from two pages when it crosses: the second page is
  * fetched, and may fault, only when the first does not have the whole instruction. */

@@ -67,6 +67,24 @@ static inline void cc_set_some(struct cpu *cpu, uint32_t mask, uint32_t flags)
     cpu_set_arith(cpu, (cc_flags(cpu) & ~mask) | (flags & mask));
 }
 
+/* The flags as they are, to be put back when something is tried again. */
+struct cc_state {
+    uint64_t rflags, dst, src, src2;
+    uint32_t op;
+};
+static inline struct cc_state cc_save(const struct cpu *cpu)
+{
+    return (struct cc_state){cpu->rflags, cpu->cc_dst, cpu->cc_src, cpu->cc_src2, cpu->cc_op};
+}
+static inline void cc_restore(struct cpu *cpu, const struct cc_state *s)
+{
+    cpu->rflags = s->rflags;
+    cpu->cc_dst = s->dst;
+    cpu->cc_src = s->src;
+    cpu->cc_src2 = s->src2;
+    cpu->cc_op = s->op;
+}
+
 /* log2 of an operand size; a constant wherever the size is one. */
 static inline unsigned cc_log2(unsigned size)
 {

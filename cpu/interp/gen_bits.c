@@ -117,8 +117,7 @@ void gen_shrx(struct cpu *cpu, const struct insn *insn)
     opnd_write(cpu, insn, 0, a >> (opnd_read(cpu, insn, 2) & (insn->op[0].size * 8 - 1)));
 }
 
-/* ---- ADX: two independent carry chains
- * ---------------------------------------------------------------- */
+/* ---- ADX: two independent carry chains ------------------------------------------------------- */
 
 static void add_with(struct cpu *cpu, const struct insn *insn, uint32_t flag)
 {
@@ -138,9 +137,7 @@ void gen_adox(struct cpu *cpu, const struct insn *insn)
     add_with(cpu, insn, FLAG_OF);
 }
 
-/* ---- CRC32
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- CRC32 ----------------------------------------------------------------------------------- */
 
 /* The polynomial 11EDC6F41h, bit-reflected. */
 void gen_crc32(struct cpu *cpu, const struct insn *insn)

@@ -20,8 +20,7 @@ void gen_ud(struct cpu *cpu, const struct insn *insn)
     cpu_raise(cpu, VECTOR_UD);
 }
 
-/* ---- Flags
- * ------------------------------------------------------------------------------------------ */
+/* ---- Flags ----------------------------------------------------------------------------------- */
 
 enum { LAHF_FLAGS = FLAG_SF | FLAG_ZF | FLAG_AF | FLAG_PF | FLAG_CF };
 
@@ -71,8 +70,7 @@ void gen_salc(struct cpu *cpu, const struct insn *insn)
     opnd_set_gpr(cpu, RAX, 1, cc_carry(cpu) ? 0xff : 0);
 }
 
-/* ---- Table look-up, bounds
- * ------------------------------------------------------------------------------ */
+/* ---- Table look-up, bounds ------------------------------------------------------------------- */
 
 void gen_xlat(struct cpu *cpu, const struct insn *insn)
 {
@@ -88,14 +86,14 @@ void gen_bound(struct cpu *cpu, const struct insn *insn)
     uint64_t lin = mem_operand(cpu, insn, size * 2, ACCESS_READ);
     int64_t index = (int64_t)cc_sext(opnd_read(cpu, insn, 0), size);
     int64_t low = (int64_t)cc_sext(mem_load(cpu, seg, lin, size), size);
+    if (index < low)
+        cpu_raise(cpu, VECTOR_BR);
     int64_t high = (int64_t)cc_sext(mem_load(cpu, seg, (uint32_t)(lin + size), size), size);
-    if (index < low || index > high)
+    if (index > high)
         cpu_raise(cpu, VECTOR_BR);
 }
 
-/* ---- Stack
- * -------------------------------------------------------------------------------------------------
- */
+/* ---- Stack ----------------------------------------------------------------------------------- */
 
 /* The `n`th slot of `size` bytes below the top. */
 static uint64_t slot_below(struct cpu *cpu, unsigned n, unsigned size)
@@ -115,47 +113,47 @@ void gen_pusha(struct cpu *cpu, const struct insn *insn)
     stack_add(cpu, -(uint64_t)8 * size);
 }
 
+/* Registers change one by one and the stack pointer last: as on processors, a fault in the middle
+ * leaves those that have been popped, and the instruction starts over. */
 void gen_popa(struct cpu *cpu, const struct insn *insn)
 {
     unsigned size = insn->opsize;
-    uint64_t values[8];
-    for (unsigned n = 0; n < 8; n++)
-        values[n] = stack_read(cpu, n * size, size);
-    for (unsigned n = 0; n < 8; n++)
+    for (unsigned n = 0; n < 8; n++) {
+        uint64_t value = stack_read(cpu, n * size, size);
         if (7 - n != RSP) /* the pushed SP is thrown away */
-            opnd_set_gpr(cpu, 7 - n, size, values[n]);
+            opnd_set_gpr(cpu, 7 - n, size, value);
+    }
     stack_add(cpu, (uint64_t)8 * size);
 }
 
+static void store_slot(struct cpu *cpu, unsigned n, uint64_t value, unsigned size)
+{
+    mem_store(cpu, SEG_SS, slot_below(cpu, n, size), cc_trunc(value, size), size);
+}
+
 /* SDM vol. 2, ENTER: pushes rBP, copies level - 1 frame pointers, pushes the new one, and proves
- * the last word of the frame writable. The operand and stack sizes may differ. */
+ * the last word of the frame writable. What has been stored below the stack pointer stays when a
+ * later access faults; no register has changed then. The operand and stack sizes may differ. */
 void gen_enter(struct cpu *cpu, const struct insn *insn)
 {
     unsigned size = insn->opsize, level = (unsigned)insn->imm2 & 31;
-    uint64_t alloc = (uint16_t)insn->imm, mask = sys_stack_mask(cpu);
-    uint64_t frames[32], pushed = level + 1, rbp = cpu->gpr[RBP];
-    frames[0] = opnd_gpr(cpu, RBP, size);
+    uint64_t mask = sys_stack_mask(cpu), rbp = cpu->gpr[RBP];
+    uint64_t frame = cpu->gpr[RSP] - size; /* address of the saved rBP */
+    store_slot(cpu, 1, rbp, size);
     for (unsigned i = 1; i < level; i++) {
         uint64_t bp = (rbp - (uint64_t)i * size) & mask;
-        frames[i] = mem_load(cpu, SEG_SS, mem_linear(cpu, SEG_SS, bp, size, ACCESS_READ), size);
+        uint64_t lin = mem_linear(cpu, SEG_SS, bp, size, ACCESS_READ);
+        store_slot(cpu, i + 1, mem_load(cpu, SEG_SS, lin, size), size);
     }
-    uint64_t frame = cpu->gpr[RSP] - size; /* address of the saved rBP */
-    if (level == 0)
-        pushed = 1;
-    else
-        frames[level] = frame & mask;
-    uint64_t sp = (cpu->gpr[RSP] - pushed * size - alloc) & mask;
-    for (unsigned i = 0; i < pushed; i++)
-        mem_probe_write(cpu, SEG_SS, slot_below(cpu, i + 1, size), size);
+    if (level)
+        store_slot(cpu, level + 1, frame & mask, size);
+    uint64_t sp = (frame - (uint64_t)level * size - (uint16_t)insn->imm) & mask;
     mem_probe_write(cpu, SEG_SS, mem_linear(cpu, SEG_SS, sp, size, ACCESS_WRITE), size);
-    for (unsigned i = 0; i < pushed; i++)
-        mem_store(cpu, SEG_SS, slot_below(cpu, i + 1, size), cc_trunc(frames[i], size), size);
     opnd_set_gpr(cpu, RBP, size, frame & mask);
     cpu->gpr[RSP] = stack_pointer(cpu, cpu->gpr[RSP], sp);
 }
 
-/* ---- Hints and fences
- * ----------------------------------------------------------------------------------------- */
+/* ---- Hints and fences ------------------------------------------------------------------------ */
 
 void gen_hint(struct cpu *cpu, const struct insn *insn)
 {
@@ -175,9 +173,7 @@ void gen_clflush(struct cpu *cpu, const struct insn *insn)
     mem_load(cpu, insn->mem.seg, mem_operand(cpu, insn, 1, ACCESS_READ), 1);
 }
 
-/* ---- Random numbers
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- Random numbers -------------------------------------------------------------------------- */
 
 /* A function of guest state, so that a run can be repeated: the number of retired instructions and
  * the TSC offset, well mixed. */
@@ -203,9 +199,7 @@ void gen_rdseed(struct cpu *cpu, const struct insn *insn)
     random_number(cpu, insn);
 }
 
-/* ---- Moves
- * -----------------------------------------------------------------------------------------------------------
- */
+/* ---- Moves ----------------------------------------------------------------------------------- */
 
 void gen_movnti(struct cpu *cpu, const struct insn *insn)
 {
@@ -220,11 +214,11 @@ void gen_movdir64b(struct cpu *cpu, const struct insn *insn)
 {
     uint8_t line[64];
     uint64_t to = opnd_gpr(cpu, insn->op[0].reg, insn->adsize);
+    uint64_t from = mem_operand(cpu, insn, sizeof(line), ACCESS_READ);
+    mem_read(cpu, insn->mem.seg, from, line, sizeof(line));
     to = mem_linear(cpu, SEG_ES, to, sizeof(line), ACCESS_WRITE);
     if (to & (sizeof(line) - 1))
         cpu_raise_error(cpu, VECTOR_GP, 0);
-    uint64_t from = mem_operand(cpu, insn, sizeof(line), ACCESS_READ);
-    mem_read(cpu, insn->mem.seg, from, line, sizeof(line));
     mem_write(cpu, SEG_ES, to, line, sizeof(line));
 }
 
@@ -234,9 +228,7 @@ void gen_movbe(struct cpu *cpu, const struct insn *insn)
     opnd_write(cpu, insn, 0, __builtin_bswap64(opnd_read(cpu, insn, 1)) >> (64 - size * 8));
 }
 
-/* ---- CMPXCHG8B, CMPXCHG16B
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- CMPXCHG8B, CMPXCHG16B ------------------------------------------------------------------- */
 
 struct wide_cmpxchg {
     uint64_t expected[2], desired[2];

@@ -24,10 +24,12 @@ HANDLER(jmp)
 
 #define CONDITIONS(M, ...)                                                                         \
     M(__VA_ARGS__, 0)                                                                              \
-    M(__VA_ARGS__, 1) M(__VA_ARGS__, 2) M(__VA_ARGS__, 3) M(__VA_ARGS__, 4) M(__VA_ARGS__, 5)      \
-        M(__VA_ARGS__, 6) M(__VA_ARGS__, 7) M(__VA_ARGS__, 8) M(__VA_ARGS__, 9) M(__VA_ARGS__, 10) \
-            M(__VA_ARGS__, 11) M(__VA_ARGS__, 12) M(__VA_ARGS__, 13) M(__VA_ARGS__, 14)            \
-                M(__VA_ARGS__, 15)
+    M(__VA_ARGS__, 1)                                                                              \
+    M(__VA_ARGS__, 2)                                                                              \
+    M(__VA_ARGS__, 3)                                                                              \
+    M(__VA_ARGS__, 4) M(__VA_ARGS__, 5) M(__VA_ARGS__, 6) M(__VA_ARGS__, 7) M(__VA_ARGS__, 8)      \
+        M(__VA_ARGS__, 9) M(__VA_ARGS__, 10) M(__VA_ARGS__, 11) M(__VA_ARGS__, 12)                 \
+            M(__VA_ARGS__, 13) M(__VA_ARGS__, 14) M(__VA_ARGS__, 15)
 
 #define BRANCH_IF(condition)                                                                       \
     do {                                                                                           \
@@ -72,8 +74,7 @@ CONDITIONS(FUSED, 2)
 CONDITIONS(FUSED, 4)
 CONDITIONS(FUSED, 8)
 
-/* ---- CALL, RET, indirect jumps
- * ------------------------------------------------------------------------ */
+/* ---- CALL, RET, indirect jumps --------------------------------------------------------------- */
 
 #define CUT(S, v) (S == 4 ? (uint32_t)(v) : (v))
 #define CHECK(S, target)                                                                           \
@@ -81,18 +82,20 @@ CONDITIONS(FUSED, 8)
         if (S == 8 && __builtin_expect(!is_canonical(target), 0))                                  \
             interp_bad_target(cpu, u);                                                             \
     } while (0)
-/* u->seg is that of a memory operand, so the stack has a store of its own. */
-#define PUSH_RETURN(S)                                                                             \
+/* Pushes the address behind this instruction. u->seg is that of a memory operand, so the stack has
+ * a store of its own. A bad target leaves the store, but not the new stack pointer. */
+#define PUSH_RETURN(S, target)                                                                     \
     do {                                                                                           \
         uint64_t sp = CUT(S, cpu->gpr[RSP] - S);                                                   \
         st_stack(cpu, u, sp, CUT(S, cpu->rip + u->off + u->len), S);                               \
+        CHECK(S, target);                                                                          \
         cpu->gpr[RSP] = sp;                                                                        \
     } while (0)
 
 #define BRANCHES(S)                                                                                \
     HANDLER(call##S)                                                                               \
     {                                                                                              \
-        PUSH_RETURN(S);                                                                            \
+        PUSH_RETURN(S, 0);                                                                         \
         GO(u, 1);                                                                                  \
     }                                                                                              \
     HANDLER(ret##S)                                                                                \
@@ -117,15 +120,13 @@ CONDITIONS(FUSED, 8)
     HANDLER(call_r##S)                                                                             \
     {                                                                                              \
         uint64_t target = B(S);                                                                    \
-        CHECK(S, target);                                                                          \
-        PUSH_RETURN(S);                                                                            \
+        PUSH_RETURN(S, target);                                                                    \
         GO_INDIRECT(u, target);                                                                    \
     }                                                                                              \
     HANDLER(call_m##S)                                                                             \
     {                                                                                              \
         uint64_t target = ld(cpu, u, EA_G(S, ACCESS_READ), S);                                     \
-        CHECK(S, target);                                                                          \
-        PUSH_RETURN(S);                                                                            \
+        PUSH_RETURN(S, target);                                                                    \
         GO_INDIRECT(u, target);                                                                    \
     }
 BRANCHES(4)

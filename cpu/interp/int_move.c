@@ -6,8 +6,7 @@
 #define A(S) reg_get(cpu, u->a, S)
 #define B(S) reg_get(cpu, u->b, S)
 
-/* ---- MOV
- * -------------------------------------------------------------------------------------------- */
+/* ---- MOV ------------------------------------------------------------------------------------- */
 
 #define MOV_EA(S, E)                                                                               \
     HANDLER(load_##E##S)                                                                           \
@@ -44,8 +43,7 @@ MOV(2)
 MOV(4)
 MOV(8)
 
-/* ---- MOVZX, MOVSX, MOVSXD
- * ------------------------------------------------------------------------------ */
+/* ---- MOVZX, MOVSX, MOVSXD -------------------------------------------------------------------- */
 
 #define SX(value, from) cc_sext(value, from)
 #define EXTEND_EA(to, from, E)                                                                     \
@@ -87,8 +85,7 @@ EXTEND(8, 4)
 ZERO_EXTEND(1)
 ZERO_EXTEND(2)
 
-/* ---- LEA, XCHG, sign extension in rAX
- * ---------------------------------------------------------------------- */
+/* ---- LEA, XCHG, sign extension in rAX -------------------------------------------------------- */
 
 #define LEA(S)                                                                                     \
     HANDLER(lea_b##S)                                                                              \
@@ -136,9 +133,7 @@ HANDLER(nop)
     NEXT;
 }
 
-/* ---- Conditions
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- Conditions ------------------------------------------------------------------------------ */
 
 /* A 32-bit destination is zero-extended whatever the condition; memory is read whatever it is. */
 #define CMOV(S, C)                                                                                 \
@@ -165,8 +160,7 @@ HANDLER(nop)
     M(0) M(1) M(2) M(3) M(4) M(5) M(6) M(7) M(8) M(9) M(10) M(11) M(12) M(13) M(14) M(15)
 CONDITIONS(CONDITION)
 
-/* ---- Stack: flat 32-bit and 64-bit, with the operand size of the mode
- * --------------------------------------------- */
+/* ---- Stack: flat 32-bit and 64-bit, with the operand size of the mode ------------------------ */
 
 #define CUT(S, v) (S == 4 ? (uint32_t)(v) : (v))
 #define STACK(S)                                                                                   \

@@ -88,8 +88,7 @@ OP op_not(struct cpu *cpu, uint64_t a, uint64_t unused, unsigned size)
     return cc_trunc(~a, size);
 }
 
-/* ---- Shifts and rotates: a count of 0 (after masking) leaves everything alone
- * ---------------------- */
+/* ---- Shifts and rotates: a count of 0 (after masking) leaves everything alone ---------------- */
 
 static inline unsigned shift_count(uint64_t count, unsigned size)
 {
@@ -233,8 +232,7 @@ static inline uint64_t op_shrd(struct cpu *cpu, uint64_t a, uint64_t b, uint64_t
     return r;
 }
 
-/* ---- Multiplication
- * ---------------------------------------------------------------------------------- */
+/* ---- Multiplication -------------------------------------------------------------------------- */
 
 /* IMUL with two or three operands: the low half, CF = OF = "the high half is not its sign". */
 OP op_imul(struct cpu *cpu, uint64_t a, uint64_t b, unsigned size)
@@ -245,8 +243,7 @@ OP op_imul(struct cpu *cpu, uint64_t a, uint64_t b, unsigned size)
     return r;
 }
 
-/* ---- Bits
- * ---------------------------------------------------------------------------------------------- */
+/* ---- Bits ------------------------------------------------------------------------------------ */
 
 static inline void set_carry(struct cpu *cpu, bool cf)
 {

@@ -64,8 +64,7 @@ const struct shift_handlers int_shift_handlers[SHIFT_OPS] = {
     [SHIFT_ROL] = TABLE(rol), [SHIFT_ROR] = TABLE(ror),
 };
 
-/* ---- IMUL
- * --------------------------------------------------------------------------------------------- */
+/* ---- IMUL ------------------------------------------------------------------------------------ */
 
 #define IMUL_EA(S, E)                                                                              \
     HANDLER(imul_rm##E##S)                                                                         \

@@ -78,8 +78,7 @@ static inline const struct uop_call *uop_call_data(const struct uop *u)
     return (const struct uop_call *)(u + 1);
 }
 
-/* ---- From one uop to the next
- * ---------------------------------------------------------------------- */
+/* ---- From one uop to the next ---------------------------------------------------------------- */
 
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) ||                         \
@@ -118,8 +117,7 @@ static inline const struct uop_call *uop_call_data(const struct uop *u)
 
 #define HANDLER(name) static const struct uop *name(struct cpu *cpu, const struct uop *u)
 
-/* ---- Registers
- * --------------------------------------------------------------------------------------- */
+/* ---- Registers ------------------------------------------------------------------------------- */
 
 static inline uint64_t reg_get(const struct cpu *cpu, unsigned offset, unsigned size)
 {
@@ -154,8 +152,7 @@ static inline void reg_set(struct cpu *cpu, unsigned offset, unsigned size, uint
     }
 }
 
-/* ---- Memory operands
- * ----------------------------------------------------------------------------------- */
+/* ---- Memory operands ------------------------------------------------------------------------- */
 
 /* Three ways to form an address. EA_B and EA_X are for flat 64-bit segments with 64-bit addresses:
  * base and displacement, and with an index. EA_G is any other: 32- and 16-bit addresses, FS and GS,
@@ -214,8 +211,7 @@ st_stack(struct cpu *cpu, const struct uop *u, uint64_t lin, uint64_t value, uns
         interp_push(cpu, u, lin, value, size);
 }
 
-/* ---- Leaving a block (dispatch.c)
- * ------------------------------------------------------------------------ */
+/* ---- Leaving a block (dispatch.c) ------------------------------------------------------------ */
 
 /* The block at cpu->rip, or NULL: leave interp_run(). */
 const struct uop *interp_dispatch(struct cpu *cpu);

@@ -77,8 +77,7 @@ static enum ea_kind address_kind(const struct builder *b, const struct insn *ins
     return !flat ? EA_KIND_G : insn->mem.index == REG_NONE ? EA_KIND_B : EA_KIND_X;
 }
 
-/* ---- Putting uops
- * -------------------------------------------------------------------------------- */
+/* ---- Putting uops ---------------------------------------------------------------------------- */
 
 /* A slot with what all uops have. */
 static struct uop start(const struct builder *b, const struct insn *insn)
@@ -122,8 +121,7 @@ static void put_call(struct builder *b, const struct insn *insn)
     memcpy(b->u++, &data, sizeof(data));
 }
 
-/* ---- ADD and its kind
- * -------------------------------------------------------------------------------- */
+/* ---- ADD and its kind ------------------------------------------------------------------------ */
 
 static int alu_op(unsigned exec)
 {
@@ -259,8 +257,7 @@ static bool lower_imul(struct builder *b, const struct insn *insn)
     return put(b, &u, h->rm[address_kind(b, insn)][s]);
 }
 
-/* ---- Moves
- * ---------------------------------------------------------------------------------------------- */
+/* ---- Moves ----------------------------------------------------------------------------------- */
 
 static bool lower_mov(struct builder *b, const struct insn *insn)
 {
@@ -392,8 +389,7 @@ static bool lower_small(struct builder *b, const struct insn *insn)
     }
 }
 
-/* ---- Ends of blocks
- * --------------------------------------------------------------------------------------- */
+/* ---- Ends of blocks -------------------------------------------------------------------------- */
 
 static bool canonical_delta(const struct builder *b, int64_t delta)
 {
@@ -504,8 +500,7 @@ static bool lower_fused(struct builder *b, const struct insn *insn, const struct
     return put_link(b, &u, (cmp ? h->cmp_jcc_ri : h->test_jcc_ri)[s][cond], taken, next);
 }
 
-/* ---- One instruction
- * ------------------------------------------------------------------------------------------ */
+/* ---- One instruction ------------------------------------------------------------------------- */
 
 static bool lower_fast(struct builder *b, const struct insn *insn)
 {
@@ -551,8 +546,7 @@ static bool lower_fast(struct builder *b, const struct insn *insn)
     }
 }
 
-/* ---- Liveness of the flags
- * --------------------------------------------------------------------------------------- */
+/* ---- Liveness of the flags ------------------------------------------------------------------- */
 
 /* Nothing but registers and flags changes, and nothing can be raised. */
 static bool is_quiet(const struct insn *insn)
@@ -594,9 +588,7 @@ static void find_live_flags(const struct insn *insns, unsigned count, uint16_t *
     }
 }
 
-/* ---- The block
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- The block ------------------------------------------------------------------------------- */
 
 struct block *block_lower(struct cpu *cpu, const struct insn *insns, unsigned count)
 {

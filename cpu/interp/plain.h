@@ -16,12 +16,14 @@ typedef void plain_fn(struct cpu *cpu, const struct insn *insn);
 /* One list for the declarations and the block builder's table. */
 #define PLAIN_EXECS(X)                                                                             \
     X(add)                                                                                         \
-    X(or) X(adc) X(sbb) X(and) X(sub) X(xor) X(cmp) X(test) X(inc) X(dec) X(neg) X(not ) X(mov)    \
-        X(movzx) X(movsx) X(lea) X(xchg) X(xadd) X(cmpxchg) X(push) X(pop) X(call) X(jmp) X(ret)   \
-            X(jcc) X(setcc) X(cmovcc) X(loop) X(jcxz) X(shl) X(shr) X(sar) X(rol) X(ror) X(rcl)    \
-                X(rcr) X(shld) X(shrd) X(imul) X(mul) X(div) X(idiv) X(bt) X(bts) X(btr) X(btc)    \
-                    X(bsf) X(bsr) X(tzcnt) X(lzcnt) X(popcnt) X(bswap) X(cbw) X(cwd) X(leave)      \
-                        X(nop) X(movs) X(stos) X(lods) X(cmps) X(scas)
+    X(or)                                                                                          \
+    X(adc)                                                                                         \
+    X(sbb) X(and) X(sub) X(xor) X(cmp) X(test) X(inc) X(dec) X(neg) X(not ) X(mov) X(movzx)        \
+        X(movsx) X(lea) X(xchg) X(xadd) X(cmpxchg) X(push) X(pop) X(call) X(jmp) X(ret) X(jcc)     \
+            X(setcc) X(cmovcc) X(loop) X(jcxz) X(shl) X(shr) X(sar) X(rol) X(ror) X(rcl) X(rcr)    \
+                X(shld) X(shrd) X(imul) X(mul) X(div) X(idiv) X(bt) X(bts) X(btr) X(btc) X(bsf)    \
+                    X(bsr) X(tzcnt) X(lzcnt) X(popcnt) X(bswap) X(cbw) X(cwd) X(leave) X(nop)      \
+                        X(movs) X(stos) X(lods) X(cmps) X(scas)
 
 #define X(name) void plain_##name(struct cpu *cpu, const struct insn *insn);
 PLAIN_EXECS(X)

@@ -8,35 +8,14 @@
 
 typedef uint64_t alu_fn(struct cpu *cpu, uint64_t a, uint64_t b, unsigned size);
 
-/* The lazily computed flags, to be put back before a locked update is tried again. */
-struct flags_state {
-    uint64_t rflags, dst, src, src2;
-    uint32_t op;
-};
-
-static struct flags_state flags_save(const struct cpu *cpu)
-{
-    return (struct flags_state){cpu->rflags, cpu->cc_dst, cpu->cc_src, cpu->cc_src2, cpu->cc_op};
-}
-
-static void flags_restore(struct cpu *cpu, const struct flags_state *s)
-{
-    cpu->rflags = s->rflags;
-    cpu->cc_dst = s->dst;
-    cpu->cc_src = s->src;
-    cpu->cc_src2 = s->src2;
-    cpu->cc_op = s->op;
-}
-
-/* ---- Two operands, the first is the destination
- * ------------------------------------------------------ */
+/* ---- Two operands, the first is the destination ---------------------------------------------- */
 
 struct locked_alu {
     struct cpu *cpu;
     alu_fn *fn;
     uint64_t b;
     unsigned size;
-    struct flags_state before;
+    struct cc_state before;
 };
 
 static void locked_alu_update(void *opaque, const void *old_value, void *new_value)
@@ -44,7 +23,7 @@ static void locked_alu_update(void *opaque, const void *old_value, void *new_val
     struct locked_alu *l = opaque;
     uint64_t a = 0;
     __builtin_memcpy(&a, old_value, l->size);
-    flags_restore(l->cpu, &l->before);
+    cc_restore(l->cpu, &l->before);
     uint64_t r = l->fn(l->cpu, a, l->b, l->size);
     __builtin_memcpy(new_value, &r, l->size);
 }
@@ -53,7 +32,7 @@ static void locked_alu_update(void *opaque, const void *old_value, void *new_val
 static uint64_t locked_alu(struct cpu *cpu, unsigned seg, uint64_t lin, alu_fn *fn, uint64_t b,
                            unsigned size)
 {
-    struct locked_alu l = {cpu, fn, b, size, flags_save(cpu)};
+    struct locked_alu l = {cpu, fn, b, size, cc_save(cpu)};
     uint64_t old = 0;
     mem_locked_rmw(cpu, seg, lin, size, locked_alu_update, &l, &old);
     return old;
@@ -131,8 +110,7 @@ void plain_shrd(struct cpu *cpu, const struct insn *insn)
     opnd_write(cpu, insn, 0, op_shrd(cpu, a, b, count, insn->op[0].size));
 }
 
-/* ---- Exchange
- * ------------------------------------------------------------------------------------------- */
+/* ---- Exchange -------------------------------------------------------------------------------- */
 
 static uint64_t take_second(struct cpu *cpu, uint64_t a, uint64_t b, unsigned size)
 {
@@ -210,8 +188,7 @@ void plain_cmpxchg(struct cpu *cpu, const struct insn *insn)
         opnd_set_gpr(cpu, RAX, size, a);
 }
 
-/* ---- Multiplication and division
- * ------------------------------------------------------------------------- */
+/* ---- Multiplication and division ------------------------------------------------------------- */
 
 /* The operand that the ModRM byte names: rows may list the implied accumulator too. */
 static unsigned explicit_operand(const struct insn *insn)
@@ -298,9 +275,7 @@ void plain_idiv(struct cpu *cpu, const struct insn *insn)
     set_wide(cpu, size, (uint64_t)remainder, (uint64_t)quotient);
 }
 
-/* ---- Bits
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- Bits ------------------------------------------------------------------------------------ */
 
 /* A bit number in a register reaches beyond a memory operand: it is signed, and its upper bits
  * select another operand-sized unit (SDM vol. 2, BT). */

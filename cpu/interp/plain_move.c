@@ -61,8 +61,7 @@ void plain_cwd(struct cpu *cpu, const struct insn *insn)
     opnd_set_gpr(cpu, RDX, insn->opsize, negative ? ~0ull : 0);
 }
 
-/* ---- Stack
- * ------------------------------------------------------------------------------------------ */
+/* ---- Stack ----------------------------------------------------------------------------------- */
 
 void plain_push(struct cpu *cpu, const struct insn *insn)
 {
@@ -98,8 +97,7 @@ void plain_leave(struct cpu *cpu, const struct insn *insn)
     opnd_set_gpr(cpu, RBP, insn->opsize, value);
 }
 
-/* ---- Control transfer
- * ---------------------------------------------------------------------------------- */
+/* ---- Control transfer ------------------------------------------------------------------------ */
 
 /* A near branch's target, cut to the operand size and checked (SDM vol. 2, JMP: #GP(0) beyond the
  * CS limit or not canonical), before anything is committed. */
@@ -118,31 +116,38 @@ static uint64_t near_target(struct cpu *cpu, const struct insn *insn, uint64_t t
     return target;
 }
 
-/* Relative or through a register or memory. */
+/* Relative or through a register or memory; not checked yet. */
 static uint64_t branch_operand(struct cpu *cpu, const struct insn *insn)
 {
     uint64_t v = opnd_read(cpu, insn, 0);
-    if (insn->op[0].kind == OPND_REL)
-        v += cpu->next_rip;
-    return near_target(cpu, insn, v);
+    return insn->op[0].kind == OPND_REL ? v + cpu->next_rip : v;
+}
+static uint64_t branch_target(struct cpu *cpu, const struct insn *insn)
+{
+    return near_target(cpu, insn, branch_operand(cpu, insn));
 }
 
 void plain_jmp(struct cpu *cpu, const struct insn *insn)
 {
-    cpu->next_rip = branch_operand(cpu, insn);
+    cpu->next_rip = branch_target(cpu, insn);
 }
 
 void plain_jcc(struct cpu *cpu, const struct insn *insn)
 {
     if (cc_test(cpu, insn->row->exec_arg & 15))
-        cpu->next_rip = branch_operand(cpu, insn);
+        cpu->next_rip = branch_target(cpu, insn);
 }
 
 void plain_call(struct cpu *cpu, const struct insn *insn)
 {
-    uint64_t target = branch_operand(cpu, insn);
+    uint64_t target = branch_operand(cpu, insn), rsp = cpu->gpr[RSP];
+    /* The push comes first, and leaves its store when the target is bad; not the new stack pointer.
+     */
     stack_push(cpu, cpu->next_rip, insn->opsize);
-    cpu->next_rip = target;
+    uint64_t pushed = cpu->gpr[RSP];
+    cpu->gpr[RSP] = rsp;
+    cpu->next_rip = near_target(cpu, insn, target);
+    cpu->gpr[RSP] = pushed;
 }
 
 void plain_ret(struct cpu *cpu, const struct insn *insn)
@@ -159,7 +164,7 @@ void plain_ret(struct cpu *cpu, const struct insn *insn)
 void plain_jcxz(struct cpu *cpu, const struct insn *insn)
 {
     if (opnd_gpr(cpu, RCX, insn->adsize) == 0)
-        cpu->next_rip = branch_operand(cpu, insn);
+        cpu->next_rip = branch_target(cpu, insn);
 }
 
 void plain_loop(struct cpu *cpu, const struct insn *insn)
@@ -171,6 +176,6 @@ void plain_loop(struct cpu *cpu, const struct insn *insn)
     if (insn->row->exec_arg != LOOP)
         taken = taken && cc_zero(cpu) == (insn->row->exec_arg == LOOPE);
     if (taken)
-        cpu->next_rip = branch_operand(cpu, insn);
+        cpu->next_rip = branch_target(cpu, insn);
     opnd_set_gpr(cpu, RCX, insn->adsize, count);
 }

@@ -52,8 +52,7 @@ static void advance(const struct string_op *s, unsigned reg, uint64_t count)
     opnd_set_gpr(s->cpu, reg, s->insn->adsize, v);
 }
 
-/* ---- One iteration of each
- * ----------------------------------------------------------------------- */
+/* ---- One iteration of each ------------------------------------------------------------------- */
 
 typedef void iterate_fn(const struct string_op *s);
 
@@ -77,8 +76,9 @@ static void lods(const struct string_op *s)
 }
 static void cmps(const struct string_op *s)
 {
-    uint64_t a = mem_load(s->cpu, s->src_seg, source(s, s->size), s->size);
+    /* Processors read the second operand first, which shows when both would fault. */
     uint64_t b = mem_load(s->cpu, SEG_ES, destination(s, s->size, ACCESS_READ), s->size);
+    uint64_t a = mem_load(s->cpu, s->src_seg, source(s, s->size), s->size);
     op_sub(s->cpu, a, b, s->size);
     advance(s, RSI, 1);
     advance(s, RDI, 1);
@@ -90,8 +90,7 @@ static void scas(const struct string_op *s)
     advance(s, RDI, 1);
 }
 
-/* ---- Whole runs
- * ------------------------------------------------------------------------------------- */
+/* ---- Whole runs ------------------------------------------------------------------------------ */
 
 /* Elements from `lin` on, in the direction of travel, that lie wholly in its page. */
 static uint64_t run_in_page(const struct string_op *s, uint64_t lin)
@@ -184,8 +183,7 @@ static uint64_t stos_run(const struct string_op *s, uint64_t count)
     return n;
 }
 
-/* ---- REP
- * ---------------------------------------------------------------------------------------------- */
+/* ---- REP ------------------------------------------------------------------------------------- */
 
 typedef uint64_t run_fn(const struct string_op *s, uint64_t count);
 
@@ -212,7 +210,8 @@ static void repeat(struct cpu *cpu, const struct insn *insn, iterate_fn *iterate
     uint64_t self = cpu->rip, count = opnd_gpr(cpu, RCX, insn->adsize);
     if (count == 0)
         return;
-    bool runs = run && runs_allowed(&s);
+    bool runs = run && runs_allowed(&s), compares = insn->row->attr & INSN_REPCC;
+    struct cc_state before = cc_save(cpu);
     for (unsigned patience = PATIENCE;;) {
         uint64_t done = runs ? run(&s, count) : 0;
         if (done == 0) {
@@ -227,6 +226,10 @@ static void repeat(struct cpu *cpu, const struct insn *insn, iterate_fn *iterate
             cpu->next_rip = self;
             return;
         }
+        /* A fault in a later iteration shows the flags from before the instruction (SDM vol. 2,
+         * REP). */
+        if (compares)
+            cc_restore(cpu, &before);
     }
 }
 
@@ -236,6 +239,9 @@ void plain_movs(struct cpu *cpu, const struct insn *insn)
 }
 void plain_stos(struct cpu *cpu, const struct insn *insn)
 {
+    /* Seen on processors: with REP and 32-bit addresses RDI is cut before anything can fault. */
+    if (insn->rep && insn->adsize == 4)
+        cpu->gpr[RDI] = (uint32_t)cpu->gpr[RDI];
     repeat(cpu, insn, stos, stos_run);
 }
 void plain_lods(struct cpu *cpu, const struct insn *insn)
