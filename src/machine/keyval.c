@@ -147,9 +147,11 @@ bool keyval_bool(const struct keyval *kv, const char *key, bool *value, const ch
     const char *text = keyval_get(kv, key);
     if (!text)
         return true;
-    int i = choose_word(text, words, what, err);
+    char where[64];
+    snprintf(where, sizeof(where), "%s: %s", what, key);
+    int i = choose_word(text, words, where, err);
     if (i < 0)
-        return error_prefix(err, "%s", key), false;
+        return false;
     *value = i % 2 == 0;
     return true;
 }

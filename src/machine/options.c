@@ -41,6 +41,15 @@ static bool set_memory(struct options *o, const struct option *option, const cha
     return ok;
 }
 
+/* -smp key=N: 0 in *n when it is left out, which is not the same as N = 0. */
+static bool smp_number(struct options *o, const struct keyval *kv, const char *key, uint64_t *n)
+{
+    *n = 0;
+    if (!keyval_number(kv, key, 255, n, "-smp", o->err))
+        return false;
+    return *n || !keyval_get(kv, key) || error_set(o->err, "-smp: %s=0 is no number of them", key);
+}
+
 /* cpus = sockets * cores * threads, where each that is left out follows from the others. */
 static bool check_topology(struct options *o, const struct keyval *kv, uint64_t *cpus)
 {
@@ -48,14 +57,13 @@ static bool check_topology(struct options *o, const struct keyval *kv, uint64_t 
     uint64_t product = 1, max = 0, count = 0;
     bool all = true;
     for (unsigned i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
-        uint64_t n = 0;
-        if (!keyval_number(kv, keys[i], 255, &n, "-smp", o->err))
+        uint64_t n;
+        if (!smp_number(o, kv, keys[i], &n))
             return false;
         all &= n != 0 || i == 1 || i == 2;
         product *= n ? n : 1;
     }
-    if (!keyval_number(kv, "cpus", 255, &count, "-smp", o->err) ||
-        !keyval_number(kv, "maxcpus", 255, &max, "-smp", o->err))
+    if (!smp_number(o, kv, "cpus", &count) || !smp_number(o, kv, "maxcpus", &max))
         return false;
     if (count == 0)
         count = max ? max : product;

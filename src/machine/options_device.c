@@ -183,12 +183,16 @@ static bool fill_device(struct options *o, const struct keyval *kv)
     if (!name)
         return error_set(err, "-device: needs a device's name first; -device help lists them");
     const struct device_type *type = find_device_type(name, err);
-    if (!type || !keyval_only(kv, type->keys, "-device", err))
-        return type ? error_prefix(err, "-device %s", type->name) : false;
+    if (!type)
+        return false;
+    char what[48];
+    snprintf(what, sizeof(what), "-device %s", type->name);
+    if (!keyval_only(kv, type->keys, what, err))
+        return false;
     if (c->device_count == MACHINE_MAX_DEVICES)
         return error_set(err, "-device: more than %d devices", MACHINE_MAX_DEVICES);
     if (type->kind == DEVICE_VIRTIO_BLK && !drive)
-        return error_set(err, "-device %s: needs drive=ID", type->name);
+        return error_set(err, "%s: needs drive=ID", what);
 
     uint64_t port = type->port, ports = type->ports;
     struct device_config *device = &c->devices[c->device_count];

@@ -1,0 +1,349 @@
+/*
+ * test_options.c - the command line: what each option sets, and what is said of what does not
+ * exist.
+ */
+#include "internal/error.h"
+#include "internal/log.h"
+#include "internal/machine.h"
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MIB (1ull << 20)
+
+static struct machine_config c;
+static struct error err;
+static char *information;
+static size_t information_len;
+
+/* Parses words separated by one space ('~' stands for a space inside a word). */
+static enum options_result parse(const char *line)
+{
+    static char copy[1024];
+    const char *argv[64];
+    unsigned argc = 0;
+    machine_config_free(&c);
+    memset(&err, 0, sizeof(err));
+    snprintf(copy, sizeof(copy), "%s", line);
+    for (char *word = strtok(copy, " "); word; word = strtok(NULL, " ")) {
+        for (char *p = word; *p; p++)
+            if (*p == '~')
+                *p = ' ';
+        argv[argc++] = word;
+    }
+    free(information);
+    FILE *info = open_memstream(&information, &information_len);
+    enum options_result result = options_parse(&c, argc, argv, info, &err);
+    fclose(info);
+    return result;
+}
+
+static void parse_ok(const char *line)
+{
+    enum options_result result = parse(line);
+    ck_assert_msg(result == OPTIONS_OK, "%s: %s", line, err.msg);
+}
+
+START_TEST(defaults)
+{
+    parse_ok("");
+    ck_assert_uint_eq(c.ram_size, 128 * MIB);
+    ck_assert_uint_eq(c.cpus, 1);
+    ck_assert_str_eq(c.cpu_model, "max");
+    ck_assert_uint_eq(c.serial_count, 1);
+    ck_assert_str_eq(c.serials[0], "mon:stdio");
+    ck_assert_ptr_null(c.kernel);
+    ck_assert_int_eq(c.rtc_base, RTC_UTC);
+}
+END_TEST
+
+START_TEST(memory_sizes)
+{
+    static const struct {
+        const char *arg;
+        uint64_t size;
+    } good[] = {
+        {"512", 512 * MIB},   {"512M", 512 * MIB}, {"1G", 1024 * MIB},
+        {"1.5G", 1536 * MIB}, {"2048k", 2 * MIB},  {"size=64", 64 * MIB},
+        {"6g", 6144 * MIB},   {"1048576b", MIB},   {"1T", 1ull << 40},
+    };
+    static const char *const bad[] = {"0",   "abc", "12Q",  "512MB", "-5",           "",  ".",
+                                      "1..", "M",   "0.5M", "1K",    "99999999999T", "=1"};
+    char line[64];
+    for (unsigned i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+        snprintf(line, sizeof(line), "-m %s", good[i].arg);
+        parse_ok(line);
+        ck_assert_msg(c.ram_size == good[i].size, "%s", line);
+    }
+    for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        const char *argv[] = {"-m", bad[i]};
+        machine_config_free(&c);
+        ck_assert_msg(options_parse(&c, 2, argv, stdout, &err) == OPTIONS_WRONG, "-m %s", bad[i]);
+        ck_assert_ptr_nonnull(strstr(err.msg, "-m"));
+    }
+}
+END_TEST
+
+START_TEST(processors)
+{
+    static const struct {
+        const char *arg;
+        unsigned cpus; /* 0: refused */
+    } cases[] = {
+        {"1", 1},
+        {"8", 8},
+        {"cpus=4", 4},
+        {"4,sockets=2", 4},
+        {"4,sockets=2,cores=2,threads=1", 4},
+        {"sockets=2,cores=2", 4},
+        {"cores=3", 3},
+        {"2,maxcpus=2", 2},
+        {"maxcpus=2", 2},
+        {"9", 0},
+        {"0", 0},
+        {"x", 0},
+        {"4,sockets=3", 0},
+        {"4,sockets=0", 0},
+        {"4,sockets=1,cores=2,threads=1", 0},
+        {"2,maxcpus=4", 0},
+        {"2,bananas=1", 0},
+    };
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char line[64];
+        snprintf(line, sizeof(line), "-smp %s", cases[i].arg);
+        enum options_result result = parse(line);
+        ck_assert_msg((result == OPTIONS_OK) == (cases[i].cpus != 0), "%s: %s", line, err.msg);
+        if (cases[i].cpus)
+            ck_assert_msg(c.cpus == cases[i].cpus, "%s", line);
+    }
+}
+END_TEST
+
+START_TEST(kernel_and_friends)
+{
+    parse_ok("-kernel k -initrd i -append a~b --m 64 -name guest=x -no-reboot --no-shutdown");
+    ck_assert_str_eq(c.kernel, "k");
+    ck_assert_str_eq(c.initrd, "i");
+    ck_assert_str_eq(c.append, "a b");
+    ck_assert_str_eq(c.name, "x");
+    ck_assert(c.no_reboot && c.no_shutdown);
+    ck_assert_uint_eq(c.ram_size, 64 * MIB);
+    parse_ok("-kernel a -kernel b");
+    ck_assert_str_eq(c.kernel, "b");
+}
+END_TEST
+
+START_TEST(drives)
+{
+    parse_ok("-drive file=a.img,if=virtio,format=raw,readonly=on -hda b.img "
+             "-drive if=none,id=d,file=c,,d.img,snapshot=on,cache=writeback "
+             "-device virtio-blk-pci,drive=d,serial=S1,addr=5");
+    ck_assert_uint_eq(c.drive_count, 3);
+    ck_assert_str_eq(c.drives[0].file, "a.img");
+    ck_assert(c.drives[0].read_only && !c.drives[0].snapshot);
+    ck_assert_str_eq(c.drives[1].file, "b.img");
+    ck_assert(!c.drives[1].read_only);
+    ck_assert_str_eq(c.drives[2].file, "c,d.img");
+    ck_assert(c.drives[2].snapshot);
+    ck_assert_uint_eq(c.device_count, 3);
+    ck_assert_ptr_eq(c.devices[0].drive, &c.drives[2]);
+    ck_assert_str_eq(c.devices[0].serial, "S1");
+    ck_assert_int_eq(c.devices[0].devfn, 5 << 3);
+    ck_assert_ptr_eq(c.devices[1].drive, &c.drives[0]);
+    ck_assert_int_eq(c.devices[1].devfn, -1);
+    parse_ok("-hda x -snapshot -hdb y");
+    ck_assert(c.drives[0].snapshot && c.drives[1].snapshot);
+    parse_ok("-drive file=x,if=none,id=unused"); /* a drive without a device is allowed */
+    ck_assert_uint_eq(c.device_count, 0);
+}
+END_TEST
+
+START_TEST(serial_ports)
+{
+    static const struct {
+        const char *line, *first; /* NULL: no port at all */
+    } cases[] = {
+        {"-nographic", "mon:stdio"},
+        {"-serial stdio", "stdio"},
+        {"-serial file:x -serial null", "file:x"},
+        {"-nodefaults", NULL},
+        {"-nodefaults -nographic", NULL},
+        {"-display none", NULL},
+        {"-display none -nographic", "mon:stdio"},
+        {"-debugcon stdio", NULL},
+        {"-debugcon file:x", "mon:stdio"},
+        {"-serial none", "none"},
+    };
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        parse_ok(cases[i].line);
+        ck_assert_msg((c.serial_count > 0) == (cases[i].first != NULL), "%s", cases[i].line);
+        if (cases[i].first)
+            ck_assert_str_eq(c.serials[0], cases[i].first);
+    }
+}
+END_TEST
+
+START_TEST(clock_and_log)
+{
+    parse_ok("-rtc base=2001-02-03T04:05:06 -d int,mmu -D file -d cpu");
+    ck_assert_int_eq(c.rtc_base, RTC_FIXED);
+    ck_assert_int_eq(c.rtc_seconds, 981173106);
+    ck_assert_uint_eq(c.log_mask, LOG_INT | LOG_MMU | LOG_CPU);
+    ck_assert_str_eq(c.log_file, "file");
+    parse_ok("-rtc base=2001-02-03");
+    ck_assert_int_eq(c.rtc_seconds, 981158400);
+    parse_ok("-rtc base=localtime,clock=host");
+    ck_assert_int_eq(c.rtc_base, RTC_LOCALTIME);
+}
+END_TEST
+
+START_TEST(devices)
+{
+    parse_ok(
+        "-device isa-debug-exit -device isa-debug-exit,iobase=0xf4,iosize=0x04 -device pvpanic "
+        "-device virtio-rng-pci -device virtio-rng,id=r");
+    ck_assert_uint_eq(c.device_count, 5);
+    ck_assert_uint_eq(c.devices[0].port, 0x501);
+    ck_assert_uint_eq(c.devices[0].ports, 2);
+    ck_assert_uint_eq(c.devices[1].port, 0xf4);
+    ck_assert_uint_eq(c.devices[1].ports, 4);
+    ck_assert_uint_eq(c.devices[2].port, 0x505);
+    ck_assert_int_eq(c.devices[4].kind, DEVICE_VIRTIO_RNG);
+}
+END_TEST
+
+START_TEST(what_is_wrong_is_named_with_the_nearest)
+{
+    static const struct {
+        const char *line, *message;
+    } cases[] = {
+        {"-kernle x", "-kernle: unknown option; did you mean -kernel?"},
+        {"--sereal stdio", "--sereal: unknown option; did you mean -serial?"},
+        {"-cdrom x", "-cdrom: Bailey lacks this option; the nearest is -drive"},
+        {"-enable-kvm", "-enable-kvm: Bailey lacks this option; the nearest is -accel"},
+        {"-kernel", "-kernel: needs an argument: FILE"},
+        {"disk.img", "disk.img: cannot boot from a disk image; -kernel FILE boots a kernel, -drive "
+                     "file=FILE attaches a disk"},
+        {"-", "-: cannot boot from a disk image; -kernel FILE boots a kernel, -drive file=FILE "
+              "attaches a disk"},
+        {"-accel kvm", "-accel: 'kvm' is not available; the nearest is 'interp'"},
+        {"-accel jit", "-accel: 'jit' is not available; the nearest is 'interp'"},
+        {"-machine q35", "-machine: 'q35' is not available; the nearest is 'pc'"},
+        {"-machine pc,accel=tcg",
+         "-machine: accel: 'tcg' is not available; the nearest is 'interp'"},
+        {"-machine pc,smn=on", "-machine: unknown property 'smn'; did you mean 'type'?"},
+        {"-m 512,slots=2", "-m: unknown property 'slots'; did you mean 'size'?"},
+        {"-drive file=x,format=qcow2",
+         "-drive: format: 'qcow2' is not available; the nearest is 'raw'"},
+        {"-drive file=x,if=ide", "-drive: if: 'ide' is not available; the nearest is 'none'"},
+        {"-drive file=x,cache=unsafe",
+         "-drive: cache: 'unsafe' is not available; the nearest is 'writeback'"},
+        {"-drive file=x,reedonly=on",
+         "-drive: unknown property 'reedonly'; did you mean 'readonly'?"},
+        {"-drive file=x,readonly=maybe",
+         "-drive: readonly: 'maybe' is not available; the nearest is 'false'"},
+        {"-drive if=virtio", "-drive: needs file=PATH"},
+        {"-drive file=a,id=x -drive file=b,id=x", "-drive: id 'x' is used twice"},
+        {"-hda a -hda b", "-hda: given twice"},
+        {"-device virtio-net-pci", "-device: 'virtio-net-pci' is not available; the nearest is "
+                                   "'virtio-blk-pci'"},
+        {"-device isa-debug-exit,iobas=1",
+         "-device isa-debug-exit: unknown property 'iobas'; did you mean 'iobase'?"},
+        {"-device isa-debug-exit,iobase=0x10000",
+         "-device: iobase=0x10000 is not a number from 0 to 65535"},
+        {"-device virtio-blk-pci", "-device virtio-blk-pci: needs drive=ID"},
+        {"-device virtio-blk-pci,drive=d",
+         "-device: there is no drive 'd'; -drive if=none,id=d,file=PATH makes one"},
+        {"-drive if=none,id=disk,file=x -device virtio-blk-pci,drive=dist",
+         "-device: drive: 'dist' is not available; the nearest is 'disk'"},
+        {"-drive if=virtio,id=d,file=x -device virtio-blk-pci,drive=d",
+         "-device: drive 'd' already has a device (give it if=none)"},
+        {"-serial pty", "-serial: 'pty' is not available; the nearest is 'stdio'"},
+        {"-serial file:", "-serial: file: needs a path"},
+        {"-serial stdio -debugcon stdio",
+         "the terminal (stdio) can serve only one of -serial and -debugcon"},
+        {"-nographic -debugcon stdio",
+         "the terminal (stdio) can serve only one of -serial and -debugcon"},
+        {"-display gtk", "-display: 'gtk' is not available; the nearest is 'none'"},
+        {"-vga std", "-vga: 'std' is not available; the nearest is 'none'"},
+        {"-d int,bogus,mmu", "-d: 'bogus' is not available; the nearest is 'cpu'"},
+        {"-rtc base=yesterday",
+         "-rtc: base: 'yesterday' is not available; the nearest is 'localtime'"},
+        {"-rtc clock=vm", "-rtc: clock: 'vm' is not available; the nearest is 'host'"},
+        {"-append x", "-append: needs -kernel"},
+        {"-initrd x", "-initrd: needs -kernel"},
+    };
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        ck_assert_msg(parse(cases[i].line) == OPTIONS_WRONG, "%s", cases[i].line);
+        ck_assert_str_eq(err.msg, cases[i].message);
+    }
+    ck_assert_int_eq(parse("-cpu nonesuch"), OPTIONS_WRONG);
+    ck_assert_ptr_nonnull(strstr(err.msg, "nonesuch"));
+    ck_assert_ptr_null(strchr(err.msg, '\n'));
+}
+END_TEST
+
+START_TEST(help_texts)
+{
+    static const struct {
+        const char *line, *text;
+    } cases[] = {
+        {"-help", "-kernel FILE"},
+        {"--h", "-kernel FILE"},
+        {"-version", "Bailey 0."},
+        {"-cpu help", "qemu64"},
+        {"-machine help", "pc"},
+        {"-accel help", "interp"},
+        {"-device help", "isa-debug-exit"},
+        {"-d help", "guest_errors"},
+        {"-d ?", "in_asm"},
+    };
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        ck_assert_msg(parse(cases[i].line) == OPTIONS_INFORMED, "%s", cases[i].line);
+        ck_assert_msg(strstr(information, cases[i].text) != NULL, "%s", cases[i].line);
+    }
+}
+END_TEST
+
+START_TEST(limits)
+{
+    char line[1024] = "";
+    for (unsigned i = 0; i <= MACHINE_MAX_DRIVES; i++)
+        strcat(line, "-drive file=x ");
+    ck_assert_int_eq(parse(line), OPTIONS_WRONG);
+    ck_assert_str_eq(err.msg, "more than 16 drives");
+    ck_assert_int_eq(parse("-serial null -serial null -serial null -serial null -serial null"),
+                     OPTIONS_WRONG);
+    line[0] = 0;
+    for (unsigned i = 0; i <= MACHINE_MAX_DEVICES; i++)
+        strcat(line, "-device pvpanic ");
+    ck_assert_int_eq(parse(line), OPTIONS_WRONG);
+    strcpy(line, "-drive file=x");
+    for (unsigned i = 0; i < 40; i++)
+        strcat(line, ",id=a");
+    ck_assert_int_eq(parse(line), OPTIONS_WRONG);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("options");
+    TCase *t = tcase_create("options");
+    tcase_add_test(t, defaults);
+    tcase_add_test(t, memory_sizes);
+    tcase_add_test(t, processors);
+    tcase_add_test(t, kernel_and_friends);
+    tcase_add_test(t, drives);
+    tcase_add_test(t, serial_ports);
+    tcase_add_test(t, clock_and_log);
+    tcase_add_test(t, devices);
+    tcase_add_test(t, what_is_wrong_is_named_with_the_nearest);
+    tcase_add_test(t, help_texts);
+    tcase_add_test(t, limits);
+    suite_add_tcase(suite, t);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
