@@ -88,10 +88,12 @@ const struct uop *interp_follow(struct cpu *cpu, struct uop_link *l, unsigned wa
 {
     if (l->code != 64)
         cpu->rip = l->code == 32 ? (uint32_t)cpu->rip : (uint16_t)cpu->rip;
-    uint64_t flushes = cpu->blocks->flushes;
+    uint64_t flushes = cpu->blocks->flushes, target_rip = cpu->rip;
     const struct uop *to = interp_dispatch(cpu);
-    /* After a flush the link's memory is another block's. */
-    if (!to || flushes != cpu->blocks->flushes || LOG_ON(cpu->log, LOG_EXEC | LOG_CPU))
+    /* After a flush the link's memory is another block's. When the target has no block, it has been
+     * executed by itself, and `to` is what comes after it. */
+    if (!to || cpu->rip != target_rip || flushes != cpu->blocks->flushes ||
+        LOG_ON(cpu->log, LOG_EXEC | LOG_CPU))
         return to;
     struct block *from = (struct block *)((char *)l - l->owner);
     if (!(l->same_page >> way & 1) || from->stale)
