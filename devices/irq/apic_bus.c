@@ -23,8 +23,7 @@ struct apic_bus {
     int window;
 };
 
-/* ---- Messages -----------------------------------------------------------------------------------
- */
+/* ---- Messages -------------------------------------------------------------------------------- */
 
 /* The one among the addressed that is least busy (SDM vol. 3, 11.6.2.4); of equals the first. */
 static struct lapic *lowest_priority(struct apic_bus *bus, const struct apic_message *msg)

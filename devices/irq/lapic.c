@@ -93,8 +93,7 @@ static void lapic_update(struct lapic *l)
         cpu->lower(cpu->cpu, CPU_REQ_INTR);
 }
 
-/* ---- Errors (11.5.3) --------------------------------------------------------------------------
- */
+/* ---- Errors (11.5.3) ------------------------------------------------------------------------- */
 
 /* Each error is reported once until ESR is written, so the error interrupt's own illegal vector
  * ends here. */
@@ -106,8 +105,7 @@ static void lapic_error(struct lapic *l, uint32_t bits)
     lapic_local(l, LVT_ERROR);
 }
 
-/* ---- Acceptance ---------------------------------------------------------------------------------
- */
+/* ---- Acceptance ------------------------------------------------------------------------------ */
 
 static bool accept_vector(struct lapic *l, uint8_t vector, bool level)
 {
@@ -203,8 +201,7 @@ struct irq_line lapic_lint(struct lapic *l, unsigned pin)
     return (struct irq_line){.set = lint_set, .opaque = l, .pin = pin & 1};
 }
 
-/* ---- Delivery and EOI (11.8.4, 11.8.5) --------------------------------------------------------
- */
+/* ---- Delivery and EOI (11.8.4, 11.8.5) ------------------------------------------------------- */
 
 static int take_interrupt(struct lapic *l)
 {
@@ -398,8 +395,7 @@ static bool register_write(struct lapic *l, unsigned reg, uint32_t value)
     return known;
 }
 
-/* ---- The xAPIC page (11.4.1): 32-bit registers, 16 bytes apart ----------------------------------
- */
+/* ---- The xAPIC page (11.4.1): 32-bit registers, 16 bytes apart ------------------------------- */
 
 uint32_t lapic_page_read(struct lapic *l, uint64_t offset, unsigned size)
 {

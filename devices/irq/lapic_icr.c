@@ -15,8 +15,7 @@ enum shorthand { TO_DEST, TO_SELF, TO_ALL, TO_OTHERS };
 #define ESR_SEND_ILLEGAL_VECTOR (1u << 5)
 #define DFR_FLAT                0xfu /* bits 31-28 */
 
-/* ---- Destinations ------------------------------------------------------------------------------
- */
+/* ---- Destinations ---------------------------------------------------------------------------- */
 
 /* x2APIC: 16 clusters of 16 bits each, derived from the id. A message of 8 bits addresses cluster
  * 0. */

@@ -49,7 +49,7 @@ struct pic {
     int ports[3];
 };
 
-/* ---- One chip ----------------------------------------------------------------------------- */
+/* ---- One chip -------------------------------------------------------------------------------- */
 
 static uint8_t chip_irr(const struct i8259 *c)
 {
@@ -106,7 +106,7 @@ static void chip_service(struct i8259 *c, unsigned n)
         c->lowest = (uint8_t)n;
 }
 
-/* ---- The pair ------------------------------------------------------------------------------ */
+/* ---- The pair -------------------------------------------------------------------------------- */
 
 /* Passes both INT outputs on. */
 static void pic_update(struct pic *pic)
@@ -174,7 +174,7 @@ void pic_connect(struct pic *pic, struct irq_line intr)
     irq_set(&intr, pic->chip[MASTER].out);
 }
 
-/* ---- Command words -------------------------------------------------------------------------- */
+/* ---- Command words --------------------------------------------------------------------------- */
 
 /* ICW1: edges are forgotten, the mask is cleared, IR7 is lowest, and the modes of ICW4 go. */
 static void write_icw1(struct i8259 *c, uint8_t value)
@@ -343,8 +343,7 @@ static void elcr_write(void *opaque, const struct access *access, uint64_t offse
     pic_update(pic);
 }
 
-/* ---- Life -------------------------------------------------------------------------------------
- */
+/* ---- Life ------------------------------------------------------------------------------------ */
 
 static void pic_reset(struct device *dev)
 {

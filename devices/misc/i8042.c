@@ -181,8 +181,7 @@ static void command_write(void *opaque, const struct access *access, uint64_t of
     i8042_update(opaque);
 }
 
-/* ---- Life ---------------------------------------------------------------------------------------
- */
+/* ---- Life ------------------------------------------------------------------------------------ */
 
 static void i8042_reset(struct device *dev)
 {

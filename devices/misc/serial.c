@@ -52,8 +52,7 @@ struct serial {
     int ports;
 };
 
-/* ---- FIFOs --------------------------------------------------------------------------------------
- */
+/* ---- FIFOs ----------------------------------------------------------------------------------- */
 
 static bool fifos_on(const struct serial *s)
 {
@@ -85,8 +84,7 @@ static unsigned trigger_level(const struct serial *s)
     return fifos_on(s) ? levels[s->fcr >> 6] : 1;
 }
 
-/* ---- Interrupts (data sheet, table IV: in this order) ------------------------------------------
- */
+/* ---- Interrupts (data sheet, table IV: in this order) ---------------------------------------- */
 
 static uint8_t interrupt_id(const struct serial *s)
 {
@@ -109,8 +107,7 @@ static void serial_update(struct serial *s)
     irq_set(&s->config.irq, connected && interrupt_id(s) != IIR_NONE);
 }
 
-/* ---- Receiver -----------------------------------------------------------------------------------
- */
+/* ---- Receiver -------------------------------------------------------------------------------- */
 
 /* Start bit, 5-8 data bits, parity, stop bit(s). */
 static uint64_t characters_ns(const struct serial *s, uint64_t count)
@@ -195,8 +192,7 @@ static uint8_t read_rbr(struct serial *s)
     return byte;
 }
 
-/* ---- Transmitter --------------------------------------------------------------------------------
- */
+/* ---- Transmitter ----------------------------------------------------------------------------- */
 
 /* Sends what waits, as far as the other side takes it. THRE rises when all has gone. */
 static void transmit(struct serial *s)
@@ -234,8 +230,7 @@ static void write_thr(struct serial *s, uint8_t byte)
     transmit(s);
 }
 
-/* ---- Control registers -------------------------------------------------------------------------
- */
+/* ---- Control registers ----------------------------------------------------------------------- */
 
 static uint8_t read_lsr(struct serial *s)
 {

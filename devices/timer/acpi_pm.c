@@ -95,8 +95,7 @@ void acpi_pm_gpe(struct acpi_pm *pm, unsigned bit)
     pm_update(pm);
 }
 
-/* ---- Ports --------------------------------------------------------------------------------------
- */
+/* ---- Ports ----------------------------------------------------------------------------------- */
 
 static void enter_sleep(struct acpi_pm *pm, unsigned type)
 {

@@ -58,8 +58,7 @@ struct pit {
     int ports[2];
 };
 
-/* ---- One counter ------------------------------------------------------------------------------
- */
+/* ---- One counter ----------------------------------------------------------------------------- */
 
 static bool counter_repeats(const struct counter *c)
 {
@@ -303,8 +302,7 @@ static void pit_expired(void *opaque)
     pit_arm(pit, now);
 }
 
-/* ---- Ports 40h-43h ----------------------------------------------------------------------------
- */
+/* ---- Ports 40h-43h --------------------------------------------------------------------------- */
 
 static void write_count(struct counter *c, uint64_t now, uint8_t value)
 {

@@ -58,8 +58,7 @@ struct rtc {
     int ports;
 };
 
-/* ---- Calendar ---------------------------------------------------------------------------------
- */
+/* ---- Calendar -------------------------------------------------------------------------------- */
 
 struct date {
     unsigned second, minute, hour, day, month, weekday; /* day and month from 1, Sunday is 1 */

@@ -34,8 +34,7 @@ static inline struct device *chip_device(void *chip)
 /* Zeroed memory for a chip's struct; the program ends when there is none. For *_new() only. */
 void *chip_alloc(size_t size);
 
-/* ---- 8259A pair (devices/irq/pic.c): ports 20h, A0h, 4D0h (ELCR) ------------------------------
- */
+/* ---- 8259A pair (devices/irq/pic.c): ports 20h, A0h, 4D0h (ELCR) ----------------------------- */
 
 struct pic;
 
@@ -47,8 +46,7 @@ struct irq_line pic_line(struct pic *pic, unsigned irq);
 /* INTA cycle: the vector; the spurious one (IR7 of the chip concerned) when no request is left. */
 uint8_t pic_acknowledge(struct pic *pic);
 
-/* ---- Local APICs and what connects them (devices/irq/apic_bus.c, lapic*.c) --------------------
- */
+/* ---- Local APICs and what connects them (devices/irq/apic_bus.c, lapic*.c) ------------------- */
 
 #define APIC_DEFAULT_BASE 0xfee00000ull
 #define APIC_MAX_CPUS     255
@@ -105,8 +103,7 @@ struct lapic_port lapic_port(struct lapic *lapic); /* for cpu->lapic; takes the 
 /* The LINT0 and LINT1 pins (INTR and NMI while the APIC is disabled). */
 struct irq_line lapic_lint(struct lapic *lapic, unsigned pin);
 
-/* ---- I/O APIC (devices/irq/ioapic.c): FEC00000h, 24 inputs, version 20h -----------------------
- */
+/* ---- I/O APIC (devices/irq/ioapic.c): FEC00000h, 24 inputs, version 20h ---------------------- */
 
 #define IOAPIC_BASE 0xfec00000ull
 #define IOAPIC_PINS 24
@@ -117,8 +114,7 @@ struct ioapic;
 struct ioapic *ioapic_new(struct board *board, struct apic_bus *bus, struct error *err);
 struct irq_line ioapic_line(struct ioapic *ioapic, unsigned pin); /* one driver each */
 
-/* ---- Global system interrupts (devices/irq/gsi.c) ---------------------------------------------
- */
+/* ---- Global system interrupts (devices/irq/gsi.c) -------------------------------------------- */
 
 /* GSI n drives IOAPIC input n (0: input 2, as every PC's MADT override says) and, below 16, PIC
  * input n. */
@@ -128,8 +124,7 @@ struct gsi *gsi_new(struct board *board, struct pic *pic, struct ioapic *ioapic)
 /* A new wire to GSI 0-23. Any number up to 32 per GSI; its level is the OR of them all. */
 struct irq_line gsi_line(struct gsi *gsi, unsigned n);
 
-/* ---- Timers -------------------------------------------------------------------------------------
- */
+/* ---- Timers ---------------------------------------------------------------------------------- */
 
 #define PIT_HZ 1193182ull
 
@@ -168,9 +163,12 @@ void acpi_pm_power_button(struct acpi_pm *pm);
 /* Event bit 0-15 of GPE0 happened (hot plug and the like). */
 void acpi_pm_gpe(struct acpi_pm *pm, unsigned bit);
 
-struct hpet; /* devices/timer/hpet.c: FED00000h, three comparators, legacy replacement */
+/* devices/timer/hpet.c: three comparators at 100 MHz, FSB interrupts, legacy replacement. A machine
+ * with an HPET gives hpet_legacy_line() to the PIT (0) and the RTC (8) instead of gsi_line(). */
+struct hpet;
 #define HPET_BASE 0xfed00000ull
 struct hpet *hpet_new(struct board *board, struct gsi *gsi, struct msi_port msi, struct error *err);
+struct irq_line hpet_legacy_line(struct hpet *hpet, unsigned irq);
 
 /* ---- Ports
  * ---------------------------------------------------------------------------------------- */

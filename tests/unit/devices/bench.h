@@ -36,8 +36,7 @@ static struct bench {
     int shutdown_status;
 } bench;
 
-/* ---- The fakes --------------------------------------------------------------------------------
- */
+/* ---- The fakes ------------------------------------------------------------------------------- */
 
 static int bench_claim(struct bench_claim *table, struct bench_claim claim)
 {
@@ -111,8 +110,7 @@ static void bench_shutdown(void *machine, enum board_event what, int status)
     bench.shutdown_status = status;
 }
 
-/* ---- Set-up and time ----------------------------------------------------------------------------
- */
+/* ---- Set-up and time ------------------------------------------------------------------------- */
 
 static struct board *bench_setup(void)
 {
