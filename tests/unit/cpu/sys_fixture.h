@@ -1,9 +1,10 @@
 /*
  * sys_fixture.h - one vCPU with 2 MiB of RAM, put into a mode by hand, for tests of cpu/sys.
  *
- * Guest programs are a few bytes at CODE. Every vector's handler is OUT 0F4h, AL; HLT at its own address, and that port
- * stops cpu_run(): so after run() the CPU stands in the handler, and got_vector() and the stack show what was delivered.
- * "e6 f4" in a program stops it likewise (then got_vector() is -1).
+ * Guest programs are a few bytes at CODE. Every vector's handler is OUT 0F4h, AL; HLT at its own
+ * address, and that port stops cpu_run(): so after run() the CPU stands in the handler, and
+ * got_vector() and the stack show what was delivered. "e6 f4" in a program stops it likewise (then
+ * got_vector() is -1).
  */
 #ifndef TESTS_UNIT_CPU_SYS_FIXTURE_H
 #define TESTS_UNIT_CPU_SYS_FIXTURE_H
@@ -20,17 +21,34 @@
 
 enum {
     RAM = 2 << 20,
-    GDT = 0x5000, IDT = 0x6000, TSS = 0x7000, TSS2 = 0x7800,
+    GDT = 0x5000,
+    IDT = 0x6000,
+    TSS = 0x7000,
+    TSS2 = 0x7800,
     HANDLERS = 0x8000, /* 16 bytes each; real mode too */
     PAGES = 0x10000,   /* PML4, PDPT, PD */
     CODE = 0x20000,
     DATA = 0x28000,
-    STACK0 = 0x30000, STACK_IST1 = 0x34000, STACK3 = 0x38000,
+    STACK0 = 0x30000,
+    STACK_IST1 = 0x34000,
+    STACK3 = 0x38000,
 };
 enum {
-    SEL_CODE32 = 0x08, SEL_DATA = 0x10, SEL_CODE32_3 = 0x1b, SEL_DATA_3 = 0x23, SEL_CODE64 = 0x28,
-    SEL_CODE64_3 = 0x33, SEL_TSS = 0x38, SEL_GATE = 0x48, SEL_CODE16 = 0x58, SEL_DATA16 = 0x60,
-    SEL_ABSENT = 0x68, SEL_CONFORMING = 0x70, SEL_TSS2 = 0x78, SEL_TASK_GATE = 0x80, SEL_RO = 0x88,
+    SEL_CODE32 = 0x08,
+    SEL_DATA = 0x10,
+    SEL_CODE32_3 = 0x1b,
+    SEL_DATA_3 = 0x23,
+    SEL_CODE64 = 0x28,
+    SEL_CODE64_3 = 0x33,
+    SEL_TSS = 0x38,
+    SEL_GATE = 0x48,
+    SEL_CODE16 = 0x58,
+    SEL_DATA16 = 0x60,
+    SEL_ABSENT = 0x68,
+    SEL_CONFORMING = 0x70,
+    SEL_TSS2 = 0x78,
+    SEL_TASK_GATE = 0x80,
+    SEL_RO = 0x88,
     GDT_LIMIT = 0xff,
 };
 
@@ -74,7 +92,8 @@ static inline uint64_t descriptor(uint32_t base, uint32_t limit20, unsigned attr
 
 /* ---- Surroundings ---------------------------------------------------------------------------- */
 
-static inline uint64_t stop_read(void *opaque, const struct access *a, uint64_t offset, unsigned size)
+static inline uint64_t stop_read(void *opaque, const struct access *a, uint64_t offset,
+                                 unsigned size)
 {
     (void)opaque, (void)a, (void)offset, (void)size;
     return 0x5a;
@@ -128,8 +147,14 @@ static inline void fixture_setup_model(const char *model)
     ck_assert_msg(block != NULL, "%s", err.msg);
     ck_assert(phys_add_ram(fx.map, 0, RAM, block, 0, "ram", &err));
     fx.ram = phys_hva(fx.map, 0, &len);
-    struct cpu_config config = {.model = model, .vcpus = 1, .map = fx.map, .io = fx.io, .clock = fx.clock,
-                                .exclusive = fx.exclusive, .log = &fx.log, .on_shutdown = on_shutdown};
+    struct cpu_config config = {.model = model,
+                                .vcpus = 1,
+                                .map = fx.map,
+                                .io = fx.io,
+                                .clock = fx.clock,
+                                .exclusive = fx.exclusive,
+                                .log = &fx.log,
+                                .on_shutdown = on_shutdown};
     fx.cpu = cpu_new(&config, &err);
     ck_assert_msg(fx.cpu != NULL, "%s", err.msg);
     exclusive_set_cpu(fx.exclusive, 0, fx.cpu);
@@ -150,7 +175,8 @@ static inline void fixture_teardown(void)
     pthread_mutex_destroy(&fx.lock);
 }
 
-/* ---- Modes ------------------------------------------------------------------------------------- */
+/* ---- Modes -------------------------------------------------------------------------------------
+ */
 
 static inline void put_handlers(void)
 {
@@ -160,11 +186,17 @@ static inline void put_handlers(void)
 
 static inline void put_gdt(void)
 {
-    static const struct { unsigned sel; uint32_t limit; unsigned attr; } table[] = {
-        {SEL_CODE32, 0xfffff, 0xc09b}, {SEL_DATA, 0xfffff, 0xc093}, {SEL_CODE32_3, 0xfffff, 0xc0fb},
-        {SEL_DATA_3, 0xfffff, 0xc0f3}, {SEL_CODE64, 0xfffff, 0xa09b}, {SEL_CODE64_3, 0xfffff, 0xa0fb},
-        {SEL_CODE16, 0xffff, 0x009b}, {SEL_DATA16, 0xffff, 0x0093}, {SEL_ABSENT, 0xfffff, 0xc013},
-        {SEL_CONFORMING, 0xfffff, 0xc09f}, {SEL_RO, 0xfffff, 0xc0f1},
+    static const struct {
+        unsigned sel;
+        uint32_t limit;
+        unsigned attr;
+    } table[] = {
+        {SEL_CODE32, 0xfffff, 0xc09b},   {SEL_DATA, 0xfffff, 0xc093},
+        {SEL_CODE32_3, 0xfffff, 0xc0fb}, {SEL_DATA_3, 0xfffff, 0xc0f3},
+        {SEL_CODE64, 0xfffff, 0xa09b},   {SEL_CODE64_3, 0xfffff, 0xa0fb},
+        {SEL_CODE16, 0xffff, 0x009b},    {SEL_DATA16, 0xffff, 0x0093},
+        {SEL_ABSENT, 0xfffff, 0xc013},   {SEL_CONFORMING, 0xfffff, 0xc09f},
+        {SEL_RO, 0xfffff, 0xc0f1},
     };
     for (unsigned i = 0; i < sizeof table / sizeof table[0]; i++)
         put(GDT + (table[i].sel & ~7u), descriptor(0, table[i].limit, table[i].attr), 8);
@@ -178,13 +210,18 @@ static inline void put_gdt(void)
 
 static inline void put_gate32(unsigned vector, uint16_t sel, uint32_t offset, unsigned attr)
 {
-    put(IDT + vector * 8, (offset & 0xffff) | (uint64_t)sel << 16 | (uint64_t)attr << 40 |
-                              (uint64_t)(offset >> 16) << 48, 8);
+    put(IDT + vector * 8,
+        (offset & 0xffff) | (uint64_t)sel << 16 | (uint64_t)attr << 40 |
+            (uint64_t)(offset >> 16) << 48,
+        8);
 }
-static inline void put_gate64(unsigned vector, uint16_t sel, uint64_t offset, unsigned attr, unsigned ist)
+static inline void put_gate64(unsigned vector, uint16_t sel, uint64_t offset, unsigned attr,
+                              unsigned ist)
 {
-    put(IDT + vector * 16, (offset & 0xffff) | (uint64_t)sel << 16 | (uint64_t)ist << 32 |
-                               (uint64_t)attr << 40 | (offset >> 16 & 0xffff) << 48, 8);
+    put(IDT + vector * 16,
+        (offset & 0xffff) | (uint64_t)sel << 16 | (uint64_t)ist << 32 | (uint64_t)attr << 40 |
+            (offset >> 16 & 0xffff) << 48,
+        8);
     put(IDT + vector * 16 + 8, offset >> 32, 8);
 }
 
@@ -250,14 +287,15 @@ static inline void enter_long(unsigned cpl)
     put(PAGES + 0x1000, (PAGES + 0x2000) | 7, 8);
     put(PAGES + 0x2000, 0 | 0x87, 8);
     cpu->idtr = (struct table_register){.base = IDT, .limit = 256 * 16 - 1};
-    sys_set_cr4(cpu, CR4_PAE | CR4_OSFXSR | CR4_FSGSBASE);
+    sys_set_cr4(cpu, CR4_PAE | CR4_OSFXSR | (model_has(cpu, MODEL_7_EBX, 0) ? CR4_FSGSBASE : 0));
     sys_set_cr3(cpu, PAGES);
     ck_assert(msr_write(cpu, 0xc0000080, EFER_LME | EFER_SCE | EFER_NXE));
     sys_set_cr0(cpu, CR0_PE | CR0_PG | CR0_NE | CR0_ET | CR0_WP);
     set_stack_and_code(cpl, cpl ? SEL_CODE64_3 : SEL_CODE64, cpl ? SEL_DATA_3 : SEL_DATA);
 }
 
-/* ---- Running ------------------------------------------------------------------------------------ */
+/* ---- Running ------------------------------------------------------------------------------------
+ */
 
 /* "0f 0b cc" -> bytes at gpa; returns how many. */
 static inline unsigned put_code(uint64_t gpa, const char *hex)

@@ -110,7 +110,7 @@ START_TEST(instruction_breakpoint)
     set_dr(1, CODE + 1, 1 << 2 | 1);
     run("90 40 90 90");
     expect(VECTOR_DB);
-    ck_assert_uint_eq(frame(0, 8), CODE + 1); /* a fault */
+    ck_assert_uint_eq(frame(0, 8), CODE + 1);     /* a fault */
     ck_assert_uint_eq(frame(2, 8), RFLAGS_FIXED); /* whose image has RF = 0 */
     ck_assert_uint_eq(fx.cpu->dr[6], DR6_CLEAR | 2);
     /* The handler sets RF in the image and goes on. */

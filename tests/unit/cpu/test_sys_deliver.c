@@ -1,6 +1,6 @@
 /*
- * test_sys_deliver.c - exceptions and interrupts in every mode: vectors, error codes, frames, flags, double and triple
- * faults, shadows, NMI (cpu/sys/exception.c, deliver_*.c, int.c, run.c).
+ * test_sys_deliver.c - exceptions and interrupts in every mode: vectors, error codes, frames,
+ * flags, double and triple faults, shadows, NMI (cpu/sys/exception.c, deliver_*.c, int.c, run.c).
  */
 #include "sys_fixture.h"
 
@@ -122,7 +122,8 @@ START_TEST(double_and_triple)
 }
 END_TEST
 
-/* ---- Interrupts, shadows, NMI ------------------------------------------------------------------ */
+/* ---- Interrupts, shadows, NMI ------------------------------------------------------------------
+ */
 
 static void raise_intr(int vector)
 {
@@ -199,7 +200,8 @@ START_TEST(external_error_has_ext)
 }
 END_TEST
 
-/* ---- Protected mode -------------------------------------------------------------------------------- */
+/* ---- Protected mode
+ * -------------------------------------------------------------------------------- */
 
 START_TEST(prot_frames)
 {
@@ -241,7 +243,7 @@ START_TEST(prot_bad_inner_stack)
     run("0f 0b");
     expect(VECTOR_TS);
     ck_assert_uint_eq(frame(0, 4), (SEL_DATA_3 & ~3u) | 1); /* EXT: during #UD */
-    ck_assert_uint_eq(get_mem(TSS2, 2), SEL_TSS); /* back link */
+    ck_assert_uint_eq(get_mem(TSS2, 2), SEL_TSS);           /* back link */
     ck_assert_uint_eq(get_mem(TSS + 0x20, 4), CODE);
     ck_assert(fx.cpu->rflags & RFLAGS_NT);
     ck_assert(fx.cpu->cr0 & CR0_TS);
@@ -270,7 +272,8 @@ START_TEST(into_and_int3)
 }
 END_TEST
 
-/* ---- Real mode ----------------------------------------------------------------------------------------- */
+/* ---- Real mode
+ * ----------------------------------------------------------------------------------------- */
 
 START_TEST(real_mode)
 {
@@ -283,7 +286,7 @@ START_TEST(real_mode)
     ck_assert_uint_eq(frame(1, 2), CODE >> 4);
     ck_assert_uint_eq(frame(2, 2), RFLAGS_FIXED | RFLAGS_IF);
     ck_assert(!(fx.cpu->rflags & RFLAGS_IF));
-    enter_real(); /* #GP pushes no error code */
+    enter_real();       /* #GP pushes no error code */
     run("66 a1 ff ff"); /* MOV EAX, [FFFFh] */
     expect(VECTOR_GP);
     ck_assert_uint_eq(fx.cpu->gpr[RSP], 0x4000 - 6);

@@ -1,16 +1,20 @@
 /*
- * test_sys_far.c - far transfers, call gates, IRET, system calls (cpu/sys/far.c, iret.c, syscall.c).
+ * test_sys_far.c - far transfers, call gates, IRET, system calls (cpu/sys/far.c, iret.c,
+ * syscall.c).
  */
 #include "sys_fixture.h"
 
 static void put_call_gate32(uint16_t sel, uint32_t offset, unsigned params, unsigned attr)
 {
-    put(GDT + SEL_GATE, (offset & 0xffff) | (uint64_t)sel << 16 | (uint64_t)params << 32 |
-                            (uint64_t)attr << 40 | (uint64_t)(offset >> 16) << 48, 8);
+    put(GDT + SEL_GATE,
+        (offset & 0xffff) | (uint64_t)sel << 16 | (uint64_t)params << 32 | (uint64_t)attr << 40 |
+            (uint64_t)(offset >> 16) << 48,
+        8);
     put(GDT + SEL_GATE + 8, 0, 8);
 }
 
-/* ---- Protected mode ---------------------------------------------------------------------------- */
+/* ---- Protected mode ----------------------------------------------------------------------------
+ */
 
 START_TEST(jmp_far_direct)
 {
@@ -36,7 +40,7 @@ START_TEST(jmp_far_direct)
     enter_prot(3);
     put_code(CODE + 0x100, "8c c8 0f a2 f4");
     run("ea 00 01 02 00 70 00"); /* conforming: stays at CPL 3, and RPL becomes CPL */
-    expect(VECTOR_GP); /* HLT */
+    expect(VECTOR_GP);           /* HLT */
     ck_assert_uint_eq(frame(2, 4), SEL_CONFORMING | 3);
 }
 END_TEST
@@ -117,7 +121,8 @@ START_TEST(call_gate_checks)
 }
 END_TEST
 
-/* ---- Long mode --------------------------------------------------------------------------------------- */
+/* ---- Long mode
+ * --------------------------------------------------------------------------------------- */
 
 START_TEST(long_call_gate)
 {
@@ -165,7 +170,8 @@ static void iretq_frame(uint64_t ss, uint64_t rsp, uint64_t flags, uint64_t cs, 
 START_TEST(iretq)
 {
     enter_long(0); /* to compatibility mode at CPL 3 */
-    iretq_frame(SEL_DATA_3, 0x1234567800000ff0, RFLAGS_IF | RFLAGS_IOPL, SEL_CODE32_3, CODE + 0x100);
+    iretq_frame(SEL_DATA_3, 0x1234567800000ff0, RFLAGS_IF | RFLAGS_IOPL, SEL_CODE32_3,
+                CODE + 0x100);
     put_code(CODE + 0x100, "48 f4"); /* 32-bit code: DEC EAX; HLT */
     fx.cpu->gpr[RAX] = 5;
     run("48 cf");

@@ -1,6 +1,6 @@
 /*
- * test_sys_task.c - task switches in all directions, 32- and 16-bit (cpu/sys/task.c, tss.c), and ports under the I/O
- * permission bitmap (portio.c).
+ * test_sys_task.c - task switches in all directions, 32- and 16-bit (cpu/sys/task.c, tss.c), and
+ * ports under the I/O permission bitmap (portio.c).
  */
 #include "sys_fixture.h"
 
@@ -148,7 +148,8 @@ START_TEST(fault_through_task_gate)
 }
 END_TEST
 
-/* ---- Ports --------------------------------------------------------------------------------------- */
+/* ---- Ports
+ * --------------------------------------------------------------------------------------- */
 
 START_TEST(io_bitmap)
 {

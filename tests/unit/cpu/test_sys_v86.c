@@ -6,7 +6,8 @@
 /* IRETD from ring 0 to CODE:0 with these flags. */
 static void enter_v86(uint32_t flags, uint32_t cr4)
 {
-    uint32_t items[9] = {0, CODE >> 4, flags | RFLAGS_VM, 0x8000, 0x111, 0x222, 0x333, 0x444, 0x555};
+    uint32_t items[9] = {0,     CODE >> 4, flags | RFLAGS_VM, 0x8000, 0x111, 0x222, 0x333,
+                         0x444, 0x555};
 
     enter_prot(0);
     sys_set_cr4(fx.cpu, cr4);
@@ -59,7 +60,8 @@ START_TEST(iopl_sensitive)
         expect(VECTOR_GP);
         ck_assert_uint_eq(frame(1, 4), 0);
     }
-    enter_v86(RFLAGS_IOPL, 0); /* IOPL 3: CLI works; INT n goes through the IDT, whose gate has DPL 0 */
+    enter_v86(RFLAGS_IOPL,
+              0); /* IOPL 3: CLI works; INT n goes through the IDT, whose gate has DPL 0 */
     run_v86("fb fa cd 20");
     expect(VECTOR_GP);
     ck_assert_uint_eq(frame(0, 4), 0x20 * 8 + 2);
@@ -104,13 +106,14 @@ START_TEST(vme_redirection)
     put(TSS + 0x66, 0x88, 2); /* redirection bitmap at 68h */
     memset(fx.ram + TSS + 0x68, 0, 32);
     put(0x21 * 4, (CODE >> 4) << 16 | 0x100, 4);
-    put_code(CODE + 0x100, "9c 59 58 58 58 f4"); /* PUSHF; POP CX; POP AX, AX, AX: the flags image */
+    put_code(CODE + 0x100,
+             "9c 59 58 58 58 f4"); /* PUSHF; POP CX; POP AX, AX, AX: the flags image */
     run_v86("cd 21");
     expect(VECTOR_GP);
     ck_assert_uint_eq(frame(1, 4), 0x105);
     ck_assert_uint_eq(fx.cpu->gpr[RAX] & 0xffff, RFLAGS_FIXED | RFLAGS_IF | RFLAGS_IOPL);
     ck_assert_uint_eq(fx.cpu->gpr[RCX] & RFLAGS_IF, 0); /* VIF is off in the handler */
-    enter_v86(RFLAGS_IF, CR4_VME); /* the bit is set: #GP as ever */
+    enter_v86(RFLAGS_IF, CR4_VME);                      /* the bit is set: #GP as ever */
     put(TSS + 0x66, 0x88, 2);
     memset(fx.ram + TSS + 0x68, 0, 32);
     fx.ram[TSS + 0x68 + 0x21 / 8] = 1 << 1;
