@@ -84,10 +84,31 @@ const struct vec_stub *vec_stub_get(struct cpu *cpu, const struct insn *insn);
 
 /* ---- Operands -------------------------------------------------------------------------------- */
 
+/* The host address of the memory operand where that is easy to say: 64-bit code or flat segments,
+ * and the view has the page. NULL: the slow way, with all checks and faults. */
+static inline void *vec_hit(const struct cpu *cpu, const struct insn *insn, unsigned size,
+                            enum access_kind kind)
+{
+    const struct insn_mem *m = &insn->mem;
+    uint64_t base = m->base == REG_PC ? cpu->rip + insn->len : cpu->gpr[m->base];
+    uint64_t lin = base + (cpu->gpr[m->index] << m->scale) + (uint64_t)m->disp;
+    if (insn->adsize == 4)
+        lin = (uint32_t)lin;
+    if (cpu->mode & MODE_CODE64)
+        lin += cpu->seg_base[m->seg];
+    else if (!(cpu->mode & MODE_FLAT) || insn->adsize != 4 || m->seg == SEG_CS || m->seg > SEG_DS)
+        return NULL;
+    if ((cpu->mode & MODE_ALIGN) || ((insn->row->attr & INSN_ALIGN) && (lin & (size - 1))))
+        return NULL;
+    return mem_hit(cpu, lin, size, kind);
+}
 /* Reads or writes `size` bytes of the instruction's memory operand; #GP(0) where the row demands
  * alignment. */
 void vec_read_mem(struct cpu *cpu, const struct insn *insn, void *buf, unsigned size);
 void vec_write_mem(struct cpu *cpu, const struct insn *insn, const void *buf, unsigned size);
+/* The same for 1, 2, 4 or 8 bytes. */
+uint64_t vec_read_scalar(struct cpu *cpu, const struct insn *insn, unsigned size);
+void vec_write_scalar(struct cpu *cpu, const struct insn *insn, uint64_t value, unsigned size);
 /* Vector operand n: the register itself, or memory read into buf. */
 static inline const union vreg *vec_source(struct cpu *cpu, const struct insn *insn, unsigned n,
                                            union vreg *buf)

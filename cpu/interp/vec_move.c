@@ -43,8 +43,7 @@ void vec_load_low(struct cpu *cpu, const struct insn *insn)
     if (from->kind == OPND_GPR)
         value = opnd_gpr(cpu, from->reg, from->size);
     else if (from->kind == OPND_MEM)
-        value = mem_load(cpu, insn->mem.seg, mem_operand(cpu, insn, from->size, ACCESS_READ),
-                         from->size);
+        value = vec_read_scalar(cpu, insn, from->size);
     else
         value = cpu->ymm[from->reg].q[0];
     to->q[0] = value;
@@ -59,8 +58,7 @@ void vec_store_low(struct cpu *cpu, const struct insn *insn)
     if (to->kind == OPND_GPR) {
         opnd_set_gpr(cpu, to->reg, to->size, value);
     } else if (to->kind == OPND_MEM) {
-        mem_store(cpu, insn->mem.seg, mem_operand(cpu, insn, to->size, ACCESS_WRITE), value,
-                  to->size);
+        vec_write_scalar(cpu, insn, value, to->size);
     } else {
         union vreg *reg = &cpu->ymm[to->reg];
         reg->q[0] = value;
@@ -89,7 +87,7 @@ void vec_move_half(struct cpu *cpu, const struct insn *insn)
     union vreg *to = &cpu->ymm[insn->op[0].reg];
     union vreg value = insn->vex ? cpu->ymm[insn->op[1].reg] : *to;
     if (from->kind == OPND_MEM)
-        value.q[arg & 1] = mem_load(cpu, insn->mem.seg, mem_operand(cpu, insn, 8, ACCESS_READ), 8);
+        value.q[arg & 1] = vec_read_scalar(cpu, insn, 8);
     else
         value.q[arg & 1] = cpu->ymm[from->reg].q[arg >> 1];
     memcpy(to, &value, 16);
@@ -99,7 +97,7 @@ void vec_move_half(struct cpu *cpu, const struct insn *insn)
 void vec_store_half(struct cpu *cpu, const struct insn *insn)
 {
     uint64_t value = cpu->ymm[insn->op[1].reg].q[insn->row->exec_arg];
-    mem_store(cpu, insn->mem.seg, mem_operand(cpu, insn, 8, ACCESS_WRITE), value, 8);
+    vec_write_scalar(cpu, insn, value, 8);
 }
 
 /* VZEROUPPER, VZEROALL (exec_arg 1): registers 8-15 only in 64-bit code. */
@@ -137,7 +135,7 @@ void vec_pextr(struct cpu *cpu, const struct insn *insn)
         memcpy(&value, cpu->ymm[from->reg].b + at, size);
     }
     if (to->kind == OPND_MEM)
-        mem_store(cpu, insn->mem.seg, mem_operand(cpu, insn, size, ACCESS_WRITE), value, size);
+        vec_write_scalar(cpu, insn, value, size);
     else
         opnd_set_gpr(cpu, to->reg, 8, value);
 }
@@ -150,9 +148,7 @@ void vec_pinsr(struct cpu *cpu, const struct insn *insn)
     unsigned width = to->kind == OPND_MMX ? 8 : 16;
     unsigned at = ((unsigned)insn->imm & (width / size - 1)) * size;
     uint64_t value =
-        from->kind == OPND_MEM
-            ? mem_load(cpu, insn->mem.seg, mem_operand(cpu, insn, size, ACCESS_READ), size)
-            : cpu->gpr[from->reg];
+        from->kind == OPND_MEM ? vec_read_scalar(cpu, insn, size) : cpu->gpr[from->reg];
     if (to->kind == OPND_MMX) {
         x87_enter_mmx(&cpu->x87);
         memcpy(cpu->x87.st[to->reg] + at, &value, size);
@@ -176,8 +172,7 @@ void vec_mmx_load(struct cpu *cpu, const struct insn *insn)
     if (from->kind == OPND_GPR)
         value = opnd_gpr(cpu, from->reg, from->size);
     else if (from->kind == OPND_MEM)
-        value = mem_load(cpu, insn->mem.seg, mem_operand(cpu, insn, from->size, ACCESS_READ),
-                         from->size);
+        value = vec_read_scalar(cpu, insn, from->size);
     x87_enter_mmx(&cpu->x87);
     if (from->kind == OPND_MMX)
         memcpy(&value, cpu->x87.st[from->reg], 8);
@@ -192,8 +187,7 @@ void vec_mmx_store(struct cpu *cpu, const struct insn *insn)
     x87_set_top(&cpu->x87, 0); /* processors do so also when the store faults */
     memcpy(&value, cpu->x87.st[insn->op[1].reg], 8);
     if (to->kind == OPND_MEM)
-        mem_store(cpu, insn->mem.seg, mem_operand(cpu, insn, to->size, ACCESS_WRITE), value,
-                  to->size);
+        vec_write_scalar(cpu, insn, value, to->size);
     x87_enter_mmx(&cpu->x87);
     if (to->kind == OPND_GPR)
         opnd_set_gpr(cpu, to->reg, to->size, value);

@@ -31,22 +31,39 @@ static uint64_t operand_address(struct cpu *cpu, const struct insn *insn, unsign
 
 void vec_read_mem(struct cpu *cpu, const struct insn *insn, void *buf, unsigned size)
 {
-    uint64_t lin = operand_address(cpu, insn, size, ACCESS_READ);
-    void *p = cpu->mode & MODE_ALIGN ? NULL : mem_hit(cpu, lin, size, ACCESS_READ);
+    void *p = vec_hit(cpu, insn, size, ACCESS_READ);
     if (__builtin_expect(p != NULL, 1))
         mem_host_read(buf, p, size);
     else
-        mem_read(cpu, insn->mem.seg, lin, buf, size);
+        mem_read(cpu, insn->mem.seg, operand_address(cpu, insn, size, ACCESS_READ), buf, size);
 }
 
 void vec_write_mem(struct cpu *cpu, const struct insn *insn, const void *buf, unsigned size)
 {
-    uint64_t lin = operand_address(cpu, insn, size, ACCESS_WRITE);
-    void *p = cpu->mode & MODE_ALIGN ? NULL : mem_hit(cpu, lin, size, ACCESS_WRITE);
+    void *p = vec_hit(cpu, insn, size, ACCESS_WRITE);
     if (__builtin_expect(p != NULL, 1))
         mem_host_write(p, buf, size);
     else
-        mem_write(cpu, insn->mem.seg, lin, buf, size);
+        mem_write(cpu, insn->mem.seg, operand_address(cpu, insn, size, ACCESS_WRITE), buf, size);
+}
+
+uint64_t vec_read_scalar(struct cpu *cpu, const struct insn *insn, unsigned size)
+{
+    void *p = vec_hit(cpu, insn, size, ACCESS_READ);
+    if (__builtin_expect(p != NULL, 1))
+        return mem_host_load(p, size);
+    uint64_t value = 0;
+    mem_read(cpu, insn->mem.seg, operand_address(cpu, insn, size, ACCESS_READ), &value, size);
+    return value;
+}
+
+void vec_write_scalar(struct cpu *cpu, const struct insn *insn, uint64_t value, unsigned size)
+{
+    void *p = vec_hit(cpu, insn, size, ACCESS_WRITE);
+    if (__builtin_expect(p != NULL, 1))
+        mem_host_store(p, value, size);
+    else
+        mem_write(cpu, insn->mem.seg, operand_address(cpu, insn, size, ACCESS_WRITE), &value, size);
 }
 
 /* ---- MXCSR ----------------------------------------------------------------------------------- */

@@ -112,8 +112,9 @@ static void plan_operand(struct plan *plan, const struct insn *insn, unsigned n,
         plan->stub.l = (int8_t)n;
         break;
     case SRC_XMM:
-        plan->stub.l = (int8_t)n;
-        plan->xmm0 = true;
+        plan->xmm0 = !written; /* PCMPxSTRM writes it */
+        if (plan->xmm0)
+            plan->stub.l = (int8_t)n;
         break;
     case SRC_E:
         plan->wide = op->size == 8;
