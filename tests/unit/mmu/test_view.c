@@ -408,6 +408,30 @@ START_TEST(test_exec_generation)
     ck_assert_uint_eq(m->exec_generation, gen);
     mmu_invlpg(m, G0);
     ck_assert_uint_ne(m->exec_generation, gen);
+    /* Filled anew, to another place: INVLPG finds no fetch permission, and must be noticed still.
+     */
+    go(G0, ACCESS_EXEC, MMU_USER, &x);
+    gen = m->exec_generation;
+    guest_map(g, &p, G0, 0x8000 | PTE_P | PTE_RW | PTE_US, 1);
+    go(G0 + slots * PAGE_SIZE, ACCESS_READ, MMU_USER, &x);
+    go(G0, ACCESS_WRITE, MMU_USER, &x);
+    mmu_invlpg(m, G0);
+    ck_assert_uint_ne(m->exec_generation, gen);
+}
+END_TEST
+
+START_TEST(test_exec_generation_when_the_page_moves)
+{
+    struct mmu_xlat x;
+    guest_map(g, &p, G0, 0x5000 | PTE_P | PTE_RW | PTE_US, 1);
+    mmu_paging_changed(m, &p);
+    go(G0, ACCESS_EXEC, MMU_USER, &x);
+    uint64_t gen = m->exec_generation;
+    guest_map(g, &p, G0, 0x8000 | PTE_P | PTE_RW | PTE_US, 1);
+    go(G0, ACCESS_WRITE, MMU_USER, &x); /* D was clear: walked, and filled to the other place */
+    ck_assert_uint_eq(x.gpa, 0x8000);
+    mmu_invlpg(m, G0);
+    ck_assert_uint_ne(m->exec_generation, gen);
 }
 END_TEST
 
@@ -433,6 +457,7 @@ int main(void)
     tcase_add_test(t, test_map_changes_reach_views);
     tcase_add_test(t, test_watch);
     tcase_add_test(t, test_exec_generation);
+    tcase_add_test(t, test_exec_generation_when_the_page_moves);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_ENV);
