@@ -86,13 +86,15 @@ def smp_4():
     shell_session("vmlinuz-cloud", "-m", "512", "-smp", "4", check=cpus(4), limit=300)
 
 
-STRESS = r"""
-w() { n=0; while [ -e /tmp/go ]; do
-  head -c 300000 /dev/urandom > /tmp/f$1; gzip -c /tmp/f$1 | gunzip -c | cmp - /tmp/f$1 || { echo CORRUPT; rm /tmp/go; }
-  s=$(seq 1 400 | awk '{t+=$1} END {print t}'); [ "$s" = 80200 ] || { echo WRONG-SUM $s; rm /tmp/go; }
-  sort -n /proc/kallsyms | head -n 2000 | md5sum > /dev/null; (exit 3); [ $? = 3 ] || echo WRONG-STATUS
-  n=$((n+1)); done; echo worker $1 rounds $n; }
-""".strip().replace("\n", " ")
+# One line of shell: rounds of compressing, comparing, adding up, sorting and forking, each checked.
+STRESS = " ".join([
+    "worker() { n=0; while [ -e /tmp/go ]; do",
+    "head -c 300000 /dev/urandom > /tmp/f$1;",
+    "gzip -c /tmp/f$1 | gunzip -c | cmp - /tmp/f$1 || { echo CORRUPT; rm /tmp/go; };",
+    "s=$(seq 1 400 | awk '{t+=$1} END {print t}'); [ \"$s\" = 80200 ] || { echo WRONG-SUM $s; rm /tmp/go; };",
+    "head -n 2000 /proc/kallsyms | sort -n | md5sum > /dev/null; (exit 3); [ $? = 3 ] || echo WRONG-STATUS;",
+    "n=$((n+1)); done; echo worker $1 rounds $n; }",
+])
 
 
 def smp_2_stress():
@@ -102,7 +104,7 @@ def smp_2_stress():
         guest.send(STRESS + "\n")
         guest.expect(re.escape(PROMPT), 30)
         guest.command("touch /tmp/go")
-        out = guest.command(f"(w 1 & w 2 & w 3 & w 4 & sleep {STRESS_SECONDS}; rm -f /tmp/go; wait)",
+        out = guest.command(f"(worker 1 & worker 2 & worker 3 & worker 4 & sleep {STRESS_SECONDS}; rm -f /tmp/go; wait)",
                             STRESS_SECONDS + 300)
         rounds = [int(n) for n in re.findall(r"worker \d rounds (\d+)", out)]
         if re.search("CORRUPT|WRONG", out) or len(rounds) != 4 or min(rounds) < 1:
