@@ -77,6 +77,7 @@ struct host_case {
 void host_decide(struct host_case *cases, unsigned count);
 /* False when CPUID says that this host lacks the feature: then its #UD proves nothing. */
 bool host_has_feature(unsigned feature);
+bool host_is_amd(void);
 
 /* ---- Declared differences (expected.c)
  * ------------------------------------------------------------------------ */

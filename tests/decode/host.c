@@ -276,3 +276,10 @@ bool host_has_feature(unsigned feature)
     }
     return true; /* part of every x86-64 CPU */
 }
+
+bool host_is_amd(void)
+{
+    uint32_t max, ebx = 0, ecx = 0, edx = 0;
+    __get_cpuid(0, &max, &ebx, &ecx, &edx);
+    return ebx == signature_AMD_ebx;
+}

@@ -365,6 +365,12 @@ START_TEST(vex_rules)
     ASSERT_OP(0, OPND_XMM, 8, 16);
     ASSERT_OP(1, OPND_XMM, 9, 16);
     ASSERT_OP(2, OPND_XMM, 10, 16);
+    ASSERT_OK("c4 e3 79 4a c1 f0", 32, "vblendvps", 6); /* is4: bit 7 is ignored */
+    ASSERT_OP(3, OPND_XMM, 7, 16);
+    ASSERT_OK("c4 e3 79 4a c1 f0", 64, "vblendvps", 6);
+    ASSERT_OP(3, OPND_XMM, 15, 16);
+    ASSERT_OK("c4 e1 30 58 c2", 32, "vaddps", 5); /* and so is the top bit of vvvv */
+    ASSERT_OP(1, OPND_XMM, 1, 16);
     ASSERT_OK("c4 e2 f8 f2 c3", 32, "andn", 5); /* W is ignored outside 64-bit code */
     ASSERT_OP(0, OPND_GPR, 0, 4);
     ASSERT_OK("c4 e2 f8 f2 c3", 64, "andn", 5);
