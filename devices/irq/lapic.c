@@ -80,17 +80,21 @@ static bool lapic_extint(const struct lapic *l)
     return l->extint || (l->lint[0] && !(lvt & LVT_MASKED) && LVT_MODE(lvt) == APIC_EXTINT);
 }
 
-static void lapic_update(struct lapic *l)
+/* Tells the CPU whether there is something for it. */
+static void lapic_tell(struct lapic *l)
 {
     const struct cpu_port *cpu = &l->config.cpu;
-    bool intr = lapic_deliverable(l) >= 0 || lapic_extint(l);
-    if (intr == l->intr)
-        return;
-    l->intr = intr;
-    if (intr)
+    l->intr = lapic_deliverable(l) >= 0 || lapic_extint(l);
+    if (l->intr)
         cpu->raise(cpu->cpu, CPU_REQ_INTR);
     else
         cpu->lower(cpu->cpu, CPU_REQ_INTR);
+}
+
+static void lapic_update(struct lapic *l)
+{
+    if (l->intr != (lapic_deliverable(l) >= 0 || lapic_extint(l)))
+        lapic_tell(l);
 }
 
 /* ---- Errors (11.5.3) ------------------------------------------------------------------------- */
@@ -482,18 +486,13 @@ static void port_unlock(struct lapic *l)
     pthread_mutex_unlock(l->board->lock);
 }
 
-/* Afterwards the CPU is told anew in any case: it may have withdrawn the request itself. */
+/* After this and after a reset the CPU is told in any case: it may have withdrawn the request. */
 static int port_acknowledge(void *opaque)
 {
     struct lapic *l = opaque;
-    const struct cpu_port *cpu = &l->config.cpu;
     port_lock(l);
     int vector = take_interrupt(l);
-    lapic_update(l);
-    if (l->intr)
-        cpu->raise(cpu->cpu, CPU_REQ_INTR);
-    else
-        cpu->lower(cpu->cpu, CPU_REQ_INTR);
+    lapic_tell(l);
     port_unlock(l);
     return vector;
 }
@@ -636,6 +635,7 @@ static void port_cpu_reset(void *opaque, bool init)
     struct lapic *l = opaque;
     port_lock(l);
     lapic_reset_all(l, init);
+    lapic_tell(l);
     port_unlock(l);
 }
 

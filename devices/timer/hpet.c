@@ -2,8 +2,7 @@
  * hpet.c - the high precision event timer: a 64-bit counter of 100 MHz and three comparators.
  *
  * Specified in the IA-PC HPET Specification 1.0a. Comparators interrupt through the I/O APIC (GSI
- * 20-23), by FSB message, or in place of the PIT (IRQ 0) and the RTC (IRQ 8), whose lines come
- * through here for that.
+ * 20-23), by FSB message, or in place of the PIT (IRQ 0) and the RTC (IRQ 8).
  */
 #include "internal/chips.h"
 #include "internal/clock.h"
@@ -47,7 +46,6 @@ struct hpet {
     struct msi_port msi;
     struct irq_line route[TIMERS][ROUTES]; /* each comparator's wire to GSI 20-23 */
     struct irq_line legacy[2];             /* wires to IRQ 0 and IRQ 8 */
-    bool legacy_in[2];                     /* what the PIT and the RTC drive */
     uint64_t conf, status;
     uint64_t offset; /* the running counter minus the clock's ticks, modulo 2^64 */
     uint64_t halted; /* the counter while it is not enabled */
@@ -93,7 +91,7 @@ static struct irq_line comparator_line(const struct comparator *t)
     return route < ROUTES ? t->hpet->route[n][route] : (struct irq_line){0};
 }
 
-/* Lines as status, configuration and the legacy inputs make them now, outside of edges. */
+/* Lines as status and configuration make them now, outside of edges. */
 static void hpet_update(struct hpet *h)
 {
     for (unsigned n = 0; n < TIMERS; n++) {
@@ -106,8 +104,7 @@ static void hpet_update(struct hpet *h)
         irq_set(&line, level);
     }
     for (unsigned i = 0; i < 2; i++)
-        if (!(h->conf & CONF_LEGACY))
-            irq_set(&h->legacy[i], h->legacy_in[i]);
+        gsi_take_over(&h->legacy[i], h->conf & CONF_LEGACY);
 }
 
 static void comparator_interrupt(struct comparator *t)
@@ -125,19 +122,6 @@ static void comparator_interrupt(struct comparator *t)
         irq_set(&line, true);
         irq_set(&line, false);
     }
-}
-
-static void legacy_set(void *opaque, unsigned pin, bool level)
-{
-    struct hpet *h = opaque;
-    h->legacy_in[pin] = level;
-    if (!(h->conf & CONF_LEGACY))
-        irq_set(&h->legacy[pin], level);
-}
-
-struct irq_line hpet_legacy_line(struct hpet *h, unsigned irq)
-{
-    return (struct irq_line){.set = legacy_set, .opaque = h, .pin = irq == 8};
 }
 
 /* ---- Comparators
@@ -332,7 +316,6 @@ static const struct field hpet_fields[] = {
     FIELD(struct hpet, status, FIELD_U64, 1),
     FIELD(struct hpet, offset, FIELD_U64, 1),
     FIELD(struct hpet, halted, FIELD_U64, 1),
-    FIELD_ARRAY(struct hpet, legacy_in, FIELD_U8, 1),
     COMPARATOR_FIELDS(0),
     COMPARATOR_FIELDS(1),
     COMPARATOR_FIELDS(2),

@@ -94,7 +94,8 @@ struct lapic_config {
     unsigned phys_bits; /* MAXPHYADDR, for the reserved bits of IA32_APIC_BASE; 0 = 40 */
     struct cpu_port cpu;
     /* The CPU's TSC minus clock_now(), modulo 2^64 (cpu->tsc_offset). Called with the machine lock
-     * held, from any thread; NULL: 0. */
+     * held, from any thread. NULL: 0, as when the CPU itself turns IA32_TSC_DEADLINE into clock
+     * time before it calls write_msr(); never both. */
     uint64_t (*tsc_offset)(void *cpu);
 };
 
@@ -123,6 +124,8 @@ struct gsi;
 struct gsi *gsi_new(struct board *board, struct pic *pic, struct ioapic *ioapic);
 /* A new wire to GSI 0-23. Any number up to 32 per GSI; its level is the OR of them all. */
 struct irq_line gsi_line(struct gsi *gsi, unsigned n);
+/* While on, the other wires of this one's GSI do not count. */
+void gsi_take_over(const struct irq_line *line, bool on);
 
 /* ---- Timers ---------------------------------------------------------------------------------- */
 
@@ -163,12 +166,11 @@ void acpi_pm_power_button(struct acpi_pm *pm);
 /* Event bit 0-15 of GPE0 happened (hot plug and the like). */
 void acpi_pm_gpe(struct acpi_pm *pm, unsigned bit);
 
-/* devices/timer/hpet.c: three comparators at 100 MHz, FSB interrupts, legacy replacement. A machine
- * with an HPET gives hpet_legacy_line() to the PIT (0) and the RTC (8) instead of gsi_line(). */
+/* devices/timer/hpet.c: three comparators at 100 MHz, FSB interrupts, legacy replacement (in which
+ * it takes GSI 0 and 8 over from the PIT and the RTC). */
 struct hpet;
 #define HPET_BASE 0xfed00000ull
 struct hpet *hpet_new(struct board *board, struct gsi *gsi, struct msi_port msi, struct error *err);
-struct irq_line hpet_legacy_line(struct hpet *hpet, unsigned irq);
 
 /* ---- Ports
  * ---------------------------------------------------------------------------------------- */

@@ -21,7 +21,7 @@ void chardev_accept_input(struct chardev *chr)
     (void)chr;
 }
 
-enum { CPUS = 2, CHIPS = 12 };
+enum { CPUS = 2, CHIPS = 13 };
 
 static struct machine {
     struct pic *pic;
@@ -58,6 +58,7 @@ static void build(void)
     add(m.pic);
     add(ioapic);
     add(gsi);
+    add(hpet_new(board, gsi, apic_bus_msi(m.bus), NULL));
     add(pit_new(board, gsi_line(gsi, 0)));
     add(rtc_new(board, &rtc, gsi_line(gsi, 8)));
     add(acpi_pm_new(board, &pm, gsi_line(gsi, 9)));
@@ -98,11 +99,13 @@ static uint16_t random_port(void)
 
 static uint64_t random_register(void)
 {
-    switch (rnd() % 4) {
+    switch (rnd() % 5) {
     case 0:
         return IOAPIC_BASE + rnd() % 8 * 16;
     case 1:
         return APIC_DEFAULT_BASE + rnd() % 0x100000;
+    case 2:
+        return HPET_BASE + rnd() % 96 * 4;
     }
     return APIC_DEFAULT_BASE + rnd() % 64 * 16;
 }

@@ -170,7 +170,7 @@ END_TEST
 START_TEST(legacy_replacement)
 {
     setup();
-    struct irq_line pit = hpet_legacy_line(hpet, 0), rtc = hpet_legacy_line(hpet, 8);
+    struct irq_line pit = gsi_line(gsi, 0), rtc = gsi_line(gsi, 8);
     irq_set(&pit, true);
     ck_assert_int_eq(take(), 0x30); /* straight through */
     wr(0x10, 2);

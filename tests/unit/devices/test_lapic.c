@@ -525,6 +525,12 @@ START_TEST(extint_through_lint0)
     ck_assert(!interrupted(0));
     wr(0, TPR, 0);
     ck_assert_int_eq(ack(0), 0x80);
+    pic_raise(6); /* a reset CPU forgets its requests; the APIC says again what is up */
+    cpu[0].requests = 0;
+    port[0].cpu_reset(port[0].lapic, false);
+    ck_assert_int_eq(interrupted(0), true);
+    ck_assert_int_eq(ack(0), 0x26);
+    out8(0x20, 0x20);
     /* globally disabled: LINT0 is INTR, LINT1 NMI */
     ck_assert(port[0].write_base(port[0].lapic, 0xfee00100));
     pic_raise(5);
