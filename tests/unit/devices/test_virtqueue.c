@@ -110,7 +110,8 @@ static void indirect_and_next(void)
 
 static void indirect_in_indirect(void)
 {
-    indirect(0, table, 16, DESC_INDIRECT, 0);
+    indirect(0, table + 16, 16, DESC_INDIRECT, 0);
+    indirect(1, BUFFER_AT, 16, DESC_WRITE, 0); /* harmless, were it allowed */
     set_desc(&drv, 0, table, 16, DESC_INDIRECT, 0);
     make_available(&drv, 0);
 }
