@@ -84,6 +84,28 @@ const struct vec_stub *vec_stub_get(struct cpu *cpu, const struct insn *insn);
 
 /* ---- Operands -------------------------------------------------------------------------------- */
 
+/* Guest memory to a buffer and back, 16 bytes at once where there are that many: the vector load
+ * that follows then gets its data from one store. */
+typedef uint64_t vec_chunk __attribute__((vector_size(16), aligned(1), may_alias));
+MEM_RACY static inline void vec_copy_in(void *to, const void *from, unsigned size)
+{
+    unsigned done = 0;
+    for (; size - done >= 16; done += 16)
+        *(vec_chunk *)((char *)to + done) =
+            *(const volatile vec_chunk *)((const char *)from + done);
+    if (size - done)
+        mem_host_read((char *)to + done, (const char *)from + done, size - done);
+}
+MEM_RACY static inline void vec_copy_out(void *to, const void *from, unsigned size)
+{
+    unsigned done = 0;
+    for (; size - done >= 16; done += 16)
+        *(volatile vec_chunk *)((char *)to + done) =
+            *(const vec_chunk *)((const char *)from + done);
+    if (size - done)
+        mem_host_write((char *)to + done, (const char *)from + done, size - done);
+}
+
 /* The host address of the memory operand where that is easy to say: 64-bit code or flat segments,
  * and the view has the page. NULL: the slow way, with all checks and faults. */
 static inline void *vec_hit(const struct cpu *cpu, const struct insn *insn, unsigned size,

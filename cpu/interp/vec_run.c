@@ -33,7 +33,7 @@ void vec_read_mem(struct cpu *cpu, const struct insn *insn, void *buf, unsigned 
 {
     void *p = vec_hit(cpu, insn, size, ACCESS_READ);
     if (__builtin_expect(p != NULL, 1))
-        mem_host_read(buf, p, size);
+        vec_copy_in(buf, p, size);
     else
         mem_read(cpu, insn->mem.seg, operand_address(cpu, insn, size, ACCESS_READ), buf, size);
 }
@@ -42,7 +42,7 @@ void vec_write_mem(struct cpu *cpu, const struct insn *insn, const void *buf, un
 {
     void *p = vec_hit(cpu, insn, size, ACCESS_WRITE);
     if (__builtin_expect(p != NULL, 1))
-        mem_host_write(p, buf, size);
+        vec_copy_out(p, buf, size);
     else
         mem_write(cpu, insn->mem.seg, operand_address(cpu, insn, size, ACCESS_WRITE), buf, size);
 }
