@@ -198,6 +198,19 @@ static uint32_t add_madt(struct area *area, const struct firmware_config *config
     return end_table(area, at);
 }
 
+/* IA-PC HPET Specification 1.0a, 3.2.4. */
+static uint32_t add_hpet(struct area *area, const struct firmware_config *config)
+{
+    size_t at = begin_table(area, "HPET", 1);
+    aml_little(&area->a, config->hpet_id, 4);
+    aml_little(&area->a, 0, 4); /* generic address: memory */
+    aml_little(&area->a, config->hpet_base, 8);
+    aml_byte(&area->a, 0);      /* the first one */
+    aml_little(&area->a, 0, 2); /* no minimum tick for periodic mode */
+    aml_byte(&area->a, 0);
+    return end_table(area, at);
+}
+
 /* ---- Roots
  * ----------------------------------------------------------------------------------------------------
  */
@@ -239,11 +252,14 @@ bool firmware_build(const struct firmware_config *config, uint8_t *bytes, uint64
     memset(bytes, 0, area.a.room);
     uint32_t facs = add_facs(&area);
     uint32_t dsdt = add_dsdt(&area, config);
-    uint32_t tables[2];
-    tables[0] = add_fadt(&area, config, facs, dsdt);
-    tables[1] = add_madt(&area, config);
-    uint32_t rsdt = add_root(&area, "RSDT", 4, tables, 2);
-    uint32_t xsdt = add_root(&area, "XSDT", 8, tables, 2);
+    uint32_t tables[3];
+    unsigned count = 0;
+    tables[count++] = add_fadt(&area, config, facs, dsdt);
+    tables[count++] = add_madt(&area, config);
+    if (config->hpet_base)
+        tables[count++] = add_hpet(&area, config);
+    uint32_t rsdt = add_root(&area, "RSDT", 4, tables, count);
+    uint32_t xsdt = add_root(&area, "XSDT", 8, tables, count);
     *rsdp = add_rsdp(&area, rsdt, xsdt);
     mp_table(&area, config);
     if (area.a.full || area.a.depth)

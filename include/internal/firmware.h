@@ -46,6 +46,8 @@ struct firmware_config {
     uint8_t s5_type;     /* SLP_TYP that powers off */
     uint16_t reset_port; /* writing reset_value resets the machine; 0: none */
     uint8_t reset_value;
+    uint64_t hpet_base;   /* 0: none */
+    uint32_t hpet_id;     /* low half of its capability register */
     uint8_t cmos_century; /* index of the century byte; 0: none */
 
     uint64_t pci_hole, pci_hole_end;     /* memory window for BARs below 4 GiB */

@@ -194,6 +194,19 @@ static bool build_timers(struct machine *m, struct error *err)
     return true;
 }
 
+/* The HPET takes interrupts 0 and 8 over in its legacy mode. */
+static bool build_hpet(struct machine *m, struct error *err)
+{
+    static const struct access access = {.initiator = INITIATOR_LOADER};
+    if (!m->config->hpet)
+        return true;
+    if (!pc_own(m, hpet_new(&m->board, m->gsi, apic_bus_msi(m->apic_bus), err), err))
+        return false;
+    m->firmware.hpet_base = HPET_BASE;
+    phys_read(m->map, &access, HPET_BASE, &m->firmware.hpet_id, sizeof(m->firmware.hpet_id));
+    return true;
+}
+
 static bool build_serial(struct machine *m, unsigned i, struct error *err)
 {
     static const struct {
@@ -295,7 +308,7 @@ static void describe(struct machine *m)
 bool pc_build(struct machine *m, struct error *err)
 {
     if (!build_memory(m, err) || !vcpus_create(m, err) || !build_interrupts(m, err) ||
-        !build_timers(m, err) || !build_ports(m, err) || !build_pci(m, err))
+        !build_timers(m, err) || !build_hpet(m, err) || !build_ports(m, err) || !build_pci(m, err))
         return false;
     for (unsigned i = 0; i < m->config->device_count; i++)
         if (!build_device(m, &m->config->devices[i], err))

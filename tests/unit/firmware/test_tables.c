@@ -29,6 +29,8 @@ static struct firmware_config config(unsigned vcpus)
         .s5_type = 5,
         .reset_port = 0xcf9,
         .reset_value = 6,
+        .hpet_base = 0xfed00000,
+        .hpet_id = 0x8086a201,
         .cmos_century = 0x32,
         .pci_hole = 0xe0000000,
         .pci_hole_end = 0xfec00000,
@@ -225,6 +227,7 @@ START_TEST(acpica_reads_them)
     ck_assert(iasl_likes(dir, at(le(fadt + 40, 4))));
     ck_assert(iasl_likes(dir, fadt));
     ck_assert(iasl_likes(dir, table("APIC", true)));
+    ck_assert(iasl_likes(dir, table("HPET", true)));
     ck_assert(iasl_likes(dir, at(le(fadt + 36, 4))));
     snprintf(command, sizeof(command), "grep -q 'COM4' %s/DSDT.dsl", dir);
     ck_assert_int_eq(system(command), 0);
