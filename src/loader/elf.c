@@ -103,14 +103,16 @@ static bool find_note(Elf *elf, const GElf_Phdr *ph, uint64_t *entry)
     return false;
 }
 
-bool elf_pvh_entry(const struct file *file, uint64_t *entry)
+bool elf_pvh_entry(const struct file *file, uint64_t *entry, struct error *err)
 {
     GElf_Ehdr ehdr;
-    Elf *elf = open_elf(file, &ehdr, NULL);
+    Elf *elf = open_elf(file, &ehdr, err);
     size_t count = 0;
     bool found = false;
 
-    if (elf && elf_getphdrnum(elf, &count) != 0)
+    if (!elf)
+        return false;
+    if (elf_getphdrnum(elf, &count) != 0)
         count = 0;
     for (size_t i = 0; i < count && !found; i++) {
         GElf_Phdr ph;
@@ -119,5 +121,7 @@ bool elf_pvh_entry(const struct file *file, uint64_t *entry)
             found = find_note(elf, &ph, entry);
     }
     elf_end(elf);
-    return found;
+    return found ||
+           error_set(err, "this ELF file has neither a PVH note (XEN_ELFNOTE_PHYS32_ENTRY) "
+                          "nor a multiboot header");
 }

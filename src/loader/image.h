@@ -135,6 +135,6 @@ bool elf_probe(const struct file *file);
 /* Loads every PT_LOAD segment at its physical address. */
 bool elf_load(const struct file *file, struct placer *placer, uint64_t *entry, struct error *err);
 /* The address in the note XEN_ELFNOTE_PHYS32_ENTRY. */
-bool elf_pvh_entry(const struct file *file, uint64_t *entry);
+bool elf_pvh_entry(const struct file *file, uint64_t *entry, struct error *err);
 
 #endif

@@ -55,11 +55,9 @@ static bool pvh_load(const struct boot_image *image, const struct boot_platform 
     uint64_t start, ignored, modules[MODULES_MAX];
 
     placer_init(&placer, platform);
-    if (!elf_load(&image->kernel, &placer, &ignored, err))
+    if (!elf_pvh_entry(&image->kernel, &start, err) ||
+        !elf_load(&image->kernel, &placer, &ignored, err))
         return false;
-    if (!elf_pvh_entry(&image->kernel, &start))
-        return error_set(err, "this ELF file has neither a PVH note (XEN_ELFNOTE_PHYS32_ENTRY) nor "
-                              "a multiboot header");
     if (start >= 1ull << 32)
         return error_set(err, "its PVH entry %#llx is above 4 GiB", (unsigned long long)start);
     if (!place_modules(&placer, image, modules, err) || !boot_flat32(&placer, entry, err) ||
