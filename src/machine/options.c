@@ -396,7 +396,7 @@ static const struct option options[] = {
     {"accel", "NAME", "how guest code runs: interp", set_accel, {0}},
     {"machine",
      "[type=]NAME",
-     "the board: pc (default); also hpet=on|off (default off)",
+     "the board: pc (default); also hpet=on|off (default on)",
      set_machine,
      {0}},
     {"M", "NAME", "the same as -machine", set_machine, {0}},
@@ -588,7 +588,7 @@ enum options_result options_parse(struct machine_config *config, unsigned argc,
     bool ok = true;
     config->ram_size = 128 * MIB;
     config->cpus = 1;
-    config->hpet = false;
+    config->hpet = true;
     config->cpu_model = copy_string("max");
     for (unsigned at = 0; ok && !o.informed && at < argc;)
         ok = parse_one(&o, argc, argv, &at);
