@@ -118,6 +118,13 @@ static bool runs_allowed(const struct string_op *s)
                : (s->cpu->mode & MODE_FLAT) && s->insn->adsize == 4 && s->src_seg < SEG_FS;
 }
 
+/* Where runs are allowed. What is not canonical or not mapped is not in the view, so nothing is
+ * raised here and the order of faults is that of the single iterations. */
+static uint64_t flat_address(const struct string_op *s, unsigned reg, unsigned seg)
+{
+    return opnd_gpr(s->cpu, reg, s->insn->adsize) + s->cpu->seg_base[seg];
+}
+
 /* Copies element by element in the order of travel, for overlaps that are seen: REP MOVSB as a
  * fill. */
 static void copy_elements(const struct string_op *s, char *to, const char *from, uint64_t count)
@@ -136,7 +143,7 @@ MEM_RACY static inline void host_move(void *to, const void *from, size_t len)
 static uint64_t movs_run(const struct string_op *s, uint64_t count)
 {
     struct cpu *cpu = s->cpu;
-    uint64_t from = source(s, s->size), to = destination(s, s->size, ACCESS_WRITE);
+    uint64_t from = flat_address(s, RSI, s->src_seg), to = flat_address(s, RDI, SEG_ES);
     uint64_t n = run_in_page(s, from), m = run_in_page(s, to);
     n = n < m ? n : m;
     n = n < count ? n : count;
@@ -173,7 +180,7 @@ MEM_RACY static inline void host_fill(char *to, uint64_t value, unsigned size, u
 
 static uint64_t stos_run(const struct string_op *s, uint64_t count)
 {
-    uint64_t to = destination(s, s->size, ACCESS_WRITE), n = run_in_page(s, to);
+    uint64_t to = flat_address(s, RDI, SEG_ES), n = run_in_page(s, to);
     n = n < count ? n : count;
     char *dst = n ? mem_hit(s->cpu, run_start(s, to, n), 1, ACCESS_WRITE) : 0;
     if (!dst)
