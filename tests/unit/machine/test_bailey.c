@@ -133,7 +133,7 @@ static enum bailey_end finish(pthread_t thread)
 
 START_TEST(stops_from_another_thread)
 {
-    static const uint8_t loops[] = {0xeb, 0xfe}, halts[] = {0xfa, 0xf4, 0xeb, 0xfd};
+    static const uint8_t loops[4] = {0xeb, 0xfe}, halts[4] = {0xfa, 0xf4, 0xeb, 0xfd};
     const uint8_t *const programs[] = {loops, halts};
     for (unsigned i = 0; i < 2; i++) {
         pthread_t thread;
@@ -288,7 +288,7 @@ END_TEST
 START_TEST(other_image_formats_are_refused)
 {
     char name[32];
-    make_file(name, "QFI\xfb and so on", 16);
+    make_file(name, "QFI\xfb and so on", 14);
     const char *argv[] = {"-hda", name, "-nodefaults"};
     ck_assert_ptr_null(bailey_new(3, argv, NULL, &error));
     ck_assert_ptr_nonnull(strstr(error.text, "is a qcow2 image"));

@@ -20,7 +20,7 @@ static size_t information_len;
 static enum options_result parse(const char *line)
 {
     static char copy[1024];
-    const char *argv[64];
+    const char *argv[128];
     unsigned argc = 0;
     machine_config_free(&c);
     memset(&err, 0, sizeof(err));
