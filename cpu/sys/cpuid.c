@@ -147,8 +147,11 @@ static void leaf_4(const struct cpu *cpu, uint32_t subleaf, uint32_t regs[4])
 
 static void leaf_7(const struct cpu *cpu, uint32_t subleaf, uint32_t regs[4])
 {
+    if (subleaf == 2)
+        regs[EDX] = cpu->model->word[MODEL_72_EDX];
     if (subleaf != 0)
         return;
+    regs[EAX] = 2; /* the last subleaf */
     regs[EBX] = cpu->model->word[MODEL_7_EBX];
     regs[ECX] = cpu->model->word[MODEL_7_ECX];
     if (cpu->cr4 & CR4_PKE)

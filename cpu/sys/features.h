@@ -47,6 +47,7 @@
     X("movdiri",          7_ECX, 27, HOST, MOVDIRI)    X("movdir64b",    7_ECX, 28, HOST, MOVDIR64B) \
     X("fsrm",             7_EDX,  4, SOFT, BASE)       X("serialize",    7_EDX, 14, SOFT, SERIALIZE) \
     X("spec-ctrl",        7_EDX, 26, SOFT, BASE)       X("arch-capabilities", 7_EDX, 29, SOFT, BASE) \
+    X("bhi-ctrl",       72_EDX,  4, SOFT, BASE)                                                    \
     X("xsaveopt",        D1_EAX,  0, HOST, XSAVEOPT)   X("xsavec",      D1_EAX,  1, HOST, XSAVEC)   \
     X("xgetbv1",         D1_EAX,  2, HOST, XSAVE)      X("xsaves",      D1_EAX,  3, HOST, XSAVES)   \
     X("arat",             6_EAX,  2, SOFT, BASE)                                                   \

@@ -212,6 +212,7 @@ enum model_word {
     MODEL_7_EBX,
     MODEL_7_ECX,
     MODEL_7_EDX,
+    MODEL_72_EDX,
     MODEL_D1_EAX,
     MODEL_6_EAX,
     MODEL_X1_ECX,
@@ -219,7 +220,6 @@ enum model_word {
     MODEL_X7_EDX,
     MODEL_X8_EBX,
     MODEL_X21_EAX,
-    MODEL_ARCH_CAP_LO,
     MODEL_WORDS
 };
 enum cpu_vendor { VENDOR_INTEL, VENDOR_AMD };

@@ -309,7 +309,9 @@ static bool has_spec_ctrl(const struct cpu *cpu)
     return model_has(cpu, MODEL_7_EDX, 26) || model_has(cpu, MODEL_X8_EBX, 14);
 }
 
-/* IBRS, STIBP, SSBD can be set; there is no speculation that they could restrict. */
+/* IBRS, STIBP, SSBD and, where CPUID shows it, BHI_DIS_S can be set; there is no speculation that
+ * they could restrict. Guests that find BHI_DIS_S leave out the loop that clears branch history in
+ * software. */
 static bool read_spec_ctrl(struct cpu *cpu, const struct row *row, uint32_t msr, u64 *value)
 {
     return has_spec_ctrl(cpu) && read_field(cpu, row, msr, value);
@@ -317,7 +319,12 @@ static bool read_spec_ctrl(struct cpu *cpu, const struct row *row, uint32_t msr,
 
 static bool write_spec_ctrl(struct cpu *cpu, const struct row *row, uint32_t msr, u64 value)
 {
-    return has_spec_ctrl(cpu) && write_field(cpu, row, msr, value);
+    uint64_t bhi_dis_s = model_has(cpu, MODEL_72_EDX, 4) ? 1 << 10 : 0;
+
+    if (!has_spec_ctrl(cpu) || value & ~(row->writable | bhi_dis_s))
+        return false;
+    *field(cpu, row, msr) = value;
+    return true;
 }
 
 static bool write_pred_cmd(struct cpu *cpu, const struct row *row, uint32_t msr, u64 value)
