@@ -52,7 +52,6 @@ struct firmware_config {
 
     uint64_t pci_hole, pci_hole_end;     /* memory window for BARs below 4 GiB */
     uint64_t pci_hole64, pci_hole64_end; /* and above; equal: none */
-    uint16_t pci_io, pci_io_end;         /* I/O ports for BARs; the end is inclusive */
     uint8_t pirq[4];     /* interrupt that each PIRQ line A-D is routed to: PIC input and GSI */
     uint32_t level_irqs; /* mask of ISA interrupts that are level, active high */
 
@@ -64,8 +63,9 @@ struct firmware_config {
 /* The tables lie in the BIOS area, which is RAM and reserved in the memory map. */
 #define FIRMWARE_AREA     0xe0000u
 #define FIRMWARE_AREA_END 0x100000u
-#define FIRMWARE_EBDA     0x9fc00u /* top of conventional memory; the rest of the 640 KiB is reserved \
-                                    */
+#define FIRMWARE_EBDA                                                                              \
+    0x9fc00u /* top of conventional memory; the rest of the 640 KiB is reserved                    \
+              */
 
 void firmware_memory_map(const struct firmware_config *config, struct memory_map *map);
 

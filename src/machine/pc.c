@@ -36,8 +36,6 @@ enum {
     RESET_VALUE = 0x06,
     CMOS_CENTURY = 0x32,
     DEBUGCON_PORT = 0xe9,
-    PCI_IO = 0xc000,
-    PCI_IO_END = 0xffff,
 };
 
 bool pc_own(struct machine *m, void *chip, struct error *err)
@@ -297,8 +295,6 @@ static void describe(struct machine *m)
     f->cmos_century = CMOS_CENTURY;
     f->pci_hole = f->ram_low > LOW_SPLIT ? LOW_MAX : LOW_SPLIT;
     f->pci_hole_end = IOAPIC_BASE;
-    f->pci_io = PCI_IO;
-    f->pci_io_end = PCI_IO_END;
     f->pirq[0] = f->pirq[1] = 10;
     f->pirq[2] = f->pirq[3] = 11;
     f->level_irqs = 1 << SCI_IRQ | 1 << 10 | 1 << 11;
