@@ -106,14 +106,22 @@ MEM_RACY static inline void vec_copy_out(void *to, const void *from, unsigned si
         mem_host_write((char *)to + done, (const char *)from + done, size - done);
 }
 
+/* A base or index register. REG_NONE is gpr_zero, right behind the array (internal/cpu.h asserts
+ * it). */
+static inline uint64_t vec_address_register(const struct cpu *cpu, unsigned reg)
+{
+    const uint64_t *registers = cpu->gpr;
+    return registers[reg];
+}
+
 /* The host address of the memory operand where that is easy to say: 64-bit code or flat segments,
  * and the view has the page. NULL: the slow way, with all checks and faults. */
 static inline void *vec_hit(const struct cpu *cpu, const struct insn *insn, unsigned size,
                             enum access_kind kind)
 {
     const struct insn_mem *m = &insn->mem;
-    uint64_t base = m->base == REG_PC ? cpu->rip + insn->len : cpu->gpr[m->base];
-    uint64_t lin = base + (cpu->gpr[m->index] << m->scale) + (uint64_t)m->disp;
+    uint64_t base = m->base == REG_PC ? cpu->rip + insn->len : vec_address_register(cpu, m->base);
+    uint64_t lin = base + (vec_address_register(cpu, m->index) << m->scale) + (uint64_t)m->disp;
     if (insn->adsize == 4)
         lin = (uint32_t)lin;
     if (cpu->mode & MODE_CODE64)

@@ -84,8 +84,8 @@ static uint64_t gather_address(struct cpu *cpu, const struct insn *insn, unsigne
 {
     const union vreg *indices = &cpu->ymm[insn->mem.index];
     uint64_t index = index_size == 4 ? (uint64_t)(int64_t)(int32_t)indices->d[i] : indices->q[i];
-    uint64_t offset =
-        cpu->gpr[insn->mem.base] + (index << insn->mem.scale) + (uint64_t)insn->mem.disp;
+    uint64_t offset = vec_address_register(cpu, insn->mem.base) + (index << insn->mem.scale) +
+                      (uint64_t)insn->mem.disp;
     if (insn->adsize < 8)
         offset = (uint32_t)offset;
     return mem_linear(cpu, insn->mem.seg, offset, size, ACCESS_READ);
