@@ -91,7 +91,7 @@ static inline const struct uop_call *uop_call_data(const struct uop *u)
 #endif
 
 #ifdef INTERP_LOOP
-#define GOTO_UOP(u) return (u)
+#define GOTO_UOP(u) return (void)cpu, (u)
 #elif defined(__clang__)
 #define GOTO_UOP(u)                                                                                \
     do {                                                                                           \
