@@ -97,9 +97,9 @@ void sys_ins(struct cpu *cpu, const struct insn *insn)
     uint64_t lin;
     uint32_t value;
 
+    check_port(cpu, port, size); /* also when the count is zero */
     if (rep_finished(cpu, insn))
         return;
-    check_port(cpu, port, size);
     lin = mem_linear(cpu, SEG_ES, opnd_gpr(cpu, RDI, insn->adsize), size, ACCESS_WRITE);
     mem_probe_write(cpu, SEG_ES, lin, size);
     value = port_read(cpu, port, size);
@@ -114,9 +114,9 @@ void sys_outs(struct cpu *cpu, const struct insn *insn)
     uint32_t value = 0;
     uint64_t lin;
 
+    check_port(cpu, port, size); /* also when the count is zero */
     if (rep_finished(cpu, insn))
         return;
-    check_port(cpu, port, size);
     lin = mem_linear(cpu, insn->mem.seg, opnd_gpr(cpu, RSI, insn->adsize), size, ACCESS_READ);
     mem_read(cpu, insn->mem.seg, lin, &value, size);
     port_write(cpu, port, size, value);

@@ -252,11 +252,12 @@ void sys_verw(struct cpu *cpu, const struct insn *insn)
 
 void sys_arpl(struct cpu *cpu, const struct insn *insn)
 {
-    uint16_t to, from;
+    uint16_t to = (uint16_t)cpu->gpr[insn->op[0].reg], from;
     bool adjust;
 
     require_prot(cpu);
-    to = (uint16_t)opnd_read(cpu, insn, 0);
+    if (insn->has_mem) /* a plain read: what is not adjusted need not be writable */
+        mem_read(cpu, insn->mem.seg, mem_operand(cpu, insn, 2, ACCESS_READ), &to, 2);
     from = (uint16_t)opnd_read(cpu, insn, 1);
     adjust = (to & 3) < (from & 3);
     if (adjust)

@@ -22,6 +22,7 @@ static const struct {
     {EXEC_sys_int, "the host's interrupt gates differ"},
     {EXEC_sys_int3, "INT3 is how the host run ends"},
     {EXEC_sys_int1, "INT1 is a debug trap to the host's kernel"},
+    {EXEC_sys_into, "delivered inside the instruction, through the host's gates"},
     {EXEC_sys_iret, "far transfer: the host's descriptor tables differ"},
     {EXEC_sys_call_far, "far transfer: the host's descriptor tables differ"},
     {EXEC_sys_jmp_far, "far transfer: the host's descriptor tables differ"},
@@ -336,19 +337,19 @@ static void bend_implicit(struct oracle_case *c, struct rng *rng)
 {
     const struct insn *insn = &c->insn;
     const struct insn_row *row = insn->row;
-    bool strings = false;
+    unsigned strings = 0;
     for (unsigned i = 0; i < insn->opnds; i++) {
         unsigned kind = insn->op[i].kind;
         if (kind == OPND_STR_SRC)
             set_register(c, RSI, random_target(c, 64, rng));
         if (kind == OPND_STR_DST)
             set_register(c, RDI, random_target(c, 64, rng));
-        strings |= kind == OPND_STR_SRC || kind == OPND_STR_DST;
+        strings += kind == OPND_STR_SRC || kind == OPND_STR_DST;
     }
     if (strings) {
         if (rng_below(rng, 2))
             c->state.rflags |= FLAG_DF;
-        if (rng_below(rng, 2)) /* overlapping moves */
+        if (strings == 2 && rng_below(rng, 2)) /* overlapping moves */
             c->state.gpr[RDI] = c->state.gpr[RSI] + rng_below(rng, 33) - 16;
         c->state.gpr[RCX] = rng_below(rng, 20);
     }
@@ -413,7 +414,8 @@ static bool bend_branch(struct oracle_case *c, struct rng *rng)
         }
         break;
     case OPND_GPR:
-        c->state.gpr[insn->op[0].reg] = target;
+        if (!insn->op[0].implicit) /* not the stack pointer of RET */
+            c->state.gpr[insn->op[0].reg] = target;
         break;
     case OPND_MEM:
         put_data(c, effective_address(c), target);

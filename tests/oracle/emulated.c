@@ -14,6 +14,7 @@
 #include <string.h>
 
 /* Guest-physical layout: page tables, then the arena's frames. */
+enum { HLT = 0xf4 };
 enum { PML4 = 0x1000, PDPT = 0x2000, PD = 0x3000, PT = 0x4000, RAM_SIZE = 0x200000 };
 #define ARENA_GPA 0x100000ull
 enum { PTE_P = 1, PTE_W = 2, PTE_U = 4, PTE_A = 0x20, PTE_D = 0x40 };
@@ -118,6 +119,7 @@ bool emulated_init(void)
     cpu->efer = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE;
     cpu->xcr0 = 7;
     cpu->cpl = 3;
+    cpu->tr.limit = 0; /* no I/O permission map: as the host's process, no ports */
     struct paging paging = cpu->mmu.paging;
     paging.cr0 = cpu->cr0;
     paging.cr3 = cpu->cr3;
@@ -200,12 +202,32 @@ static void put_code(const struct oracle_case *c)
 {
     static const struct access access = {.initiator = INITIATOR_HOST};
     uint64_t linear = c->state.rip + (c->code == 16 ? ARENA : 0);
-    memset(ram + ARENA_GPA + (CODE_PAGE - ARENA), 0xcc, PAGE_SIZE);
+    static uint8_t filling[PAGE_SIZE];
+    memset(filling, HLT, sizeof(filling));
+    phys_write(map, &access, ARENA_GPA + (CODE_PAGE - ARENA), filling, sizeof(filling));
     phys_write(map, &access, ARENA_GPA + (linear - ARENA), c->bytes, c->len);
+    cpu_withdraw(cpu, CPU_REQ_MMU);
     mmu_service(&cpu->mmu);
 }
 
-void emulated_run(const struct oracle_case *c, struct oracle_outcome *outcome)
+/* A block ends at the first HLT: #GP(0) at CPL 3, at an address that is not the instruction's own.
+ */
+static bool ended_at_hlt(const struct oracle_case *c)
+{
+    uint64_t linear = cpu->rip + (c->code == 16 ? ARENA : 0);
+    return cpu->exception.vector == VECTOR_GP && cpu->rip != c->state.rip &&
+           linear - CODE_PAGE < PAGE_SIZE && ram[ARENA_GPA + (linear - ARENA)] == HLT;
+}
+
+static void run_stepped(const struct oracle_case *c)
+{
+    bool repeats = c->insn.rep && (c->row->attr & (INSN_REP | INSN_REPCC));
+    do
+        interp_run(cpu, true);
+    while (repeats && cpu->rip == c->state.rip);
+}
+
+void emulated_run(const struct oracle_case *c, struct oracle_outcome *outcome, enum run_way way)
 {
     sigjmp_buf unwind;
     put_code(c);
@@ -216,11 +238,12 @@ void emulated_run(const struct oracle_case *c, struct oracle_outcome *outcome)
     outcome->cr2 = 0;
     cpu->unwind = &unwind;
     if (!sigsetjmp(unwind, 0)) {
-        bool repeats = c->insn.rep && (c->row->attr & (INSN_REP | INSN_REPCC));
-        do
-            interp_run(cpu, true);
-        while (repeats && cpu->rip == c->state.rip);
-    } else {
+        if (way == RUN_STEP)
+            run_stepped(c);
+        else
+            for (;;) /* it comes back when something wants attention; the end is an exception */
+                interp_run(cpu, false);
+    } else if (way == RUN_STEP || !ended_at_hlt(c)) {
         outcome->vector = cpu->exception.vector;
         outcome->error_code = cpu->exception.has_error ? cpu->exception.error_code : 0;
         outcome->cr2 = outcome->vector == VECTOR_PF ? cpu->cr2 : 0;

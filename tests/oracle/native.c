@@ -7,7 +7,6 @@
  * context out and puts the first one back. 16-bit code uses LDT segments, 32-bit code the kernel's
  * compatibility segments.
  */
-#include <ucontext.h>
 #include "oracle.h"
 #include <asm/ldt.h>
 #include <asm/prctl.h>
@@ -17,6 +16,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 enum { USER_CS64 = 0x33, USER_CS32 = 0x23, USER_DS = 0x2b };

@@ -64,7 +64,9 @@ void native_run(const struct oracle_case *c, struct oracle_outcome *outcome);
 /* ---- emulated.c
  * ----------------------------------------------------------------------------------- */
 bool emulated_init(void);
-void emulated_run(const struct oracle_case *c, struct oracle_outcome *outcome);
+/* By the careful loop, one instruction or iteration at a time, or as a block of the fast one. */
+enum run_way { RUN_STEP, RUN_BLOCK, RUN_WAYS };
+void emulated_run(const struct oracle_case *c, struct oracle_outcome *outcome, enum run_way way);
 
 /* ---- cases.c
  * --------------------------------------------------------------------------------------- */
