@@ -192,6 +192,9 @@ static bool compare(struct difference *d, enum run_way way)
         host.vector = -1, host.error_code = 0, host.cr2 = 0;
     if (host.vector != ours.vector)
         return differ(d, "vector", (uint64_t)(int64_t)host.vector, (uint64_t)(int64_t)ours.vector);
+    if (host.vector == VECTOR_PF &&
+        host.cr2 >> 63) /* the host's kernel hides its own mappings: P = 1 */
+        host.error_code &= ~1u, ours.error_code &= ~1u;
     if (host.error_code != ours.error_code)
         return differ(d, "error code", host.error_code, ours.error_code);
     if (host.cr2 != ours.cr2 &&
