@@ -60,9 +60,9 @@ static bool lock_image(const struct image *image, bool write, struct error *err)
                      : lock_to_read(image->fd);
     if (result == -EAGAIN || result == -EACCES)
         return error_set(err,
-                         write ? "%s: the image is in use by another machine; use -snapshot or "
-                                 "readonly=on there, or another image here"
-                               : "%s: the image is being written by another machine",
+                         write ? "%s: in use by another machine, and a writer needs it alone "
+                                 "(-snapshot leaves it unwritten)"
+                               : "%s: another machine is writing it",
                          image->path);
     if (result == -ENOLCK || result == -EINVAL || result == -EOPNOTSUPP) {
         fprintf(stderr,
