@@ -110,7 +110,6 @@ void lapic_timer_set_divide(struct lapic *l, uint8_t divide);
 void lapic_timer_set_mode(struct lapic *l, uint32_t lvt);
 void lapic_timer_set_deadline(struct lapic *l, uint64_t tsc);
 uint64_t lapic_timer_deadline(const struct lapic *l);
-void lapic_timer_tsc_changed(struct lapic *l);
 
 /* apic_bus.c */
 struct board *apic_bus_board(struct apic_bus *bus);

@@ -591,14 +591,6 @@ static void port_write_cr8(void *opaque, uint8_t tpr)
     port_unlock(l);
 }
 
-static void port_tsc_changed(void *opaque)
-{
-    struct lapic *l = opaque;
-    port_lock(l);
-    lapic_timer_tsc_changed(l);
-    port_unlock(l);
-}
-
 /* ---- Life
  * ---------------------------------------------------------------------------------------------- */
 
@@ -651,7 +643,6 @@ struct lapic_port lapic_port(struct lapic *l)
         .read_cr8 = port_read_cr8,
         .write_cr8 = port_write_cr8,
         .cpu_reset = port_cpu_reset,
-        .tsc_changed = port_tsc_changed,
     };
 }
 

@@ -3,7 +3,7 @@
  *
  * Specified in SDM vol. 3, 11.5.4. The input clock is the machine's counter (1 GHz) before the
  * divider, so a count is an exact number of guest nanoseconds, and the TSC deadline is compared
- * with clock_now() + tsc_offset.
+ * with clock_now(): the CPU takes its TSC offset off.
  */
 #include "apic.h"
 #include "internal/clock.h"
@@ -28,10 +28,10 @@ static uint64_t timer_period(const struct lapic *l)
     return l->initial_count * timer_divisor(l);
 }
 
+/* The CPU has turned the guest's TSC into this before it wrote the MSR. */
 static uint64_t tsc_now(const struct lapic *l)
 {
-    uint64_t offset = l->config.tsc_offset ? l->config.tsc_offset(l->config.cpu.cpu) : 0;
-    return clock_now(l->board->clock) + offset;
+    return clock_now(l->board->clock);
 }
 
 /* Arms for the end of the count: of the present period, or of a later one when that is too soon. */
@@ -147,12 +147,6 @@ void lapic_timer_set_deadline(struct lapic *l, uint64_t tsc)
 uint64_t lapic_timer_deadline(const struct lapic *l)
 {
     return timer_mode(l) == TIMER_TSC_DEADLINE ? l->tsc_deadline : 0;
-}
-
-void lapic_timer_tsc_changed(struct lapic *l)
-{
-    if (timer_mode(l) == TIMER_TSC_DEADLINE)
-        timer_check_deadline(l);
 }
 
 void lapic_timer_reset(struct lapic *l)

@@ -93,10 +93,6 @@ struct lapic_config {
     bool tsc_deadline;  /* CPUID announces TSC-deadline */
     unsigned phys_bits; /* MAXPHYADDR, for the reserved bits of IA32_APIC_BASE; 0 = 40 */
     struct cpu_port cpu;
-    /* The CPU's TSC minus clock_now(), modulo 2^64 (cpu->tsc_offset). Called with the machine lock
-     * held, from any thread. NULL: 0, as when the CPU itself turns IA32_TSC_DEADLINE into clock
-     * time before it calls write_msr(); never both. */
-    uint64_t (*tsc_offset)(void *cpu);
 };
 
 struct lapic *lapic_new(struct apic_bus *bus, const struct lapic_config *config);

@@ -58,13 +58,12 @@ struct lapic_port {
     uint64_t (*read_base)(void *lapic);              /* IA32_APIC_BASE */
     bool (*write_base)(void *lapic, uint64_t value); /* false: #GP */
     bool (*read_msr)(void *lapic, uint32_t msr,
-                     uint64_t *v); /* x2APIC 800h-8FFh, 6E0h; false: #GP */
+                     uint64_t *v); /* x2APIC 800h-8FFh, 6E0h; false: #GP. The
+                                    * CPU turns a TSC deadline into clock_now() time */
     bool (*write_msr)(void *lapic, uint32_t msr, uint64_t v);
     uint8_t (*read_cr8)(void *lapic);            /* TPR[7:4] */
     void (*write_cr8)(void *lapic, uint8_t tpr); /* 0-15 */
     void (*cpu_reset)(void *lapic, bool init);   /* INIT or power-on reset of this CPU */
-    /* IA32_TSC or IA32_TSC_ADJUST was written: the deadline timer follows the new TSC. */
-    void (*tsc_changed)(void *lapic);
 };
 
 #endif

@@ -93,11 +93,6 @@ static bool build_memory(struct machine *m, struct error *err)
 /* ---- Interrupts
  * ---------------------------------------------------------------------------------------- */
 
-static uint64_t tsc_offset(void *cpu)
-{
-    return ((struct cpu *)cpu)->tsc_offset;
-}
-
 static bool build_lapic(struct machine *m, unsigned i, struct error *err)
 {
     struct cpu *cpu = m->vcpu[i].cpu;
@@ -111,7 +106,6 @@ static bool build_lapic(struct machine *m, unsigned i, struct error *err)
         .tsc_deadline = basic[2] >> 24 & 1,
         .phys_bits = address[0] & 0xff,
         .cpu = cpu_port(cpu),
-        .tsc_offset = tsc_offset,
     };
     m->lapic[i] = lapic_new(m->apic_bus, &config);
     if (!pc_own(m, m->lapic[i], err))

@@ -240,7 +240,6 @@ struct fake_cpu {
     uint32_t requests;
     unsigned nmis, inits, smis, sipis;
     uint8_t sipi_vector;
-    uint64_t tsc_offset;
 };
 
 static inline void fake_cpu_raise(void *opaque, uint32_t requests)
@@ -264,11 +263,6 @@ static inline void fake_cpu_sipi(void *opaque, uint8_t vector)
     cpu->sipi_vector = vector;
 }
 
-static inline uint64_t fake_cpu_tsc_offset(void *opaque)
-{
-    return ((struct fake_cpu *)opaque)->tsc_offset;
-}
-
 static inline struct lapic_config fake_cpu_config(struct fake_cpu *cpu, unsigned index)
 {
     return (struct lapic_config){
@@ -277,7 +271,6 @@ static inline struct lapic_config fake_cpu_config(struct fake_cpu *cpu, unsigned
         .x2apic = true,
         .tsc_deadline = true,
         .cpu = {cpu, fake_cpu_raise, fake_cpu_lower, fake_cpu_sipi},
-        .tsc_offset = fake_cpu_tsc_offset,
     };
 }
 
