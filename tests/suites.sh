@@ -23,7 +23,7 @@ sanitizer_build() { # DIR SANITIZERS COMPILER TARGETS...
     local dir=$1 kind=$2 compiler=$3
     shift 3
     configure "$dir" -DCMAKE_BUILD_TYPE=Release -DBAILEY_SANITIZE="$kind" -DCMAKE_C_COMPILER="$compiler"
-    ninja -C "$dir" "$@" | tail -n 3
+    ninja -C "$dir" "$@" >"$dir.log" || { tail -n 30 "$dir.log"; return 1; }
 }
 
 asan_ubsan() {
@@ -32,20 +32,23 @@ asan_ubsan() {
 }
 
 tsan() {
-    sanitizer_build build-tsan thread gcc &&
-        TSAN_OPTIONS="halt_on_error=1 suppressions=$PWD/tests/tsan.supp" run_ctest build-tsan -R 'guest/64/smp|unit/mmu'
+    local units file
+    units=$(for file in tests/unit/mmu/test_*.c; do echo "unit_mmu_$(basename "$file" .c)"; done)
+    # shellcheck disable=SC2086 # a list of targets
+    sanitizer_build build-tsan thread gcc bailey guests $units &&
+        TSAN_OPTIONS=halt_on_error=1 run_ctest build-tsan -R 'guest/64/smp|unit/mmu'
 }
 
 fuzz() { # SECONDS
-    local target status=0
+    local source target targets=() status=0
+    for source in tests/fuzz/fuzz_*.c; do targets+=("$(basename "$source" .c)"); done
     configure build-fuzz -DCMAKE_BUILD_TYPE=Release -DBAILEY_FUZZ=ON -DCMAKE_C_COMPILER=clang
-    ninja -C build-fuzz fuzzers | tail -n 3 || return 1
-    for target in build-fuzz/tests/fuzz/fuzz_*; do
-        [ -x "$target" ] && [ -f "$target" ] || continue
-        echo "fuzzing $(basename "$target") for $1 s"
-        "$target" -max_total_time="$1" -timeout=10 -print_final_stats=1 -artifact_prefix=build-fuzz/ >build-fuzz/log 2>&1 ||
-            { tail -n 40 build-fuzz/log; status=1; }
-        grep -E 'number_of_executed_units' build-fuzz/log || true
+    ninja -C build-fuzz "${targets[@]}" >build-fuzz.log || { tail -n 30 build-fuzz.log; return 1; }
+    for target in "${targets[@]}"; do
+        echo "fuzzing $target for $1 s"
+        "build-fuzz/tests/fuzz/$target" -max_total_time="$1" -timeout=10 -max_len=4096 -print_final_stats=1 \
+            -artifact_prefix=build-fuzz/ >build-fuzz.log 2>&1 || { tail -n 40 build-fuzz.log; status=1; }
+        grep number_of_executed_units build-fuzz.log || true
     done
     return $status
 }
