@@ -14,10 +14,10 @@
 #include "cpu/mem.h"
 
 #if defined(__SANITIZE_THREAD__)
-#define MEM_RACY __attribute__((no_sanitize_thread, noinline))
+#define MEM_RACY __attribute__((no_sanitize_thread))
 #elif defined(__has_feature)
 #if __has_feature(thread_sanitizer)
-#define MEM_RACY __attribute__((no_sanitize("thread"), noinline))
+#define MEM_RACY __attribute__((no_sanitize("thread")))
 #endif
 #endif
 #ifndef MEM_RACY

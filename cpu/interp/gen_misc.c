@@ -164,7 +164,11 @@ void gen_hint(struct cpu *cpu, const struct insn *insn)
 void gen_fence(struct cpu *cpu, const struct insn *insn)
 {
     (void)cpu, (void)insn;
+#if defined(__x86_64__)
+    __asm__ volatile("mfence" ::: "memory"); /* ThreadSanitizer has no fences */
+#else
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
+#endif
 }
 
 /* CLFLUSH, CLFLUSHOPT, CLWB: checked like a read of one byte; there is no cache to flush. */
