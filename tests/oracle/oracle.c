@@ -167,26 +167,26 @@ static bool masked_bytes_fault(void)
            strstr(one.row->mnemonic, "maskmov");
 }
 
-/* With overflow or underflow unmasked, PE and UE follow from the result with unbounded exponent,
- * and DPPS and DPPD stop between their steps (SDM vol. 1, 11.5.2, 4.9.1.5): docs/gaps.md. Counted
- * apart. */
-static bool known_unmasked_range(void)
+/* A known gap (docs/gaps.md): beside an unmasked overflow or underflow PE follows the result before
+ * it is cut to the exponent's range, and DPPS and DPPD stop between their steps (SDM vol. 1,
+ * 4.9.1.5, 11.5.2). Only these flags are left out, and counted. */
+static uint32_t known_mxcsr_gap(void)
 {
-    return (one.state.mxcsr & 0xc00) != 0xc00 &&
-           (host.vector == VECTOR_XM || ours.vector == VECTOR_XM) && (one.row->attr & INSN_MXCSR);
-}
-static bool known_dot_product_flags(void)
-{
-    return host.vector == VECTOR_XM && ours.vector == VECTOR_XM && strstr(one.row->mnemonic, "dpp");
+    if (host.vector != VECTOR_XM || ours.vector != VECTOR_XM)
+        return 0;
+    if (strstr(one.row->mnemonic, "dpp"))
+        return 0x3f;
+    return (one.state.mxcsr & 0xc00) != 0xc00 ? 0x20 : 0;
 }
 
 static bool compare(struct difference *d, enum run_way way)
 {
     if (masked_bytes_fault())
         return false;
-    if (known_unmasked_range() || known_dot_product_flags()) {
+    uint32_t gap = known_mxcsr_gap();
+    if ((host.state.mxcsr ^ ours.state.mxcsr) & gap) {
         totals.known++;
-        return false;
+        host.state.mxcsr = (host.state.mxcsr & ~gap) | (ours.state.mxcsr & gap);
     }
     if (fault_at_target())
         host.vector = -1, host.error_code = 0, host.cr2 = 0;
