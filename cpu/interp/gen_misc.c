@@ -8,6 +8,7 @@
 #include "cpu/interp/stack.h"
 #include "cpu/opnd.h"
 #include "insn_exec.h"
+#include "internal/random.h"
 #include <string.h>
 
 #define X(name) void name(struct cpu *cpu, const struct insn *insn);
@@ -179,17 +180,11 @@ void gen_clflush(struct cpu *cpu, const struct insn *insn)
 
 /* ---- Random numbers -------------------------------------------------------------------------- */
 
-/* A function of guest state, so that a run can be repeated: the number of retired instructions and
- * the TSC offset, well mixed. */
+/* From the host's one source (random.h): guests seed their keys with it. Never out of entropy. */
 static void random_number(struct cpu *cpu, const struct insn *insn)
 {
-    uint64_t x =
-        (cpu->retired + 1) * 0x9e3779b97f4a7c15ull ^ cpu->tsc_offset ^ ((uint64_t)cpu->index << 56);
-    x ^= x >> 30;
-    x *= 0xbf58476d1ce4e5b9ull;
-    x ^= x >> 27;
-    x *= 0x94d049bb133111ebull;
-    x ^= x >> 31;
+    uint64_t x;
+    host_random(&x, sizeof(x));
     opnd_write(cpu, insn, 0, x);
     cpu_set_arith(cpu, FLAG_CF);
 }
