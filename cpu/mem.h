@@ -28,7 +28,7 @@ void mem_probe_write(struct cpu *cpu, unsigned seg, uint64_t lin, unsigned size)
 uint64_t mem_linear(struct cpu *cpu, unsigned seg, uint64_t offset, unsigned size, unsigned kind);
 
 /* The effective address of a decoded operand: base + index * scale + disp, wrapped to the address
- * size, without the segment. REG_RIP is relative to cpu->rip + insn->len. */
+ * size, without the segment. REG_PC is relative to cpu->rip + insn->len. */
 uint64_t mem_effective(struct cpu *cpu, const struct insn *insn);
 /* Both at once. */
 uint64_t mem_operand(struct cpu *cpu, const struct insn *insn, unsigned size, unsigned kind);
