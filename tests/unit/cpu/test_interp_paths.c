@@ -66,7 +66,7 @@ static uint64_t interesting(enum fixture_mode mode)
 
 static bool wanted(const struct insn *insn)
 {
-    return !(insn->row->attr & (INSN_SYSTEM | INSN_CPL0));
+    return !(insn->row->attr & (INSN_SYSTEM | INSN_CPL0 | INSN_RAND));
 }
 
 /* Instructions that decode, from random opcodes with the usual prefixes made likely. */
