@@ -59,7 +59,7 @@ void sys_invpcid(struct cpu *cpu, const struct insn *insn)
     require_cpl0(cpu);
     mem_read(cpu, insn->mem.seg, mem_operand(cpu, insn, 16, ACCESS_READ), desc, 16);
     pcid = desc[0] & 0xfff;
-    if (type > 3 || (type < 2 && desc[0] >> 12))
+    if (type > 3 || desc[0] >> 12)
         cpu_raise_error(cpu, VECTOR_GP, 0);
     if (type < 2 && pcid && !(cpu->cr4 & CR4_PCIDE))
         cpu_raise_error(cpu, VECTOR_GP, 0);

@@ -114,6 +114,17 @@ static bool build_lapic(struct machine *m, unsigned i, struct error *err)
     return true;
 }
 
+/* FERR# of any vCPU, from its own thread: lines want the machine lock. */
+static void ferr_set(void *opaque, unsigned pin, bool level)
+{
+    struct machine *m = opaque;
+    (void)pin;
+    pthread_mutex_lock(&m->lock);
+    struct irq_line line = fpu_error_line(m->fpu_error);
+    irq_set(&line, level);
+    pthread_mutex_unlock(&m->lock);
+}
+
 static bool build_interrupts(struct machine *m, struct error *err)
 {
     m->pic = pic_new(&m->board);
@@ -132,7 +143,7 @@ static bool build_interrupts(struct machine *m, struct error *err)
     m->gsi = gsi_new(&m->board, m->pic, m->ioapic);
     m->fpu_error = fpu_error_new(&m->board, gsi_line(m->gsi, FPU_IRQ));
     for (unsigned i = 0; i < m->vcpu_count; i++)
-        m->vcpu[i].cpu->ferr = fpu_error_line(m->fpu_error);
+        m->vcpu[i].cpu->ferr = (struct irq_line){.set = ferr_set, .opaque = m};
     return pc_own(m, m->gsi, err) && pc_own(m, m->fpu_error, err);
 }
 
