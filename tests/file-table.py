@@ -15,7 +15,7 @@ FOLDERS = ("include", "src", "mmu", "cpu", "devices", "firmware", "tests", "exam
 
 
 def files():
-    listed = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard", *FOLDERS], cwd=ROOT,
+    listed = subprocess.run(["git", "ls-files", *FOLDERS], cwd=ROOT,
                             stdout=subprocess.PIPE, text=True, check=True).stdout.split()
     return sorted(f for f in listed if f.endswith((".c", ".h", ".S", ".def", ".py", ".ld", ".init"))
                   and os.path.exists(os.path.join(ROOT, f)))
