@@ -108,9 +108,7 @@ TEST(priority_order)
         CHECK_EQ(order[i], want[i]);
 }
 
-static void no_eoi(struct frame *f)
-{
-}
+static void no_eoi(struct frame *f) {}
 
 /* What is in service blocks its class and those below, until EOI. */
 TEST(service_blocks_its_class)
@@ -204,7 +202,8 @@ TEST(nmi)
     trap_handlers[2] = 0;
 }
 
-/* ---- Errors ------------------------------------------------------------------------------------ */
+/* ---- Errors ------------------------------------------------------------------------------------
+ */
 
 static uint32_t esr(void)
 {
@@ -230,7 +229,8 @@ TEST(errors)
     CHECK_EQ(esr(), 0x80);
 }
 
-/* ---- Software disable -------------------------------------------------------------------------- */
+/* ---- Software disable --------------------------------------------------------------------------
+ */
 
 TEST(software_disable)
 {
@@ -251,7 +251,8 @@ TEST(software_disable)
     CHECK_EQ(hits[V], 1);
 }
 
-/* ---- Timer ------------------------------------------------------------------------------------- */
+/* ---- Timer -------------------------------------------------------------------------------------
+ */
 
 TEST(timer_one_shot)
 {

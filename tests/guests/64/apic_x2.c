@@ -76,7 +76,7 @@ TEST(transitions)
     WRITE_REFUSED(MSR_APIC_BASE, (base & ~(uint64_t)EN) | EXTD);
     wrmsr(MSR_APIC_BASE, base & ~(uint64_t)(EN | EXTD));
     cpuid(1, 0, r);
-    CHECK_EQ(r[3] >> 9 & 1, 0); /* no APIC now */
+    CHECK_EQ(r[3] >> 9 & 1, 0);                /* no APIC now */
     WRITE_REFUSED(MSR_APIC_BASE, base | EXTD); /* off to x2APIC */
     wrmsr(MSR_APIC_BASE, base);
     cpuid(1, 0, r);
@@ -224,8 +224,7 @@ TEST(off_and_on_resets)
     end();
 }
 
-const struct test guest_tests[] = {T(transitions),   T(no_msrs_outside_the_mode),
-                                   T(which_registers_exist), T(reserved_bits),
-                                   T(identification), T(interrupts),
-                                   T(timer),         T(off_and_on_resets),
-                                   {0, 0}};
+const struct test guest_tests[] = {
+    T(transitions),   T(no_msrs_outside_the_mode), T(which_registers_exist),
+    T(reserved_bits), T(identification),           T(interrupts),
+    T(timer),         T(off_and_on_resets),        {0, 0}};

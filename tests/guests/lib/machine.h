@@ -9,7 +9,8 @@
 
 #define UNUSED_OK static __attribute__((unused))
 
-/* ---- Counting interrupts ----------------------------------------------------------------------- */
+/* ---- Counting interrupts -----------------------------------------------------------------------
+ */
 
 static volatile unsigned hits[256];
 static volatile uint8_t order[64]; /* vectors in the order of their arrival */
@@ -59,7 +60,8 @@ UNUSED_OK void let_in(void)
         asm volatile("sti; nop; nop; cli" ::: "memory");
 }
 
-/* ---- 8254: counter 2 measures time, whatever else is broken ------------------------------------- */
+/* ---- 8254: counter 2 measures time, whatever else is broken -------------------------------------
+ */
 
 enum { PIT_HZ = 1193182 };
 
@@ -80,7 +82,8 @@ UNUSED_OK void pit_wait(unsigned ticks)
         asm volatile("pause");
 }
 
-/* ---- 8259A pair: IRQ n at vector 20h + n -------------------------------------------------------- */
+/* ---- 8259A pair: IRQ n at vector 20h + n --------------------------------------------------------
+ */
 
 enum { PIC_BASE = 0x20 };
 
@@ -119,7 +122,8 @@ UNUSED_OK void pic_eoi(struct frame *f)
     outb(0x20, 0x20);
 }
 
-/* ---- Local APIC --------------------------------------------------------------------------------- */
+/* ---- Local APIC ---------------------------------------------------------------------------------
+ */
 
 enum {
     APIC_ID = 0x20,
@@ -180,7 +184,8 @@ UNUSED_OK void apic_quiet(void)
     apic_write(APIC_TPR, 0);
 }
 
-/* ---- I/O APIC ----------------------------------------------------------------------------------- */
+/* ---- I/O APIC -----------------------------------------------------------------------------------
+ */
 
 enum { IOAPIC_PAGE = 0xfec00000 };
 enum {
@@ -215,7 +220,8 @@ UNUSED_OK bool ioapic_remote_irr(unsigned pin)
     return ioapic_read(0x10 + 2 * pin) & ENTRY_REMOTE_IRR;
 }
 
-/* ---- COM1's transmitter: an interrupt source (IRQ 4) that rises and falls by register writes ----- */
+/* ---- COM1's transmitter: an interrupt source (IRQ 4) that rises and falls by register writes
+ * ----- */
 
 enum { COM1 = 0x3f8, COM1_IRQ = 4 };
 
