@@ -89,6 +89,9 @@ struct phys_map {
      * yet. */
     _Atomic uint32_t stores;
     _Atomic bool aliased; /* some frame shows at two guest addresses */
+    /* What the write callback that runs now wants done behind its store; the machine lock. */
+    phys_after_fn *after;
+    void *after_opaque;
     _Atomic(struct ram_block *) blocks;
 
     pthread_mutex_t lock;    /* what follows, and every change of frame.code_by and .table_by */

@@ -102,6 +102,21 @@ static void mmio_read(struct phys_map *map, const struct access *access, uint64_
     pthread_mutex_unlock(map->machine_lock);
 }
 
+static bool by_instruction(const struct access *access)
+{
+    return access->initiator == INITIATOR_VCPU_USER || access->initiator == INITIATOR_VCPU_KERNEL;
+}
+
+bool phys_after_store(struct phys_map *map, const struct access *access, phys_after_fn *fn,
+                      void *opaque)
+{
+    if (!by_instruction(access))
+        return false;
+    map->after = fn;
+    map->after_opaque = opaque;
+    return true;
+}
+
 static void mmio_write(struct phys_map *map, const struct access *access, uint64_t gpa,
                        const uint8_t *buf, size_t len)
 {
@@ -121,7 +136,12 @@ static void mmio_write(struct phys_map *map, const struct access *access, uint64
         gpa += n;
         len -= n;
     }
+    phys_after_fn *after = map->after;
+    void *opaque = map->after_opaque;
+    map->after = NULL;
     pthread_mutex_unlock(map->machine_lock);
+    if (after)
+        after(opaque, access); /* may not return */
 }
 
 static void log_hole(struct phys_map *map, const struct access *access, const char *what,

@@ -27,7 +27,7 @@ for room in MIDDLE:
 SEAMS = {
     "error.h": "base", "log.h": "base", "clock.h": "base", "event.h": "base", "fields.h": "base",
     "exclusive.h": "base", "random.h": "base", "access.h": "base", "irq.h": "base",
-    "io.h": "mmu", "phys.h": "mmu", "mmu.h": "mmu",
+    "io.h": "mmu", "phys.h": "mmu", "mmu.h": "mmu", "rules.h": "mmu",
     "insn.h": "cpu", "cpu.h": "cpu",
     # seams between equals: a back end and its users, both in the middle row
     "chardev.h": "base", "blockdev.h": "base",

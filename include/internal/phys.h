@@ -79,6 +79,13 @@ enum phys_result phys_read(struct phys_map *map, const struct access *access, ui
                            void *buf, size_t len);
 enum phys_result phys_write(struct phys_map *map, const struct access *access, uint64_t gpa,
                             const void *buf, size_t len);
+/* For a device's write callback: have fn(opaque, access) called in the storing thread as soon as the
+ * store has let go of the machine lock, before its instruction retires. There it may park the other
+ * vCPUs, or abandon the instruction. Only for stores by an instruction (INITIATOR_VCPU_*): others
+ * have no such moment, and false is returned. */
+typedef void phys_after_fn(void *opaque, const struct access *access);
+bool phys_after_store(struct phys_map *map, const struct access *access, phys_after_fn *fn,
+                      void *opaque);
 /* Atomic compare-and-exchange of 4 or 8 aligned bytes in RAM: the page walker's A/D update. On a
  * difference *expected gets the present value and false is returned. */
 bool phys_cmpxchg(struct phys_map *map, const struct access *access, uint64_t gpa, unsigned size,

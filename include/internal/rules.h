@@ -1,0 +1,177 @@
+/*
+ * rules.h - the protection rules: contexts, regions, rules, and the question that every slow access
+ * asks. Implemented by mmu/rules/; the meaning of everything here is in include/bailey/protect.h.
+ *
+ * Who calls what:
+ *   - the door (devices/misc/protect_door.c) and the socket (src/control) carry out commands, by
+ *     rules_execute(), between rules_change_begin() and _end();
+ *   - cpu/guard.c and mmu/phys.c judge accesses, by rules_touches() and rules_judge();
+ *   - cpu/upcall.c makes upcalls out of verdicts.
+ *
+ * Locking. Tables change only between rules_change_begin() and rules_change_end(): every vCPU is
+ * parked and the machine lock is held. So a vCPU in guest reads them without a lock, and everybody
+ * else (DMA, clients) with the machine lock. Event rings, tokens and counters have a lock of their
+ * own.
+ */
+#ifndef INTERNAL_RULES_H
+#define INTERNAL_RULES_H
+
+#include "bailey/protect.h"
+#include "internal/access.h"
+#include "internal/mmu.h"
+#include <stdbool.h>
+#include <stddef.h>
+
+struct exclusive;
+struct error;
+struct log;
+struct rules;
+
+/* Context number = door number; host clients get numbers behind the doors. */
+enum { RULES_HOST_CONTEXTS = 16, RULES_CONTEXTS = PROTECT_DOORS + RULES_HOST_CONTEXTS };
+enum rules_kind { RULES_FREE, RULES_USER, RULES_SUPERVISOR, RULES_HOST };
+
+/* What the rest of the machine does for the rules. All may be NULL. */
+struct rules_hooks {
+    void *opaque;
+    /* An event has been appended to the context (any thread; rules' own lock is not held). */
+    void (*event)(void *opaque, unsigned context, const struct protect_event *event,
+                  uint32_t notify);
+    /* PROTECT_NOTIFY_INTERRUPT: raise the door's vector. Any thread. */
+    void (*interrupt)(void *opaque, unsigned context);
+    /* PROTECT_NOTIFY_PAUSE and _STOP, with a line that says who did what. Any thread. */
+    void (*pause)(void *opaque, const char *report);
+    void (*stop)(void *opaque, const char *report);
+    /* The guest's time for events: TSC of vCPU 0. */
+    uint64_t (*time)(void *opaque);
+};
+
+struct rules *rules_new(struct phys_map *map, struct exclusive *exclusive, struct log *log,
+                        struct error *err);
+void rules_free(struct rules *rules);
+void rules_set_hooks(struct rules *rules, const struct rules_hooks *hooks);
+/* Machine reset: zeroes the bytes of contexts sealed against removal, then drops everything. No
+ * vCPU runs. */
+void rules_reset(struct rules *rules);
+
+/* ---- Commands
+ * ------------------------------------------------------------------------------------ */
+
+/* Who gives a command, and how its arrays are reached. */
+struct rules_caller {
+    enum rules_kind kind; /* USER: from CPL 3; SUPERVISOR: from CPL 0-2; HOST */
+    const struct paging
+        *paging; /* of the calling vCPU; HOST: of a vCPU to look addresses up with */
+    void *opaque;
+    /* Copy between the caller's memory and ours; false: not mapped for the caller. */
+    bool (*copy_in)(void *opaque, uint64_t address, void *to, size_t len);
+    bool (*copy_out)(void *opaque, uint64_t address, const void *from, size_t len);
+};
+
+/* Parks all vCPUs and takes the machine lock. `vcpu`: the calling vCPU, in guest; -1: another
+ * thread, which holds no lock of the machine. */
+void rules_change_begin(struct rules *rules, int vcpu);
+void rules_change_end(struct rules *rules, int vcpu);
+
+/* Validates and carries out one command in a context, between change_begin and change_end; fills in
+ * command->status, element and result. */
+void rules_execute(struct rules *rules, unsigned context, struct protect_command *command,
+                   const struct rules_caller *caller);
+
+/* The admin page. */
+enum protect_status rules_grant(struct rules *rules, unsigned context, uint32_t grants, bool take);
+enum protect_status rules_destroy(struct rules *rules, unsigned context);
+
+/* What a door's registers show. Machine lock held. */
+struct rules_context_info {
+    enum rules_kind kind;
+    uint32_t grants, seals;
+    uint64_t session, root; /* root: CR3 without PCID; USER */
+    uint64_t regions;
+    uint64_t event_head, event_tail, event_lost, upcall_depth;
+    bool masked;
+    struct protect_handler handler;
+    struct protect_statistics statistics;
+};
+void rules_context_info(struct rules *rules, unsigned context, struct rules_context_info *info);
+void rules_totals(struct rules *rules, uint64_t *regions, uint64_t *ruled_pages,
+                  struct protect_statistics *total);
+/* Slot of the ring. */
+void rules_read_event(struct rules *rules, unsigned context, unsigned slot,
+                      struct protect_event *event);
+/* False: beyond the head or behind the present tail; nothing changes. */
+bool rules_set_event_tail(struct rules *rules, unsigned context, uint64_t tail);
+void rules_set_masked(struct rules *rules, unsigned context, bool masked);
+/* For listings: the region with the lowest id >= *id, *id becomes its id. False: no more. */
+bool rules_next_region(struct rules *rules, unsigned context, uint32_t *id,
+                       struct protect_query *query);
+
+/* ---- Judging
+ * ------------------------------------------------------------------------------------- */
+
+/* One access, translated, all of its bytes. At most two pieces, each inside one page, for vCPUs;
+ * DMA and clients have one piece of any length. */
+struct rules_check {
+    const struct access *access;
+    uint8_t kind; /* PROTECT_READ, _WRITE, _EXEC bits */
+    bool has_gva;
+    uint64_t gva;
+    unsigned pieces;
+    struct {
+        uint64_t gpa, len;
+    } piece[2];
+    const void *value; /* the bytes read or to be written; NULL: not known */
+};
+
+struct rules_verdict {
+    enum protect_action action; /* PROTECT_ALLOW also when nobody objected */
+    bool objected;
+    unsigned context; /* whose rule won */
+    uint32_t region;
+    uint64_t cookie, gva, home,
+        offset; /* lowest violated byte; offset: from the start of the access */
+    uint8_t subject, fault, marker;
+    uint64_t value;  /* for PROTECT_SUBSTITUTE */
+    uint32_t notify; /* of all who objected */
+    uint8_t preimage[16];
+};
+
+/* Whether any rule has a say about any of these bytes, for any subject and kind of access in
+ * `kind`. Cheap: a look at the frame's attributes, then at its list. */
+bool rules_touches(struct rules *rules, uint64_t gpa, uint64_t len, uint8_t kind);
+/* Judges the access, appends the events, does the notifications. */
+void rules_judge(struct rules *rules, const struct rules_check *check,
+                 struct rules_verdict *verdict);
+/* mask[n] = 1 for each byte of the access that a rule of the context forbids to this subject. */
+void rules_mask(struct rules *rules, const struct rules_check *check, unsigned context,
+                uint8_t *mask);
+
+/* A store to a frame whose entries map regions: moves the rules. Between change_begin and _end,
+ * after the bytes are visible. */
+bool rules_follows(struct rules *rules, uint64_t gpa); /* is it such a frame? */
+void rules_table_written(struct rules *rules, uint64_t gpa, uint64_t len);
+
+/* ---- Upcalls
+ * ------------------------------------------------------------------------------------- */
+
+/* Takes a token for an upcall of the context, to be redeemed once. `state` (owned by the caller's
+ * module; freed by rules through free()) is given back by redeem. 0: none left, or too deep.
+ * *stack: top of the stack to use, 0: the thread's own. */
+uint64_t rules_token_issue(struct rules *rules, unsigned context, void *state, uint64_t *stack,
+                           unsigned *depth);
+/* The token's state, which the caller now owns; NULL: no such token of this context (also when its
+ * time has run out). */
+void *rules_token_redeem(struct rules *rules, unsigned context, uint64_t token);
+/* A deferred event that waits for the owner, oldest first; false: none. */
+bool rules_take_deferred(struct rules *rules, unsigned context, struct protect_event *event);
+/* The context bound to this root that has deferred upcalls waiting and may take one now, or -1. */
+int rules_deferred_due(struct rules *rules, uint64_t cr3);
+void rules_count_resume(struct rules *rules, unsigned context);
+
+/* Statistics of the owner's address space. */
+void rules_count_page_fault(struct rules *rules, uint64_t cr3);
+void rules_count_system_call(struct rules *rules, uint64_t cr3);
+
+const char *rules_status_text(enum protect_status status);
+
+#endif
