@@ -5,15 +5,12 @@
  * 1, 3.3.7.1 (canonical addressing).
  */
 #include "cpu/mem.h"
+#include "cpu/guard.h"
 #include "cpu/mem_inline.h"
 #include "cpu/mem_internal.h"
 #include <stdatomic.h>
 
 #define PAGE_OFFSET(lin) ((lin) & (PAGE_SIZE - 1))
-
-/* Refused by a protection rule, not by the page tables: a bit of the #PF error code that no
- * processor sets, so that a kernel does not take the fault for one of its own. */
-enum { PF_WRITE = 1 << 1, PF_USER = 1 << 2, PF_FETCH = 1 << 4, PF_REFUSED = 1 << 15 };
 
 /* ---- Segmentation ------------------------------------------------------------------------------
  */
@@ -152,15 +149,6 @@ void mem_check_breakpoints(struct cpu *cpu, uint64_t lin, unsigned size, unsigne
     }
 }
 
-static _Noreturn void raise_refused(struct cpu *cpu, uint64_t lin, unsigned kind,
-                                    enum mmu_priv priv)
-{
-    cpu_raise_page_fault(cpu, lin,
-                         1u | (kind & ACCESS_WRITE ? PF_WRITE : 0) |
-                             (kind & ACCESS_EXEC ? PF_FETCH : 0) |
-                             (priv == MMU_USER ? PF_USER : 0) | PF_REFUSED);
-}
-
 void mem_translate(struct cpu *cpu, const struct access *access, uint64_t lin,
                    enum access_kind kind, enum mmu_priv priv, struct mmu_xlat *x)
 {
@@ -196,47 +184,79 @@ static void translate_span(struct cpu *cpu, const struct access *access, uint64_
     mem_translate(cpu, access, lin, kind, priv, &s->x[0]);
 }
 
-static void span_read(struct cpu *cpu, const struct access *access, const struct span *s, void *buf,
+static unsigned span_pieces(const struct span *s, struct guard_piece piece[2])
+{
+    for (unsigned i = 0; i < s->count; i++)
+        piece[i] = (struct guard_piece){s->x[i].gpa, s->size[i]};
+    return s->count;
+}
+
+/* Where protection rules may have a say: has the instruction run under guard when they do. */
+static void ask_rules(struct cpu *cpu, const struct access *access, const struct span *s,
+                      unsigned kind)
+{
+    for (unsigned i = 0; i < s->count; i++)
+        if (s->x[i].ruled && guard_wanted(cpu, access, s->x[i].gpa, s->size[i], kind))
+            guard_trap(cpu);
+}
+
+static void span_read(struct cpu *cpu, struct access *access, const struct span *s, void *buf,
                       enum mmu_priv priv)
 {
+    struct guard_piece piece[2];
+    if (guard_active(cpu)) {
+        guard_read(cpu, access, piece, span_pieces(s, piece), priv, buf);
+        return;
+    }
+    ask_rules(cpu, access, s, ACCESS_READ);
+    access->judged = true;
     for (unsigned i = 0; i < s->count; i++) {
         const struct mmu_xlat *x = &s->x[i];
         if (x->hva)
             mem_host_read(buf, x->hva, s->size[i]);
-        else if (phys_read(cpu->map, access, x->gpa, buf, s->size[i]) != PHYS_OK)
-            raise_refused(cpu, s->lin[i], ACCESS_READ, priv);
+        else
+            phys_read(cpu->map, access, x->gpa, buf, s->size[i]);
         buf = (char *)buf + s->size[i];
     }
 }
 
-static void span_write(struct cpu *cpu, const struct access *access, const struct span *s,
+static void span_write(struct cpu *cpu, struct access *access, const struct span *s,
                        const void *buf, enum mmu_priv priv)
 {
+    struct guard_piece piece[2];
+    if (guard_active(cpu)) {
+        guard_write(cpu, access, piece, span_pieces(s, piece), priv, buf);
+        return;
+    }
+    ask_rules(cpu, access, s, ACCESS_WRITE);
+    access->judged = true;
     for (unsigned i = 0; i < s->count; i++) {
         const struct mmu_xlat *x = &s->x[i];
         if (x->hva)
             mem_host_write(x->hva, buf, s->size[i]);
-        else if (phys_write(cpu->map, access, x->gpa, buf, s->size[i]) != PHYS_OK)
-            raise_refused(cpu, s->lin[i], ACCESS_WRITE, priv);
+        else
+            phys_write(cpu->map, access, x->gpa, buf, s->size[i]);
         buf = (const char *)buf + s->size[i];
     }
 }
 
-static void read_as(struct cpu *cpu, const struct access *access, unsigned seg, uint64_t lin,
-                    void *buf, unsigned size, enum mmu_priv priv)
+static void read_as(struct cpu *cpu, struct access *access, unsigned seg, uint64_t lin, void *buf,
+                    unsigned size, enum mmu_priv priv)
 {
     struct span s;
     check_linear(cpu, seg, lin, size);
+    access->gva = lin;
     translate_span(cpu, access, lin, size, ACCESS_READ, priv, &s);
     span_read(cpu, access, &s, buf, priv);
     mem_check_breakpoints(cpu, lin, size, ACCESS_READ);
 }
 
-static void write_as(struct cpu *cpu, const struct access *access, unsigned seg, uint64_t lin,
+static void write_as(struct cpu *cpu, struct access *access, unsigned seg, uint64_t lin,
                      const void *buf, unsigned size, enum mmu_priv priv)
 {
     struct span s;
     check_linear(cpu, seg, lin, size);
+    access->gva = lin;
     translate_span(cpu, access, lin, size, ACCESS_WRITE, priv, &s);
     span_write(cpu, access, &s, buf, priv);
     mem_check_breakpoints(cpu, lin, size, ACCESS_WRITE);
@@ -272,9 +292,15 @@ static void probe_write_as(struct cpu *cpu, unsigned seg, uint64_t lin, unsigned
     if (mmu_view_lookup(&cpu->mmu, priv, lin, size, ACCESS_WRITE))
         return;
     struct access access = mem_access(cpu, priv);
+    struct guard_piece piece[2];
     struct span s;
     check_linear(cpu, seg, lin, size);
+    access.gva = lin;
     translate_span(cpu, &access, lin, size, ACCESS_WRITE, priv, &s);
+    if (guard_active(cpu))
+        guard_probe(cpu, &access, piece, span_pieces(&s, piece), priv);
+    else
+        ask_rules(cpu, &access, &s, ACCESS_WRITE);
 }
 
 void mem_probe_write(struct cpu *cpu, unsigned seg, uint64_t lin, unsigned size)
@@ -353,14 +379,14 @@ unsigned mem_fetch(struct cpu *cpu, uint64_t rip, uint8_t *buf, unsigned want, u
     unsigned avail = mem_fetch_page(cpu, rip, &x);
     unsigned n = want < avail ? want : avail;
     *gpa = x.gpa;
+    cpu->fetch_ruled |= x.ruled; /* for execute_step(), which knows how many bytes are executed */
     if (x.hva) {
         mem_host_read(buf, x.hva, n);
         return n;
     }
-    enum mmu_priv priv = cpu->cpl == 3 ? MMU_USER : MMU_SUPERVISOR;
-    struct access access = mem_access(cpu, priv);
-    if (phys_read(cpu->map, &access, x.gpa, buf, n) != PHYS_OK)
-        raise_refused(cpu, rip + cpu->seg_base[SEG_CS], ACCESS_EXEC, priv);
+    struct access access = mem_access(cpu, cpu->cpl == 3 ? MMU_USER : MMU_SUPERVISOR);
+    access.judged = true;
+    phys_read(cpu->map, &access, x.gpa, buf, n);
     return n;
 }
 
@@ -370,6 +396,7 @@ bool mem_peek(struct cpu *cpu, uint64_t lin, void *buf, size_t len)
 {
     struct access access = mem_access(cpu, MMU_SUPERVISOR_AC);
     access.initiator = INITIATOR_DEBUGGER;
+    access.judged = true; /* our own look at the guest */
     while (len) {
         struct walk walk;
         lin = wrap_linear(cpu, lin);

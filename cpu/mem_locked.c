@@ -5,6 +5,7 @@
  * ones in plain RAM are a compare-and-exchange loop on the host's memory; all others stop the other
  * vCPUs for the time of the access (exclusive.h).
  */
+#include "cpu/guard.h"
 #include "cpu/mem_inline.h"
 #include "cpu/mem_internal.h"
 #include "internal/exclusive.h"
@@ -125,6 +126,17 @@ void mem_locked_rmw(struct cpu *cpu, unsigned seg, uint64_t lin, unsigned size,
 {
     union locked_value old = {0};
     mem_check_alignment(cpu, lin, size);
+    if (guard_active(cpu)) {
+        union locked_value new;
+        guard_locked(cpu);
+        mem_probe_write(cpu, seg, lin, size);
+        mem_read(cpu, seg, lin, &old, size);
+        new = old;
+        update(opaque, &old, &new);
+        mem_write(cpu, seg, lin, &new, size);
+        memcpy(old_value, &old, size);
+        return;
+    }
     void *host = 0;
     if (!(lin & (size - 1)) && !(host = mem_hit(cpu, lin, size, ACCESS_WRITE))) {
         mem_probe_write(cpu, seg, lin, size); /* the first touch of a page fills the view */

@@ -238,6 +238,17 @@ static void tell_code(struct phys_map *map, struct frame *frame, uint32_t number
     }
 }
 
+void frame_forget_code(struct phys_map *map, uint32_t number)
+{
+    struct frame *frame = frame_by_number(map, number);
+    uint64_t gpa;
+    if (!phys_frame_gpas(map, number, &gpa, 1))
+        return;
+    for (unsigned i = 0; i < MMU_MAX_CPUS; i++)
+        if (atomic_load(&frame->code_by) & (1u << i))
+            tell_code(map, frame, number, MMU_MAX_CPUS, i, gpa & PAGE_MASK, PAGE_SIZE);
+}
+
 void frame_written(struct phys_map *map, const struct access *access,
                    const struct phys_range *range, uint64_t gpa, uint64_t len)
 {

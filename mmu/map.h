@@ -16,6 +16,7 @@
 #include <stdatomic.h>
 
 struct mmu_cpu;
+struct rules;
 
 enum {
     MMU_MAX_CPUS = 16, /* the width of frame.code_by and of FRAME_WRITABLE_BY */
@@ -88,6 +89,7 @@ struct phys_map {
     /* Slow stores that are visible or about to be, but whose letters (mail.h) may not be posted
      * yet. */
     _Atomic uint32_t stores;
+    _Atomic(struct rules *) rules; /* NULL: no protection device */
     _Atomic bool aliased; /* some frame shows at two guest addresses */
     /* What the write callback that runs now wants done behind its store; the machine lock. */
     phys_after_fn *after;
@@ -168,6 +170,8 @@ unsigned frame_other_writers(struct frame *frame, unsigned vcpu);
 /* The vCPU has code in these granules, or none any more; is, or is no longer, tracing the frame. */
 void frame_code_added(struct phys_map *map, struct frame *frame, unsigned vcpu, uint64_t granules);
 void frame_code_gone(struct phys_map *map, struct frame *frame, unsigned vcpu);
+/* What all vCPUs have decoded in the frame is stale from their next block on. */
+void frame_forget_code(struct phys_map *map, uint32_t number);
 void frame_trace_begin(struct phys_map *map, struct frame *frame, unsigned vcpu);
 void frame_trace_end(struct phys_map *map, struct frame *frame, unsigned vcpu);
 /* The 64-byte granules that [offset, offset + len) of a frame touches, a bit each. */

@@ -35,6 +35,9 @@
 
 /* #PF error code (SDM vol. 3, 4.7) */
 enum { PF_P = 1, PF_W = 2, PF_U = 4, PF_RSVD = 8, PF_I = 16, PF_PK = 32 };
+/* Not of the manual: refused by a protection rule (protect.h, PROTECT_DEFAULT_MARKER), so that a
+ * kernel does not take the fault for one of its own tables. */
+enum { PF_REFUSED = 1 << 15 };
 
 enum paging_mode { PAGING_NONE, PAGING_32, PAGING_PAE, PAGING_4LEVEL };
 

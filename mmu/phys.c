@@ -3,11 +3,14 @@
  *
  * An access is cut into pieces, each inside one frame, one MMIO region or one hole. What a store
  * has to do beyond storing (code invalidation, traced page tables) happens here, after the bytes
- * are visible. Protection rules (docs/mmu.md, "Where rules come in") will be checked here too: at
- * the head of phys_read(), phys_write(), phys_cmpxchg() and phys_read_entry(), over all frames of
- * the access that are FRAME_RULED and before the first byte moves, which is why those four return a
- * result and why nobody else in the tree touches guest RAM for the guest.
+ * are visible. Protection rules are asked here too: at the head of phys_read(), phys_write(),
+ * phys_cmpxchg() and phys_read_entry(), over all bytes of the access and before the first one
+ * moves, which is why those four return a result and why nobody else in the tree touches guest RAM
+ * for the guest. The exception are instructions and event delivery: cpu/guard.c has asked for the
+ * whole of what an instruction does (access->judged), and where it has not, they are asked here
+ * like all.
  */
+#include "internal/rules.h"
 #include "map.h"
 #include <string.h>
 
@@ -151,6 +154,58 @@ static void log_hole(struct phys_map *map, const struct access *access, const ch
         len, (unsigned long long)gpa, (unsigned long long)access->rip);
 }
 
+/* ---- Rules ---------------------------------------------------------------------------------- */
+
+static bool judge(struct phys_map *map, struct rules *rules, const struct access *access,
+                  uint64_t gpa, size_t len, uint8_t kind, const void *value)
+{
+    bool refused = false;
+    pthread_mutex_lock(map->machine_lock);
+    if (rules_touches(rules, access, gpa, len, kind)) {
+        const struct rules_check check = {.access = access,
+                                          .kind = kind,
+                                          .pieces = 1,
+                                          .piece = {{gpa, len}},
+                                          .value = value,
+                                          .nobody_to_ask = true};
+        struct rules_verdict verdict;
+        rules_judge(rules, &check, &verdict);
+        refused = verdict.action < PROTECT_ALLOW_ONCE;
+    }
+    pthread_mutex_unlock(map->machine_lock);
+    return !refused;
+}
+
+/* vCPUs read the rules without a lock; the walker and event delivery are vCPUs too. */
+static bool judge_vcpu(struct rules *rules, const struct access *access, uint64_t gpa, size_t len,
+                       uint8_t kind, const void *value)
+{
+    const struct rules_check check = {.access = access,
+                                      .kind = kind,
+                                      .has_gva = access->initiator != INITIATOR_WALKER,
+                                      .gva = access->gva,
+                                      .pieces = 1,
+                                      .piece = {{gpa, len}},
+                                      .value = value,
+                                      .nobody_to_ask = true};
+    struct rules_verdict verdict;
+    if (!rules_touches(rules, access, gpa, len, kind))
+        return true;
+    rules_judge(rules, &check, &verdict);
+    return verdict.action >= PROTECT_ALLOW_ONCE;
+}
+
+/* Whether the rules let the access happen. Costs a load when there are none. */
+static inline bool rules_allow(struct phys_map *map, const struct access *access, uint64_t gpa,
+                               size_t len, uint8_t kind, const void *value)
+{
+    struct rules *rules = atomic_load_explicit(&map->rules, memory_order_relaxed);
+    if (__builtin_expect(!rules || access->judged || access->initiator == INITIATOR_LOADER, 1))
+        return true;
+    return access->initiator <= INITIATOR_EVENT ? judge_vcpu(rules, access, gpa, len, kind, value)
+                                                : judge(map, rules, access, gpa, len, kind, value);
+}
+
 /* ---- Memory --------------------------------------------------------------------------------- */
 
 static bool may_change_rom(const struct access *access)
@@ -166,6 +221,9 @@ static void after_store(struct phys_map *map, const struct access *access,
     uint32_t attr = atomic_fetch_or(&range_frame(range, gpa)->attr, 0);
     if (__builtin_expect(attr & (FRAME_CODE | FRAME_TABLE), 0))
         frame_written(map, access, range, gpa, len);
+    /* Instructions follow their own stores to such tables (cpu/guard.c); A and D move nothing. */
+    if (__builtin_expect(attr & FRAME_RULED_TABLE, 0) && access->initiator > INITIATOR_EVENT)
+        rules_table_dirty(phys_rules(map), gpa, len);
 }
 
 /* One piece, inside one frame. */
@@ -189,6 +247,8 @@ enum phys_result phys_read(struct phys_map *map, const struct access *access, ui
 {
     struct phys_range range = PHYS_RANGE_INIT;
     uint8_t *to = buf;
+    if (!rules_allow(map, access, gpa, len, PROTECT_READ, NULL))
+        return PHYS_REFUSED;
     while (len > 0) {
         phys_find(map, gpa, &range);
         size_t n = piece(&range, gpa, len);
@@ -212,6 +272,8 @@ enum phys_result phys_write(struct phys_map *map, const struct access *access, u
 {
     struct phys_range range = PHYS_RANGE_INIT;
     const uint8_t *from = buf;
+    if (!rules_allow(map, access, gpa, len, PROTECT_WRITE, buf))
+        return PHYS_REFUSED;
     while (len > 0) {
         phys_find(map, gpa, &range);
         size_t n = piece(&range, gpa, len);
@@ -236,6 +298,9 @@ enum phys_result phys_read_entry(struct phys_map *map, const struct access *acce
     phys_find(map, gpa, range);
     if (!range_is_memory(range))
         return phys_read(map, access, gpa, value, size);
+    if (atomic_load_explicit(&range_frame(range, gpa)->attr, memory_order_relaxed) & FRAME_RULED &&
+        !rules_allow(map, access, gpa, size, PROTECT_READ, NULL))
+        return PHYS_REFUSED;
     const uint8_t *from = range_hva(range, gpa);
     *value = size == 8 ? __atomic_load_n((const uint64_t *)from, __ATOMIC_ACQUIRE)
                        : __atomic_load_n((const uint32_t *)from, __ATOMIC_ACQUIRE);
@@ -272,15 +337,13 @@ static bool exchange_elsewhere(struct phys_map *map, const struct access *access
     return same;
 }
 
-bool phys_cmpxchg(struct phys_map *map, const struct access *access, uint64_t gpa, unsigned size,
-                  uint64_t *expected, uint64_t desired)
+/* In RAM or ROM. */
+static bool exchange_memory(struct phys_map *map, const struct access *access,
+                            const struct phys_range *range, uint64_t gpa, unsigned size,
+                            uint64_t *expected, uint64_t desired)
 {
-    struct phys_range range = PHYS_RANGE_INIT;
-    phys_find(map, gpa, &range);
-    if (!range_is_memory(&range))
-        return exchange_elsewhere(map, access, gpa, size, expected, desired);
-    uint8_t *at = range_hva(&range, gpa);
-    uint32_t attr = atomic_load_explicit(&range_frame(&range, gpa)->attr, memory_order_relaxed);
+    uint8_t *at = range_hva(range, gpa);
+    uint32_t attr = atomic_load_explicit(&range_frame(range, gpa)->attr, memory_order_relaxed);
     if ((attr & FRAME_ROM) && !may_change_rom(access)) {
         /* The bus cycle happens and changes nothing: page tables in ROM stay as they are. */
         uint64_t now = 0;
@@ -292,7 +355,20 @@ bool phys_cmpxchg(struct phys_map *map, const struct access *access, uint64_t gp
     atomic_fetch_add(&map->stores, 1);
     bool same = exchange(at, size, expected, desired);
     if (same)
-        after_store(map, access, &range, gpa, size);
+        after_store(map, access, range, gpa, size);
     atomic_fetch_sub(&map->stores, 1);
     return same;
+}
+
+enum phys_result phys_cmpxchg(struct phys_map *map, const struct access *access, uint64_t gpa,
+                              unsigned size, uint64_t *expected, uint64_t desired, bool *exchanged)
+{
+    struct phys_range range = PHYS_RANGE_INIT;
+    if (!rules_allow(map, access, gpa, size, PROTECT_READ | PROTECT_WRITE, &desired))
+        return PHYS_REFUSED;
+    phys_find(map, gpa, &range);
+    *exchanged = range_is_memory(&range)
+                     ? exchange_memory(map, access, &range, gpa, size, expected, desired)
+                     : exchange_elsewhere(map, access, gpa, size, expected, desired);
+    return PHYS_OK;
 }

@@ -17,10 +17,17 @@ void view_set_fast(struct mmu_cpu *mmu)
     struct space *space = mmu->priv->current;
     for (unsigned i = 0; i < MMU_PRIVS; i++) {
         const struct view_table *t = &space->table[i];
-        mmu->fast[i].table = t->entries ? t->entries : (struct view_entry *)&no_entry;
-        mmu->fast[i].mask = t->entries ? ((1ull << t->bits) - 1) << 5 : 0;
+        bool usable = t->entries && !mmu->priv->fast_off;
+        mmu->fast[i].table = usable ? t->entries : (struct view_entry *)&no_entry;
+        mmu->fast[i].mask = usable ? ((1ull << t->bits) - 1) << 5 : 0;
     }
     mmu->exec_generation = space->exec_generation;
+}
+
+void mmu_fast_paths(struct mmu_cpu *mmu, bool on)
+{
+    mmu->priv->fast_off = !on;
+    view_set_fast(mmu);
 }
 
 void view_exec_changed(struct mmu_cpu *mmu, struct space *space)

@@ -3,6 +3,7 @@
  *
  *      guest tables --walk--> rights ---+
  *      frame attributes ----------------+--derive()--> tag_read, tag_write, tag_exec
+ *      protection rules ----------------+    (as attributes of frames: mmu/rules/span.c)
  *      data breakpoints ----------------+
  *
  * An entry's meta word keeps what the guest's tables allow (`perm`); the tags say what may go by
@@ -12,6 +13,7 @@
 #include "view.h"
 #include "internal/error.h"
 #include "internal/exclusive.h"
+#include "internal/rules.h"
 #include "mail.h"
 #include <stdlib.h>
 
@@ -25,21 +27,41 @@ static bool is_watched(const struct mmu_cpu_private *priv, uint64_t page)
     return false;
 }
 
+/* The attributes that make an access of this kind one to be asked about. */
+static uint32_t ruled_for(enum access_kind kind)
+{
+    switch (kind) {
+    case ACCESS_WRITE:
+        return FRAME_RULED_WRITE | FRAME_RULED_TABLE;
+    case ACCESS_EXEC:
+        return FRAME_RULED_EXEC;
+    default:
+        return FRAME_RULED_READ;
+    }
+}
+
 /* Host address for one access through the entry, or NULL: it has to go by phys_*(). Sets the tag
  * when accesses of this kind may go by the fast path from now on.
  *
- * This is THE place where an entry's validity is derived; protection rules will take their share
- * here, from FRAME_RULED and the region the page belongs to. Write and fetch tags are set when
- * first used, not at the fill: each costs others something to take back. */
+ * This is THE place where an entry's validity is derived; the protection rules take their share
+ * here, from the frame's RULED attributes. Write and fetch tags are set when first used, not at the
+ * fill: each costs others something to take back. */
 static void *derive(struct mmu_cpu *mmu, const struct view_meta *meta, struct view_entry *entry,
-                    uint64_t gva, enum access_kind kind)
+                    uint64_t gva, enum access_kind kind, bool *ruled)
 {
+    *ruled = false;
     if (meta->frame == FRAME_NONE)
         return NULL;
+    struct frame *frame = frame_by_number(mmu->map, meta->frame);
+    uint32_t attr = atomic_load(&frame->attr);
+    if (attr & ruled_for(kind)) {
+        *ruled = true;
+        return NULL;
+    }
     bool fast = !is_watched(mmu->priv, meta->gva);
     switch (kind) {
     case ACCESS_WRITE:
-        if (!frame_grant_write(frame_by_number(mmu->map, meta->frame), mmu->vcpu))
+        if (!frame_grant_write(frame, mmu->vcpu))
             return NULL;
         if (fast)
             entry->tag_write = entry->tag_read = meta->gva;
@@ -136,10 +158,10 @@ static enum mmu_result miss(struct mmu_cpu *mmu, const struct access *access, ui
     out->gpa = out->walk.gpa;
     uint32_t id = fill(mmu, &out->walk, priv, hva, &meta);
     if (id != ENTRY_NONE) {
-        out->hva = derive(mmu, &meta, entry_fast(mmu, id), gva, kind);
+        out->hva = derive(mmu, &meta, entry_fast(mmu, id), gva, kind, &out->ruled);
     } else {
         struct view_entry passing = {.addend = (uint64_t)(uintptr_t)hva - meta.gva};
-        out->hva = derive(mmu, &meta, &passing, gva, kind);
+        out->hva = derive(mmu, &meta, &passing, gva, kind, &out->ruled);
     }
     return MMU_OK;
 }
@@ -155,7 +177,7 @@ enum mmu_result mmu_translate(struct mmu_cpu *mmu, const struct access *access, 
         const struct view_meta *meta = &table->meta[index];
         if (meta->gva == (gva & PAGE_MASK) && (meta->perm & kind)) {
             out->gpa = meta->gpa | (gva & ~PAGE_MASK);
-            out->hva = derive(mmu, meta, &table->entries[index], gva, kind);
+            out->hva = derive(mmu, meta, &table->entries[index], gva, kind, &out->ruled);
             return MMU_OK;
         }
     }
@@ -199,6 +221,8 @@ void mmu_service(struct mmu_cpu *mmu)
 {
     mail_read_views(mmu);
     mail_read_code(mmu);
+    if (phys_rules(mmu->map))
+        rules_service(phys_rules(mmu->map), mmu->vcpu);
 }
 
 bool mmu_cpu_init(struct mmu_cpu *mmu, struct phys_map *map, struct exclusive *exclusive,

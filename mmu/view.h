@@ -93,6 +93,7 @@ struct mmu_cpu_private {
     struct log *log;
     struct mmu_counters counters;
     struct space *current;
+    bool fast_off; /* mmu_fast_paths() */
     uint64_t clock, generation; /* both only count up */
     uint32_t entries;           /* allocated over all tables */
     struct mmu_range watch[4];
@@ -167,6 +168,8 @@ uint32_t rmap_first(const struct mmu_cpu *mmu, uint32_t frame);
 /* Takes write validity from all of this vCPU's entries of the frame. In the owner's thread, or with
  * the owner stopped. */
 void rmap_revoke_write(struct mmu_cpu *mmu, uint32_t frame);
+/* Takes read or fetch validity from them. Likewise. */
+void rmap_revoke_read(struct mmu_cpu *mmu, uint32_t frame, bool read, bool exec);
 void rmap_free(struct mmu_cpu *mmu);
 
 /* ---- space.c -------------------------------------------------------------------------------- */

@@ -156,6 +156,8 @@ static bool fault(const struct paging *p, enum walk_fault why, unsigned level,
     /* PK says what PKRU thinks of the access, whatever else is wrong with it (SDM 4.7). */
     if (why > WALK_RESERVED && why != WALK_REFUSED && key_refuses(p, walk, kind, priv))
         code |= PF_PK;
+    if (why == WALK_REFUSED)
+        code |= PF_REFUSED;
     walk->fault = why;
     walk->fault_level = (uint8_t)level;
     walk->error_code = code;
@@ -184,13 +186,19 @@ static enum step stop(struct walker *w, enum walk_fault why, unsigned level, str
     return STEP_FAULT;
 }
 
-/* Sets `want` in the entry. False: it has changed since it was read. */
-static bool set_flags(struct walker *w, const struct walk_level *at, uint64_t want)
+/* Sets `want` in the entry. STEP_DOWN: done; STEP_AGAIN: it has changed since it was read; or a
+ * rule forbids it. */
+static enum step set_flags(struct walker *w, const struct walk_level *at, uint64_t want,
+                           struct walk *walk)
 {
     uint64_t expected = at->entry;
+    bool done;
     if (w->peek || (expected & want) == want)
-        return true;
-    return phys_cmpxchg(w->map, &w->access, at->gpa, at->size, &expected, expected | want);
+        return STEP_DOWN;
+    if (phys_cmpxchg(w->map, &w->access, at->gpa, at->size, &expected, expected | want, &done) !=
+        PHYS_OK)
+        return stop(w, WALK_REFUSED, at->level, walk);
+    return done ? STEP_DOWN : STEP_AGAIN;
 }
 
 /* Reads the entry of one level, from the table at *table, which becomes the next one. */
@@ -219,8 +227,9 @@ static enum step walk_level(struct walker *w, unsigned level, uint64_t *table, s
     combine(w->p, w->mode, level, at->entry, walk);
     if (leaf)
         return STEP_LEAF;
-    if (!in_register && !set_flags(w, at, PTE_A))
-        return STEP_AGAIN;
+    enum step flags = in_register ? STEP_DOWN : set_flags(w, at, PTE_A, walk);
+    if (flags != STEP_DOWN)
+        return flags;
     *table = at->entry & (w->mode == PAGING_32 ? bits(31, 12) : bits(51, 12));
     return STEP_DOWN;
 }
@@ -256,8 +265,9 @@ static enum step walk_once(struct walker *w, struct walk *walk)
     if (why != WALK_OK)
         return stop(w, why, level, walk);
     bool write = w->kind == ACCESS_WRITE;
-    if (!set_flags(w, leaf, PTE_A | (write ? PTE_D : 0)))
-        return STEP_AGAIN;
+    enum step flags = set_flags(w, leaf, PTE_A | (write ? PTE_D : 0), walk);
+    if (flags != STEP_DOWN)
+        return flags;
     if (write && !w->peek)
         walk->dirty = true;
     return STEP_LEAF;

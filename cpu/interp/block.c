@@ -277,6 +277,8 @@ struct block *block_find(struct cpu *cpu)
     for (unsigned tries = 0; tries < 4; tries++) {
         struct mmu_xlat x;
         unsigned avail = mem_fetch_page(cpu, cpu->rip, &x);
+        if (x.ruled)
+            return 0; /* each instruction is asked about by itself */
         struct block *b = hash_find(cache, x.gpa, cpu->mode);
         if (b) {
             if (!fits(cpu, b, avail))

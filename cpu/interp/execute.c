@@ -2,6 +2,7 @@
  * execute.c - one instruction at a time (execute.h).
  */
 #include "cpu/interp/execute.h"
+#include "cpu/guard.h"
 #include "cpu/interp/block.h"
 #include "cpu/interp/plain.h"
 #include "cpu/interp/vec.h"
@@ -66,6 +67,13 @@ void execute_insn(struct cpu *cpu, const struct insn *insn, const void *prepared
 
 /* ---- Single steps ---------------------------------------------------------------------------- */
 
+/* The protection rules judge what is executed, not what is decoded: so only here, where the length
+ * is known. */
+static bool fetch_to_be_judged(const struct cpu *cpu)
+{
+    return __builtin_expect(cpu->fetch_ruled || cpu->guarded, 0);
+}
+
 /* All bytes of the instruction at cpu->rip, from two pages when it crosses: the second page is
  * fetched, and may fault, only when the first does not have the whole instruction. */
 static void fetch_and_decode(struct cpu *cpu, struct insn *insn)
@@ -79,6 +87,8 @@ static void fetch_and_decode(struct cpu *cpu, struct insn *insn)
         case DECODE_OK:
             return;
         case DECODE_UD:
+            if (fetch_to_be_judged(cpu))
+                guard_exec(cpu, 1);
             cpu_raise(cpu, VECTOR_UD);
         case DECODE_LONG:
             cpu_raise_error(cpu, VECTOR_GP, 0);
@@ -111,6 +121,7 @@ static bool same_bytes(struct cpu *cpu, const struct insn *insn)
 
 void execute_step(struct cpu *cpu)
 {
+    cpu->fetch_ruled = false;
     struct step_entry *e = &cpu->blocks->step[(cpu->rip ^ cpu->rip >> 12) % STEP_ENTRIES];
     if (!e->valid || e->mode != cpu->mode || !same_bytes(cpu, &e->insn)) {
         e->valid = false; /* decoding may raise and leave it half made */
@@ -119,6 +130,8 @@ void execute_step(struct cpu *cpu)
         e->mode = cpu->mode;
         e->valid = true;
     }
+    if (fetch_to_be_judged(cpu))
+        guard_exec(cpu, e->insn.len);
     uint64_t rip = cpu->rip;
     execute_insn(cpu, &e->insn, e->prepared);
     cpu->rip = cpu->next_rip;

@@ -2,6 +2,7 @@
  * cpu.c - the life of a vCPU: making it, RESET and INIT (SDM vol. 3, 9.1, table 9-1), and its text
  * dump.
  */
+#include "cpu/guard.h"
 #include "cpu/sys/internal.h"
 #include "internal/clock.h"
 #include "internal/error.h"
@@ -60,6 +61,11 @@ struct cpu *cpu_new(const struct cpu_config *config, struct error *err)
         cpu_free(cpu);
         return NULL;
     }
+    if (!guard_init(cpu)) {
+        cpu_free(cpu);
+        error_set(err, "no memory for vCPU %u", config->index);
+        return NULL;
+    }
     cpu_reset(cpu, false);
     return cpu;
 }
@@ -70,6 +76,7 @@ void cpu_free(struct cpu *cpu)
         return;
     if (cpu->blocks || cpu->vectors)
         interp_fini(cpu);
+    guard_fini(cpu);
     if (cpu->mmu.priv)
         mmu_cpu_fini(&cpu->mmu);
     pthread_cond_destroy(&cpu->wake);

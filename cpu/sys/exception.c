@@ -7,6 +7,7 @@
  * the CPU shuts down. deliver_long.c, deliver_prot.c and deliver_real.c do the delivering; each
  * commits nothing before its last possible fault.
  */
+#include "cpu/guard.h"
 #include "cpu/sys/internal.h"
 
 /* ---- Raising --------------------------------------------------------------------------------- */
@@ -151,26 +152,50 @@ static void log_event(struct cpu *cpu, const struct event *event)
         (unsigned long long)cpu->gpr[RSP], (unsigned long long)cpu->cr2);
 }
 
+static void count_event(struct cpu *cpu, const struct event *event)
+{
+    struct rules *rules = phys_rules(cpu->map);
+
+    if (rules && event->kind == EVENT_EXCEPTION && event->vector == VECTOR_PF && cpu->cpl == 3)
+        rules_count_page_fault(rules, cpu->cr3);
+    if (rules && event->kind == EVENT_SOFTWARE && event->vector == 0x80 && cpu->cpl == 3)
+        rules_count_system_call(rules, cpu->cr3); /* the 32-bit way into Linux */
+}
+
+static void deliver_guarded(struct cpu *cpu, const void *event)
+{
+    deliver_event(cpu, event);
+}
+
 /* The event, and whatever exceptions its delivery brings, one after another. */
 static void deliver_with_nested(struct cpu *cpu, struct event event)
 {
     sigjmp_buf here, *outer = cpu->unwind;
     volatile struct event current;
-    volatile bool down = false;
+    volatile bool down = false, guarded = false;
 
     current = event;
     if (sigsetjmp(here, 0) != 0) {
-        struct event first = current, next;
+        if (cpu->exception.vector == VECTOR_GUARD) {
+            guarded = true; /* the same event, as a whole */
+        } else {
+            struct event first = current, next;
 
-        down = !next_event(cpu, &first, &next);
-        current = next;
+            down = !next_event(cpu, &first, &next);
+            current = next;
+            guarded = false;
+        }
     }
     cpu->unwind = &here;
     if (!down) {
         struct event now = current;
 
+        count_event(cpu, &now);
         log_event(cpu, &now);
-        deliver_event(cpu, &now);
+        if (guarded)
+            guard_deliver(cpu, deliver_guarded, &now);
+        else
+            deliver_event(cpu, &now);
         cpu->rip = cpu->next_rip;
         cpu->shadow = 0;
         if (now.kind == EVENT_NMI)

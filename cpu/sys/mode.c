@@ -6,6 +6,8 @@
  * `mode` is part of a block's key, so it says nothing that the block's code does not depend on.
  */
 #include "cpu/sys/internal.h"
+#include "internal/rules.h"
+#include <stdatomic.h>
 
 /* Requests that matter in every state. */
 #define ALWAYS                                                                                     \
@@ -31,6 +33,8 @@ void sys_attention_update(struct cpu *cpu)
     if (cpu->rflags & (RFLAGS_TF | RFLAGS_RF) || cpu->shadow || cpu->debug_pending ||
         cpu->code_breakpoints || cpu->data_breakpoints || cpu->activity != CPU_RUNNING)
         attention |= CPU_REQ_DEBUG;
+    if (cpu->cpl == 3)
+        attention |= CPU_REQ_UPCALL;
     cpu->attention = attention;
 }
 
@@ -116,8 +120,12 @@ void cpu_mode_update(struct cpu *cpu)
 
 void sys_set_cpl(struct cpu *cpu, unsigned cpl)
 {
+    const struct rules *rules = phys_rules(cpu->map);
+
     cpu->cpl = (uint8_t)cpl;
     cpu_mode_update(cpu);
+    if (cpl == 3 && rules && rules_deferred_waiting(rules))
+        atomic_fetch_or(&cpu->request, CPU_REQ_UPCALL);
 }
 
 void sys_paging_update(struct cpu *cpu)

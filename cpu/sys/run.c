@@ -8,7 +8,9 @@
  * set, in an interrupt shadow, and while DR7 enables any breakpoint. cpu_raise() unwinds to the
  * sigsetjmp() in cpu_run(). Between instructions cpu->rip == cpu->next_rip.
  */
+#include "cpu/guard.h"
 #include "cpu/sys/internal.h"
+#include "cpu/upcall.h"
 #include "internal/exclusive.h"
 #include <stdatomic.h>
 
@@ -159,7 +161,12 @@ bool sys_service_requests(struct cpu *cpu)
         if (cpu->activity == CPU_WAIT_SIPI || !(due & CPU_REQ_NMI))
             return false;
     }
-    return deliver_pending(cpu, due);
+    if (deliver_pending(cpu, due))
+        return true;
+    if (!take(cpu, due, CPU_REQ_UPCALL))
+        return false;
+    upcall_deferred(cpu);
+    return true;
 }
 
 /* ---- Halts ----------------------------------------------------------------------------------- */
@@ -236,13 +243,14 @@ static void settle(struct cpu *cpu)
  * is over when the instruction begins, since only instruction breakpoints, which come first, look
  * at it.
  */
-static void step(struct cpu *cpu)
+static void step(struct cpu *cpu, bool guarded)
 {
     struct insn before;
     uint64_t rip = cpu->rip;
     bool peeked = cpu->msr_debugctl & DEBUGCTL_BTF && sys_peek_insn(cpu, &before);
 
-    if (cpu->code_breakpoints && !(cpu->rflags & RFLAGS_RF)) {
+    /* What comes back to be guarded has passed its breakpoints. */
+    if (!guarded && cpu->code_breakpoints && !(cpu->rflags & RFLAGS_RF)) {
         uint64_t lin = cpu->seg_base[SEG_CS] + cpu->rip;
         uint32_t hit = debug_match_code(cpu, in_code64(cpu) ? lin : (uint32_t)lin);
 
@@ -252,7 +260,10 @@ static void step(struct cpu *cpu)
     cpu->rflags &= ~(uint64_t)RFLAGS_RF;
     if (cpu->rflags & RFLAGS_TF)
         cpu->debug_pending |= DR6_BS;
-    interp_run(cpu, true);
+    if (guarded)
+        guard_step(cpu);
+    else
+        interp_run(cpu, true);
     settle(cpu);
     if (peeked)
         drop_step_without_branch(cpu, &before, rip);
@@ -269,6 +280,11 @@ static bool turn(struct cpu *cpu)
 {
     uint32_t due = due_requests(cpu);
 
+    if (cpu->guard_due) { /* before anything else can run in its place */
+        cpu->guard_due = false;
+        step(cpu, true);
+        return true;
+    }
     if (due & CPU_REQ_STOP) {
         cpu_withdraw(cpu, CPU_REQ_STOP);
         return false;
@@ -278,7 +294,7 @@ static bool turn(struct cpu *cpu)
     if (cpu->activity != CPU_RUNNING) {
         idle(cpu);
     } else if (cpu->attention & CPU_REQ_DEBUG) {
-        step(cpu);
+        step(cpu, false);
     } else {
         interp_run(cpu, false);
         settle(cpu);
@@ -294,11 +310,16 @@ void cpu_run(struct cpu *cpu)
         exclusive_enter(cpu->exclusive, cpu->index);
     cpu->unwind = &here;
     if (sigsetjmp(here, 0) != 0) {
-        /* The abandoned instruction's traps go with it; so does the shadow it stood in. */
-        cpu->debug_pending = 0;
-        cpu->shadow = 0;
-        sys_deliver_exception(cpu);
         cpu->unwind = &here;
+        if (cpu->exception.vector < VECTOR_OURS) {
+            /* The abandoned instruction's traps go with it; so does the shadow it stood in. */
+            cpu->debug_pending = 0;
+            cpu->shadow = 0;
+            sys_deliver_exception(cpu);
+            cpu->unwind = &here;
+        } else {
+            cpu->guard_due = cpu->exception.vector == VECTOR_RESUME ? upcall_finish(cpu) : true;
+        }
     }
     while (turn(cpu))
         ;

@@ -10,6 +10,7 @@
  *   SYSRET and SS         all fixed values               only selector and DPL: limit and base stay
  */
 #include "cpu/sys/internal.h"
+#include "internal/rules.h"
 
 enum { ATTR_G_P_S = SEG_ATTR_G | SEG_ATTR_P | SEG_ATTR_S };
 
@@ -55,6 +56,12 @@ static void enter_ring0(struct cpu *cpu, uint16_t selector, bool code64)
     cpu->cpl = 0;
 }
 
+static void count_call(struct cpu *cpu)
+{
+    if (cpu->cpl == 3 && phys_rules(cpu->map))
+        rules_count_system_call(phys_rules(cpu->map), cpu->cr3);
+}
+
 void sys_syscall(struct cpu *cpu, const struct insn *insn)
 {
     uint16_t selector = cpu->msr_star >> 32 & 0xffff;
@@ -62,6 +69,7 @@ void sys_syscall(struct cpu *cpu, const struct insn *insn)
 
     (void)insn;
     require_sce(cpu);
+    count_call(cpu);
     cpu->gpr[RCX] = from64 ? cpu->next_rip : (uint32_t)cpu->next_rip;
     if (in_long(cpu)) {
         cpu->gpr[R11] = cpu->rflags & ~(uint64_t)RFLAGS_RF;
@@ -124,6 +132,7 @@ void sys_sysenter(struct cpu *cpu, const struct insn *insn)
         cpu_raise(cpu, VECTOR_UD);
     if (!(cpu->cr0 & CR0_PE) || selector_is_null(selector))
         cpu_raise_error(cpu, VECTOR_GP, 0);
+    count_call(cpu);
     enter_ring0(cpu, selector, is_long);
     cpu->next_rip = is_long ? cpu->msr_sysenter_eip : (uint32_t)cpu->msr_sysenter_eip;
     cpu->gpr[RSP] = is_long ? cpu->msr_sysenter_esp : (uint32_t)cpu->msr_sysenter_esp;

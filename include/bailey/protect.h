@@ -36,8 +36,9 @@ extern "C" {
 #define PROTECT_PCI_DEVICE 0x0b41u
 #define PROTECT_PCI_CLASS  0x088000u
 #define PROTECT_ID         0x59454c42u /* "BLEY", the first register of the admin page and of each door */
-#define PROTECT_VERSION    0x00010000u /* major << 16 | minor; a major that you do not know: go away \
-                                        */
+#define PROTECT_VERSION                                                                            \
+    0x00010000u /* major << 16 | minor; a major that you do not know: go away                      \
+                 */
 
 #define PROTECT_ADMIN_ADDRESS   0xfef00000ull
 #define PROTECT_ADMIN_SIZE      0x1000u
@@ -119,8 +120,9 @@ enum protect_fault {
     PROTECT_FAULT_PAGE = 0,    /* #PF, architectural error code (P = 1) with bit `marker` set */
     PROTECT_FAULT_GENERAL = 1, /* #GP(0) */
 };
-#define PROTECT_DEFAULT_MARKER 15u /* "refused by something other than the page tables" to Linux   \
-                                    */
+#define PROTECT_DEFAULT_MARKER                                                                     \
+    15u /* "refused by something other than the page tables" to Linux                              \
+         */
 
 /* An element of PROTECT_OP_SET_RULES: the rule of `count` regions from `region` on, replacing what
  * they had. A region without a rule changes nothing. */
@@ -131,7 +133,7 @@ struct protect_rule {
     uint8_t action[PROTECT_SUBJECTS]; /* by subject: enum protect_action for what is not */
     uint32_t notify;                  /* enum protect_notify */
     uint8_t fault;                    /* enum protect_fault */
-    uint8_t marker; /* 3, 8-14, 15-31: bit of the #PF error code; 0: the default */
+    uint8_t marker;                   /* 7-30: bit of the #PF error code; 0: the default */
     uint16_t reserved;
     uint64_t value; /* for PROTECT_SUBSTITUTE: byte n of an address is byte (address mod 8) */
 };
@@ -175,8 +177,9 @@ enum protect_grant {
  * when it comes from another address space or privilege level than the context is bound to.
  */
 enum protect_op {
-    PROTECT_OP_BIND = 1,    /* arg[0]: 0. Result: the session. CPL 3: a user context of this address
-                               space; CPL 0: a supervisor context, under any CR3 */
+    PROTECT_OP_BIND =
+        1, /* arg[0]: 0 (host client: CR3 of its virtual addresses). Result: the session. CPL 3: a
+              user context of this address space; CPL 0: a supervisor context, under any CR3 */
     PROTECT_OP_UNBIND,      /* ends the context with everything in it */
     PROTECT_OP_ADD_REGIONS, /* arg[0]: array of struct protect_region, arg[1]: how many. Result: the
                                first one's id; the others follow */
@@ -242,7 +245,11 @@ enum protect_status {
 /* SET_HANDLER's argument. The handler is entered at CPL 3 like a signal handler: RDI = address of a
  * struct protect_frame, RSP 16-byte aligned less 8, RFLAGS with DF, TF, AC clear. It ends by
  * storing to `resume`, not by returning. */
-enum { PROTECT_MAX_STACKS = 16, PROTECT_MAX_DEPTH = 4 };
+enum {
+    PROTECT_MAX_STACKS = 16,
+    PROTECT_MAX_LIVE = 16, /* upcalls of one context at a time, nested ones and several threads'
+                              together; one more: PROTECT_DENY */
+};
 struct protect_handler {
     uint64_t rip;
     uint32_t stacks;     /* of `stack`: 0: the faulting thread's own, 128 bytes below its RSP */
@@ -271,9 +278,9 @@ enum protect_seal {
 
 #define PROTECT_COUNTERS(X)                                                                        \
     X(commands)                                                                                    \
-    X(refused_commands) X(checks) X(events) X(lost_events) X(denied) X(allowed) X(upcalls)         \
-        X(resumes) X(timeouts) X(substituted) X(skipped) X(deferred) X(moved_pages) X(page_faults) \
-            X(system_calls)
+    X(refused_commands)                                                                            \
+    X(checks) X(events) X(lost_events) X(denied) X(allowed) X(upcalls) X(resumes) X(timeouts)      \
+        X(substituted) X(skipped) X(deferred) X(moved_pages) X(page_faults) X(system_calls)
 struct protect_statistics {
 #define X(name) uint64_t name;
     PROTECT_COUNTERS(X) /* page_faults, system_calls: of the owner's address space since BIND */
@@ -336,7 +343,7 @@ struct protect_frame {
     uint32_t region, length;
     uint8_t access, subject, deferred, instruction_length;
     uint16_t vcpu;
-    uint16_t depth; /* 1: outermost */
+    uint16_t depth; /* upcalls of the context that are live now, this one included */
     uint64_t gva, home;
     uint64_t value[2];
     uint64_t preimage[2];

@@ -5,6 +5,7 @@
 #ifndef INTERNAL_ACCESS_H
 #define INTERNAL_ACCESS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum initiator {
@@ -30,8 +31,11 @@ struct access {
     uint16_t vcpu;   /* index; meaningful for the VCPU_*, WALKER and EVENT initiators */
     uint16_t device; /* PCI bus/device/function for DMA */
     uint8_t cpl;
+    bool judged; /* the protection rules have been asked already, or do not apply (the monitor's
+                    own) */
     uint64_t cr3;
     uint64_t rip; /* of the instruction that caused the access */
+    uint64_t gva; /* linear address of the access, for the VCPU_* and EVENT initiators */
 };
 
 #endif

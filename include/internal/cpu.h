@@ -7,6 +7,7 @@
 #ifndef INTERNAL_CPU_H
 #define INTERNAL_CPU_H
 
+#include "bailey/protect.h"
 #include "internal/insn.h"
 #include "internal/irq.h"
 #include "internal/mmu.h"
@@ -164,6 +165,9 @@ enum cpu_mode_bits {
     MODE_OSXMMEXCPT = 1 << 14,
 };
 
+struct guard;      /* cpu/guard_internal.h */
+struct cpu_resume; /* cpu/upcall.c */
+struct rules_caller;
 struct block_cache;   /* cpu/interp */
 struct vector_engine; /* cpu/interp: stubs that run guest SIMD on the host */
 struct cpu_model;     /* cpu/sys/cpuid.c */
@@ -223,6 +227,12 @@ struct cpu {
     bool data_breakpoints; /* DR7 has an enabled data or I/O breakpoint */
     bool code_breakpoints; /* DR7 has an enabled instruction breakpoint */
 
+    /* -- protection (cpu/guard.h) ----------------------------------------------------------------
+     */
+    bool guarded;     /* accesses are noted, stores kept back */
+    bool guard_due;   /* the instruction at rip is to run under guard */
+    bool fetch_ruled; /* rules may have a say in the bytes that were fetched last */
+
     /* -- surroundings -------------------------------------------------------------------------- */
     unsigned index; /* vCPU number = APIC id */
     struct phys_map *map;
@@ -235,13 +245,16 @@ struct cpu {
     struct insn_features features;
     struct block_cache *blocks;
     struct vector_engine *vectors;
+    struct guard *guard;
+    struct cpu_resume *resume; /* what a RESUME asked for, on its way to the run loop */
     /* FERR# to IRQ 13 when CR0.NE = 0; the machine connects it */
     struct irq_line ferr;
     void *machine;
     void (*on_shutdown)(void *machine, struct cpu *cpu); /* triple fault */
     pthread_mutex_t wake_lock;
     pthread_cond_t wake;
-    _Atomic bool a20_masked; /* what cpu_set_a20() was told last; mmu.paging follows at a safepoint */
+    _Atomic bool
+        a20_masked; /* what cpu_set_a20() was told last; mmu.paging follows at a safepoint */
 };
 _Static_assert(REG_NONE == 16, "gpr_zero must follow gpr[15]");
 _Static_assert(offsetof(struct cpu, gpr_zero) == offsetof(struct cpu, gpr) + 16 * 8,
@@ -264,7 +277,8 @@ struct cpu_config {
     void *machine;
     void (*on_shutdown)(void *machine, struct cpu *cpu);
 };
-/* For the command line: is `spec` a known model with known flags (NULL: no, *err says what); a list of them. */
+/* For the command line: is `spec` a known model with known flags (NULL: no, *err says what); a list
+ * of them. */
 const struct cpu_model *cpu_model_parse(const char *spec, struct error *err);
 void cpu_model_free(const struct cpu_model *model);
 void cpu_model_help(FILE *out);
@@ -285,6 +299,16 @@ void cpu_set_a20(struct cpu *cpu, bool enabled);
 /* Runs guest code in the calling thread until CPU_REQ_STOP is set (and clears it). Handles halts,
  * interrupts, INIT/SIPI, exclusive sections. */
 void cpu_run(struct cpu *cpu);
+
+/* ---- Protection (cpu/upcall.c) -----------------------------------------------------------------
+ */
+
+/* Who the instruction is that this vCPU executes now, as the protection device sees it; its thread
+ * only. */
+void cpu_rules_caller(struct cpu *cpu, struct rules_caller *caller);
+/* RESUME of an upcall: abandons the present instruction. Returns only when refused, with the
+ * reason. The vCPU's thread, no lock held. */
+enum protect_status cpu_upcall_resume(struct cpu *cpu, unsigned context, uint64_t value);
 
 /* ---- Flags and modes ----------------------------------------------------------------------------
  */

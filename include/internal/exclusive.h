@@ -28,9 +28,14 @@ void exclusive_leave(struct exclusive *x, unsigned vcpu);
 void exclusive_poll(struct exclusive *x, unsigned vcpu); /* parks while a section is on */
 
 /* From an in-guest vCPU thread. On return all other vCPUs are parked. May itself park first, if
- * another section is on: state that was looked up before must be looked up again. Not recursive. */
+ * another section is on: state that was looked up before must be looked up again. Sections of one
+ * vCPU nest. */
 void exclusive_begin(struct exclusive *x, unsigned vcpu);
 void exclusive_end(struct exclusive *x, unsigned vcpu);
+/* The same from a thread that is no vCPU and holds no lock that one could be waiting for: all of
+ * them are parked, also when there is only one. */
+void exclusive_begin_outside(struct exclusive *x);
+void exclusive_end_outside(struct exclusive *x);
 /* True when only this vCPU exists, so that sections cost nothing. */
 bool exclusive_alone(const struct exclusive *x);
 

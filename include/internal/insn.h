@@ -42,9 +42,10 @@ enum { OPND_R = 1, OPND_W = 2, OPND_RW = 3 };
 struct opnd {
     uint8_t kind; /* enum opnd_kind */
     uint8_t reg;
-    uint8_t access;   /* OPND_R | OPND_W */
-    uint8_t implicit; /* 1: fixed by the row (AL, DX, CL, 1); 2: fixed and not written in assembly */
-    uint16_t size;    /* bytes */
+    uint8_t access; /* OPND_R | OPND_W */
+    uint8_t
+        implicit;  /* 1: fixed by the row (AL, DX, CL, 1); 2: fixed and not written in assembly */
+    uint16_t size; /* bytes */
 };
 
 enum { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_NONE, SEG_COUNT };
@@ -121,13 +122,14 @@ enum insn_attr {
 /* CPUID features that gate rows; the CPU model says which exist. */
 #define INSN_FEATURES(X)                                                                           \
     X(BASE)                                                                                        \
-    X(FPU) X(CMOV) X(CX8) X(CX16) X(MMX) X(FXSR) X(SSE) X(SSE2) X(SSE3) X(SSSE3) X(SSE4_1)         \
-        X(SSE4_2) X(POPCNT) X(AESNI) X(PCLMUL) X(MOVBE) X(XSAVE) X(XSAVEOPT) X(XSAVEC) X(XSAVES)   \
-            X(AVX) X(F16C) X(FMA) X(AVX2) X(BMI1) X(BMI2) X(LZCNT) X(ADX) X(SHA) X(VAES)           \
-                X(VPCLMUL) X(GFNI) X(RDRAND) X(RDSEED) X(CLFLUSH) X(CLFLUSHOPT) X(CLWB)            \
-                    X(FSGSBASE) X(INVPCID) X(SMAP) X(PKU) X(RDTSCP) X(RDPID) X(LAHF64) X(SYSCALL)  \
-                        X(SEP) X(LM) X(PREFETCHW) X(MONITOR) X(RDPMC) X(TSC) X(MSR) X(UMIP)        \
-                            X(SERIALIZE) X(MOVDIRI) X(MOVDIR64B)
+    X(FPU)                                                                                         \
+    X(CMOV) X(CX8) X(CX16) X(MMX) X(FXSR) X(SSE) X(SSE2) X(SSE3) X(SSSE3) X(SSE4_1) X(SSE4_2)      \
+        X(POPCNT) X(AESNI) X(PCLMUL) X(MOVBE) X(XSAVE) X(XSAVEOPT) X(XSAVEC) X(XSAVES) X(AVX)      \
+            X(F16C) X(FMA) X(AVX2) X(BMI1) X(BMI2) X(LZCNT) X(ADX) X(SHA) X(VAES) X(VPCLMUL)       \
+                X(GFNI) X(RDRAND) X(RDSEED) X(CLFLUSH) X(CLFLUSHOPT) X(CLWB) X(FSGSBASE)           \
+                    X(INVPCID) X(SMAP) X(PKU) X(RDTSCP) X(RDPID) X(LAHF64) X(SYSCALL) X(SEP) X(LM) \
+                        X(PREFETCHW) X(MONITOR) X(RDPMC) X(TSC) X(MSR) X(UMIP) X(SERIALIZE)        \
+                            X(MOVDIRI) X(MOVDIR64B)
 enum insn_feature {
 #define X(name) FEAT_##name,
     INSN_FEATURES(X)
@@ -168,7 +170,8 @@ struct insn {
     uint8_t vex_l; /* 0: 128, 1: 256 */
     uint8_t vvvv;
     uint8_t modrm; /* valid when has_modrm */
-    bool has_modrm, has_mem; /* has_mem: also moffs and the implied memory of XLAT, MASKMOVQ, MONITOR */
+    bool has_modrm,
+        has_mem; /* has_mem: also moffs and the implied memory of XLAT, MASKMOVQ, MONITOR */
     /* Byte offsets inside the instruction, for the translator and the stubs; 0 = absent */
     uint8_t off_opcode, off_modrm, off_disp, off_imm;
     uint8_t disp_size, imm_size; /* imm_size: all immediate bytes together */

@@ -38,6 +38,7 @@ enum cpu_request {
     CPU_REQ_MMU = 1 << 6,       /* mail in mmu_cpu: call mmu_service() */
     CPU_REQ_STOP = 1 << 7,      /* leave cpu_run(): pause, reset, power off */
     CPU_REQ_RESET = 1 << 8,     /* reserved for the machine */
+    CPU_REQ_UPCALL = 1 << 10,   /* at CPL 3: see whether a deferred upcall is due */
     CPU_REQ_DEBUG = 1 << 9,     /* single step, breakpoints: take the careful loop */
 };
 

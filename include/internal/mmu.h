@@ -153,6 +153,8 @@ struct mmu_xlat {
     /* Direct host address, when the access may be done there without phys_*: RAM (for writes: a
      * frame without FRAME_SLOW_WRITE). Else NULL: use phys_read()/phys_write() with gpa. */
     void *hva;
+    bool ruled; /* a protection rule may have a say in this kind of access to the frame, or follows
+                   it as a page table: ask before it is made. hva is NULL then. */
     struct walk walk; /* always filled when the result is MMU_FAULT, and after a miss */
 };
 
@@ -191,6 +193,9 @@ void mmu_code_added(struct mmu_cpu *mmu, uint64_t gpa, uint64_t len);
 /* This CPU has no decoded code left in that frame. */
 void mmu_code_gone(struct mmu_cpu *mmu, uint64_t frame_gpa);
 
+/* Off: every lookup misses until it is turned on again, also when the views change meanwhile. */
+void mmu_fast_paths(struct mmu_cpu *mmu, bool on);
+
 /* Does what other threads asked of this vCPU (drops, code invalidation, trace hits). */
 void mmu_service(struct mmu_cpu *mmu);
 
@@ -200,8 +205,9 @@ unsigned mmu_count_entries_of_frame(struct mmu_cpu *mmu, uint64_t frame_gpa);
 /* One list of counters, for `info` and the tests. */
 #define MMU_COUNTERS(X)                                                                            \
     X(walks)                                                                                       \
-    X(fills) X(faults) X(view_switches) X(views_made) X(views_evicted) X(invlpg) X(flushes)        \
-        X(trace_hits) X(traced_frames) X(code_writes) X(code_stale) X(revokes) X(resizes)
+    X(fills)                                                                                       \
+    X(faults) X(view_switches) X(views_made) X(views_evicted) X(invlpg) X(flushes) X(trace_hits)   \
+        X(traced_frames) X(code_writes) X(code_stale) X(revokes) X(resizes)
 struct mmu_counters {
 #define X(name) uint64_t name;
     MMU_COUNTERS(X)

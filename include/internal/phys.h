@@ -37,11 +37,17 @@ enum frame_attr {
     FRAME_ROM = 1 << 0,
     FRAME_CODE = 1 << 1,  /* some vCPU has decoded blocks here */
     FRAME_TABLE = 1 << 2, /* a page table that views derive from */
-    FRAME_RULED = 1 << 3, /* a protection rule names bytes of it */
+    FRAME_RULED = 1 << 3, /* a protection rule forbids something to somebody in it */
     FRAME_WATCHED = 1 << 4,
     FRAME_DIRTY_LOG = 1 << 5,
-    FRAME_SLOW_WRITE =
-        FRAME_ROM | FRAME_CODE | FRAME_TABLE | FRAME_RULED | FRAME_WATCHED | FRAME_DIRTY_LOG,
+    FRAME_RULED_READ = 1 << 6, /* some code may not load, store, fetch some bytes of it */
+    FRAME_RULED_WRITE = 1 << 7,
+    FRAME_RULED_EXEC = 1 << 8,
+    FRAME_RULED_TABLE = 1 << 9, /* a page table that maps protected regions */
+    FRAME_RULED_CODE = FRAME_RULED_READ | FRAME_RULED_WRITE | FRAME_RULED_EXEC,
+    /* RULED_READ too: the fast path of a read-modify-write asks for the right to write only. */
+    FRAME_SLOW_WRITE = FRAME_ROM | FRAME_CODE | FRAME_TABLE | FRAME_WATCHED | FRAME_DIRTY_LOG |
+                       FRAME_RULED_READ | FRAME_RULED_WRITE | FRAME_RULED_TABLE,
     FRAME_WRITABLE_BY_SHIFT = 16, /* + vCPU index, 0-15 */
 };
 
@@ -79,17 +85,17 @@ enum phys_result phys_read(struct phys_map *map, const struct access *access, ui
                            void *buf, size_t len);
 enum phys_result phys_write(struct phys_map *map, const struct access *access, uint64_t gpa,
                             const void *buf, size_t len);
-/* For a device's write callback: have fn(opaque, access) called in the storing thread as soon as the
- * store has let go of the machine lock, before its instruction retires. There it may park the other
- * vCPUs, or abandon the instruction. Only for stores by an instruction (INITIATOR_VCPU_*): others
- * have no such moment, and false is returned. */
+/* For a device's write callback: have fn(opaque, access) called in the storing thread as soon as
+ * the store has let go of the machine lock, before its instruction retires. There it may park the
+ * other vCPUs, or abandon the instruction. Only for stores by an instruction (INITIATOR_VCPU_*):
+ * others have no such moment, and false is returned. */
 typedef void phys_after_fn(void *opaque, const struct access *access);
 bool phys_after_store(struct phys_map *map, const struct access *access, phys_after_fn *fn,
                       void *opaque);
 /* Atomic compare-and-exchange of 4 or 8 aligned bytes in RAM: the page walker's A/D update. On a
- * difference *expected gets the present value and false is returned. */
-bool phys_cmpxchg(struct phys_map *map, const struct access *access, uint64_t gpa, unsigned size,
-                  uint64_t *expected, uint64_t desired);
+ * difference *expected gets the present value and *exchanged is false. */
+enum phys_result phys_cmpxchg(struct phys_map *map, const struct access *access, uint64_t gpa,
+                              unsigned size, uint64_t *expected, uint64_t desired, bool *exchanged);
 
 /* Lists the map through `print` for the monitor and -d page. */
 void phys_dump(struct phys_map *map, FILE *out);

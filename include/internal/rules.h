@@ -22,6 +22,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+struct clock;
 struct exclusive;
 struct error;
 struct log;
@@ -44,10 +45,15 @@ struct rules_hooks {
     void (*stop)(void *opaque, const char *report);
     /* The guest's time for events: TSC of vCPU 0. */
     uint64_t (*time)(void *opaque);
+    /* PROTECT_ASK_HOST: waits up to timeout_ms for a client's answer. False: none came. */
+    bool (*ask)(void *opaque, unsigned context, const struct protect_event *event,
+                unsigned timeout_ms, enum protect_verdict *verdict, uint64_t *value);
 };
 
-struct rules *rules_new(struct phys_map *map, struct exclusive *exclusive, struct log *log,
-                        struct error *err);
+struct rules *rules_new(struct phys_map *map, struct exclusive *exclusive, struct clock *clock,
+                        struct log *log, struct error *err);
+/* The rules of a map; NULL: it has none. */
+struct rules *phys_rules(const struct phys_map *map);
 void rules_free(struct rules *rules);
 void rules_set_hooks(struct rules *rules, const struct rules_hooks *hooks);
 /* Machine reset: zeroes the bytes of contexts sealed against removal, then drops everything. No
@@ -59,6 +65,7 @@ void rules_reset(struct rules *rules);
 
 /* Who gives a command, and how its arrays are reached. */
 struct rules_caller {
+    uint64_t door_gva;    /* USER: address of the door that the command came through */
     enum rules_kind kind; /* USER: from CPL 3; SUPERVISOR: from CPL 0-2; HOST */
     const struct paging
         *paging; /* of the calling vCPU; HOST: of a vCPU to look addresses up with */
@@ -120,7 +127,9 @@ struct rules_check {
     struct {
         uint64_t gpa, len;
     } piece[2];
-    const void *value; /* the bytes read or to be written; NULL: not known */
+    const void *value;  /* the bytes read or to be written; NULL: not known */
+    bool quiet;         /* only the verdict: nobody is told, nothing is used up */
+    bool nobody_to_ask; /* UPCALL and ASK_HOST mean DENY */
 };
 
 struct rules_verdict {
@@ -134,14 +143,21 @@ struct rules_verdict {
     uint64_t value;  /* for PROTECT_SUBSTITUTE */
     uint32_t notify; /* of all who objected */
     uint8_t preimage[16];
+    struct protect_event
+        event; /* as the winner's context was told it; not after a quiet judgement */
 };
 
 /* Whether any rule has a say about any of these bytes, for any subject and kind of access in
  * `kind`. Cheap: a look at the frame's attributes, then at its list. */
-bool rules_touches(struct rules *rules, uint64_t gpa, uint64_t len, uint8_t kind);
+bool rules_touches(struct rules *rules, const struct access *access, uint64_t gpa, uint64_t len,
+                   uint8_t kind);
 /* Judges the access, appends the events, does the notifications. */
 void rules_judge(struct rules *rules, const struct rules_check *check,
                  struct rules_verdict *verdict);
+/* PROTECT_ASK_HOST: waits for the answer of the client that handles the verdict's context, in no
+ * lock and out of the guest. False: there is none, or not in time. */
+bool rules_ask(struct rules *rules, const struct rules_verdict *verdict,
+               enum protect_verdict *answer, uint64_t *value);
 /* mask[n] = 1 for each byte of the access that a rule of the context forbids to this subject. */
 void rules_mask(struct rules *rules, const struct rules_check *check, unsigned context,
                 uint8_t *mask);
@@ -150,6 +166,11 @@ void rules_mask(struct rules *rules, const struct rules_check *check, unsigned c
  * after the bytes are visible. */
 bool rules_follows(struct rules *rules, uint64_t gpa); /* is it such a frame? */
 void rules_table_written(struct rules *rules, uint64_t gpa, uint64_t len);
+/* The same for a store by somebody who cannot park the vCPUs (DMA): noted, done by rules_service().
+ */
+void rules_table_dirty(struct rules *rules, uint64_t gpa, uint64_t len);
+/* What rules_table_dirty() has noted. In a vCPU's thread, between instructions (mmu_service()). */
+void rules_service(struct rules *rules, unsigned vcpu);
 
 /* ---- Upcalls
  * ------------------------------------------------------------------------------------- */
@@ -162,13 +183,18 @@ uint64_t rules_token_issue(struct rules *rules, unsigned context, void *state, u
 /* The token's state, which the caller now owns; NULL: no such token of this context (also when its
  * time has run out). */
 void *rules_token_redeem(struct rules *rules, unsigned context, uint64_t token);
+/* Takes an upcall back that did not come about; gives the state back likewise. */
+void *rules_token_cancel(struct rules *rules, unsigned context, uint64_t token);
 /* A deferred event that waits for the owner, oldest first; false: none. */
 bool rules_take_deferred(struct rules *rules, unsigned context, struct protect_event *event);
 /* The context bound to this root that has deferred upcalls waiting and may take one now, or -1. */
 int rules_deferred_due(struct rules *rules, uint64_t cr3);
-void rules_count_resume(struct rules *rules, unsigned context);
+/* Whether any context has one waiting: cheap. */
+bool rules_deferred_waiting(const struct rules *rules);
+/* Where the context's handler begins; 0: it has none. */
+uint64_t rules_handler(struct rules *rules, unsigned context);
 
-/* Statistics of the owner's address space. */
+/* Statistics of the owner's address space; cheap without user contexts. */
 void rules_count_page_fault(struct rules *rules, uint64_t cr3);
 void rules_count_system_call(struct rules *rules, uint64_t cr3);
 

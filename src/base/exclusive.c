@@ -18,6 +18,7 @@ struct exclusive {
     unsigned vcpus;
     unsigned active;
     int owner;
+    unsigned depth;     /* sections that the owner has begun inside its own */
     _Atomic int wanted; /* sections that want to begin or are on: what polls look at */
     void (*ask)(void *cpu);
     void *cpu[];
@@ -94,6 +95,11 @@ void exclusive_begin(struct exclusive *x, unsigned vcpu)
     if (exclusive_alone(x))
         return;
     pthread_mutex_lock(&x->lock);
+    if (x->owner == (int)vcpu) {
+        x->depth++;
+        pthread_mutex_unlock(&x->lock);
+        return;
+    }
     atomic_fetch_add(&x->wanted, 1);
     if (x->owner >= 0) { /* park until that section is over, then compete again */
         x->active--;
@@ -110,14 +116,44 @@ void exclusive_begin(struct exclusive *x, unsigned vcpu)
     pthread_mutex_unlock(&x->lock);
 }
 
-void exclusive_end(struct exclusive *x, unsigned vcpu)
+enum { OUTSIDE = 1 << 30 }; /* an owner that is no vCPU */
+
+void exclusive_begin_outside(struct exclusive *x)
 {
-    (void)vcpu;
-    if (exclusive_alone(x))
-        return;
     pthread_mutex_lock(&x->lock);
+    atomic_fetch_add(&x->wanted, 1);
+    wait_for_no_owner_locked(x);
+    x->owner = OUTSIDE;
+    for (unsigned i = 0; i < x->vcpus; i++)
+        if (x->cpu[i])
+            x->ask(x->cpu[i]);
+    while (x->active > 0)
+        pthread_cond_wait(&x->parked, &x->lock);
+    pthread_mutex_unlock(&x->lock);
+}
+
+static void end_section(struct exclusive *x)
+{
+    pthread_mutex_lock(&x->lock);
+    if (x->depth) {
+        x->depth--;
+        pthread_mutex_unlock(&x->lock);
+        return;
+    }
     x->owner = -1;
     atomic_fetch_sub(&x->wanted, 1);
     pthread_cond_broadcast(&x->released);
     pthread_mutex_unlock(&x->lock);
+}
+
+void exclusive_end_outside(struct exclusive *x)
+{
+    end_section(x);
+}
+
+void exclusive_end(struct exclusive *x, unsigned vcpu)
+{
+    (void)vcpu;
+    if (!exclusive_alone(x))
+        end_section(x);
 }

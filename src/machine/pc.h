@@ -76,6 +76,7 @@ struct machine {
      * -------------------------------------------------------------------------- */
     struct vcpu vcpu[MACHINE_MAX_CPUS];
     unsigned vcpu_count;
+    struct rules *rules; /* NULL without the protection device */
     pthread_mutex_t run_lock; /* guards what follows; taken after the machine lock, never before */
     pthread_cond_t run_changed;
     enum run_state run_state;

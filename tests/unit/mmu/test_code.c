@@ -96,7 +96,8 @@ START_TEST(test_own_store)
     phys_write(g->map, &KERNEL, CODE + 0xfc, b, 8); /* crosses into the code's granule */
     ck_assert_uint_eq(g->stale, 2);
     uint64_t old = peek64(g, CODE + 0x100);
-    ck_assert(phys_cmpxchg(g->map, &KERNEL, CODE + 0x100, 8, &old, 1));
+    bool done;
+    ck_assert(phys_cmpxchg(g->map, &KERNEL, CODE + 0x100, 8, &old, 1, &done) == PHYS_OK && done);
     ck_assert_uint_eq(g->stale, 3);
     phys_write(g->map, &KERNEL, CODE - 4, b, 8); /* crosses into the frame, before the code */
     ck_assert_uint_eq(g->stale, 3);

@@ -218,11 +218,12 @@ START_TEST(test_cmpxchg)
 {
     uint64_t old = 5;
     put(0x1000, 5, 8);
-    ck_assert(phys_cmpxchg(g->map, &KERNEL, 0x1000, 8, &old, 6));
-    ck_assert(!phys_cmpxchg(g->map, &KERNEL, 0x1000, 8, &old, 7));
+    bool done;
+    ck_assert(phys_cmpxchg(g->map, &KERNEL, 0x1000, 8, &old, 6, &done) == PHYS_OK && done);
+    ck_assert(phys_cmpxchg(g->map, &KERNEL, 0x1000, 8, &old, 7, &done) == PHYS_OK && !done);
     ck_assert_uint_eq(old, 6);
     old = 6;
-    ck_assert(phys_cmpxchg(g->map, &KERNEL, 0x1000, 4, &old, 0xffffffff));
+    ck_assert(phys_cmpxchg(g->map, &KERNEL, 0x1000, 4, &old, 0xffffffff, &done) == PHYS_OK && done);
     ck_assert_uint_eq(get(0x1000, 8), 0xffffffff);
 }
 END_TEST

@@ -1,0 +1,372 @@
+/*
+ * guard.c - collecting what an instruction does, and committing it (guard.h). What a verdict means
+ * is in verdict.c.
+ */
+#include "cpu/guard_internal.h"
+#include "cpu/mem_inline.h"
+#include "cpu/mem_internal.h"
+#include "cpu/sys/internal.h"
+#include "internal/exclusive.h"
+#include <stdlib.h>
+#include <string.h>
+
+bool guard_init(struct cpu *cpu)
+{
+    cpu->guard = calloc(1, sizeof *cpu->guard);
+    return cpu->guard != NULL;
+}
+
+void guard_fini(struct cpu *cpu)
+{
+    free(cpu->guard);
+    cpu->guard = NULL;
+}
+
+void guard_trap(struct cpu *cpu)
+{
+    cpu->exception.vector = VECTOR_GUARD;
+    siglongjmp(*cpu->unwind, 1);
+}
+
+bool guard_wanted(struct cpu *cpu, const struct access *access, uint64_t gpa, unsigned size,
+                  unsigned kind)
+{
+    struct rules *rules = phys_rules(cpu->map);
+    return rules && (rules_touches(rules, access, gpa, size, (uint8_t)kind) ||
+                     (kind & ACCESS_WRITE && rules_follows(rules, gpa)));
+}
+
+void guard_set_passes(struct cpu *cpu, const struct guard_passes *passes)
+{
+    cpu->guard->passes = *passes;
+}
+
+/* ---- Registers
+ * ----------------------------------------------------------------------------------- */
+
+/* The parts of struct cpu that an instruction may change, less what belongs to other threads and to
+ * the MMU. */
+static const struct {
+    size_t from, to;
+} parts[] = {
+    {0, offsetof(struct cpu, request)},
+    {offsetof(struct cpu, attention), offsetof(struct cpu, mmu)},
+    {offsetof(struct cpu, seg), offsetof(struct cpu, exception)},
+    {offsetof(struct cpu, debug_pending), offsetof(struct cpu, index)},
+};
+
+static void save(struct cpu *cpu)
+{
+    struct guard *g = cpu->guard;
+    for (unsigned i = 0; i < sizeof parts / sizeof parts[0]; i++)
+        memcpy(g->saved + parts[i].from, (char *)cpu + parts[i].from, parts[i].to - parts[i].from);
+    g->paging = cpu->mmu.paging;
+}
+
+void guard_restore(struct cpu *cpu)
+{
+    struct guard *g = cpu->guard;
+    for (unsigned i = 0; i < sizeof parts / sizeof parts[0]; i++)
+        memcpy((char *)cpu + parts[i].from, g->saved + parts[i].from, parts[i].to - parts[i].from);
+    if (!memcmp(&g->paging, &cpu->mmu.paging, sizeof g->paging))
+        return;
+    bool cr3 = g->paging.cr3 != cpu->mmu.paging.cr3; /* a task switch */
+    struct paging paging = g->paging;
+    paging.cr3 = cpu->mmu.paging.cr3;
+    mmu_paging_changed(&cpu->mmu, &paging);
+    if (cr3)
+        mmu_set_cr3(&cpu->mmu, g->paging.cr3, true, g->paging.pdpte);
+}
+
+/* ---- Notes
+ * --------------------------------------------------------------------------------------- */
+
+static bool same_actor(const struct noted *n, const struct access *access, enum mmu_priv priv)
+{
+    return n->access.initiator == access->initiator && n->priv == priv;
+}
+
+/* An access that this one is a part of: the store behind a probe or a load, the next piece of an
+ * operand that is moved in several. */
+static struct noted *find_noted(struct guard *g, const struct access *access, unsigned size,
+                                unsigned kind, enum mmu_priv priv)
+{
+    for (unsigned i = g->noted_count; i-- > 0;) {
+        struct noted *n = &g->noted[i];
+        uint64_t lin = n->access.gva;
+        if (n->kind == ACCESS_EXEC || !same_actor(n, access, priv))
+            continue;
+        if (access->gva == lin && size == n->size)
+            return n;
+        if (n->kind & kind & ACCESS_WRITE && access->gva >= lin &&
+            access->gva + size <= lin + n->size)
+            return n;
+    }
+    return NULL;
+}
+
+static bool extend(struct noted *n, const struct access *access, const struct guard_piece *piece,
+                   unsigned pieces, unsigned kind, enum mmu_priv priv)
+{
+    if (n->kind != kind || !same_actor(n, access, priv) || access->gva != n->access.gva + n->size)
+        return false;
+    struct guard_piece *last = &n->piece[n->pieces - 1];
+    unsigned first = 0;
+    if (piece[0].gpa == last->gpa + last->size && (piece[0].gpa & (PAGE_SIZE - 1)))
+        first = 1; /* goes on in the same page */
+    if (n->pieces + pieces - first > 2)
+        return false;
+    if (first)
+        last->size += piece[0].size;
+    for (unsigned i = first; i < pieces; i++)
+        n->piece[n->pieces++] = piece[i];
+    for (unsigned i = 0; i < pieces; i++)
+        n->size += piece[i].size;
+    return true;
+}
+
+static unsigned total(const struct guard_piece *piece, unsigned pieces)
+{
+    return pieces == 2 ? piece[0].size + piece[1].size : piece[0].size;
+}
+
+static void note(struct cpu *cpu, const struct access *access, const struct guard_piece *piece,
+                 unsigned pieces, unsigned kind, enum mmu_priv priv)
+{
+    struct guard *g = cpu->guard;
+    unsigned size = total(piece, pieces);
+    struct noted *n = find_noted(g, access, size, kind, priv);
+    if (n) {
+        n->kind |= kind;
+        return;
+    }
+    if (g->noted_count && extend(&g->noted[g->noted_count - 1], access, piece, pieces, kind, priv))
+        return;
+    if (g->noted_count == GUARD_NOTED)
+        cpu_raise_error(cpu, VECTOR_GP, 0); /* no instruction makes so many */
+    n = &g->noted[g->noted_count++];
+    *n = (struct noted){.access = *access,
+                        .kind = (uint8_t)kind,
+                        .priv = priv,
+                        .size = size,
+                        .pieces = pieces,
+                        .piece = {piece[0]}};
+    if (pieces == 2)
+        n->piece[1] = piece[1];
+}
+
+/* ---- Loads
+ * --------------------------------------------------------------------------------------- */
+
+/* What the stores so far have made of `size` bytes at gpa. */
+static void overlay(const struct guard *g, uint64_t gpa, unsigned size, uint8_t *buf)
+{
+    for (unsigned i = 0; i < g->store_count; i++) {
+        const struct store *s = &g->store[i];
+        uint64_t lo = gpa > s->piece.gpa ? gpa : s->piece.gpa;
+        uint64_t end = gpa + size, s_end = s->piece.gpa + s->piece.size;
+        uint64_t hi = end < s_end ? end : s_end;
+        if (lo < hi)
+            memcpy(buf + (lo - gpa), g->bytes + s->at + (lo - s->piece.gpa), hi - lo);
+    }
+}
+
+struct rules_check guard_check(const struct noted *n)
+{
+    struct rules_check check = {.access = &n->access,
+                                .kind = n->kind,
+                                .has_gva = true,
+                                .gva = n->access.gva,
+                                .pieces = n->pieces};
+    for (unsigned i = 0; i < n->pieces; i++) {
+        check.piece[i].gpa = n->piece[i].gpa;
+        check.piece[i].len = n->piece[i].size;
+    }
+    return check;
+}
+
+/* The pass under which [lin, lin + size) has its bytes replaced; mask[] then says which of them. */
+static const struct guard_pass *replaced(struct cpu *cpu, const struct access *access,
+                                         const struct guard_piece *piece, unsigned pieces,
+                                         uint8_t *mask)
+{
+    struct guard *g = cpu->guard;
+    uint64_t lin = access->gva;
+    unsigned size = total(piece, pieces);
+    for (unsigned i = 0; i < g->passes.count; i++) {
+        const struct guard_pass *p = &g->passes.pass[i];
+        if (p->mode != GUARD_REPLACE || lin < p->lin || lin + size > p->lin + p->size)
+            continue;
+        const struct noted part = {.access = *access,
+                                   .kind = p->kind,
+                                   .size = size,
+                                   .pieces = pieces,
+                                   .piece = {piece[0], pieces == 2 ? piece[1] : piece[0]}};
+        const struct rules_check check = guard_check(&part);
+        rules_mask(phys_rules(cpu->map), &check, p->context, mask);
+        return p;
+    }
+    return NULL;
+}
+
+static void replace_bytes(struct cpu *cpu, const struct access *access,
+                          const struct guard_piece *piece, unsigned pieces, uint8_t *buf)
+{
+    uint8_t mask[PAGE_SIZE];
+    unsigned size = total(piece, pieces);
+    const struct guard_pass *p =
+        size <= sizeof mask ? replaced(cpu, access, piece, pieces, mask) : NULL;
+    for (unsigned i = 0; p && i < size; i++)
+        if (mask[i])
+            buf[i] = (uint8_t)(p->value >> 8 * ((access->gva + i) & 7));
+}
+
+void guard_read(struct cpu *cpu, const struct access *access, const struct guard_piece *piece,
+                unsigned pieces, enum mmu_priv priv, void *buf)
+{
+    struct access judged = *access;
+    uint8_t *to = buf;
+    judged.judged = true;
+    note(cpu, access, piece, pieces, ACCESS_READ, priv);
+    for (unsigned i = 0; i < pieces; i++) {
+        phys_read(cpu->map, &judged, piece[i].gpa, to, piece[i].size);
+        overlay(cpu->guard, piece[i].gpa, piece[i].size, to);
+        to += piece[i].size;
+    }
+    replace_bytes(cpu, access, piece, pieces, buf);
+}
+
+/* ---- Stores
+ * -------------------------------------------------------------------------------------- */
+
+void guard_probe(struct cpu *cpu, const struct access *access, const struct guard_piece *piece,
+                 unsigned pieces, enum mmu_priv priv)
+{
+    note(cpu, access, piece, pieces, ACCESS_WRITE, priv);
+}
+
+void guard_write(struct cpu *cpu, const struct access *access, const struct guard_piece *piece,
+                 unsigned pieces, enum mmu_priv priv, const void *buf)
+{
+    struct guard *g = cpu->guard;
+    const uint8_t *from = buf;
+    note(cpu, access, piece, pieces, ACCESS_WRITE, priv);
+    for (unsigned i = 0; i < pieces; i++) {
+        if (g->store_count == GUARD_STORES || g->used + piece[i].size > sizeof g->bytes)
+            cpu_raise_error(cpu, VECTOR_GP, 0); /* no instruction makes so many */
+        g->store[g->store_count++] =
+            (struct store){.access = *access, .piece = piece[i], .at = g->used};
+        g->store[g->store_count - 1].access.gva += (uint64_t)(from - (const uint8_t *)buf);
+        memcpy(g->bytes + g->used, from, piece[i].size);
+        g->used += piece[i].size;
+        from += piece[i].size;
+    }
+}
+
+void guard_locked(struct cpu *cpu)
+{
+    if (cpu->guard->alone || !cpu->exclusive)
+        return;
+    cpu->exception.vector = VECTOR_ALONE;
+    siglongjmp(*cpu->unwind, 1);
+}
+
+/* ---- Fetches
+ * ------------------------------------------------------------------------------------- */
+
+void guard_exec(struct cpu *cpu, unsigned len)
+{
+    enum mmu_priv priv = cpu->cpl == 3 ? MMU_USER : MMU_SUPERVISOR;
+    struct access access = mem_access(cpu, priv);
+    struct guard_piece piece[2];
+    struct mmu_xlat x;
+    uint64_t lin = cpu->seg_base[SEG_CS] + cpu->rip;
+    if (!(cpu->mode & MODE_CODE64))
+        lin = (uint32_t)lin;
+    unsigned in_page = (unsigned)(PAGE_SIZE - (lin & ~PAGE_MASK)), pieces = len > in_page ? 2 : 1;
+    access.gva = lin;
+    mem_translate(cpu, &access, lin, ACCESS_EXEC, priv, &x);
+    piece[0] = (struct guard_piece){x.gpa, pieces == 2 ? in_page : len};
+    if (pieces == 2) {
+        mem_translate(cpu, &access, lin + in_page, ACCESS_EXEC, priv, &x);
+        piece[1] = (struct guard_piece){x.gpa, len - in_page};
+    }
+    if (guard_active(cpu)) {
+        note(cpu, &access, piece, pieces, ACCESS_EXEC, priv);
+        return;
+    }
+    for (unsigned i = 0; i < pieces; i++)
+        if (guard_wanted(cpu, &access, piece[i].gpa, piece[i].size, ACCESS_EXEC))
+            guard_trap(cpu);
+}
+
+/* ---- Running
+ * ------------------------------------------------------------------------------------- */
+
+/* One attempt. 0: it ran through; else cpu->exception says what ended it. The registers are new
+ * ones, memory is as it was. */
+int guard_collect(struct cpu *cpu, guard_fn *fn, const void *opaque)
+{
+    struct guard *g = cpu->guard;
+    sigjmp_buf here, *outer = cpu->unwind;
+    g->noted_count = g->store_count = g->used = 0;
+    save(cpu);
+    cpu->guarded = true;
+    mmu_fast_paths(&cpu->mmu, false);
+    int ended = sigsetjmp(here, 0);
+    if (!ended) {
+        cpu->unwind = &here;
+        fn(cpu, opaque);
+    }
+    cpu->unwind = outer;
+    cpu->guarded = false;
+    mmu_fast_paths(&cpu->mmu, true);
+    return ended;
+}
+
+/* Whether the stores reach a page table that rules follow. */
+bool guard_changes_tables(struct cpu *cpu)
+{
+    const struct guard *g = cpu->guard;
+    for (unsigned i = 0; i < g->store_count; i++)
+        if (rules_follows(phys_rules(cpu->map), g->store[i].piece.gpa))
+            return true;
+    return false;
+}
+
+static void make_store(struct cpu *cpu, const struct store *s)
+{
+    uint8_t mask[PAGE_SIZE];
+    const uint8_t *bytes = cpu->guard->bytes + s->at;
+    struct access access = s->access;
+    unsigned size = s->piece.size;
+    access.judged = true;
+    if (!replaced(cpu, &s->access, &s->piece, 1, mask)) {
+        phys_write(cpu->map, &access, s->piece.gpa, bytes, size);
+        return;
+    }
+    for (unsigned i = 0, n; i < size; i += n) {
+        for (n = 1; i + n < size && mask[i + n] == mask[i]; n++)
+            ;
+        if (!mask[i])
+            phys_write(cpu->map, &access, s->piece.gpa + i, bytes + i, n);
+    }
+}
+
+/* Makes the stores; tables that rules follow are followed before anybody runs again. A store to a
+ * device may end in a siglongjmp (phys_after_store), which the caller of guard_step() expects. */
+void guard_commit(struct cpu *cpu)
+{
+    struct guard *g = cpu->guard;
+    struct rules *rules = phys_rules(cpu->map);
+    for (unsigned i = 0; i < g->store_count; i++) {
+        const struct store *s = &g->store[i];
+        bool table = rules_follows(rules, s->piece.gpa);
+        make_store(cpu, s);
+        if (!table)
+            continue;
+        rules_change_begin(rules, (int)cpu->index);
+        rules_table_written(rules, s->piece.gpa, s->piece.size);
+        rules_change_end(rules, (int)cpu->index);
+    }
+}

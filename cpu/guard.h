@@ -1,0 +1,100 @@
+/*
+ * guard.h - instructions that touch protected memory, executed as a whole or not at all.
+ *
+ * The protection rules judge an *access*, with all its bytes, before anything of its instruction is
+ * committed (PROTECTION section 1). An engine finds out that rules have a say in the middle of an
+ * instruction. It then abandons the instruction (guard_trap), and the run loop executes it again
+ * here:
+ *
+ *     collect   the instruction runs on a copy of the registers; every access takes the slow path
+ * and is noted; stores go into a list, later loads of the same instruction see them judge access by
+ * access, in order (rules.h). A fault that the guest's own tables cause has ended the run before
+ * this commit    the stores are made, in order; or the registers are put back, and the verdict
+ * happens: a fault, an upcall, another run with bytes replaced
+ *
+ * Event delivery is done the same way. An engine needs to know nothing but guard_trap().
+ */
+#ifndef CPU_GUARD_H
+#define CPU_GUARD_H
+
+#include "internal/cpu.h"
+#include "internal/rules.h"
+
+/* What cpu->exception.vector says when an instruction was abandoned for reasons of ours. */
+enum {
+    VECTOR_OURS = 0x80,
+    VECTOR_GUARD = 0x80,  /* run it again under guard */
+    VECTOR_RESUME = 0x81, /* an upcall has been resumed: cpu->resume */
+    VECTOR_ALONE = 0x82,  /* the same, with all other vCPUs parked */
+};
+
+bool guard_init(struct cpu *cpu); /* false: no host memory */
+void guard_fini(struct cpu *cpu);
+
+/* Abandons the instruction, to be run under guard. */
+_Noreturn void guard_trap(struct cpu *cpu);
+static inline bool guard_active(const struct cpu *cpu)
+{
+    return cpu->guarded;
+}
+
+/* Whether rules, or the tables they follow, make this translated access one for the guard. */
+bool guard_wanted(struct cpu *cpu, const struct access *access, uint64_t gpa, unsigned size,
+                  unsigned kind);
+
+/* ---- While active: mem.c comes here instead
+ * ------------------------------------------------------- */
+
+struct guard_piece {
+    uint64_t gpa;
+    unsigned size;
+};
+/* `access->gva` is the linear address. */
+void guard_read(struct cpu *cpu, const struct access *access, const struct guard_piece *piece,
+                unsigned pieces, enum mmu_priv priv, void *buf);
+void guard_write(struct cpu *cpu, const struct access *access, const struct guard_piece *piece,
+                 unsigned pieces, enum mmu_priv priv, const void *buf);
+/* A store that is proved now and made later, or never. */
+void guard_probe(struct cpu *cpu, const struct access *access, const struct guard_piece *piece,
+                 unsigned pieces, enum mmu_priv priv);
+/* The instruction is locked: it goes on only when no other vCPU runs. */
+void guard_locked(struct cpu *cpu);
+
+/* ---- Fetches
+ * -------------------------------------------------------------------------------------- */
+
+/* The `len` bytes at cpu->rip are about to be executed: notes it while active, traps when a rule
+ * forbids it. */
+void guard_exec(struct cpu *cpu, unsigned len);
+
+/* ---- The run loop's side
+ * --------------------------------------------------------------------------- */
+
+/* Executes the instruction at cpu->rip. Raises what it or its verdict raises. */
+void guard_step(struct cpu *cpu);
+/* Runs fn(cpu, opaque), which delivers an event. Nobody can be asked meanwhile. */
+void guard_deliver(struct cpu *cpu, void (*fn)(struct cpu *cpu, const void *opaque),
+                   const void *opaque);
+
+/* How an access that somebody was asked about goes on, when it is met again. */
+struct guard_pass {
+    uint64_t lin;
+    uint32_t size;
+    uint16_t context;
+    uint8_t kind;
+    uint8_t mode; /* enum guard_mode */
+    uint64_t value;
+};
+enum guard_mode {
+    GUARD_LET,     /* it is not judged again */
+    GUARD_REPLACE, /* bytes that the context forbids: reads give `value`, writes are dropped */
+};
+enum { GUARD_PASSES = 32 };
+struct guard_passes {
+    unsigned count;
+    struct guard_pass pass[GUARD_PASSES];
+};
+/* For the next guard_step(). */
+void guard_set_passes(struct cpu *cpu, const struct guard_passes *passes);
+
+#endif

@@ -1,0 +1,418 @@
+/*
+ * upcall.c - calling a program's own fault handler, and coming back from it (upcall.h).
+ *
+ * The handler gets a frame on its stack, a copy. The registers that count, vectors and x87
+ * included, stay here with the token, so nothing that the handler or anybody else writes to the
+ * frame changes them, except what the verdict PROTECT_SET asks for.
+ */
+#include "cpu/upcall.h"
+#include "cpu/mem_inline.h"
+#include "cpu/mem_internal.h"
+#include "cpu/sys/internal.h"
+#include <stdlib.h>
+#include <string.h>
+
+enum { RED_ZONE = 128, FRAME_ALIGN = 16, CALL_SLOT = 8 };
+#define ARITHMETIC (FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_OF | RFLAGS_DF)
+
+/* What an upcall interrupts. */
+struct interrupted {
+    uint64_t gpr[16], rip, rflags;
+    union vreg ymm[16];
+    struct x87 x87;
+    uint32_t mxcsr;
+    uint64_t address; /* of the frame */
+    bool deferred;
+    struct guard_passes passes; /* of the instruction so far */
+    struct guard_pass asked;    /* the access that the verdict is about */
+    struct guard_refusal refusal;
+};
+
+/* What RESUME asked for, between the store and the run loop. */
+struct cpu_resume {
+    struct interrupted *interrupted;
+    enum protect_verdict verdict;
+    uint64_t set, gpr[16], rip, rflags, substitute;
+};
+
+/* ---- The program's memory
+ * ------------------------------------------------------------------------ */
+
+enum place { PLACE_READY, PLACE_REFUSED, PLACE_FAULTS };
+
+/* The pieces of [address, address + len) as the program itself could write them. PLACE_FAULTS: with
+ * *lin and *code for #PF. */
+static enum place find_place(struct cpu *cpu, uint64_t address, unsigned len,
+                             struct guard_piece piece[2], unsigned *pieces, uint64_t *lin,
+                             uint32_t *code)
+{
+    struct access access = mem_access(cpu, MMU_USER);
+    *pieces = 0;
+    for (uint64_t at = address; len;) {
+        unsigned in_page = (unsigned)(PAGE_SIZE - (at & ~PAGE_MASK)),
+                 n = len < in_page ? len : in_page;
+        struct mmu_xlat x;
+        access.gva = at;
+        if ((uint64_t)((int64_t)(at << 16) >> 16) != at)
+            return PLACE_REFUSED;
+        if (mmu_translate(&cpu->mmu, &access, at, ACCESS_WRITE, MMU_USER, &x) != MMU_OK) {
+            *lin = at;
+            *code = x.walk.error_code;
+            return PLACE_FAULTS;
+        }
+        if (x.ruled && guard_wanted(cpu, &access, x.gpa, n, ACCESS_WRITE))
+            return PLACE_REFUSED;
+        piece[(*pieces)++] = (struct guard_piece){x.gpa, n};
+        at += n;
+        len -= n;
+    }
+    return PLACE_READY;
+}
+
+static void write_frame(struct cpu *cpu, const struct upcall *upcall)
+{
+    struct guard_piece piece[2];
+    unsigned pieces;
+    uint64_t lin;
+    uint32_t code;
+    struct access access = mem_access(cpu, MMU_USER);
+    const char *from = (const char *)&upcall->frame;
+    access.judged = true;
+    /* It was found ready just now, and this vCPU has not left the guest since. */
+    if (find_place(cpu, upcall->address, sizeof upcall->frame, piece, &pieces, &lin, &code) !=
+        PLACE_READY)
+        return;
+    for (unsigned i = 0; i < pieces; i++) {
+        phys_write(cpu->map, &access, piece[i].gpa, from, piece[i].size);
+        from += piece[i].size;
+    }
+}
+
+/* Reads without raising: the handler's wishes. */
+static bool read_user(struct cpu *cpu, uint64_t address, void *buf, size_t len)
+{
+    struct access access = mem_access(cpu, MMU_USER);
+    struct walk walk;
+    access.judged = true;
+    for (char *to = buf; len;) {
+        size_t in_page = PAGE_SIZE - (address & ~PAGE_MASK), n = len < in_page ? len : in_page;
+        if (!mmu_walk(cpu->map, &cpu->mmu.paging, &access, address, ACCESS_READ, MMU_USER, true,
+                      &walk) ||
+            phys_read(cpu->map, &access, walk.gpa, to, n) != PHYS_OK)
+            return false;
+        address += n;
+        to += n;
+        len -= n;
+    }
+    return true;
+}
+
+/* ---- Going there
+ * --------------------------------------------------------------------------------- */
+
+static struct interrupted *remember(struct cpu *cpu)
+{
+    struct interrupted *i = calloc(1, sizeof *i);
+    if (!i)
+        return NULL;
+    memcpy(i->gpr, cpu->gpr, sizeof i->gpr);
+    i->rip = cpu->rip;
+    i->rflags = cpu_rflags(cpu);
+    memcpy(i->ymm, cpu->ymm, sizeof i->ymm);
+    i->x87 = cpu->x87;
+    i->mxcsr = cpu->mxcsr;
+    return i;
+}
+
+static void fill_registers(struct cpu *cpu, struct protect_frame *f)
+{
+    f->size = sizeof *f;
+    f->version = PROTECT_VERSION;
+    f->vcpu = (uint16_t)cpu->index;
+    memcpy(f->gpr, cpu->gpr, sizeof f->gpr);
+    f->rip = cpu->rip;
+    f->rflags = cpu_rflags(cpu);
+    unsigned n = sizeof f->instruction;
+    while (n && !mem_peek(cpu, cpu->rip, f->instruction, n))
+        n = (unsigned)(PAGE_SIZE - (cpu->rip & ~PAGE_MASK)) < n
+                ? (unsigned)(PAGE_SIZE - (cpu->rip & ~PAGE_MASK))
+                : 0;
+    struct insn insn;
+    if (sys_peek_insn(cpu, &insn))
+        f->instruction_length = insn.len;
+}
+
+/* The frame's place: the thread's own stack, below its red zone, or the given one. */
+static uint64_t frame_address(const struct cpu *cpu, uint64_t stack)
+{
+    uint64_t top = stack ? stack : cpu->gpr[RSP] - RED_ZONE;
+    return (top - sizeof(struct protect_frame)) & ~(uint64_t)(FRAME_ALIGN - 1);
+}
+
+/* Takes a token for what is interrupted, and makes sure that the frame can be written. Raises #PF
+ * when the stack is not mapped, false when there is nowhere to go: in both cases *i is freed. */
+static bool take_token(struct cpu *cpu, unsigned context, struct interrupted *i,
+                       struct upcall *upcall)
+{
+    struct rules *rules = phys_rules(cpu->map);
+    struct guard_piece piece[2];
+    unsigned pieces, depth;
+    uint64_t stack = 0, lin = 0;
+    uint32_t code = 0;
+    uint64_t token = rules_token_issue(rules, context, i, &stack, &depth);
+    if (!token) {
+        free(i);
+        return false;
+    }
+    upcall->rip = rules_handler(rules, context);
+    upcall->frame.token = token;
+    upcall->frame.depth = (uint16_t)depth;
+    upcall->address = i->address = frame_address(cpu, stack);
+    enum place place =
+        find_place(cpu, upcall->address, sizeof upcall->frame, piece, &pieces, &lin, &code);
+    if (place == PLACE_READY)
+        return true;
+    free(rules_token_cancel(rules, context, token));
+    if (place == PLACE_FAULTS)
+        cpu_raise_page_fault(cpu, lin, code);
+    return false;
+}
+
+bool upcall_prepare(struct cpu *cpu, const struct noted *n, const struct rules_verdict *v,
+                    const struct rules_check *check, struct upcall *upcall)
+{
+    struct guard *g = cpu->guard;
+    /* The instruction has run: what it interrupts are the registers from before it. */
+    guard_restore(cpu);
+    struct interrupted *i = remember(cpu);
+    if (!i)
+        return false;
+    i->passes = g->passes;
+    i->asked = (struct guard_pass){
+        .lin = n->access.gva, .size = n->size, .context = (uint16_t)v->context, .kind = n->kind};
+    i->refusal = (struct guard_refusal){.gva = v->gva,
+                                        .fault = v->fault,
+                                        .marker = v->marker,
+                                        .kind = n->kind,
+                                        .user = n->priv == MMU_USER};
+    struct protect_frame *f = &upcall->frame;
+    memset(f, 0, sizeof *f);
+    f->cookie = v->cookie;
+    f->region = v->region;
+    f->length = n->size;
+    f->access = n->kind;
+    f->subject = v->subject;
+    f->gva = v->gva;
+    f->home = v->home;
+    memcpy(f->preimage, v->preimage, sizeof f->preimage);
+    if (check->value)
+        memcpy(f->value, (const char *)check->value + v->offset,
+               n->size - v->offset < 16 ? n->size - v->offset : 16);
+    fill_registers(cpu, f);
+    return take_token(cpu, v->context, i, upcall);
+}
+
+static void go_to_handler(struct cpu *cpu, uint64_t rip, uint64_t frame)
+{
+    cpu_set_rflags(cpu,
+                   cpu_rflags(cpu) & ~(uint64_t)(RFLAGS_DF | RFLAGS_TF | RFLAGS_AC | RFLAGS_RF));
+    cpu->gpr[RDI] = frame;
+    cpu->gpr[RSP] = frame - CALL_SLOT;
+    cpu->rip = cpu->next_rip = rip;
+    cpu->shadow = 0;
+    sys_attention_update(cpu);
+}
+
+void upcall_enter(struct cpu *cpu, const struct upcall *upcall)
+{
+    write_frame(cpu, upcall);
+    go_to_handler(cpu, upcall->rip, upcall->address);
+}
+
+void upcall_deferred(struct cpu *cpu)
+{
+    struct rules *rules = phys_rules(cpu->map);
+    struct protect_event e;
+    struct upcall upcall = {0};
+    int context = rules ? rules_deferred_due(rules, cpu->cr3) : -1;
+    if (context < 0 || cpu->cpl != 3 || !(cpu->mode & MODE_CODE64))
+        return;
+    struct interrupted *i = remember(cpu);
+    if (!i)
+        return;
+    i->deferred = true;
+    fill_registers(cpu, &upcall.frame);
+    if (!take_token(cpu, (unsigned)context, i, &upcall))
+        return;
+    if (!rules_take_deferred(rules, (unsigned)context, &e)) {
+        free(rules_token_cancel(rules, (unsigned)context, upcall.frame.token));
+        return;
+    }
+    struct protect_frame *f = &upcall.frame;
+    f->deferred = 1;
+    f->cookie = e.cookie;
+    f->region = e.region;
+    f->length = e.length;
+    f->access = e.access;
+    f->subject = e.subject;
+    f->gva = e.gva;
+    f->home = e.home;
+    memcpy(f->value, e.value, sizeof f->value);
+    memcpy(f->preimage, e.preimage, sizeof f->preimage);
+    upcall_enter(cpu, &upcall);
+}
+
+/* ---- Coming back
+ * --------------------------------------------------------------------------------- */
+
+enum protect_status cpu_upcall_resume(struct cpu *cpu, unsigned context, uint64_t value)
+{
+    enum protect_verdict verdict = value & 0xff;
+    struct protect_frame frame;
+    if (verdict >= PROTECT_VERDICTS)
+        return PROTECT_BAD_VERDICT;
+    struct interrupted *i = rules_token_redeem(phys_rules(cpu->map), context, value >> 8);
+    if (!i)
+        return PROTECT_BAD_TOKEN;
+    struct cpu_resume *r = calloc(1, sizeof *r);
+    if (!r) {
+        free(i);
+        return PROTECT_NO_MEMORY;
+    }
+    r->interrupted = i;
+    r->verdict = verdict;
+    /* The frame's inputs are read now, once. Without them the access is refused. */
+    if (verdict == PROTECT_SET || verdict == PROTECT_GIVE) {
+        if (read_user(cpu, i->address, &frame, sizeof frame)) {
+            r->set = frame.set;
+            memcpy(r->gpr, frame.gpr, sizeof r->gpr);
+            r->rip = frame.rip;
+            r->rflags = frame.rflags;
+            r->substitute = frame.substitute;
+        } else {
+            r->verdict = PROTECT_REFUSE;
+        }
+    }
+    cpu->resume = r;
+    cpu->exception.vector = VECTOR_RESUME;
+    siglongjmp(*cpu->unwind, 1);
+}
+
+static void put_back(struct cpu *cpu, const struct interrupted *i)
+{
+    memcpy(cpu->gpr, i->gpr, sizeof i->gpr);
+    memcpy(cpu->ymm, i->ymm, sizeof i->ymm);
+    cpu->x87 = i->x87;
+    cpu->mxcsr = i->mxcsr;
+    cpu->rip = cpu->next_rip = i->rip;
+    /* IOPL, IF and their kind are the kernel's: they are what they are now. */
+    const uint64_t user = ARITHMETIC | RFLAGS_TF | RFLAGS_NT | RFLAGS_RF | RFLAGS_AC | RFLAGS_ID;
+    cpu_set_rflags(cpu, (cpu_rflags(cpu) & ~user) | (i->rflags & user));
+    cpu->shadow = 0;
+}
+
+static void set_registers(struct cpu *cpu, const struct cpu_resume *r)
+{
+    for (unsigned n = 0; n < 16; n++)
+        if (r->set >> n & 1)
+            cpu->gpr[n] = r->gpr[n];
+    if (r->set >> 16 & 1)
+        cpu->rip = cpu->next_rip = r->rip;
+    if (r->set >> 17 & 1)
+        cpu_set_rflags(cpu, (cpu_rflags(cpu) & ~(uint64_t)ARITHMETIC) | (r->rflags & ARITHMETIC));
+}
+
+static void pass_on(struct cpu *cpu, const struct interrupted *i, enum guard_mode mode,
+                    uint64_t value)
+{
+    struct guard_passes passes = i->passes;
+    struct guard_pass pass = i->asked;
+    pass.mode = (uint8_t)mode;
+    pass.value = value;
+    if (passes.count < GUARD_PASSES)
+        passes.pass[passes.count++] = pass;
+    guard_set_passes(cpu, &passes);
+}
+
+bool upcall_finish(struct cpu *cpu)
+{
+    struct cpu_resume r = *cpu->resume;
+    struct interrupted i = *r.interrupted;
+    free(cpu->resume->interrupted);
+    free(cpu->resume);
+    cpu->resume = NULL;
+    put_back(cpu, &i);
+    bool replaces = r.verdict == PROTECT_DROP || r.verdict == PROTECT_GIVE;
+    if (replaces && i.asked.kind & ACCESS_EXEC)
+        r.verdict = PROTECT_REFUSE; /* there is nothing that could be executed instead */
+    switch (i.deferred && r.verdict != PROTECT_SET ? PROTECT_RETRY : r.verdict) {
+    case PROTECT_LET:
+        pass_on(cpu, &i, GUARD_LET, 0);
+        return true;
+    case PROTECT_DROP:
+        pass_on(cpu, &i, GUARD_REPLACE, 0);
+        return true;
+    case PROTECT_GIVE:
+        pass_on(cpu, &i, GUARD_REPLACE, r.substitute);
+        return true;
+    case PROTECT_SET:
+        set_registers(cpu, &r);
+        return false;
+    case PROTECT_REFUSE:
+        guard_refuse(cpu, &i.refusal);
+    default:
+        return false;
+    }
+}
+
+/* ---- Who is calling
+ * ------------------------------------------------------------------------------ */
+
+/* The device's copying is the caller's own access: with its rights, and judged like any other. */
+static bool caller_copy(struct cpu *cpu, uint64_t address, void *to, const void *from, size_t len)
+{
+    enum mmu_priv priv = cpu->cpl == 3 ? MMU_USER : MMU_SUPERVISOR;
+    struct access access = mem_access(cpu, priv);
+    struct walk walk;
+    while (len) {
+        size_t in_page = PAGE_SIZE - (address & ~PAGE_MASK), n = len < in_page ? len : in_page;
+        if (cpu->mode & MODE_LONG && (uint64_t)((int64_t)(address << 16) >> 16) != address)
+            return false;
+        access.gva = address;
+        if (!mmu_walk(cpu->map, &cpu->mmu.paging, &access, address,
+                      from ? ACCESS_WRITE : ACCESS_READ, priv, false, &walk))
+            return false;
+        uint64_t room;
+        if (!phys_hva(cpu->map, walk.gpa, &room)) /* no device is read for a program */
+            return false;
+        if ((from ? phys_write(cpu->map, &access, walk.gpa, from, n)
+                  : phys_read(cpu->map, &access, walk.gpa, to, n)) != PHYS_OK)
+            return false;
+        address += n;
+        len -= n;
+        if (from)
+            from = (const char *)from + n;
+        else
+            to = (char *)to + n;
+    }
+    return true;
+}
+
+static bool copy_in(void *opaque, uint64_t address, void *to, size_t len)
+{
+    return caller_copy(opaque, address, to, NULL, len);
+}
+
+static bool copy_out(void *opaque, uint64_t address, const void *from, size_t len)
+{
+    return caller_copy(opaque, address, NULL, from, len);
+}
+
+void cpu_rules_caller(struct cpu *cpu, struct rules_caller *caller)
+{
+    *caller = (struct rules_caller){.kind = cpu->cpl == 3 ? RULES_USER : RULES_SUPERVISOR,
+                                    .paging = &cpu->mmu.paging,
+                                    .opaque = cpu,
+                                    .copy_in = copy_in,
+                                    .copy_out = copy_out};
+}

@@ -1,0 +1,164 @@
+/*
+ * event.c - what a context is told: its ring, its deferred upcalls, and everybody else who wants to
+ * know.
+ */
+#include "internal/clock.h"
+#include "table.h"
+#include <inttypes.h>
+#include <string.h>
+
+static uint64_t now(struct rules *r)
+{
+    return r->hooks.time ? r->hooks.time(r->hooks.opaque) : r->clock ? clock_now(r->clock) : 0;
+}
+
+static void append_locked(struct rules *r, struct context *c, struct protect_event *event,
+                          uint32_t notify)
+{
+    c->statistics.events++;
+    if (notify & PROTECT_NOTIFY_QUIET)
+        return;
+    if (c->event_head - c->event_tail >= PROTECT_EVENTS) {
+        c->event_lost++;
+        c->statistics.lost_events++;
+        return;
+    }
+    event->sequence = ++c->event_head;
+    c->ring[(event->sequence - 1) % PROTECT_EVENTS] = *event;
+    (void)r;
+}
+
+/* One line for a person: what a machine that stops or pauses has to say. */
+static void describe(unsigned context, const struct protect_event *e, char *line, size_t size)
+{
+    static const char *const subjects[PROTECT_SUBJECTS] = {
+        "its own code",   "other user code", "the kernel",    "the page walker",
+        "event delivery", "a device",        "a host client", "the debugger"};
+    snprintf(line, size,
+             "protection: context %u: %s (vcpu %u, cpl %u, rip %#" PRIx64 ", cr3 %#" PRIx64
+             ") %s%s%s %#" PRIx64 ", %u bytes, region %u",
+             context, subjects[e->subject % PROTECT_SUBJECTS], e->vcpu, e->cpl, e->rip, e->cr3,
+             e->access & PROTECT_READ ? "read" : "",
+             (e->access & (PROTECT_READ | PROTECT_WRITE)) == (PROTECT_READ | PROTECT_WRITE) ? "+"
+                                                                                            : "",
+             e->access & PROTECT_WRITE  ? "wrote"
+             : e->access & PROTECT_EXEC ? "executed"
+                                        : "",
+             e->home, e->length, e->region);
+}
+
+void event_append(struct rules *r, unsigned context, struct protect_event *event, uint32_t notify)
+{
+    const struct rules_hooks *h = &r->hooks;
+    struct context *c = r->contexts[context];
+    event->time = now(r);
+    pthread_mutex_lock(&r->lock);
+    append_locked(r, c, event, notify);
+    if (event->type == PROTECT_EVENT_ACCESS && event->action == PROTECT_DEFERRED &&
+        c->handler.rip && c->deferred_count < RULES_DEFERRED) {
+        c->deferred[(c->deferred_first + c->deferred_count++) % RULES_DEFERRED] = *event;
+        atomic_fetch_add(&r->deferred_waiting, 1);
+    }
+    pthread_mutex_unlock(&r->lock);
+    if (h->event && (notify & PROTECT_NOTIFY_HOST || c->kind == RULES_HOST))
+        h->event(h->opaque, context, event, notify);
+    if (h->interrupt && notify & PROTECT_NOTIFY_INTERRUPT)
+        h->interrupt(h->opaque, context);
+    if (notify & (PROTECT_NOTIFY_PAUSE | PROTECT_NOTIFY_STOP)) {
+        char line[256];
+        describe(context, event, line, sizeof line);
+        if (h->stop && notify & PROTECT_NOTIFY_STOP)
+            h->stop(h->opaque, line);
+        else if (h->pause)
+            h->pause(h->opaque, line);
+    }
+}
+
+void event_of_page(struct rules *r, const struct ruled_region *g, uint32_t page,
+                   enum protect_event_type type)
+{
+    uint64_t gva = (g->base & PAGE_MASK) + ((uint64_t)page << PAGE_SHIFT);
+    struct protect_event event = {.type = (uint16_t)type,
+                                  .region = g->id,
+                                  .cookie = g->cookie,
+                                  .gva = gva,
+                                  .home = gva,
+                                  .flags = PROTECT_EVENT_HAS_GVA};
+    if (g->rule != NONE)
+        event_append(r, g->context, &event,
+                     rule_at(r, g->rule)->set.notify &
+                         (PROTECT_NOTIFY_QUIET | PROTECT_NOTIFY_INTERRUPT | PROTECT_NOTIFY_HOST));
+}
+
+/* ---- Reading the ring
+ * ---------------------------------------------------------------------------- */
+
+void rules_read_event(struct rules *r, unsigned context, unsigned slot, struct protect_event *event)
+{
+    memset(event, 0, sizeof *event);
+    pthread_mutex_lock(&r->lock);
+    if (context < RULES_CONTEXTS && r->contexts[context] && slot < PROTECT_EVENTS)
+        *event = r->contexts[context]->ring[slot];
+    pthread_mutex_unlock(&r->lock);
+}
+
+bool rules_set_event_tail(struct rules *r, unsigned context, uint64_t tail)
+{
+    bool ok = false;
+    pthread_mutex_lock(&r->lock);
+    struct context *c = context < RULES_CONTEXTS ? r->contexts[context] : NULL;
+    if (c && tail >= c->event_tail && tail <= c->event_head) {
+        c->event_tail = tail;
+        ok = true;
+    }
+    pthread_mutex_unlock(&r->lock);
+    return ok;
+}
+
+void rules_set_masked(struct rules *r, unsigned context, bool masked)
+{
+    pthread_mutex_lock(&r->lock);
+    if (context < RULES_CONTEXTS && r->contexts[context])
+        r->contexts[context]->masked = masked;
+    pthread_mutex_unlock(&r->lock);
+}
+
+/* ---- Deferred upcalls
+ * ---------------------------------------------------------------------------- */
+
+bool rules_deferred_waiting(const struct rules *r)
+{
+    return atomic_load_explicit(&r->deferred_waiting, memory_order_relaxed);
+}
+
+int rules_deferred_due(struct rules *r, uint64_t cr3)
+{
+    int due = -1;
+    if (!rules_deferred_waiting(r))
+        return -1;
+    pthread_mutex_lock(&r->lock);
+    for (unsigned i = 0; i < PROTECT_DOORS && due < 0; i++) {
+        const struct context *c = r->contexts[i];
+        if (c && c->deferred_count && !c->masked && !c->live_tokens &&
+            context_root(c->paging.cr3) == context_root(cr3))
+            due = (int)i;
+    }
+    pthread_mutex_unlock(&r->lock);
+    return due;
+}
+
+bool rules_take_deferred(struct rules *r, unsigned context, struct protect_event *event)
+{
+    bool ok = false;
+    pthread_mutex_lock(&r->lock);
+    struct context *c = r->contexts[context];
+    if (c && c->deferred_count) {
+        *event = c->deferred[c->deferred_first];
+        c->deferred_first = (c->deferred_first + 1) % RULES_DEFERRED;
+        c->deferred_count--;
+        atomic_fetch_sub(&r->deferred_waiting, 1);
+        ok = true;
+    }
+    pthread_mutex_unlock(&r->lock);
+    return ok;
+}

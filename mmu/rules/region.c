@@ -1,0 +1,468 @@
+/*
+ * region.c - regions: adding, removing, giving them rules, all or nothing.
+ *
+ * A command is first validated, then all that it can run out of is reserved, and only then is
+ * anything changed. A million pages in one command is meant to be ordinary, so nothing here costs
+ * more per page than a table entry read, a list insertion and an attribute word.
+ */
+#include "table.h"
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- Ids
+ * ----------------------------------------------------------------------------------------- */
+
+struct ruled_region *region_find(struct rules *r, const struct context *c, uint64_t id)
+{
+    if (id >= c->id_count || c->ids[id] == NONE)
+        return NULL;
+    return region_at(r, c->ids[id]);
+}
+
+/* The first of `count` ids that are free one after another below c->id_count; NONE. */
+static uint32_t find_gap(const struct context *c, uint32_t count)
+{
+    uint32_t run = 0;
+    for (uint32_t id = 0; id < c->id_count; id++) {
+        run = c->ids[id] == NONE ? run + 1 : 0;
+        if (run == count)
+            return id - count + 1;
+    }
+    return NONE;
+}
+
+/* Ids are given out upwards; when most of what was given out is free again, gaps are used first, so
+ * that adding and removing for ever does not cost memory. */
+static bool reserve_ids(struct context *c, uint32_t count, uint32_t *first)
+{
+    *first = c->id_count;
+    if (c->id_count > 2 * (c->live + count) + 1024) {
+        uint32_t gap = find_gap(c, count);
+        if (gap != NONE)
+            *first = gap;
+    }
+    uint64_t need = (uint64_t)*first + count, room = c->id_room ? c->id_room : 64;
+    while (room < need)
+        room *= 2;
+    if (room > c->id_room) {
+        uint32_t *ids = realloc(c->ids, room * sizeof *ids);
+        if (!ids)
+            return false;
+        c->ids = ids;
+        c->id_room = (uint32_t)room;
+    }
+    return true;
+}
+
+static void take_ids(struct context *c, uint32_t first, uint32_t count)
+{
+    for (; c->id_count < first + count; c->id_count++)
+        c->ids[c->id_count] = NONE;
+}
+
+/* ---- Adding: validation
+ * -------------------------------------------------------------------------- */
+
+/* User space as every processor with 4-level paging has it; below 4 GiB there is no upper half. */
+#define USER_END (1ull << 47)
+
+static enum protect_status check_region(const struct context *c, const struct protect_region *d)
+{
+    if (d->reserved)
+        return PROTECT_BAD_RESERVED;
+    if (d->flags & ~(uint32_t)(PROTECT_PIN | PROTECT_PHYSICAL))
+        return PROTECT_BAD_FLAGS;
+    uint64_t last = d->base + d->length - 1;
+    if (d->length == 0 || last < d->base)
+        return PROTECT_BAD_RANGE;
+    if ((d->length - 1) >> PAGE_SHIFT >= PROTECT_MAX_PAGES - 1)
+        return PROTECT_TOO_MANY;
+    if (d->flags & PROTECT_PHYSICAL)
+        return c->kind == RULES_USER && !(c->grants & PROTECT_GRANT_PHYSICAL) ? PROTECT_NO_GRANT
+                                                                              : PROTECT_OK;
+    if (c->kind == RULES_USER && last >= USER_END)
+        return PROTECT_BAD_RANGE;
+    enum paging_mode mode = paging_mode(&c->paging);
+    bool wide = mode == PAGING_4LEVEL;
+    uint64_t top = (uint64_t)((int64_t)d->base >> 47), last_top = (uint64_t)((int64_t)last >> 47);
+    if (wide ? top != last_top || (top != 0 && top != ~0ull) : last >> 32 != 0)
+        return PROTECT_BAD_RANGE;
+    return PROTECT_OK;
+}
+
+/* ---- Adding: frames
+ * ------------------------------------------------------------------------------ */
+
+static bool make_frames(struct ruled_region *g)
+{
+    uint32_t pages = region_pages(g);
+    if (pages == 1) {
+        g->frames.one = NONE;
+        return true;
+    }
+    g->frames.many = malloc(pages * sizeof *g->frames.many);
+    if (!g->frames.many)
+        return false;
+    for (uint32_t i = 0; i < pages; i++)
+        g->frames.many[i] = NONE;
+    return true;
+}
+
+/* The frames that the region's pages have now. */
+static enum protect_status resolve(struct rules *r, struct ruled_region *g, struct cursor *cursor)
+{
+    uint32_t pages = region_pages(g), *frames = region_frames(g);
+    uint64_t first = g->base & PAGE_MASK;
+    for (uint32_t i = 0; i < pages; i++) {
+        uint64_t at = first + ((uint64_t)i << PAGE_SHIFT);
+        enum resolved what = g->flags & PROTECT_PHYSICAL ? cursor_physical(cursor, at, &frames[i])
+                                                         : cursor_virtual(cursor, at, &frames[i]);
+        if (what == RESOLVED_NOT_MEMORY)
+            return PROTECT_NOT_MEMORY;
+        if (what == RESOLVED_NOTHING)
+            frames[i] = NONE;
+        else if (!span_reserve_head(r, frames[i]))
+            return PROTECT_NO_MEMORY;
+    }
+    return PROTECT_OK;
+}
+
+static void free_frames(struct ruled_region *g)
+{
+    if (region_pages(g) > 1)
+        free(g->frames.many);
+}
+
+/* ---- Adding
+ * -------------------------------------------------------------------------------------- */
+
+/* Regions made so far by a command that may still be refused. */
+struct batch {
+    uint32_t *index;
+    uint32_t count;
+};
+
+static enum protect_status add_one(struct rules *r, unsigned context,
+                                   const struct protect_region *d, struct cursor *cursor,
+                                   struct batch *batch)
+{
+    uint32_t index = pool_take(&r->regions, sizeof(struct ruled_region));
+    struct ruled_region *g = region_at(r, index);
+    g->base = d->base;
+    g->length = d->length;
+    g->cookie = d->cookie;
+    g->rule = NONE;
+    g->context = (uint16_t)context;
+    g->flags = (uint8_t)d->flags;
+    if (!make_frames(g)) {
+        pool_give(&r->regions, index, sizeof(struct ruled_region));
+        return PROTECT_NO_MEMORY;
+    }
+    batch->index[batch->count++] = index;
+    return resolve(r, g, cursor);
+}
+
+static void link_pages(struct rules *r, uint32_t index)
+{
+    struct ruled_region *g = region_at(r, index);
+    uint32_t pages = region_pages(g), *frames = region_frames(g);
+    for (uint32_t i = 0; i < pages; i++)
+        if (frames[i] != NONE)
+            span_add(r, index, i, frames[i]);
+}
+
+static void give_up(struct rules *r, struct batch *batch)
+{
+    for (uint32_t i = 0; i < batch->count; i++) {
+        free_frames(region_at(r, batch->index[i]));
+        pool_give(&r->regions, batch->index[i], sizeof(struct ruled_region));
+    }
+}
+
+enum protect_status regions_add(struct rules *r, unsigned context,
+                                const struct protect_region *array, uint32_t count,
+                                uint32_t *element, uint64_t *first)
+{
+    struct context *c = r->contexts[context];
+    uint64_t pages = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        enum protect_status status = check_region(c, &array[i]);
+        *element = i;
+        if (status != PROTECT_OK)
+            return status;
+        pages += (array[i].length >> PAGE_SHIFT) + 2;
+    }
+    *element = 0;
+    if (r->live_regions + (uint64_t)count > PROTECT_MAX_REGIONS || pages >= NONE / 2)
+        return PROTECT_TOO_MANY;
+    struct batch batch = {.index = malloc((count + 1ull) * sizeof *batch.index)};
+    struct cursor cursor;
+    uint32_t first_id;
+    if (!batch.index || !reserve_ids(c, count, &first_id) ||
+        !pool_reserve(&r->regions, count, sizeof(struct ruled_region)) ||
+        !pool_reserve(&r->spans, (uint32_t)pages, sizeof(struct span))) {
+        free(batch.index);
+        return PROTECT_NO_MEMORY;
+    }
+    enum protect_status status = PROTECT_OK;
+    cursor_init(&cursor, r, context, true);
+    for (uint32_t i = 0; i < count && status == PROTECT_OK; i++) {
+        *element = i;
+        status = add_one(r, context, &array[i], &cursor, &batch);
+    }
+    if (status != PROTECT_OK) {
+        give_up(r, &batch);
+        free(batch.index);
+        return status;
+    }
+    *element = 0;
+    take_ids(c, first_id, count);
+    for (uint32_t i = 0; i < count; i++) {
+        c->ids[first_id + i] = batch.index[i];
+        region_at(r, batch.index[i])->id = first_id + i;
+        link_pages(r, batch.index[i]);
+    }
+    free(batch.index);
+    c->live += count;
+    c->sorted = false;
+    r->live_regions += count;
+    *first = first_id;
+    return PROTECT_OK;
+}
+
+/* ---- Removing
+ * ------------------------------------------------------------------------------------ */
+
+static void rule_release(struct rules *r, uint32_t rule)
+{
+    if (rule != NONE && --rule_at(r, rule)->refs == 0)
+        pool_give(&r->rules, rule, sizeof(struct rule));
+}
+
+void region_drop(struct rules *r, uint32_t index)
+{
+    struct ruled_region *g = region_at(r, index);
+    struct context *c = r->contexts[g->context];
+    uint32_t pages = region_pages(g), *frames = region_frames(g);
+    for (uint32_t i = 0; i < pages; i++) {
+        if (frames[i] == NONE)
+            continue;
+        span_remove(r, index, i, frames[i]);
+        if (g->rule != NONE)
+            span_derive(r, frames[i]);
+    }
+    rule_release(r, g->rule);
+    free_frames(g);
+    c->ids[g->id] = NONE;
+    c->live--;
+    c->sorted = false;
+    r->live_regions--;
+    pool_give(&r->regions, index, sizeof(struct ruled_region));
+}
+
+enum protect_status regions_remove(struct rules *r, unsigned context, uint64_t first,
+                                   uint64_t count)
+{
+    struct context *c = r->contexts[context];
+    if (c->seals & PROTECT_SEAL_REMOVE)
+        return PROTECT_SEALED;
+    if (count == 0 || first > c->id_count || count > c->id_count - first)
+        return PROTECT_NO_REGION;
+    for (uint64_t i = first; i < first + count; i++)
+        if (c->ids[i] == NONE)
+            return PROTECT_NO_REGION;
+    for (uint64_t i = first; i < first + count; i++)
+        region_drop(r, c->ids[i]);
+    while (c->id_count && c->ids[c->id_count - 1] == NONE)
+        c->id_count--;
+    return PROTECT_OK;
+}
+
+void region_zero(struct rules *r, struct ruled_region *g)
+{
+    static const struct access access = {.initiator = INITIATOR_LOADER, .judged = true};
+    uint32_t pages = region_pages(g), *frames = region_frames(g);
+    static const uint8_t zeros[PAGE_SIZE];
+    for (uint32_t i = 0; i < pages; i++) {
+        uint16_t lo, hi;
+        uint64_t gpa;
+        if (frames[i] == NONE || !phys_frame_gpas(r->map, frames[i], &gpa, 1))
+            continue;
+        region_bytes(g, i, &lo, &hi);
+        phys_write(r->map, &access, gpa + lo, zeros, hi - lo + 1u);
+    }
+}
+
+/* ---- Rules
+ * --------------------------------------------------------------------------------------- */
+
+/* The grant that restricting a subject takes; 0: none. */
+static const uint32_t needs_grant[PROTECT_SUBJECTS] = {
+    [PROTECT_OTHER_USER] = PROTECT_GRANT_USERS, [PROTECT_KERNEL] = PROTECT_GRANT_KERNEL,
+    [PROTECT_WALKER] = PROTECT_GRANT_KERNEL,    [PROTECT_EVENT] = PROTECT_GRANT_KERNEL,
+    [PROTECT_DEVICE] = PROTECT_GRANT_DEVICES,   [PROTECT_HOST] = PROTECT_GRANT_HOST,
+    [PROTECT_DEBUGGER] = PROTECT_GRANT_HOST,
+};
+#define COMPLETES (1u << PROTECT_ALLOW | 1u << PROTECT_DEFERRED)
+
+/* Bits of a page fault's error code that no page walk sets (SDM vol. 3, 4.7; APM vol. 2, 8.4.2). */
+enum { MARKER_FIRST = 7, MARKER_LAST = 30 };
+
+static enum protect_status check_rule(const struct context *c, const struct protect_rule *d)
+{
+    if (d->reserved)
+        return PROTECT_BAD_RESERVED;
+    if (d->notify & ~PROTECT_NOTIFY_ALL)
+        return PROTECT_BAD_NOTIFY;
+    if (d->fault > PROTECT_FAULT_GENERAL ||
+        (d->marker && (d->marker < MARKER_FIRST || d->marker > MARKER_LAST)))
+        return PROTECT_BAD_FAULT;
+    for (unsigned s = 0; s < PROTECT_SUBJECTS; s++) {
+        if (d->allow[s] & ~PROTECT_ALL)
+            return PROTECT_BAD_ACCESS;
+        if (d->action[s] >= PROTECT_ACTIONS || !(PROTECT_ACTIONS_OF(s) >> d->action[s] & 1))
+            return PROTECT_BAD_ACTION;
+        bool restricts = d->allow[s] != PROTECT_ALL && !(COMPLETES >> d->action[s] & 1);
+        if (restricts && needs_grant[s] & ~c->grants)
+            return PROTECT_NO_GRANT;
+    }
+    if (d->notify & (PROTECT_NOTIFY_PAUSE | PROTECT_NOTIFY_STOP) &&
+        !(c->grants & PROTECT_GRANT_CONTROL))
+        return PROTECT_NO_GRANT;
+    return PROTECT_OK;
+}
+
+/* Whether `b` takes away all that `a` takes away, at least as strictly. */
+static bool at_least_as_strict(const struct protect_rule *a, const struct protect_rule *b)
+{
+    for (unsigned s = 0; s < PROTECT_SUBJECTS; s++) {
+        if (b->allow[s] & ~a->allow[s])
+            return false;
+        if (a->allow[s] != PROTECT_ALL && b->action[s] > a->action[s])
+            return false;
+    }
+    return !(a->notify & ~b->notify & ~(uint32_t)PROTECT_NOTIFY_QUIET) &&
+           !(b->notify & ~a->notify & PROTECT_NOTIFY_QUIET);
+}
+
+static enum protect_status check_targets(struct rules *r, const struct context *c,
+                                         const struct protect_rule *d)
+{
+    if (d->count == 0)
+        return PROTECT_NO_REGION;
+    for (uint64_t id = d->region; id < (uint64_t)d->region + d->count; id++) {
+        const struct ruled_region *g = region_find(r, c, id);
+        if (!g)
+            return PROTECT_NO_REGION;
+        if (c->seals & PROTECT_SEAL_WEAKEN && g->rule != NONE &&
+            !at_least_as_strict(&rule_at(r, g->rule)->set, d))
+            return PROTECT_SEALED;
+    }
+    return PROTECT_OK;
+}
+
+static void make_rule(struct rule *rule, const struct protect_rule *d)
+{
+    static const unsigned code[] = {PROTECT_OWNER, PROTECT_OTHER_USER, PROTECT_KERNEL,
+                                    PROTECT_EVENT};
+    unsigned by_code = 0;
+    rule->set = *d;
+    if (!rule->set.marker)
+        rule->set.marker = PROTECT_DEFAULT_MARKER;
+    for (unsigned s = 0; s < PROTECT_SUBJECTS; s++)
+        rule->forbids |= ~d->allow[s] & PROTECT_ALL;
+    for (unsigned i = 0; i < sizeof code / sizeof code[0]; i++)
+        by_code |= ~d->allow[code[i]];
+    rule->attr = (rule->forbids ? FRAME_RULED : 0) |
+                 (by_code & PROTECT_READ ? FRAME_RULED_READ : 0) |
+                 (by_code & PROTECT_WRITE ? FRAME_RULED_WRITE : 0) |
+                 (by_code & PROTECT_EXEC ? FRAME_RULED_EXEC : 0);
+}
+
+static void give_rule(struct rules *r, struct ruled_region *g, uint32_t rule)
+{
+    uint32_t pages = region_pages(g), *frames = region_frames(g), old = g->rule;
+    uint32_t attr = rule_at(r, rule)->attr;
+    bool grows = old == NONE || !(rule_at(r, old)->attr & ~attr);
+    g->rule = rule;
+    atomic_store(&g->once, 0);
+    rule_at(r, rule)->refs++;
+    for (uint32_t i = 0; i < pages; i++) {
+        if (frames[i] == NONE)
+            continue;
+        if (grows)
+            span_tighten(r, frames[i], attr);
+        else
+            span_derive(r, frames[i]);
+    }
+    rule_release(r, old);
+}
+
+enum protect_status rules_set(struct rules *r, unsigned context, const struct protect_rule *array,
+                              uint32_t count, uint32_t *element)
+{
+    struct context *c = r->contexts[context];
+    for (uint32_t i = 0; i < count; i++) {
+        *element = i;
+        enum protect_status status = check_rule(c, &array[i]);
+        if (status == PROTECT_OK)
+            status = check_targets(r, c, &array[i]);
+        if (status != PROTECT_OK)
+            return status;
+    }
+    *element = 0;
+    if (!pool_reserve(&r->rules, count, sizeof(struct rule)))
+        return PROTECT_NO_MEMORY;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t rule = pool_take(&r->rules, sizeof(struct rule));
+        make_rule(rule_at(r, rule), &array[i]);
+        rule_at(r, rule)->refs = 1; /* ours, while regions take theirs */
+        for (uint32_t n = 0; n < array[i].count; n++)
+            give_rule(r, region_find(r, c, array[i].region + n), rule);
+        rule_release(r, rule);
+    }
+    return PROTECT_OK;
+}
+
+/* ---- Moving, describing
+ * -------------------------------------------------------------------------- */
+
+void region_move_page(struct rules *r, uint32_t index, uint32_t page, uint32_t frame)
+{
+    struct ruled_region *g = region_at(r, index);
+    uint32_t *at = &region_frames(g)[page], old = *at;
+    if (old == frame)
+        return;
+    if (frame != NONE &&
+        (!span_reserve_head(r, frame) || !pool_reserve(&r->spans, 1, sizeof(struct span)))) {
+        LOG(r->log, LOG_GUEST_ERRORS, "protection: no host memory for a page that moved\n");
+        frame = NONE;
+    }
+    if (old != NONE)
+        span_remove(r, index, page, old);
+    *at = frame;
+    if (frame != NONE)
+        span_add(r, index, page, frame);
+    if (g->rule == NONE)
+        return;
+    if (old != NONE)
+        span_derive(r, old);
+    if (frame != NONE)
+        span_tighten(r, frame, rule_at(r, g->rule)->attr);
+}
+
+void region_describe(struct rules *r, struct ruled_region *g, struct protect_query *query)
+{
+    uint32_t pages = region_pages(g), *frames = region_frames(g);
+    *query = (struct protect_query){.address = query->address,
+                                    .region = g->id,
+                                    .pages = pages,
+                                    .base = g->base,
+                                    .length = g->length,
+                                    .cookie = g->cookie,
+                                    .flags = g->flags};
+    for (uint32_t i = 0; i < pages; i++)
+        query->resolved += frames[i] != NONE;
+    if (g->rule != NONE)
+        query->rule = rule_at(r, g->rule)->set;
+}
