@@ -28,7 +28,8 @@ void exclusive_leave(struct exclusive *x, unsigned vcpu);
 void exclusive_poll(struct exclusive *x, unsigned vcpu); /* parks while a section is on */
 
 /* From an in-guest vCPU thread. On return all other vCPUs are parked. May itself park first, if
- * another section is on: state that was looked up before must be looked up again. Not recursive. */
+ * another section is on: state that was looked up before must be looked up again. The vCPU whose
+ * section is on may begin another inside it; each has its end. */
 void exclusive_begin(struct exclusive *x, unsigned vcpu);
 void exclusive_end(struct exclusive *x, unsigned vcpu);
 /* True when only this vCPU exists, so that sections cost nothing. */

@@ -4,7 +4,8 @@
  * One lock, two counts. `owner` is the vCPU inside a section (or -1); `active` counts the vCPUs
  * that are in guest. A section may begin when nobody owns one and the initiator is the only active
  * vCPU. An initiator that finds another owner parks like everybody else (leaves the active count),
- * so two initiators cannot wait for each other.
+ * so two initiators cannot wait for each other. The owner itself may begin again: a locked access
+ * that goes to a device (cpu/mem_locked.c) is in a section already when the device wants one.
  */
 #include "internal/exclusive.h"
 #include <pthread.h>
@@ -18,6 +19,7 @@ struct exclusive {
     unsigned vcpus;
     unsigned active;
     int owner;
+    unsigned depth; /* sections that the owner has begun inside its first */
     _Atomic int wanted; /* sections that want to begin or are on: what polls look at */
     void (*ask)(void *cpu);
     void *cpu[];
@@ -94,6 +96,11 @@ void exclusive_begin(struct exclusive *x, unsigned vcpu)
     if (exclusive_alone(x))
         return;
     pthread_mutex_lock(&x->lock);
+    if (x->owner == (int)vcpu) {
+        x->depth++;
+        pthread_mutex_unlock(&x->lock);
+        return;
+    }
     atomic_fetch_add(&x->wanted, 1);
     if (x->owner >= 0) { /* park until that section is over, then compete again */
         x->active--;
@@ -116,8 +123,12 @@ void exclusive_end(struct exclusive *x, unsigned vcpu)
     if (exclusive_alone(x))
         return;
     pthread_mutex_lock(&x->lock);
-    x->owner = -1;
-    atomic_fetch_sub(&x->wanted, 1);
-    pthread_cond_broadcast(&x->released);
+    if (x->depth > 0) {
+        x->depth--;
+    } else {
+        x->owner = -1;
+        atomic_fetch_sub(&x->wanted, 1);
+        pthread_cond_broadcast(&x->released);
+    }
     pthread_mutex_unlock(&x->lock);
 }
