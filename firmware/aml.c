@@ -201,6 +201,15 @@ void aml_irq(struct aml_resources *r, unsigned irq)
     aml_little(&r->a, 1u << irq, 2);
 }
 
+void aml_memory(struct aml_resources *r, uint32_t base, uint32_t size)
+{
+    aml_byte(&r->a, 0x86); /* ACPI 6.5, 6.4.3.4: 32-bit fixed memory range */
+    aml_little(&r->a, 9, 2);
+    aml_byte(&r->a, 1); /* read-write */
+    aml_little(&r->a, base, 4);
+    aml_little(&r->a, size, 4);
+}
+
 void aml_window(struct aml_resources *r, enum aml_space space, unsigned width, uint64_t min,
                 uint64_t max)
 {

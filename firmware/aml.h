@@ -53,6 +53,8 @@ enum aml_space { AML_MEMORY = 0, AML_IO = 1, AML_BUS = 2 };
 void aml_resources_init(struct aml_resources *r);
 void aml_port(struct aml_resources *r, uint16_t base, uint8_t count);
 void aml_irq(struct aml_resources *r, unsigned irq);
+/* Registers of the device's own, below 4 GiB. */
+void aml_memory(struct aml_resources *r, uint32_t base, uint32_t size);
 /* A window that a bridge passes on, [min, max] inclusive, in a descriptor of 2, 4 or 8 bytes. */
 void aml_window(struct aml_resources *r, enum aml_space space, unsigned width, uint64_t min,
                 uint64_t max);

@@ -107,6 +107,19 @@ static void add_processors(struct aml *a, const struct firmware_config *config)
     }
 }
 
+/* Motherboard resources: addresses that no driver claims and nobody else may use. */
+static void add_protection(struct aml *a, const struct firmware_config *config)
+{
+    struct aml_resources r;
+    aml_open_device(a, "PROT");
+    aml_name_eisaid(a, "_HID", "PNP0C02");
+    aml_name_string(a, "_UID", "protect");
+    aml_resources_init(&r);
+    aml_memory(&r, (uint32_t)config->protect, (uint32_t)(config->protect_end - config->protect));
+    aml_name_resources(a, "_CRS", &r);
+    aml_close(a);
+}
+
 void dsdt_body(struct aml *a, const struct firmware_config *config)
 {
     aml_open_scope(a, "\\_SB");
@@ -118,6 +131,8 @@ void dsdt_body(struct aml *a, const struct firmware_config *config)
     add_isa_bus(a, config);
     aml_close(a);
     add_processors(a, config);
+    if (config->protect < config->protect_end)
+        add_protection(a, config);
     aml_close(a);
 
     aml_name(a, "\\_S5");

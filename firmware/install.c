@@ -24,6 +24,7 @@ void firmware_memory_map(const struct firmware_config *config, struct memory_map
     add_range(map, FIRMWARE_EBDA, 0xa0000, MEMORY_RESERVED);
     add_range(map, FIRMWARE_AREA, FIRMWARE_AREA_END, MEMORY_RESERVED);
     add_range(map, MIB, config->ram_low, MEMORY_USABLE);
+    add_range(map, config->protect, config->protect_end, MEMORY_RESERVED);
     add_range(map, 4096 * MIB, 4096 * MIB + config->ram_high, MEMORY_USABLE);
 }
 

@@ -32,6 +32,7 @@ SEAMS = {
     # seams between equals: a back end and its users, both in the middle row
     "chardev.h": "base", "blockdev.h": "base",
     "device.h": "mmu", "chips.h": "devices", "pci.h": "devices", "virtio.h": "devices",
+    "door.h": "devices",
     "loader.h": "loader", "firmware.h": "firmware", "machine.h": "machine",
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"')

@@ -53,6 +53,8 @@ enum bailey_end {
     BAILEY_PANICKED, /* the guest reported a panic through pvpanic */
     BAILEY_STOPPED,  /* bailey_stop(), or Ctrl-A x on the terminal */
     BAILEY_ERROR,    /* the machine could not go on: *error says why */
+    BAILEY_REFUSED,  /* somebody broke a protection rule that says PROTECT_NOTIFY_STOP; standard
+                        error has a line about it */
 };
 
 /* Makes a machine from `argc` arguments (without a program name). Help texts go to `info`, or
@@ -69,8 +71,16 @@ enum bailey_end bailey_run(struct bailey *machine, struct bailey_error *error);
  * bailey_free(). */
 void bailey_stop(struct bailey *machine);
 
+/* The guest and its clocks stand still until bailey_resume(); bailey_run() does not return. A
+ * protection rule with PROTECT_NOTIFY_PAUSE does the same. From any thread, between bailey_new()
+ * and bailey_free(). A pause takes a moment: bailey_paused() tells when the guest stands. */
+void bailey_pause(struct bailey *machine);
+void bailey_resume(struct bailey *machine);
+bool bailey_paused(struct bailey *machine);
+
 /* After bailey_run(): what a process should exit with. 0: the guest ended normally; 1:
- * BAILEY_ERROR; isa-debug-exit: (value << 1) | 1, of which a process shows the low 8 bits. */
+ * BAILEY_ERROR; 3: BAILEY_REFUSED; isa-debug-exit: (value << 1) | 1, of which a process shows the
+ * low 8 bits. */
 int bailey_status(const struct bailey *machine);
 
 /* Guest-physical memory, from any thread, also while the machine runs. Where there is no memory,

@@ -50,6 +50,7 @@ struct firmware_config {
     uint32_t hpet_id;     /* low half of its capability register */
     uint8_t cmos_century; /* index of the century byte; 0: none */
 
+    uint64_t protect, protect_end;       /* fixed addresses of the protection device; equal: none */
     uint64_t pci_hole, pci_hole_end;     /* memory window for BARs below 4 GiB */
     uint64_t pci_hole64, pci_hole64_end; /* and above; equal: none */
     uint8_t pirq[4];     /* interrupt that each PIRQ line A-D is routed to: PIC input and GSI */

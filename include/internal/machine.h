@@ -58,6 +58,7 @@ struct machine_config {
     unsigned cpus;
     char *cpu_model;
     bool hpet;
+    bool protect; /* the protection device */
     char *name;
     char *kernel, *initrd, *append;
     struct drive_config drives[MACHINE_MAX_DRIVES];
@@ -96,6 +97,7 @@ enum machine_end {
     MACHINE_RESET,    /* with -no-reboot: the guest reset the machine, or a CPU shut down */
     MACHINE_EXITED,   /* isa-debug-exit; the status is (value << 1) | 1 */
     MACHINE_PANICKED, /* pvpanic */
+    MACHINE_REFUSED,  /* a protection rule with PROTECT_NOTIFY_STOP was broken; status 3 */
     MACHINE_STOPPED,  /* machine_stop(): a signal, Ctrl-A x, the embedding program */
     MACHINE_FAILED,   /* *err says what: a reset could not load the kernel again */
 };
@@ -105,6 +107,11 @@ struct machine *machine_new(const struct machine_config *config, struct error *e
  * per machine. *status is what a process should exit with. */
 enum machine_end machine_run(struct machine *m, int *status, struct error *err);
 void machine_stop(struct machine *m); /* from any thread, also before machine_run() */
+/* The guest and its time stand still, while the rest of the machine lives. From any thread; the
+ * pause has happened when machine_paused() says so. One resume ends any number of pauses. */
+void machine_pause(struct machine *m);
+void machine_resume(struct machine *m);
+bool machine_paused(struct machine *m);
 void machine_free(struct machine *m); /* flushes and closes images, restores the terminal */
 
 /* Guest-physical memory; safe while the machine runs. False when a protection rule refused. */

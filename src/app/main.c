@@ -2,7 +2,8 @@
  * main.c - the program `bailey`: the library, an exit status, and signals.
  *
  * Exit status: 0 the guest ended normally (or was told to end), 1 it could not start or the host
- * failed, 2 the command line is wrong; isa-debug-exit chooses its own.
+ * failed, 2 the command line is wrong, 3 a protection rule said stop; isa-debug-exit chooses its
+ * own.
  */
 #include "bailey/bailey.h"
 #include <pthread.h>

@@ -74,6 +74,7 @@ enum bailey_end bailey_run(struct bailey *b, struct bailey_error *error)
         [MACHINE_POWERED_OFF] = BAILEY_POWERED_OFF, [MACHINE_RESET] = BAILEY_RESET,
         [MACHINE_EXITED] = BAILEY_EXITED,           [MACHINE_PANICKED] = BAILEY_PANICKED,
         [MACHINE_STOPPED] = BAILEY_STOPPED,         [MACHINE_FAILED] = BAILEY_ERROR,
+        [MACHINE_REFUSED] = BAILEY_REFUSED,
     };
     struct error err = {{0}};
     enum machine_end end = machine_run(b->machine, &b->status, &err);
@@ -85,6 +86,21 @@ enum bailey_end bailey_run(struct bailey *b, struct bailey_error *error)
 void bailey_stop(struct bailey *b)
 {
     machine_stop(b->machine);
+}
+
+void bailey_pause(struct bailey *b)
+{
+    machine_pause(b->machine);
+}
+
+void bailey_resume(struct bailey *b)
+{
+    machine_resume(b->machine);
+}
+
+bool bailey_paused(struct bailey *b)
+{
+    return machine_paused(b->machine);
 }
 
 int bailey_status(const struct bailey *b)

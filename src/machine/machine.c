@@ -54,6 +54,29 @@ void machine_stop(struct machine *m)
     bring_to_a_halt(m);
 }
 
+void machine_pause(struct machine *m)
+{
+    pthread_mutex_lock(&m->run_lock);
+    m->pause_wanted = true;
+    bring_to_a_halt(m);
+}
+
+void machine_resume(struct machine *m)
+{
+    pthread_mutex_lock(&m->run_lock);
+    m->pause_wanted = false;
+    pthread_mutex_unlock(&m->run_lock);
+    event_loop_quit(m->queue); /* the I/O thread does it */
+}
+
+bool machine_paused(struct machine *m)
+{
+    pthread_mutex_lock(&m->run_lock);
+    bool paused = m->paused;
+    pthread_mutex_unlock(&m->run_lock);
+    return paused;
+}
+
 /* ---- Making and freeing
  * -------------------------------------------------------------------------------- */
 
@@ -171,15 +194,39 @@ static bool take_wish(struct machine *m, enum wish *wish, int *status, bool *sto
     return *wish != WISH_NONE || *stop;
 }
 
+static void stand(struct machine *m)
+{
+    vcpus_pause(m);
+    clock_stop(m->clock);
+}
+
+/* Lets the guest go or holds it, as is wanted now. A pause that is asked for just behind the look
+ * makes the event loop return at once, and so leads to the next look. */
+static void obey_pause(struct machine *m)
+{
+    pthread_mutex_lock(&m->run_lock);
+    bool pause = m->pause_wanted;
+    m->paused &= pause;
+    pthread_mutex_unlock(&m->run_lock);
+    if (!pause) {
+        clock_start(m->clock);
+        vcpus_resume(m);
+        return;
+    }
+    stand(m);
+    pthread_mutex_lock(&m->run_lock);
+    m->paused = m->pause_wanted;
+    pthread_mutex_unlock(&m->run_lock);
+}
+
 /* The guest runs until somebody wishes something. */
 static void run_guest(struct machine *m, enum wish *wish, int *status, bool *stop)
 {
-    clock_start(m->clock);
-    vcpus_resume(m);
-    while (!take_wish(m, wish, status, stop))
+    while (!take_wish(m, wish, status, stop)) {
+        obey_pause(m);
         event_loop_run(m->queue);
-    vcpus_pause(m);
-    clock_stop(m->clock);
+    }
+    stand(m);
 }
 
 /* -no-shutdown: the machine stands still, but the terminal lives, until it is stopped. */
@@ -200,9 +247,9 @@ static enum machine_end run_to_end(struct machine *m, int *status, struct error 
     int wish_status;
     for (;;) {
         run_guest(m, &wish, &wish_status, &stop);
-        if (wish == WISH_EXIT) {
+        if (wish == WISH_EXIT || wish == WISH_REFUSED) {
             *status = wish_status;
-            return MACHINE_EXITED;
+            return wish == WISH_EXIT ? MACHINE_EXITED : MACHINE_REFUSED;
         }
         if (stop)
             return MACHINE_STOPPED;

@@ -150,20 +150,22 @@ static bool set_accel(struct options *o, const struct option *option, const char
 
 static bool set_machine(struct options *o, const struct option *option, const char *arg)
 {
-    static const char *const keys[] = {"type", "accel", "hpet", NULL}, *const types[] = {"pc",
-                                                                                         NULL};
+    static const char *const keys[] = {"type", "accel", "hpet", "protect", NULL};
+    static const char *const types[] = {"pc", NULL};
     struct keyval kv;
     (void)option;
     if (is_help(arg))
         return inform(o, "Machines for -machine:\n"
-                         "  pc   i440FX and PIIX3 (properties: accel=interp, hpet=on|off)\n");
+                         "  pc   i440FX and PIIX3 (properties: accel=interp, hpet=on|off, "
+                         "protect=on|off)\n");
     bool ok = keyval_parse(&kv, arg, "type", "-machine", o->err) &&
               keyval_only(&kv, keys, "-machine", o->err);
     const char *type = ok ? keyval_get(&kv, "type") : NULL;
     const char *accel = ok ? keyval_get(&kv, "accel") : NULL;
     ok = ok && (!type || choose_word(type, types, "-machine", o->err) >= 0) &&
          (!accel || choose_word(accel, accels, "-machine: accel", o->err) >= 0) &&
-         keyval_bool(&kv, "hpet", &o->config->hpet, "-machine", o->err);
+         keyval_bool(&kv, "hpet", &o->config->hpet, "-machine", o->err) &&
+         keyval_bool(&kv, "protect", &o->config->protect, "-machine", o->err);
     keyval_free(&kv);
     return ok;
 }
@@ -396,7 +398,7 @@ static const struct option options[] = {
     {"accel", "NAME", "how guest code runs: interp", set_accel, {0}},
     {"machine",
      "[type=]NAME",
-     "the board: pc (default); also hpet=on|off (default on)",
+     "the board: pc (default); also hpet=on|off, protect=on|off (default on)",
      set_machine,
      {0}},
     {"M", "NAME", "the same as -machine", set_machine, {0}},
@@ -506,7 +508,8 @@ static bool show_help(struct options *o, const struct option *option, const char
     }
     fputs("\nExit status: 0 the guest ended normally; 1 it could not start or the host failed; 2 "
           "the\n"
-          "command line is wrong; isa-debug-exit chooses its own, (value << 1) | 1.\n",
+          "command line is wrong; 3 a protection rule said stop; isa-debug-exit chooses its own,\n"
+          "(value << 1) | 1.\n",
           o->info);
     return o->informed = true;
 }
@@ -588,7 +591,7 @@ enum options_result options_parse(struct machine_config *config, unsigned argc,
     bool ok = true;
     config->ram_size = 128 * MIB;
     config->cpus = 1;
-    config->hpet = true;
+    config->hpet = config->protect = true;
     config->cpu_model = copy_string("max");
     for (unsigned at = 0; ok && !o.informed && at < argc;)
         ok = parse_one(&o, argc, argv, &at);

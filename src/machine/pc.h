@@ -28,7 +28,7 @@ enum run_state { RUN_PAUSED, RUN_RUNNING, RUN_QUIT };
 
 /* What the guest, a signal or the terminal asked for; the first one counts until it is acted upon.
  */
-enum wish { WISH_NONE, WISH_POWER_OFF, WISH_RESET, WISH_EXIT, WISH_PANIC };
+enum wish { WISH_NONE, WISH_POWER_OFF, WISH_RESET, WISH_EXIT, WISH_PANIC, WISH_REFUSED };
 
 struct vcpu {
     struct machine *machine;
@@ -84,6 +84,8 @@ struct machine {
     enum wish wish;
     int wish_status;
     bool stop_wanted;
+    bool pause_wanted;
+    bool paused; /* and so it is: no vCPU runs, the clock stands */
 };
 
 /* pc.c: chips and their wires. */

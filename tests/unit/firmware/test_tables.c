@@ -32,6 +32,8 @@ static struct firmware_config config(unsigned vcpus)
         .hpet_base = 0xfed00000,
         .hpet_id = 0x8086a201,
         .cmos_century = 0x32,
+        .protect = 0xfef00000,
+        .protect_end = 0xfef90000,
         .pci_hole = 0xe0000000,
         .pci_hole_end = 0xfec00000,
         .pci_hole64 = 1ull << 39,
@@ -214,6 +216,19 @@ static bool iasl_likes(const char *dir, const uint8_t *t)
     return system(command) == 0;
 }
 
+/* How many lines of the disassembled DSDT match. */
+static unsigned lines_of_dsdt(const char *dir, const char *pattern)
+{
+    char command[256];
+    unsigned n = 0;
+    snprintf(command, sizeof(command), "grep -c '%s' %s/DSDT.dsl", pattern, dir);
+    FILE *pipe = popen(command, "r");
+    ck_assert_ptr_nonnull(pipe);
+    ck_assert_int_eq(fscanf(pipe, "%u", &n), 1);
+    pclose(pipe);
+    return n;
+}
+
 START_TEST(acpica_reads_them)
 {
     char dir[] = "/tmp/bailey-acpi-XXXXXX", command[64];
@@ -229,8 +244,11 @@ START_TEST(acpica_reads_them)
     ck_assert(iasl_likes(dir, table("APIC", true)));
     ck_assert(iasl_likes(dir, table("HPET", true)));
     ck_assert(iasl_likes(dir, at(le(fadt + 36, 4))));
-    snprintf(command, sizeof(command), "grep -q 'COM4' %s/DSDT.dsl", dir);
-    ck_assert_int_eq(system(command), 0);
+    ck_assert_uint_eq(lines_of_dsdt(dir, "COM4"), 1);
+    ck_assert_uint_eq(lines_of_dsdt(dir, "PNP0C02"), 1);
+    ck_assert_uint_eq(lines_of_dsdt(dir, "Memory32Fixed (ReadWrite"), 1);
+    ck_assert_uint_eq(lines_of_dsdt(dir, "0xFEF00000,  *// Address Base"), 1);
+    ck_assert_uint_eq(lines_of_dsdt(dir, "0x00090000,  *// Address Length"), 1);
     snprintf(command, sizeof(command), "rm -r %s", dir);
     ck_assert_int_eq(system(command), 0);
 }
@@ -239,21 +257,32 @@ END_TEST
 START_TEST(the_memory_map_is_ascending_and_disjoint)
 {
     static const struct {
-        uint64_t low, high;
-    } sizes[] = {{1 << 20, 0}, {128 << 20, 0}, {3ull << 30, 3ull << 30}};
-    for (unsigned i = 0; i < 3; i++) {
-        struct firmware_config c = {.ram_low = sizes[i].low, .ram_high = sizes[i].high};
+        uint64_t low, high, protect, protect_end;
+    } sizes[] = {{1 << 20, 0, 0, 0},
+                 {128 << 20, 0, 0xfef00000, 0xfef90000},
+                 {3ull << 30, 3ull << 30, 0, 0},
+                 {3ull << 30, 3ull << 30, 0xfef00000, 0xfef90000}};
+    for (unsigned i = 0; i < 4; i++) {
+        struct firmware_config c = {.ram_low = sizes[i].low,
+                                    .ram_high = sizes[i].high,
+                                    .protect = sizes[i].protect,
+                                    .protect_end = sizes[i].protect_end};
         struct memory_map map;
-        uint64_t usable = 0, end = 0;
+        uint64_t usable = 0, end = 0, reserved = 0;
         firmware_memory_map(&c, &map);
         for (unsigned k = 0; k < map.count; k++) {
             ck_assert_uint_ge(map.range[k].base, end);
             ck_assert_uint_gt(map.range[k].size, 0);
             end = map.range[k].base + map.range[k].size;
             usable += map.range[k].type == MEMORY_USABLE ? map.range[k].size : 0;
+            if (map.range[k].type == MEMORY_RESERVED && map.range[k].base >= 1 << 20)
+                reserved += map.range[k].base == c.protect ? map.range[k].size : 1;
         }
         ck_assert_uint_eq(usable, sizes[i].low + sizes[i].high - (1 << 20) + FIRMWARE_EBDA);
-        ck_assert_uint_eq(end, sizes[i].high ? (4ull << 30) + sizes[i].high : sizes[i].low);
+        ck_assert_uint_eq(reserved, c.protect_end - c.protect);
+        ck_assert_uint_eq(end, sizes[i].high      ? (4ull << 30) + sizes[i].high
+                               : sizes[i].protect ? sizes[i].protect_end
+                                                  : sizes[i].low);
     }
 }
 END_TEST

@@ -177,6 +177,44 @@ START_TEST(no_shutdown_waits_for_a_stop)
 }
 END_TEST
 
+/* Counts at [600h]. */
+static const uint8_t counts[] = {0x66, 0xff, 0x06, 0x00, 0x06, 0xeb, 0xf9}; /* inc dword; jmp */
+
+static uint32_t counter(struct bailey *m)
+{
+    uint32_t value;
+    ck_assert(bailey_read(m, 0x600, &value, 4));
+    return value;
+}
+
+START_TEST(pauses_and_resumes)
+{
+    pthread_t thread;
+    struct bailey *m = make(counts, sizeof(counts), ARGS("-smp", "2"));
+    uint32_t before;
+    ck_assert(!bailey_paused(m));
+    bailey_pause(m); /* before it runs: the guest does not begin */
+    ck_assert_int_eq(pthread_create(&thread, NULL, runner, m), 0);
+    for (unsigned i = 0; i < 20; i++) {
+        while (!bailey_paused(m))
+            ;
+        before = counter(m);
+        ck_assert(i > 0 || before == 0);
+        usleep(1000);
+        ck_assert_uint_eq(counter(m), before);
+        bailey_resume(m);
+        while (counter(m) == before)
+            ;
+        ck_assert(!bailey_paused(m));
+        bailey_pause(m);
+        bailey_pause(m); /* one resume ends both */
+    }
+    bailey_stop(m); /* ends a paused machine too */
+    ck_assert_int_eq(finish(thread), BAILEY_STOPPED);
+    bailey_free(m);
+}
+END_TEST
+
 /* Waits until [600h] is not zero, then exits with it. */
 static const uint8_t waits_for_host[] = {
     0xa0, 0x00, 0x06,       /* mov al, [600h] */
@@ -309,6 +347,7 @@ int main(void)
     tcase_add_test(t, stops_from_another_thread);
     tcase_add_test(t, stops_before_it_runs);
     tcase_add_test(t, no_shutdown_waits_for_a_stop);
+    tcase_add_test(t, pauses_and_resumes);
     tcase_add_test(t, the_host_reads_and_writes_memory);
     tcase_add_test(t, several_machines_run_at_once);
     tcase_add_test(t, output_reaches_files);

@@ -54,6 +54,19 @@ START_TEST(defaults)
     ck_assert_str_eq(c.serials[0], "mon:stdio");
     ck_assert_ptr_null(c.kernel);
     ck_assert_int_eq(c.rtc_base, RTC_UTC);
+    ck_assert(c.hpet && c.protect);
+}
+END_TEST
+
+START_TEST(the_board_without_its_extras)
+{
+    parse_ok("-machine pc,protect=off");
+    ck_assert(c.hpet && !c.protect);
+    parse_ok("-M hpet=off");
+    ck_assert(!c.hpet && c.protect);
+    parse_ok("-machine protect=off -machine protect=on,hpet=off");
+    ck_assert(!c.hpet && c.protect);
+    ck_assert_int_eq(parse("-machine protect=maybe"), OPTIONS_WRONG);
 }
 END_TEST
 
@@ -329,6 +342,7 @@ int main(void)
     Suite *suite = suite_create("options");
     TCase *t = tcase_create("options");
     tcase_add_test(t, defaults);
+    tcase_add_test(t, the_board_without_its_extras);
     tcase_add_test(t, memory_sizes);
     tcase_add_test(t, processors);
     tcase_add_test(t, kernel_and_friends);
