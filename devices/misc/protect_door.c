@@ -77,6 +77,7 @@ static void carry_out(void *opaque, const struct access *access)
     if (look(dev, work->door, access, &info) != STRANGER) {
         struct rules_caller caller = {0};
         dev->port.caller(dev->port.opaque, access->vcpu, &caller);
+        caller.door_gva = access->gva;
         dev->executing = true;
         rules_execute(dev->rules, work->door, &work->command, &caller);
         dev->executing = false;

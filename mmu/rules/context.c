@@ -16,7 +16,8 @@ struct rules *rules_new(struct phys_map *map, struct exclusive *exclusive, struc
                         struct log *log, struct error *err)
 {
     struct rules *r = calloc(1, sizeof *r);
-    if (!r) {
+    if (!r || !follow_init(r)) {
+        free(r);
         error_set(err, "no host memory for the protection rules");
         return NULL;
     }

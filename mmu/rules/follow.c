@@ -26,10 +26,8 @@ static uint32_t *bucket(struct rules *r, uint32_t frame)
     return &r->use_hash[(frame * 0x9e3779b1u) >> (32 - USE_HASH_BITS)];
 }
 
-static bool have_hash(struct rules *r)
+bool follow_init(struct rules *r)
 {
-    if (r->use_hash)
-        return true;
     r->use_hash = malloc(sizeof(uint32_t) << USE_HASH_BITS);
     if (r->use_hash)
         memset(r->use_hash, 0xff, sizeof(uint32_t) << USE_HASH_BITS);
@@ -54,7 +52,7 @@ static bool add_use(struct rules *r, unsigned context, uint32_t frame, unsigned 
                     uint64_t base)
 {
     struct context *c = r->contexts[context];
-    if (!have_hash(r) || !pool_reserve(&r->uses, 1, sizeof(struct use)))
+    if (!pool_reserve(&r->uses, 1, sizeof(struct use)))
         return false;
     uint32_t i = pool_take(&r->uses, sizeof(struct use)), *chain = bucket(r, frame);
     *use_at(r, i) = (struct use){.base = base,
@@ -419,7 +417,7 @@ void rules_table_written(struct rules *r, uint64_t gpa, uint64_t len)
 {
     struct phys_range range = PHYS_RANGE_INIT;
     phys_find(r->map, gpa, &range);
-    if (!range_is_memory(&range) || !r->use_hash || len == 0)
+    if (!range_is_memory(&range) || len == 0)
         return;
     uint32_t frame = range_frame_number(&range, gpa), count = 0;
     uint64_t offset = gpa & ~PAGE_MASK;

@@ -216,6 +216,7 @@ void region_zero(struct rules *r, struct ruled_region *g);
 /* ---- follow.c
  * ------------------------------------------------------------------------------------ */
 
+bool follow_init(struct rules *r); /* false: no host memory */
 /* Resolves pages one after another, cheaply where they lie close together. */
 struct cursor {
     struct rules *rules;

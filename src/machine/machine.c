@@ -7,6 +7,7 @@
  */
 #include "internal/clock.h"
 #include "internal/phys.h"
+#include "internal/rules.h"
 #include "pc.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -165,6 +166,7 @@ void machine_free(struct machine *m)
     vcpus_free(m);
     backends_close(m);
     boot_image_free(m->image);
+    rules_free(m->rules);
     if (m->map)
         phys_free(m->map);
     if (m->io)

@@ -11,6 +11,7 @@
  *     4 GiB -            the rest of RAM
  */
 #include "pc.h"
+#include "internal/rules.h"
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -309,7 +310,8 @@ static void describe(struct machine *m)
 bool pc_build(struct machine *m, struct error *err)
 {
     if (!build_memory(m, err) || !vcpus_create(m, err) || !build_interrupts(m, err) ||
-        !build_timers(m, err) || !build_hpet(m, err) || !build_ports(m, err) || !build_pci(m, err))
+        !build_timers(m, err) || !build_hpet(m, err) || !build_ports(m, err) ||
+        !build_pci(m, err) || !protect_build(m, err))
         return false;
     for (unsigned i = 0; i < m->config->device_count; i++)
         if (!build_device(m, &m->config->devices[i], err))
@@ -320,6 +322,8 @@ bool pc_build(struct machine *m, struct error *err)
 
 bool pc_reset(struct machine *m, struct error *err)
 {
+    if (m->rules)
+        rules_reset(m->rules);
     for (unsigned i = 0; i < m->chip_count; i++)
         m->chips[i]->reset(m->chips[i]);
     for (unsigned i = 0; i < m->vcpu_count; i++) {

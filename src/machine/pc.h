@@ -76,7 +76,8 @@ struct machine {
      * -------------------------------------------------------------------------- */
     struct vcpu vcpu[MACHINE_MAX_CPUS];
     unsigned vcpu_count;
-    struct rules *rules; /* NULL without the protection device */
+    struct rules *rules;        /* NULL without the protection device */
+    struct pci_device *protect; /* likewise */
     pthread_mutex_t run_lock; /* guards what follows; taken after the machine lock, never before */
     pthread_cond_t run_changed;
     enum run_state run_state;
@@ -95,6 +96,9 @@ bool pc_reset(struct machine *m, struct error *err);
 void pc_destroy(struct machine *m);
 /* Puts a chip on the list for reset and destruction. */
 bool pc_own(struct machine *m, void *chip, struct error *err);
+
+/* protect.c: the protection device and its rules, when the configuration has them. */
+bool protect_build(struct machine *m, struct error *err);
 
 /* backend.c: images and character devices of the configuration. */
 bool backends_open(struct machine *m, struct error *err);
