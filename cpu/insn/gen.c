@@ -49,6 +49,7 @@
 #define PASS     (uint64_t) INSN_PASS
 #define SERIAL   (uint64_t) INSN_SERIAL
 #define RAND     (uint64_t) INSN_RAND
+#define NEAR64   (uint64_t) INSN_NEAR64
 #define FALLBACK GEN_FALLBACK
 
 #define I2(mnem, enc, ops, ex, feat, fl, att, arg)                                                 \

@@ -330,7 +330,7 @@ void vec_xsave(struct cpu *cpu, const struct insn *insn)
 static void check_header(struct cpu *cpu, const uint64_t header[8], bool supervisor)
 {
     uint64_t bv = header[0], comp = header[1];
-    bool can_compact = cpu->features.bits[FEAT_XSAVEC / 64] >> FEAT_XSAVEC % 64 & 1;
+    bool can_compact = insn_has_feature(&cpu->features, FEAT_XSAVEC);
     bool good;
     if (comp & XCOMP_COMPACTED)
         good = (supervisor || can_compact) && !((comp & ~XCOMP_COMPACTED) & ~cpu->xcr0) &&

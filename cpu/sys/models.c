@@ -353,6 +353,8 @@ void cpu_model_features(const struct cpu_model *model, struct insn_features *out
     memset(out, 0, sizeof *out);
     out->bits[FEAT_BASE / 64] |= 1ull << FEAT_BASE % 64;
     out->bits[FEAT_RDPMC / 64] |= 1ull << FEAT_RDPMC % 64;
+    unsigned vendor = model->vendor == VENDOR_AMD ? FEAT_AMD : FEAT_INTEL;
+    out->bits[vendor / 64] |= 1ull << vendor % 64;
     for (unsigned i = 0; i < FEATURES; i++) {
         if (word_has(model->word, &features[i]))
             out->bits[features[i].row_feature / 64] |= 1ull << features[i].row_feature % 64;

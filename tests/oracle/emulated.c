@@ -130,6 +130,11 @@ bool emulated_init(void)
     return true;
 }
 
+const struct insn_features *emulated_features(void)
+{
+    return &cpu->features;
+}
+
 /* ---- State in and out
  * ------------------------------------------------------------------------------- */
 

@@ -105,7 +105,7 @@ START_TEST(dynamic_bits)
     ck_assert(r[ECX] >> 4 & 1);
     cpu_cpuid(fx.cpu, 0x80000001, 0, r);
     ck_assert(r[EDX] >> 11 & 1); /* SYSCALL */
-    if (!is_amd(fx.cpu)) {
+    if (!cpu_is_amd(fx.cpu)) {
         set_segment(SEG_CS, SEL_CODE32);
         cpu_mode_update(fx.cpu);
         cpu_cpuid(fx.cpu, 0x80000001, 0, r);
@@ -153,7 +153,7 @@ START_TEST(identification)
         cpu_cpuid(fx.cpu, 0x80000002 + i, 0, (uint32_t *)(void *)(text + 16 * i));
     ck_assert_str_eq(text, "Bailey virtual CPU (max)");
     cpu_cpuid(fx.cpu, 0x15, 0, r);
-    if (!is_amd(fx.cpu)) {
+    if (!cpu_is_amd(fx.cpu)) {
         ck_assert_uint_eq(r[ECX], 1000000000);
         ck_assert_uint_eq(r[EAX], r[EBX]);
         cpu_cpuid(fx.cpu, 0x16, 0, last); /* beyond the last: the highest basic leaf */

@@ -227,7 +227,7 @@ END_TEST
 
 START_TEST(sysenter_and_sysexit)
 {
-    if (is_amd(fx.cpu))
+    if (cpu_is_amd(fx.cpu))
         return; /* #UD in long mode there */
     enter_long(3);
     msr_write(fx.cpu, 0x174, SEL_CODE64);
@@ -262,7 +262,7 @@ START_TEST(sysret_checks)
     fx.cpu->gpr[R11] = RFLAGS_IF;
     run("48 0f 07");
     expect(VECTOR_GP);
-    if (!is_amd(fx.cpu))
+    if (!cpu_is_amd(fx.cpu))
         ck_assert_uint_eq(frame(2, 8), SEL_CODE64); /* at CPL 0 */
     enter_long(3);
     run("48 0f 07");
