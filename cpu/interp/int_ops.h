@@ -192,9 +192,9 @@ OP op_rcr(struct cpu *cpu, uint64_t a, uint64_t count, unsigned size)
     return r;
 }
 
-/* SHLD and SHRD. With 16-bit operands and counts of 17-31 the manuals leave result and CF undefined.
- * Intel's processors then go on with the destination behind the source; AMD's with the source again,
- * and CF is 0. */
+/* SHLD and SHRD. With 16-bit operands and counts of 17-31 the manuals leave result and CF
+ * undefined. Intel's processors then go on with the destination behind the source; AMD's with the
+ * source again, and CF is 0. */
 static inline uint64_t double_shift_next(const struct cpu *cpu, uint64_t a, uint64_t b)
 {
     return cpu_is_amd(cpu) ? b : a;

@@ -81,8 +81,8 @@ static void lods(const struct string_op *s)
 }
 static void cmps(const struct string_op *s)
 {
-    /* Intel's processors read the second operand first, AMD's the first, which shows when both would
-     * fault. */
+    /* Intel's processors read the second operand first, AMD's the first, which shows when both
+     * would fault. */
     bool in_order = cpu_is_amd(s->cpu);
     uint64_t a = in_order ? load_source(s) : 0;
     uint64_t b = mem_load(s->cpu, SEG_ES, destination(s, s->size, ACCESS_READ), s->size);
@@ -227,8 +227,8 @@ static void repeat(struct cpu *cpu, const struct insn *insn, iterate_fn *iterate
     if (count == 0)
         return;
     bool runs = run && runs_allowed(&s);
-    /* A fault in a later iteration shows the flags from before the instruction on Intel's processors
-     * (SDM vol. 2, REP), those of the iteration before it on AMD's. */
+    /* A fault in a later iteration shows the flags from before the instruction on Intel's
+     * processors (SDM vol. 2, REP), those of the iteration before it on AMD's. */
     bool rewinds = (insn->row->attr & INSN_REPCC) && !cpu_is_amd(cpu);
     struct cc_state before = cc_save(cpu);
     for (unsigned patience = PATIENCE;;) {

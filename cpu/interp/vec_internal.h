@@ -128,7 +128,8 @@ static inline void *vec_hit(const struct cpu *cpu, const struct insn *insn, unsi
         lin += cpu->seg_base[m->seg];
     else if (!(cpu->mode & MODE_FLAT) || insn->adsize != 4 || m->seg == SEG_CS || m->seg > SEG_DS)
         return NULL;
-    if ((cpu->mode & MODE_ALIGN) || ((insn->row->attr & INSN_ALIGN) && (lin & (size - 1))))
+    if ((cpu->mode & MODE_ALIGN) ||
+        ((insn->row->attr & (INSN_ALIGN | INSN_ALIGN_INTEL)) && (lin & (size - 1))))
         return NULL;
     return mem_hit(cpu, lin, size, kind);
 }
@@ -139,6 +140,10 @@ void vec_write_mem(struct cpu *cpu, const struct insn *insn, const void *buf, un
 /* The same for 1, 2, 4 or 8 bytes. */
 uint64_t vec_read_scalar(struct cpu *cpu, const struct insn *insn, unsigned size);
 void vec_write_scalar(struct cpu *cpu, const struct insn *insn, uint64_t value, unsigned size);
+/* Before anything changes, where a store comes at the end. On AMD's processors a fault of that
+ * store finds everything as it was; on Intel's it finds MMX state entered and exception flags set.
+ */
+void vec_prove_store(struct cpu *cpu, const struct insn *insn, unsigned size);
 /* Vector operand n: the register itself, or memory read into buf. */
 static inline const union vreg *vec_source(struct cpu *cpu, const struct insn *insn, unsigned n,
                                            union vreg *buf)

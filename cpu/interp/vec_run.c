@@ -20,13 +20,33 @@ static inline void set_host_mxcsr(uint32_t value)
 
 /* ---- Memory ---------------------------------------------------------------------------------- */
 
+/* MXCSR.MM lifts the demand from instructions that compute, not from moves. */
+static bool must_be_aligned(const struct cpu *cpu, const struct insn *insn)
+{
+    uint32_t attr = insn->row->attr;
+    if (attr & INSN_ALIGN_INTEL)
+        return !cpu_is_amd(cpu);
+    bool move = insn->row->exec == EXEC_vec_load || insn->row->exec == EXEC_vec_store;
+    return (attr & INSN_ALIGN) && (move || !(cpu->mxcsr & MXCSR_MM));
+}
+
 static uint64_t operand_address(struct cpu *cpu, const struct insn *insn, unsigned size,
                                 enum access_kind kind)
 {
     uint64_t lin = mem_operand(cpu, insn, size, kind);
-    if ((insn->row->attr & INSN_ALIGN) && (lin & (size - 1)))
+    if ((lin & (size - 1)) && must_be_aligned(cpu, insn))
         cpu_raise_error(cpu, VECTOR_GP, 0);
     return lin;
+}
+
+static void read_slowly(struct cpu *cpu, const struct insn *insn, void *buf, unsigned size)
+{
+    uint64_t lin = operand_address(cpu, insn, size, ACCESS_READ);
+    if ((insn->row->attr & INSN_LOW8) && (cpu->mxcsr & MXCSR_MM)) {
+        memset((char *)buf + 8, 0, size - 8);
+        size = 8;
+    }
+    mem_read(cpu, insn->mem.seg, lin, buf, size);
 }
 
 void vec_read_mem(struct cpu *cpu, const struct insn *insn, void *buf, unsigned size)
@@ -35,7 +55,7 @@ void vec_read_mem(struct cpu *cpu, const struct insn *insn, void *buf, unsigned 
     if (__builtin_expect(p != NULL, 1))
         vec_copy_in(buf, p, size);
     else
-        mem_read(cpu, insn->mem.seg, operand_address(cpu, insn, size, ACCESS_READ), buf, size);
+        read_slowly(cpu, insn, buf, size);
 }
 
 void vec_write_mem(struct cpu *cpu, const struct insn *insn, const void *buf, unsigned size)
@@ -64,6 +84,12 @@ void vec_write_scalar(struct cpu *cpu, const struct insn *insn, uint64_t value, 
         mem_host_store(p, value, size);
     else
         mem_write(cpu, insn->mem.seg, operand_address(cpu, insn, size, ACCESS_WRITE), &value, size);
+}
+
+void vec_prove_store(struct cpu *cpu, const struct insn *insn, unsigned size)
+{
+    if (cpu_is_amd(cpu) && !vec_hit(cpu, insn, size, ACCESS_WRITE))
+        mem_probe_write(cpu, insn->mem.seg, operand_address(cpu, insn, size, ACCESS_WRITE), size);
 }
 
 /* ---- MXCSR ----------------------------------------------------------------------------------- */
@@ -188,6 +214,8 @@ void vec_run(struct cpu *cpu, const struct insn *insn, const void *prepared)
     if (rm && rm->kind == OPND_MEM) {
         if (rm->access & OPND_R)
             vec_read_mem(cpu, insn, &memory, rm->size);
+        if (to_memory)
+            vec_prove_store(cpu, insn, rm->size);
         call.rm = &memory;
     }
     if (stub->mmx &&

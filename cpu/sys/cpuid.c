@@ -152,8 +152,9 @@ static void leaf_7(const struct cpu *cpu, uint32_t subleaf, uint32_t regs[4])
     if (subleaf != 0)
         return;
     regs[EAX] = 2; /* the last subleaf */
-    /* FDP_EXCPTN_ONLY and the deprecation of FCS and FDS: how the x87 is made here, on any model */
-    regs[EBX] = cpu->model->word[MODEL_7_EBX] | 1u << 6 | 1u << 13;
+    regs[EBX] = cpu->model->word[MODEL_7_EBX];
+    if (!cpu_is_amd(cpu)) /* FDP_EXCPTN_ONLY and the deprecation of FCS and FDS: x87_note() */
+        regs[EBX] |= 1u << 6 | 1u << 13;
     regs[ECX] = cpu->model->word[MODEL_7_ECX];
     if (cpu->cr4 & CR4_PKE)
         regs[ECX] |= 1u << 4;

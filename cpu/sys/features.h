@@ -52,7 +52,8 @@
     X("xgetbv1",         D1_EAX,  2, HOST, XSAVE)      X("xsaves",      D1_EAX,  3, HOST, XSAVES)   \
     X("arat",             6_EAX,  2, SOFT, BASE)                                                   \
     X("lahf-lm",         X1_ECX,  0, SOFT, LAHF64)     X("cr8legacy",   X1_ECX,  4, AMD,  BASE)     \
-    X("abm",             X1_ECX,  5, HOST, LZCNT)      X("3dnowprefetch", X1_ECX, 8, SOFT, PREFETCHW) \
+    X("abm",             X1_ECX,  5, HOST, LZCNT)      X("misalignsse", X1_ECX, 7, HOST, MISALIGNSSE) \
+    X("3dnowprefetch",   X1_ECX,  8, SOFT, PREFETCHW)                                              \
     X("syscall",         X1_EDX, 11, SOFT, SYSCALL)    X("nx",          X1_EDX, 20, SOFT, BASE)     \
     X("pdpe1gb",         X1_EDX, 26, SOFT, BASE)       X("rdtscp",      X1_EDX, 27, SOFT, RDTSCP)   \
     X("lm",              X1_EDX, 29, SOFT, LM)         X("invtsc",      X7_EDX,  8, SOFT, BASE)     \

@@ -93,12 +93,12 @@ static enum cpu_vendor host_vendor(void)
     return b == signature_AMD_ebx ? VENDOR_AMD : VENDOR_INTEL;
 }
 
-/* Features that some row of the instruction table belongs to. */
+/* Features that some row of the instruction table belongs to, or that need none. */
 static void table_features(bool has[FEAT_COUNT])
 {
     for (unsigned i = 0; i < insn_row_count; i++)
         has[insn_rows[i].feature] = true;
-    has[FEAT_BASE] = has[FEAT_FPU] = true;
+    has[FEAT_BASE] = has[FEAT_FPU] = has[FEAT_MISALIGNSSE] = true;
 }
 
 static void offered_words(enum cpu_vendor vendor, uint32_t word[MODEL_WORDS])

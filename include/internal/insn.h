@@ -42,9 +42,10 @@ enum { OPND_R = 1, OPND_W = 2, OPND_RW = 3 };
 struct opnd {
     uint8_t kind; /* enum opnd_kind */
     uint8_t reg;
-    uint8_t access;   /* OPND_R | OPND_W */
-    uint8_t implicit; /* 1: fixed by the row (AL, DX, CL, 1); 2: fixed and not written in assembly */
-    uint16_t size;    /* bytes */
+    uint8_t access; /* OPND_R | OPND_W */
+    uint8_t
+        implicit;  /* 1: fixed by the row (AL, DX, CL, 1); 2: fixed and not written in assembly */
+    uint16_t size; /* bytes */
 };
 
 enum { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_NONE, SEG_COUNT };
@@ -110,26 +111,30 @@ enum insn_attr {
     INSN_X87 = 1 << 19,    /* CR0.EM, TS; pending exceptions unless INSN_NOWAIT */
     INSN_NOWAIT = 1 << 20,
     INSN_MMX = 1 << 21,
-    INSN_MXCSR = 1 << 22,  /* arithmetic that may raise SIMD floating-point exceptions */
-    INSN_ALIGN = 1 << 23,  /* memory operand must be aligned to its size, else #GP(0) */
-    INSN_HOST = 1 << 24,   /* a stub may run this very instruction on the host */
-    INSN_PASS = 1 << 25,   /* the translator may copy it (allow-list) */
-    INSN_SERIAL = 1 << 26, /* serialising */
-    INSN_RAND = 1 << 27,   /* result is not a function of guest state: no oracle comparison */
-    INSN_NEAR64 = 1 << 28, /* near branch: FORCE64 on Intel's processors, DEF64 on AMD's */
+    INSN_MXCSR = 1 << 22,       /* arithmetic that may raise SIMD floating-point exceptions */
+    INSN_ALIGN = 1 << 23,       /* memory operand must be aligned to its size, else #GP(0) */
+    INSN_HOST = 1 << 24,        /* a stub may run this very instruction on the host */
+    INSN_PASS = 1 << 25,        /* the translator may copy it (allow-list) */
+    INSN_SERIAL = 1 << 26,      /* serialising */
+    INSN_RAND = 1 << 27,        /* result is not a function of guest state: no oracle comparison */
+    INSN_NEAR64 = 1 << 28,      /* near branch: FORCE64 on Intel's processors, DEF64 on AMD's */
+    INSN_ALIGN_INTEL = 1 << 29, /* as ALIGN, on Intel's processors only */
+    INSN_LOW8 = 1 << 30, /* of a vector in memory only the low 8 bytes are touched where MXCSR.MM
+                            lifts ALIGN */
 };
 
-/* CPUID features that gate rows; the CPU model says which exist. INTEL and AMD are the vendor: a CPU
- * has one of them, for rows and rules in which their processors differ. */
+/* CPUID features that gate rows; the CPU model says which exist. INTEL and AMD are the vendor: a
+ * CPU has one of them, for rows and rules in which their processors differ. */
 #define INSN_FEATURES(X)                                                                           \
-    X(BASE) X(INTEL) X(AMD)                                                                        \
-    X(FPU) X(CMOV) X(CX8) X(CX16) X(MMX) X(FXSR) X(SSE) X(SSE2) X(SSE3) X(SSSE3) X(SSE4_1)         \
+    X(BASE)                                                                                        \
+    X(INTEL)                                                                                       \
+    X(AMD) X(FPU) X(CMOV) X(CX8) X(CX16) X(MMX) X(FXSR) X(SSE) X(SSE2) X(SSE3) X(SSSE3) X(SSE4_1)  \
         X(SSE4_2) X(POPCNT) X(AESNI) X(PCLMUL) X(MOVBE) X(XSAVE) X(XSAVEOPT) X(XSAVEC) X(XSAVES)   \
             X(AVX) X(F16C) X(FMA) X(AVX2) X(BMI1) X(BMI2) X(LZCNT) X(ADX) X(SHA) X(VAES)           \
                 X(VPCLMUL) X(GFNI) X(RDRAND) X(RDSEED) X(CLFLUSH) X(CLFLUSHOPT) X(CLWB)            \
                     X(FSGSBASE) X(INVPCID) X(SMAP) X(PKU) X(RDTSCP) X(RDPID) X(LAHF64) X(SYSCALL)  \
                         X(SEP) X(LM) X(PREFETCHW) X(MONITOR) X(RDPMC) X(TSC) X(MSR) X(UMIP)        \
-                            X(SERIALIZE) X(MOVDIRI) X(MOVDIR64B)
+                            X(SERIALIZE) X(MOVDIRI) X(MOVDIR64B) X(MISALIGNSSE)
 enum insn_feature {
 #define X(name) FEAT_##name,
     INSN_FEATURES(X)
@@ -170,7 +175,8 @@ struct insn {
     uint8_t vex_l; /* 0: 128, 1: 256 */
     uint8_t vvvv;
     uint8_t modrm; /* valid when has_modrm */
-    bool has_modrm, has_mem; /* has_mem: also moffs and the implied memory of XLAT, MASKMOVQ, MONITOR */
+    bool has_modrm,
+        has_mem; /* has_mem: also moffs and the implied memory of XLAT, MASKMOVQ, MONITOR */
     /* Byte offsets inside the instruction, for the translator and the stubs; 0 = absent */
     uint8_t off_opcode, off_modrm, off_disp, off_imm;
     uint8_t disp_size, imm_size; /* imm_size: all immediate bytes together */

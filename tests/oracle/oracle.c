@@ -93,6 +93,22 @@ static bool compare_vectors(struct difference *d)
     return false;
 }
 
+/* The signal frame, an XSAVE image, has AMD's pointers while an exception is pending. Which of them
+ * Intel's processors note differs from one to the next (CPUID leaf 7, EBX bits 6 and 13). */
+static bool compare_pointers(struct difference *d)
+{
+    if (!insn_has_feature(emulated_features(), FEAT_AMD) || !(host.state.fsw & 0x80))
+        return false;
+    if (host.state.fop != ours.state.fop)
+        return differ(d, "fop", host.state.fop, ours.state.fop);
+    uint64_t canonical = 0xffffffffffff; /* the host's linear addresses may be wider than ours */
+    if ((host.state.fip ^ ours.state.fip) & canonical)
+        return differ(d, "fip", host.state.fip, ours.state.fip);
+    if ((host.state.fdp ^ ours.state.fdp) & canonical)
+        return differ(d, "fdp", host.state.fdp, ours.state.fdp);
+    return false;
+}
+
 static bool compare_x87(struct difference *d)
 {
     if (host.state.fcw != ours.state.fcw)
@@ -112,7 +128,7 @@ static bool compare_x87(struct difference *d)
                      ours.state.st[i][8]);
             return differ(d, name, h, o);
         }
-    return false;
+    return compare_pointers(d);
 }
 
 /* ---- What the manuals leave open after a fault ---- */

@@ -64,7 +64,8 @@ void native_run(const struct oracle_case *c, struct oracle_outcome *outcome);
 /* ---- emulated.c
  * ----------------------------------------------------------------------------------- */
 bool emulated_init(void);
-/* What the guest's CPU has: what the host and the instruction table have in common, and the host's vendor. */
+/* What the guest's CPU has: what the host and the instruction table have in common, and the host's
+ * vendor. */
 const struct insn_features *emulated_features(void);
 /* By the careful loop, one instruction or iteration at a time, or as a block of the fast one. */
 enum run_way { RUN_STEP, RUN_BLOCK, RUN_WAYS };
