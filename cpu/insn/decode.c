@@ -496,7 +496,9 @@ static enum decode_result read_moffs(struct scan *s, struct opnd *op)
     return DECODE_OK;
 }
 
-/* SDM vol. 2, MOV control registers: CR1, CR5-CR7 and CR9-CR15 do not exist, nor DR8-DR15. */
+/* SDM vol. 2, MOV control registers: CR1, CR5-CR7 and CR9-CR15 do not exist, nor DR8-DR15. On AMD's
+ * processors LOCK adds 8 to the register's number: LOCK MOV CR0 is MOV CR8, in all code sizes (APM
+ * vol. 3, MOV CRn). */
 static enum decode_result set_special(const struct scan *s, struct opnd *op, unsigned source)
 {
     unsigned reg = s->insn->modrm >> 3 & 7;
@@ -506,6 +508,10 @@ static enum decode_result set_special(const struct scan *s, struct opnd *op, uns
         return reg > SEG_GS || (reg == SEG_CS && (op->access & OPND_W)) ? DECODE_UD : DECODE_OK;
     }
     reg |= s->r << 3u;
+    if (source == SRC_C && s->insn->lock && insn_has_feature(s->features, FEAT_CR8LEGACY)) {
+        reg += 8; /* CR8 under LOCK does not exist */
+        s->insn->lock = false;
+    }
     op->kind = source == SRC_C ? OPND_CR : OPND_DR;
     op->reg = (uint8_t)reg;
     unsigned valid = source == SRC_C ? 1 << 0 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 8 : 0xff;

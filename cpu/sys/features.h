@@ -51,7 +51,7 @@
     X("xsaveopt",        D1_EAX,  0, HOST, XSAVEOPT)   X("xsavec",      D1_EAX,  1, HOST, XSAVEC)   \
     X("xgetbv1",         D1_EAX,  2, HOST, XSAVE)      X("xsaves",      D1_EAX,  3, HOST, XSAVES)   \
     X("arat",             6_EAX,  2, SOFT, BASE)                                                   \
-    X("lahf-lm",         X1_ECX,  0, SOFT, LAHF64)     X("cr8legacy",   X1_ECX,  4, AMD,  BASE)     \
+    X("lahf-lm",         X1_ECX,  0, SOFT, LAHF64)     X("cr8legacy",   X1_ECX,  4, AMD,  CR8LEGACY) \
     X("abm",             X1_ECX,  5, HOST, LZCNT)      X("misalignsse", X1_ECX, 7, HOST, MISALIGNSSE) \
     X("3dnowprefetch",   X1_ECX,  8, SOFT, PREFETCHW)                                              \
     X("syscall",         X1_EDX, 11, SOFT, SYSCALL)    X("nx",          X1_EDX, 20, SOFT, BASE)     \

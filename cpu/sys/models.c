@@ -98,7 +98,7 @@ static void table_features(bool has[FEAT_COUNT])
 {
     for (unsigned i = 0; i < insn_row_count; i++)
         has[insn_rows[i].feature] = true;
-    has[FEAT_BASE] = has[FEAT_FPU] = has[FEAT_MISALIGNSSE] = true;
+    has[FEAT_BASE] = has[FEAT_FPU] = has[FEAT_CR8LEGACY] = has[FEAT_MISALIGNSSE] = true;
 }
 
 static void offered_words(enum cpu_vendor vendor, uint32_t word[MODEL_WORDS])

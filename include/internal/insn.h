@@ -123,18 +123,20 @@ enum insn_attr {
                             lifts ALIGN */
 };
 
-/* CPUID features that gate rows; the CPU model says which exist. INTEL and AMD are the vendor: a
- * CPU has one of them, for rows and rules in which their processors differ. */
+/* CPUID features that gate rows and rules of the decoder; the CPU model says which exist. INTEL and
+ * AMD are the vendor, of which a CPU has one; from AMD to MISALIGNSSE it is what only AMD's have. */
+/* clang-format off */
 #define INSN_FEATURES(X)                                                                           \
     X(BASE)                                                                                        \
     X(INTEL)                                                                                       \
-    X(AMD) X(FPU) X(CMOV) X(CX8) X(CX16) X(MMX) X(FXSR) X(SSE) X(SSE2) X(SSE3) X(SSSE3) X(SSE4_1)  \
-        X(SSE4_2) X(POPCNT) X(AESNI) X(PCLMUL) X(MOVBE) X(XSAVE) X(XSAVEOPT) X(XSAVEC) X(XSAVES)   \
-            X(AVX) X(F16C) X(FMA) X(AVX2) X(BMI1) X(BMI2) X(LZCNT) X(ADX) X(SHA) X(VAES)           \
-                X(VPCLMUL) X(GFNI) X(RDRAND) X(RDSEED) X(CLFLUSH) X(CLFLUSHOPT) X(CLWB)            \
-                    X(FSGSBASE) X(INVPCID) X(SMAP) X(PKU) X(RDTSCP) X(RDPID) X(LAHF64) X(SYSCALL)  \
-                        X(SEP) X(LM) X(PREFETCHW) X(MONITOR) X(RDPMC) X(TSC) X(MSR) X(UMIP)        \
-                            X(SERIALIZE) X(MOVDIRI) X(MOVDIR64B) X(MISALIGNSSE)
+    X(AMD) X(CR8LEGACY) X(MISALIGNSSE)                                                             \
+    X(FPU) X(CMOV) X(CX8) X(CX16) X(MMX) X(FXSR) X(SSE) X(SSE2) X(SSE3) X(SSSE3) X(SSE4_1)         \
+    X(SSE4_2) X(POPCNT) X(AESNI) X(PCLMUL) X(MOVBE) X(XSAVE) X(XSAVEOPT) X(XSAVEC) X(XSAVES)       \
+    X(AVX) X(F16C) X(FMA) X(AVX2) X(BMI1) X(BMI2) X(LZCNT) X(ADX) X(SHA) X(VAES) X(VPCLMUL)        \
+    X(GFNI) X(RDRAND) X(RDSEED) X(CLFLUSH) X(CLFLUSHOPT) X(CLWB) X(FSGSBASE) X(INVPCID) X(SMAP)    \
+    X(PKU) X(RDTSCP) X(RDPID) X(LAHF64) X(SYSCALL) X(SEP) X(LM) X(PREFETCHW) X(MONITOR) X(RDPMC)   \
+    X(TSC) X(MSR) X(UMIP) X(SERIALIZE) X(MOVDIRI) X(MOVDIR64B)
+/* clang-format on */
 enum insn_feature {
 #define X(name) FEAT_##name,
     INSN_FEATURES(X)
@@ -201,7 +203,7 @@ struct insn_features {
 static inline bool insn_has_feature(const struct insn_features *features, unsigned feature)
 {
     if (!features)
-        return feature != FEAT_AMD;
+        return feature < FEAT_AMD || feature > FEAT_MISALIGNSSE;
     return features->bits[feature / 64] >> (feature % 64) & 1;
 }
 
