@@ -52,6 +52,7 @@ struct vec_stub {
     bool mxcsr, mmx;
     uint8_t key_len;
     uint8_t key[15]; /* the canonical encoding */
+    uint8_t insn_at; /* where it stands in the code */
     struct vec_stub *next;
 };
 
@@ -81,6 +82,34 @@ struct vector_engine {
 
 /* The stub for insn, from the cache or new; the scratch stub when there is no room. Never NULL. */
 const struct vec_stub *vec_stub_get(struct cpu *cpu, const struct insn *insn);
+
+/* The stub's arguments, gathered from the instruction. */
+struct vec_call {
+    const void *v, *rm, *h, *l;
+    void *out;
+};
+static inline uint64_t vec_call_stub(const struct vec_stub *stub, const struct vec_call *call)
+{
+    return stub->code(call->v, call->rm, call->h, call->l, call->out);
+}
+static inline uint32_t vec_host_mxcsr(void)
+{
+    uint32_t value;
+    __asm__ volatile("stmxcsr %0" : "=m"(value));
+    return value;
+}
+static inline void vec_set_host_mxcsr(uint32_t value)
+{
+    __asm__ volatile("ldmxcsr %0" : : "m"(value) : "memory");
+}
+
+/* ---- Unmasked SIMD exceptions (vec_trap.c) --------------------------------------------------- */
+
+enum vec_trap_end { TRAP_COMPLETED, TRAP_RAISED, TRAP_UNAVAILABLE };
+/* Calls the stub under *mxcsr, with exceptions unmasked; *mxcsr becomes what the processor left. If
+ * the instruction raised, what it stored means nothing. TRAP_UNAVAILABLE: nothing has been done. */
+enum vec_trap_end vec_trap(const struct vec_stub *stub, const struct vec_call *call,
+                           uint32_t *mxcsr, uint64_t *result);
 
 /* ---- Operands -------------------------------------------------------------------------------- */
 
