@@ -46,8 +46,8 @@ static const char *const aliases[][2] = {
     "sse2 pni cx16 x2apic hypervisor syscall nx lm lahf-lm invtsc " IMMUNITY
 /* Not QEMU's, but so that no guest works around what cannot happen here. */
 #define IMMUNITY                                                                                   \
-    "spec-ctrl arch-capabilities bhi-ctrl ibpb ibrs amd-no-ssb btc-no auto-ibrs srso-no "          \
-    "srso-user-kernel-no lfence-always-serializing null-sel-clr-base"
+    "spec-ctrl arch-capabilities bhi-ctrl ibpb ibpb-ret ibrs amd-no-ssb btc-no auto-ibrs srso-no "  \
+    "srso-user-kernel-no lfence-always-serializing null-sel-clr-base xsaveerptr"
 #define V2 QEMU64 " popcnt ssse3 sse4.1 sse4.2 tsc-deadline arat rdtscp"
 #define V3 V2 " avx avx2 bmi1 bmi2 f16c fma abm movbe xsave"
 
