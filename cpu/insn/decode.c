@@ -146,6 +146,11 @@ static void apply_prefixes(struct scan *s)
         insn->adsize = (insn->code == 32) != insn->asz67 ? 4 : 2;
 }
 
+static bool is_amd(const struct scan *s)
+{
+    return insn_has_feature(s->features, FEAT_AMD);
+}
+
 /* Operand size without a row's own defaults. */
 static uint8_t plain_opsize(const struct scan *s)
 {
@@ -256,11 +261,6 @@ static unsigned dimension_value(const struct scan *s, unsigned dim)
     }
 }
 
-static bool has_feature(const struct insn_features *features, unsigned feature)
-{
-    return !features || (features->bits[feature / 64] >> (feature % 64) & 1);
-}
-
 static enum decode_result find_row(struct scan *s)
 {
     unsigned ref = insn_roots[s->map][s->opcode];
@@ -273,7 +273,7 @@ static enum decode_result find_row(struct scan *s)
     if (ref == 0)
         return DECODE_UD;
     unsigned id = ref & ~TREE_LEAF;
-    while (!has_feature(s->features, insn_rows[id].feature)) {
+    while (!insn_has_feature(s->features, insn_rows[id].feature)) {
         if (insn_shapes[id].fallback == 0)
             return DECODE_UD;
         id = insn_shapes[id].fallback - 1u;
@@ -293,9 +293,12 @@ static void set_opsize(struct scan *s)
     insn->opsize = plain_opsize(s);
     if (insn->code != 64)
         return;
-    if (insn->row->attr & INSN_FORCE64)
+    uint32_t attr = insn->row->attr;
+    if (attr & INSN_NEAR64)
+        attr |= is_amd(s) ? INSN_DEF64 : INSN_FORCE64;
+    if (attr & INSN_FORCE64)
         insn->opsize = 8;
-    else if ((insn->row->attr & INSN_DEF64) && insn->opsize == 4)
+    else if ((attr & INSN_DEF64) && insn->opsize == 4)
         insn->opsize = 8;
 }
 
@@ -401,8 +404,8 @@ static uint16_t operand_size(const struct scan *s, const struct opnd_shape *shap
         return insn->opsize > 4 ? 4 : insn->opsize;
     case SIZE_Y:
         return wide && s->w ? 8 : 4;
-    case SIZE_P:
-        return (uint16_t)(2 + insn->opsize);
+    case SIZE_P: /* AMD's processors have no m16:64 (APM vol. 3, JMP Far, LFS) */
+        return (uint16_t)(2 + (insn->opsize == 8 && is_amd(s) ? 4 : insn->opsize));
     case SIZE_A:
         return (uint16_t)(2 * insn->opsize);
     case SIZE_S:
@@ -493,7 +496,9 @@ static enum decode_result read_moffs(struct scan *s, struct opnd *op)
     return DECODE_OK;
 }
 
-/* SDM vol. 2, MOV control registers: CR1, CR5-CR7 and CR9-CR15 do not exist, nor DR8-DR15. */
+/* SDM vol. 2, MOV control registers: CR1, CR5-CR7 and CR9-CR15 do not exist, nor DR8-DR15. On AMD's
+ * processors LOCK adds 8 to the register's number: LOCK MOV CR0 is MOV CR8, in all code sizes (APM
+ * vol. 3, MOV CRn). */
 static enum decode_result set_special(const struct scan *s, struct opnd *op, unsigned source)
 {
     unsigned reg = s->insn->modrm >> 3 & 7;
@@ -503,6 +508,10 @@ static enum decode_result set_special(const struct scan *s, struct opnd *op, uns
         return reg > SEG_GS || (reg == SEG_CS && (op->access & OPND_W)) ? DECODE_UD : DECODE_OK;
     }
     reg |= s->r << 3u;
+    if (source == SRC_C && s->insn->lock && insn_has_feature(s->features, FEAT_CR8LEGACY)) {
+        reg += 8; /* CR8 under LOCK does not exist */
+        s->insn->lock = false;
+    }
     op->kind = source == SRC_C ? OPND_CR : OPND_DR;
     op->reg = (uint8_t)reg;
     unsigned valid = source == SRC_C ? 1 << 0 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 8 : 0xff;

@@ -21,35 +21,38 @@
  */
 
 /* Attributes without their prefix, for the .def files. */
-#define LOCK     (uint64_t) INSN_LOCK
-#define REP      (uint64_t) INSN_REP
-#define REPCC    (uint64_t) INSN_REPCC
-#define NO64     (uint64_t) INSN_NO64
-#define ONLY64   (uint64_t) INSN_ONLY64
-#define DEF64    (uint64_t) INSN_DEF64
-#define FORCE64  (uint64_t) INSN_FORCE64
-#define CPL0     (uint64_t) INSN_CPL0
-#define IOPL     (uint64_t) INSN_IOPL
-#define PROT     (uint64_t) INSN_PROT
-#define END      (uint64_t) INSN_END
-#define BRANCH   (uint64_t) INSN_BRANCH
-#define COND     (uint64_t) INSN_COND
-#define CALL     (uint64_t) INSN_CALL
-#define RET      (uint64_t) INSN_RET
-#define INDIRECT (uint64_t) INSN_INDIRECT
-#define SYSTEM   (uint64_t) INSN_SYSTEM
-#define SSE      (uint64_t) INSN_SSE
-#define AVX      (uint64_t) INSN_AVX
-#define X87      (uint64_t) INSN_X87
-#define NOWAIT   (uint64_t) INSN_NOWAIT
-#define MMX      (uint64_t) INSN_MMX
-#define MXCSR    (uint64_t) INSN_MXCSR
-#define ALIGN    (uint64_t) INSN_ALIGN
-#define HOST     (uint64_t) INSN_HOST
-#define PASS     (uint64_t) INSN_PASS
-#define SERIAL   (uint64_t) INSN_SERIAL
-#define RAND     (uint64_t) INSN_RAND
-#define FALLBACK GEN_FALLBACK
+#define LOCK        (uint64_t) INSN_LOCK
+#define REP         (uint64_t) INSN_REP
+#define REPCC       (uint64_t) INSN_REPCC
+#define NO64        (uint64_t) INSN_NO64
+#define ONLY64      (uint64_t) INSN_ONLY64
+#define DEF64       (uint64_t) INSN_DEF64
+#define FORCE64     (uint64_t) INSN_FORCE64
+#define CPL0        (uint64_t) INSN_CPL0
+#define IOPL        (uint64_t) INSN_IOPL
+#define PROT        (uint64_t) INSN_PROT
+#define END         (uint64_t) INSN_END
+#define BRANCH      (uint64_t) INSN_BRANCH
+#define COND        (uint64_t) INSN_COND
+#define CALL        (uint64_t) INSN_CALL
+#define RET         (uint64_t) INSN_RET
+#define INDIRECT    (uint64_t) INSN_INDIRECT
+#define SYSTEM      (uint64_t) INSN_SYSTEM
+#define SSE         (uint64_t) INSN_SSE
+#define AVX         (uint64_t) INSN_AVX
+#define X87         (uint64_t) INSN_X87
+#define NOWAIT      (uint64_t) INSN_NOWAIT
+#define MMX         (uint64_t) INSN_MMX
+#define MXCSR       (uint64_t) INSN_MXCSR
+#define ALIGN       (uint64_t) INSN_ALIGN
+#define HOST        (uint64_t) INSN_HOST
+#define PASS        (uint64_t) INSN_PASS
+#define SERIAL      (uint64_t) INSN_SERIAL
+#define RAND        (uint64_t) INSN_RAND
+#define NEAR64      (uint64_t) INSN_NEAR64
+#define ALIGN_INTEL (uint64_t) INSN_ALIGN_INTEL
+#define LOW8        (uint64_t) INSN_LOW8
+#define FALLBACK    GEN_FALLBACK
 
 #define I2(mnem, enc, ops, ex, feat, fl, att, arg)                                                 \
     {.mnemonic = #mnem,                                                                            \

@@ -192,8 +192,18 @@ OP op_rcr(struct cpu *cpu, uint64_t a, uint64_t count, unsigned size)
     return r;
 }
 
-/* SHLD and SHRD. With 16-bit operands and counts of 17-31 the manual leaves the result undefined;
- * processors shift through dst:src:dst. */
+/* SHLD and SHRD. With 16-bit operands and counts of 17-31 the manuals leave result and CF
+ * undefined. Intel's processors then go on with the destination behind the source; AMD's with the
+ * source again, and CF is 0. */
+static inline uint64_t double_shift_next(const struct cpu *cpu, uint64_t a, uint64_t b)
+{
+    return cpu_is_amd(cpu) ? b : a;
+}
+static inline bool double_shift_drops_carry(const struct cpu *cpu, unsigned n)
+{
+    return n > 16 && cpu_is_amd(cpu);
+}
+
 static inline uint64_t op_shld(struct cpu *cpu, uint64_t a, uint64_t b, uint64_t count,
                                unsigned size)
 {
@@ -202,8 +212,8 @@ static inline uint64_t op_shld(struct cpu *cpu, uint64_t a, uint64_t b, uint64_t
         return a;
     uint64_t before, r;
     if (size == 2) {
-        uint64_t three = a << 32 | b << 16 | a;
-        before = cc_trunc(three << (n - 1) >> 32, 2);
+        uint64_t three = a << 32 | b << 16 | double_shift_next(cpu, a, b);
+        before = double_shift_drops_carry(cpu, n) ? 0 : cc_trunc(three << (n - 1) >> 32, 2);
         r = cc_trunc(three << n >> 32, 2);
     } else {
         before = cc_trunc(n == 1 ? a : a << (n - 1) | b >> (bits - n + 1), size);
@@ -221,8 +231,8 @@ static inline uint64_t op_shrd(struct cpu *cpu, uint64_t a, uint64_t b, uint64_t
         return a;
     uint64_t before, r;
     if (size == 2) {
-        uint64_t three = a << 32 | b << 16 | a;
-        before = cc_trunc(three >> (n - 1), 2);
+        uint64_t three = double_shift_next(cpu, a, b) << 32 | b << 16 | a;
+        before = double_shift_drops_carry(cpu, n) ? 0 : cc_trunc(three >> (n - 1), 2);
         r = cc_trunc(three >> n, 2);
     } else {
         before = cc_trunc(n == 1 ? a : a >> (n - 1) | b << (bits - n + 1), size);

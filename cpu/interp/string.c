@@ -56,9 +56,14 @@ static void advance(const struct string_op *s, unsigned reg, uint64_t count)
 
 typedef void iterate_fn(const struct string_op *s);
 
+static uint64_t load_source(const struct string_op *s)
+{
+    return mem_load(s->cpu, s->src_seg, source(s, s->size), s->size);
+}
+
 static void movs(const struct string_op *s)
 {
-    uint64_t v = mem_load(s->cpu, s->src_seg, source(s, s->size), s->size);
+    uint64_t v = load_source(s);
     mem_store(s->cpu, SEG_ES, destination(s, s->size, ACCESS_WRITE), v, s->size);
     advance(s, RSI, 1);
     advance(s, RDI, 1);
@@ -70,15 +75,19 @@ static void stos(const struct string_op *s)
 }
 static void lods(const struct string_op *s)
 {
-    uint64_t v = mem_load(s->cpu, s->src_seg, source(s, s->size), s->size);
+    uint64_t v = load_source(s);
     opnd_set_gpr(s->cpu, RAX, s->size, v);
     advance(s, RSI, 1);
 }
 static void cmps(const struct string_op *s)
 {
-    /* Processors read the second operand first, which shows when both would fault. */
+    /* Intel's processors read the second operand first, AMD's the first, which shows when both
+     * would fault. */
+    bool in_order = cpu_is_amd(s->cpu);
+    uint64_t a = in_order ? load_source(s) : 0;
     uint64_t b = mem_load(s->cpu, SEG_ES, destination(s, s->size, ACCESS_READ), s->size);
-    uint64_t a = mem_load(s->cpu, s->src_seg, source(s, s->size), s->size);
+    if (!in_order)
+        a = load_source(s);
     op_sub(s->cpu, a, b, s->size);
     advance(s, RSI, 1);
     advance(s, RDI, 1);
@@ -217,7 +226,10 @@ static void repeat(struct cpu *cpu, const struct insn *insn, iterate_fn *iterate
     uint64_t self = cpu->rip, count = opnd_gpr(cpu, RCX, insn->adsize);
     if (count == 0)
         return;
-    bool runs = run && runs_allowed(&s), compares = insn->row->attr & INSN_REPCC;
+    bool runs = run && runs_allowed(&s);
+    /* A fault in a later iteration shows the flags from before the instruction on Intel's
+     * processors (SDM vol. 2, REP), those of the iteration before it on AMD's. */
+    bool rewinds = (insn->row->attr & INSN_REPCC) && !cpu_is_amd(cpu);
     struct cc_state before = cc_save(cpu);
     for (unsigned patience = PATIENCE;;) {
         uint64_t done = runs ? run(&s, count) : 0;
@@ -233,9 +245,7 @@ static void repeat(struct cpu *cpu, const struct insn *insn, iterate_fn *iterate
             cpu->next_rip = self;
             return;
         }
-        /* A fault in a later iteration shows the flags from before the instruction (SDM vol. 2,
-         * REP). */
-        if (compares)
+        if (rewinds)
             cc_restore(cpu, &before);
     }
 }

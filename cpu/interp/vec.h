@@ -45,9 +45,14 @@ enum {
     MXCSR_MASKS = 0x3f << 7,
     MXCSR_RC = 3 << 13,
     MXCSR_FTZ = 1 << 15,
+    MXCSR_MM = 1 << 17, /* AMD's misaligned-exception mask (APM vol. 1, 4.2.2) */
     MXCSR_INIT = 0x1f80,
-    MXCSR_VALID = 0xffff, /* MXCSR_MASK: all other bits are reserved, #GP(0) when set */
 };
+/* MXCSR_MASK: all other bits are reserved, #GP(0) when set. */
+static inline uint32_t mxcsr_valid(const struct cpu *cpu)
+{
+    return insn_has_feature(&cpu->features, FEAT_MISALIGNSSE) ? 0xffff | MXCSR_MM : 0xffff;
+}
 
 /* ---- x87 and MMX (x87_state.c) --------------------------------------------------------------- */
 

@@ -52,6 +52,7 @@ struct vec_stub {
     bool mxcsr, mmx;
     uint8_t key_len;
     uint8_t key[15]; /* the canonical encoding */
+    uint8_t insn_at; /* where it stands in the code */
     struct vec_stub *next;
 };
 
@@ -81,6 +82,34 @@ struct vector_engine {
 
 /* The stub for insn, from the cache or new; the scratch stub when there is no room. Never NULL. */
 const struct vec_stub *vec_stub_get(struct cpu *cpu, const struct insn *insn);
+
+/* The stub's arguments, gathered from the instruction. */
+struct vec_call {
+    const void *v, *rm, *h, *l;
+    void *out;
+};
+static inline uint64_t vec_call_stub(const struct vec_stub *stub, const struct vec_call *call)
+{
+    return stub->code(call->v, call->rm, call->h, call->l, call->out);
+}
+static inline uint32_t vec_host_mxcsr(void)
+{
+    uint32_t value;
+    __asm__ volatile("stmxcsr %0" : "=m"(value));
+    return value;
+}
+static inline void vec_set_host_mxcsr(uint32_t value)
+{
+    __asm__ volatile("ldmxcsr %0" : : "m"(value) : "memory");
+}
+
+/* ---- Unmasked SIMD exceptions (vec_trap.c) --------------------------------------------------- */
+
+enum vec_trap_end { TRAP_COMPLETED, TRAP_RAISED, TRAP_UNAVAILABLE };
+/* Calls the stub under *mxcsr, with exceptions unmasked; *mxcsr becomes what the processor left. If
+ * the instruction raised, what it stored means nothing. TRAP_UNAVAILABLE: nothing has been done. */
+enum vec_trap_end vec_trap(const struct vec_stub *stub, const struct vec_call *call,
+                           uint32_t *mxcsr, uint64_t *result);
 
 /* ---- Operands -------------------------------------------------------------------------------- */
 
@@ -128,7 +157,8 @@ static inline void *vec_hit(const struct cpu *cpu, const struct insn *insn, unsi
         lin += cpu->seg_base[m->seg];
     else if (!(cpu->mode & MODE_FLAT) || insn->adsize != 4 || m->seg == SEG_CS || m->seg > SEG_DS)
         return NULL;
-    if ((cpu->mode & MODE_ALIGN) || ((insn->row->attr & INSN_ALIGN) && (lin & (size - 1))))
+    if ((cpu->mode & MODE_ALIGN) ||
+        ((insn->row->attr & (INSN_ALIGN | INSN_ALIGN_INTEL)) && (lin & (size - 1))))
         return NULL;
     return mem_hit(cpu, lin, size, kind);
 }
@@ -139,6 +169,10 @@ void vec_write_mem(struct cpu *cpu, const struct insn *insn, const void *buf, un
 /* The same for 1, 2, 4 or 8 bytes. */
 uint64_t vec_read_scalar(struct cpu *cpu, const struct insn *insn, unsigned size);
 void vec_write_scalar(struct cpu *cpu, const struct insn *insn, uint64_t value, unsigned size);
+/* Before anything changes, where a store comes at the end. On AMD's processors a fault of that
+ * store finds everything as it was; on Intel's it finds MMX state entered and exception flags set.
+ */
+void vec_prove_store(struct cpu *cpu, const struct insn *insn, unsigned size);
 /* Vector operand n: the register itself, or memory read into buf. */
 static inline const union vreg *vec_source(struct cpu *cpu, const struct insn *insn, unsigned n,
                                            union vreg *buf)

@@ -93,7 +93,15 @@ static uint64_t gather_address(struct cpu *cpu, const struct insn *insn, unsigne
 
 /* Elements are fetched in order; each one that is done is in the destination with its mask cleared
  * when a later one faults, so that the instruction goes on there (SDM: "partially complete").
- * Destination, index and mask must be three registers. */
+ * Destination, index and mask must be three registers. The rest of the registers then is as the
+ * vendor's processors leave it:
+ *
+ *                                  Intel                             AMD
+ *   mask, not done yet             the elements' signs               as it was
+ *   mask, not selected             0                                 0 when its turn has come
+ *   above the operand size         mask 0, and destination with      as it was
+ *                                  the first element
+ */
 void vec_gather(struct cpu *cpu, const struct insn *insn)
 {
     unsigned size = insn->row->exec_arg & 15, index_size = insn->row->exec_arg >> 4;
@@ -103,19 +111,21 @@ void vec_gather(struct cpu *cpu, const struct insn *insn)
     unsigned bytes = insn->vex_l ? 32 : 16;
     unsigned count = bytes / (size > index_size ? size : index_size);
     union vreg *dest = &cpu->ymm[to], *mask = &cpu->ymm[with];
+    bool amd = cpu_is_amd(cpu);
 
-    /* The mask becomes the elements' signs first, also beyond the elements that are fetched; what
-     * lies above is zeroed only with the first element, or at the end. */
-    for (unsigned i = 0; i < bytes / size; i++)
-        memset(mask->b + i * size, mask->b[(i + 1) * size - 1] & 0x80 ? 0xff : 0, size);
-    memset(mask->b + bytes, 0, sizeof(*mask) - bytes);
+    if (!amd) {
+        for (unsigned i = 0; i < bytes / size; i++)
+            memset(mask->b + i * size, mask->b[(i + 1) * size - 1] & 0x80 ? 0xff : 0, size);
+        memset(mask->b + bytes, 0, sizeof(*mask) - bytes);
+    }
     for (unsigned i = 0; i < count; i++) {
-        if (!mask->b[i * size])
-            continue;
-        uint64_t lin = gather_address(cpu, insn, i, index_size, size), value = 0;
-        mem_read(cpu, insn->mem.seg, lin, &value, size);
-        memcpy(dest->b + i * size, &value, size);
-        memset(dest->b + bytes, 0, sizeof(*dest) - bytes);
+        if (mask->b[(i + 1) * size - 1] & 0x80) {
+            uint64_t lin = gather_address(cpu, insn, i, index_size, size), value = 0;
+            mem_read(cpu, insn->mem.seg, lin, &value, size);
+            memcpy(dest->b + i * size, &value, size);
+            if (!amd)
+                memset(dest->b + bytes, 0, sizeof(*dest) - bytes);
+        }
         memset(mask->b + i * size, 0, size);
     }
     memset(mask, 0, sizeof(*mask));

@@ -184,7 +184,9 @@ void vec_mmx_store(struct cpu *cpu, const struct insn *insn)
 {
     const struct opnd *to = &insn->op[0];
     uint64_t value;
-    x87_set_top(&cpu->x87, 0); /* processors do so also when the store faults */
+    if (to->kind == OPND_MEM)
+        vec_prove_store(cpu, insn, to->size);
+    x87_set_top(&cpu->x87, 0); /* also when the store faults, where it has not been proved */
     memcpy(&value, cpu->x87.st[insn->op[1].reg], 8);
     if (to->kind == OPND_MEM)
         vec_write_scalar(cpu, insn, value, to->size);

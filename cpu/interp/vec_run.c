@@ -1,32 +1,41 @@
 /*
  * vec_run.c - executes vec_host rows through their stubs, with MXCSR and SIMD exceptions.
  *
- * Stubs always run with all exceptions masked and the guest's rounding, FTZ and DAZ; the host never
- * sees a SIGFPE. What was raised is read from the host's MXCSR. SIMD floating-point exceptions: SDM
- * vol. 1, 11.5.
+ * Stubs run with all exceptions masked and the guest's rounding, FTZ and DAZ; what was raised is
+ * read from the host's MXCSR. Only an exception that the guest has unmasked is raised on the host
+ * as well (vec_trap.c). SIMD floating-point exceptions: SDM vol. 1, 11.5.
  */
 #include "cpu/interp/vec_internal.h"
 
-static inline uint32_t host_mxcsr(void)
-{
-    uint32_t value;
-    __asm__ volatile("stmxcsr %0" : "=m"(value));
-    return value;
-}
-static inline void set_host_mxcsr(uint32_t value)
-{
-    __asm__ volatile("ldmxcsr %0" : : "m"(value) : "memory");
-}
-
 /* ---- Memory ---------------------------------------------------------------------------------- */
+
+/* MXCSR.MM lifts the demand from instructions that compute, not from moves. */
+static bool must_be_aligned(const struct cpu *cpu, const struct insn *insn)
+{
+    uint32_t attr = insn->row->attr;
+    if (attr & INSN_ALIGN_INTEL)
+        return !cpu_is_amd(cpu);
+    bool move = insn->row->exec == EXEC_vec_load || insn->row->exec == EXEC_vec_store;
+    return (attr & INSN_ALIGN) && (move || !(cpu->mxcsr & MXCSR_MM));
+}
 
 static uint64_t operand_address(struct cpu *cpu, const struct insn *insn, unsigned size,
                                 enum access_kind kind)
 {
     uint64_t lin = mem_operand(cpu, insn, size, kind);
-    if ((insn->row->attr & INSN_ALIGN) && (lin & (size - 1)))
+    if ((lin & (size - 1)) && must_be_aligned(cpu, insn))
         cpu_raise_error(cpu, VECTOR_GP, 0);
     return lin;
+}
+
+static void read_slowly(struct cpu *cpu, const struct insn *insn, void *buf, unsigned size)
+{
+    uint64_t lin = operand_address(cpu, insn, size, ACCESS_READ);
+    if ((insn->row->attr & INSN_LOW8) && (cpu->mxcsr & MXCSR_MM)) {
+        memset((char *)buf + 8, 0, size - 8);
+        size = 8;
+    }
+    mem_read(cpu, insn->mem.seg, lin, buf, size);
 }
 
 void vec_read_mem(struct cpu *cpu, const struct insn *insn, void *buf, unsigned size)
@@ -35,7 +44,7 @@ void vec_read_mem(struct cpu *cpu, const struct insn *insn, void *buf, unsigned 
     if (__builtin_expect(p != NULL, 1))
         vec_copy_in(buf, p, size);
     else
-        mem_read(cpu, insn->mem.seg, operand_address(cpu, insn, size, ACCESS_READ), buf, size);
+        read_slowly(cpu, insn, buf, size);
 }
 
 void vec_write_mem(struct cpu *cpu, const struct insn *insn, const void *buf, unsigned size)
@@ -66,74 +75,86 @@ void vec_write_scalar(struct cpu *cpu, const struct insn *insn, uint64_t value, 
         mem_write(cpu, insn->mem.seg, operand_address(cpu, insn, size, ACCESS_WRITE), &value, size);
 }
 
-/* ---- MXCSR ----------------------------------------------------------------------------------- */
-
-/* The stub's arguments, gathered from the instruction. */
-struct call {
-    const void *v, *rm, *h, *l;
-    void *out;
-};
-
-static inline uint64_t call_stub(const struct vec_stub *stub, const struct call *call)
+void vec_prove_store(struct cpu *cpu, const struct insn *insn, unsigned size)
 {
-    return stub->code(call->v, call->rm, call->h, call->l, call->out);
+    if (cpu_is_amd(cpu) && !vec_hit(cpu, insn, size, ACCESS_WRITE))
+        mem_probe_write(cpu, insn->mem.seg, operand_address(cpu, insn, size, ACCESS_WRITE), size);
 }
+
+/* ---- MXCSR ----------------------------------------------------------------------------------- */
 
 /* Everything is masked, as nearly always. The host's MXCSR is the guest's while the stub runs and,
  * with default rounding, stays so afterwards: C code does not mind sticky flags, and the next
  * instruction finds it as it wants it. */
-static uint64_t run_masked(struct cpu *cpu, const struct vec_stub *stub, const struct call *call,
-                           uint32_t *mxcsr)
+static uint64_t run_masked(struct cpu *cpu, const struct vec_stub *stub,
+                           const struct vec_call *call, uint32_t *mxcsr)
 {
     uint32_t want = cpu->mxcsr;
-    if (host_mxcsr() != want)
-        set_host_mxcsr(want);
-    uint64_t result = call_stub(stub, call);
-    *mxcsr = host_mxcsr();
+    if (vec_host_mxcsr() != want)
+        vec_set_host_mxcsr(want);
+    uint64_t result = vec_call_stub(stub, call);
+    *mxcsr = vec_host_mxcsr();
     if (want & (MXCSR_RC | MXCSR_FTZ | MXCSR_DAZ))
-        set_host_mxcsr(MXCSR_INIT);
+        vec_set_host_mxcsr(MXCSR_INIT);
     return result;
 }
 
 /* Runs the stub and returns the exception flags that it raises, nothing else masked or sticky. */
-static uint32_t raised_with(const struct vec_stub *stub, const struct call *call, uint32_t control,
-                            uint64_t *result)
+static uint32_t raised_with(const struct vec_stub *stub, const struct vec_call *call,
+                            uint32_t control, uint64_t *result)
 {
-    set_host_mxcsr(MXCSR_MASKS | control);
-    *result = call_stub(stub, call);
-    uint32_t raised = host_mxcsr() & MXCSR_FLAGS;
-    set_host_mxcsr(MXCSR_INIT);
+    vec_set_host_mxcsr(MXCSR_MASKS | control);
+    *result = vec_call_stub(stub, call);
+    uint32_t raised = vec_host_mxcsr() & MXCSR_FLAGS;
+    vec_set_host_mxcsr(MXCSR_INIT);
     return raised;
 }
 
-/* Some exceptions are unmasked. If one of them happens, the instruction has no result, MXCSR gets
- * the flags and #XM (or #UD) is raised. Exceptions found before the computation (#I, #D, #Z) end
- * it: then the flags of the later ones (#O, #U, #P) are not set (SDM vol. 1, 11.5.3). */
-static uint64_t run_unmasked(struct cpu *cpu, const struct vec_stub *stub, const struct call *call,
-                             uint32_t *mxcsr)
+/* The flags that a masked run raises, all that can be had of an unmasked one: whether it raises
+ * something is right, and nearly always what. */
+static uint32_t masked_flags(const struct vec_stub *stub, const struct vec_call *call,
+                             uint32_t control, uint32_t unmasked, uint64_t *result)
+{
+    /* An unmasked #U disables FTZ and happens for every tiny result, exact ones too (SDM vol. 1,
+     * 11.5.2.5). Exact tiny results raise nothing while masked, but FTZ flushes and flags them. */
+    if (!(unmasked & MXCSR_UE))
+        return raised_with(stub, call, control, result);
+    alignas(32) union vreg other = {{0}};
+    struct vec_call again = *call;
+    uint64_t ignored;
+    again.out = &other;
+    return raised_with(stub, call, control & ~MXCSR_FTZ, result) |
+           (raised_with(stub, &again, control | MXCSR_FTZ, &ignored) & MXCSR_UE);
+}
+
+/* Exceptions found before the computation (#I, #D, #Z) end it: then the flags of the later ones
+ * (#O, #U, #P) are not set (SDM vol. 1, 11.5.3). */
+static uint32_t estimated_flags(uint32_t raised, uint32_t unmasked)
 {
     const uint32_t before = MXCSR_IE | MXCSR_DE | MXCSR_ZE;
+    return raised & unmasked & before ? raised & before : raised;
+}
+
+/* Some exceptions are unmasked. If one of them happens, the instruction has no result, MXCSR gets
+ * the flags and #XM (or #UD) is raised. */
+static uint64_t run_unmasked(struct cpu *cpu, const struct vec_stub *stub,
+                             const struct vec_call *call, uint32_t *mxcsr)
+{
     uint32_t guest = cpu->mxcsr, control = guest & (MXCSR_RC | MXCSR_DAZ | MXCSR_FTZ);
     uint32_t unmasked = ~(guest >> MXCSR_MASK_SHIFT) & MXCSR_FLAGS;
     alignas(32) union vreg out = {{0}};
-    struct call temporary = *call;
+    struct vec_call temporary = *call;
     temporary.out = &out;
-    uint64_t result, ignored;
-    /* An unmasked #U disables FTZ and happens for every tiny result, exact ones too (11.5.2.5).
-     * Exact tiny results raise nothing while masked, but FTZ flushes and flags them. */
-    uint32_t raised = raised_with(stub, &temporary,
-                                  unmasked & MXCSR_UE ? control & ~MXCSR_FTZ : control, &result);
-    if (unmasked & MXCSR_UE) {
-        alignas(32) union vreg other = {{0}};
-        struct call again = *call;
-        again.out = &other;
-        raised |= raised_with(stub, &again, control | MXCSR_FTZ, &ignored) & MXCSR_UE;
-    }
-    if (raised & unmasked & before)
-        raised &= before;
+    uint64_t result;
+    uint32_t raised = masked_flags(stub, &temporary, control, unmasked, &result);
     if (raised & unmasked) {
-        cpu->mxcsr = guest | raised;
-        cpu_raise(cpu, cpu->mode & MODE_OSXMMEXCPT ? VECTOR_XM : VECTOR_UD);
+        uint32_t exact = guest & ~(uint32_t)MXCSR_FLAGS;
+        enum vec_trap_end end = vec_trap(stub, &temporary, &exact, &result);
+        raised = end == TRAP_UNAVAILABLE ? estimated_flags(raised, unmasked) : exact & MXCSR_FLAGS;
+        if (end != TRAP_COMPLETED) {
+            cpu->mxcsr = guest | raised;
+            cpu_raise(cpu, cpu->mode & MODE_OSXMMEXCPT ? VECTOR_XM : VECTOR_UD);
+        }
     }
     if (stub->dest != DEST_NONE && stub->dest != DEST_GPR)
         memcpy(call->out, &out, stub->out_size);
@@ -141,11 +162,11 @@ static uint64_t run_unmasked(struct cpu *cpu, const struct vec_stub *stub, const
     return result;
 }
 
-static inline uint64_t run(struct cpu *cpu, const struct vec_stub *stub, const struct call *call,
-                           uint32_t *mxcsr)
+static inline uint64_t run(struct cpu *cpu, const struct vec_stub *stub,
+                           const struct vec_call *call, uint32_t *mxcsr)
 {
     if (!stub->mxcsr)
-        return call_stub(stub, call);
+        return vec_call_stub(stub, call);
     if ((cpu->mxcsr & MXCSR_MASKS) == MXCSR_MASKS)
         return run_masked(cpu, stub, call, mxcsr);
     return run_unmasked(cpu, stub, call, mxcsr);
@@ -181,13 +202,15 @@ void vec_run(struct cpu *cpu, const struct insn *insn, const void *prepared)
 {
     const struct vec_stub *stub = prepared ? prepared : vec_stub_get(cpu, insn);
     alignas(32) union vreg memory, result = {{0}};
-    struct call call = {.out = &result};
+    struct vec_call call = {.out = &result};
     const struct opnd *rm = stub->rm >= 0 ? &insn->op[stub->rm] : NULL;
     bool to_memory = stub->dest == DEST_RM && rm->kind == OPND_MEM;
 
     if (rm && rm->kind == OPND_MEM) {
         if (rm->access & OPND_R)
             vec_read_mem(cpu, insn, &memory, rm->size);
+        if (to_memory)
+            vec_prove_store(cpu, insn, rm->size);
         call.rm = &memory;
     }
     if (stub->mmx &&

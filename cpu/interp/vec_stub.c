@@ -245,6 +245,7 @@ static void emit_stub(struct code *code, struct plan *plan, const struct insn *i
 {
     enum width width = stub_width(plan, insn);
     emit_inputs(code, plan, width);
+    plan->stub.insn_at = (uint8_t)code->len;
     emit(code, plan->stub.key, plan->stub.key_len);
     emit_outputs(code, plan, width);
     plan->stub.out_size = width == WIDTH_MMX ? 8 : width == WIDTH_XMM ? 16 : 32;

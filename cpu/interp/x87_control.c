@@ -157,8 +157,12 @@ static void load_env(struct cpu *cpu, const struct insn *insn, const uint8_t *en
     x87->fsw = (uint16_t)get16(env + step);
     x87->ftw = x87_tags_from_abridged(x87_abridged_tags((uint16_t)get16(env + 2 * step)));
     const uint8_t *p = env + 3 * step;
-    x87->fcs = x87->fds = 0; /* see x87_note() */
-    if (narrow && protected) {
+    bool selectors = protected && cpu_is_amd(cpu); /* see x87_note() */
+    x87->fcs = selectors ? (uint16_t)get16(p + step) : 0;
+    x87->fds = selectors ? (uint16_t)get16(p + 3 * step) : 0;
+    if (narrow && protected) { /* this format has no opcode: AMD's processors clear it */
+        if (cpu_is_amd(cpu))
+            x87->fop = 0;
         x87->fip = get16(p);
         x87->fdp = get16(p + 4);
     } else if (narrow) {

@@ -271,7 +271,9 @@ bool x87_fast(struct cpu *cpu, const struct insn *insn, const struct opnd *mem)
 
     uint8_t value[16] = {0}, operand[16];
     bool store = mem && (mem->access & OPND_W);
-    if (mem && !store)
+    if (store)
+        vec_prove_store(cpu, insn, mem->size);
+    else if (mem)
         vec_read_mem(cpu, insn, operand, mem->size);
     uint64_t result =
         entry->fast(flags & PUSH ? value : x87->st[0], x87->st[i], operand, &x87->fcw);

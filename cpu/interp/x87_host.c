@@ -108,7 +108,9 @@ static void run_full(struct cpu *cpu, const struct insn *insn, const struct opnd
     uint8_t buf[16] = {0};
     uint8_t *image = cpu->vectors->image;
     bool store = mem && (mem->access & OPND_W);
-    if (mem && !store)
+    if (store)
+        vec_prove_store(cpu, insn, mem->size);
+    else if (mem)
         vec_read_mem(cpu, insn, buf, mem->size);
     uint64_t flags = insn->row->flags_read ? cpu_rflags(cpu) & FLAGS_ARITH : 0;
     x87_code *code = find_stub(cpu, insn);

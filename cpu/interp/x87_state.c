@@ -95,16 +95,29 @@ void x87_update_es(struct x87 *x87)
 
 /* ---- Pointers to the last instruction and operand -------------------------------------------- */
 
-/* The selectors are always zero (CPUID leaf 7, EBX bit 13), and FDP and FOP change only with an
- * unmasked exception (EBX bit 6; FOP: SDM vol. 1, 8.1.9.1), as on current Intel processors; AMD's
- * save all of them only then. */
+/* On current Intel processors the selectors are always zero (CPUID leaf 7, EBX bit 13), and FDP and
+ * FOP change only with an unmasked exception (EBX bit 6; FOP: SDM vol. 1, 8.1.9.1). AMD's note all
+ * of it for every instruction that is not a control instruction, and FDP where there is an operand
+ * in memory; FXSAVE and its kind hide it again (x87_shows_pointers). */
 void x87_note(struct cpu *cpu, const struct insn *insn)
 {
     struct x87 *x87 = &cpu->x87;
+    bool all = cpu_is_amd(cpu);
     x87->fip = cpu->rip;
-    if (!(x87->fsw & X87_ES))
+    if (all)
+        x87->fcs = cpu->seg[SEG_CS].selector;
+    else if (!(x87->fsw & X87_ES))
         return;
     x87->fop = (uint16_t)((insn->bytes[insn->off_modrm - 1] & 7) << 8 | insn->modrm);
-    if (insn->has_mem)
-        x87->fdp = mem_effective(cpu, insn);
+    if (!insn->has_mem)
+        return;
+    x87->fdp = mem_effective(cpu, insn);
+    if (all)
+        x87->fds = cpu->seg[insn->mem.seg].selector;
+}
+
+/* AMD: zeros unless an exception is pending (APM vol. 2, 11.4.4; CPUID 80000008h EBX bit 2). */
+bool x87_shows_pointers(const struct cpu *cpu)
+{
+    return !cpu_is_amd(cpu) || (cpu->x87.fsw & X87_ES);
 }

@@ -3,13 +3,15 @@
  * 13).
  *
  * State components: x87, SSE, AVX and PKRU, as XCR0 and the CPU model allow; there are none of
- * IA32_XSS. The pointers FIP and FDP are the guest's own; FCS and FDS are always zero.
+ * IA32_XSS. The pointers FIP and FDP are the guest's own; FCS and FDS are zero on Intel's
+ * processors.
  */
 #include "cpu/interp/vec_internal.h"
 #include "cpu/interp/x87.h"
 #include "cpu/sys/sys.h"
 
 enum { LEGACY_SIZE = 512, XMM_OFFSET = 160, X87_ST_OFFSET = 32, MXCSR_OFFSET = 24 };
+enum { XSAVE_ALIGNMENT = 64 };
 enum { XSAVE_PLAIN, XSAVE_OPT, XSAVE_COMPACT, XSAVE_SUPERVISOR }; /* exec_arg */
 #define XCOMP_COMPACTED (1ull << 63)
 
@@ -29,11 +31,15 @@ struct area {
     unsigned count;
 };
 
-/* Raises #GP(0) unless the area is aligned. `size` is only for the segment's limit. */
+/* Raises #GP(0) unless the area is aligned. `size` is only for the segment's limit. AMD's
+ * processors look at the alignment of an XSAVE area before anything else. */
 static struct area open_area(struct cpu *cpu, const struct insn *insn, unsigned size,
                              unsigned alignment, enum access_kind kind)
 {
     struct area area = {.cpu = cpu, .seg = insn->mem.seg};
+    uint64_t unchecked = cpu->seg_base[area.seg] + mem_effective(cpu, insn);
+    if (alignment == XSAVE_ALIGNMENT && cpu_is_amd(cpu) && (unchecked & (alignment - 1)))
+        cpu_raise_error(cpu, VECTOR_GP, 0);
     area.lin = mem_operand(cpu, insn, size, kind);
     if (area.lin & (alignment - 1))
         cpu_raise_error(cpu, VECTOR_GP, 0);
@@ -99,11 +105,8 @@ static unsigned vector_registers(const struct insn *insn)
     return insn->code == 64 ? 16 : 8;
 }
 
-static void put_x87(const struct x87 *x87, const struct insn *insn, uint8_t *image)
+static void put_pointers(const struct x87 *x87, const struct insn *insn, uint8_t *image)
 {
-    put(image, 0, x87->fcw, 2);
-    put(image, 2, x87->fsw, 2);
-    put(image, 4, x87_abridged_tags(x87->ftw), 2);
     put(image, 6, x87->fop, 2);
     put(image, 8, x87->fip, 8);
     put(image, 16, x87->fdp, 8);
@@ -111,21 +114,39 @@ static void put_x87(const struct x87 *x87, const struct insn *insn, uint8_t *ima
         put(image, 12, x87->fcs, 4);
         put(image, 20, x87->fds, 4);
     }
+}
+
+static void put_x87(const struct cpu *cpu, const struct insn *insn, uint8_t *image)
+{
+    const struct x87 *x87 = &cpu->x87;
+    put(image, 0, x87->fcw, 2);
+    put(image, 2, x87->fsw, 2);
+    put(image, 4, x87_abridged_tags(x87->ftw), 2);
+    if (x87_shows_pointers(cpu)) /* else the image's zeros stay */
+        put_pointers(x87, insn, image);
     memcpy(image + X87_ST_OFFSET, x87->st, sizeof(x87->st));
     for (unsigned i = 0; i < 8; i++) /* 80 of 128 bits count */
         memset(image + X87_ST_OFFSET + 16 * i + 10, 0, 6);
 }
 
-static void get_x87(struct x87 *x87, const struct insn *insn, const uint8_t *image)
+/* AMD's processors make what they load into FIP and FDP canonical. */
+static uint64_t pointer(const struct cpu *cpu, uint64_t value)
 {
-    bool wide = wide_pointers(insn);
+    return cpu_is_amd(cpu) ? (uint64_t)((int64_t)(value << 16) >> 16) : value;
+}
+
+static void get_x87(struct cpu *cpu, const struct insn *insn, const uint8_t *image)
+{
+    struct x87 *x87 = &cpu->x87;
+    bool wide = wide_pointers(insn), selectors = !wide && cpu_is_amd(cpu);
     x87->fcw = (uint16_t)((get(image, 0, 2) & X87_FCW_VALID) | X87_FCW_ONES);
     x87->fsw = (uint16_t)get(image, 2, 2);
     x87->ftw = x87_tags_from_abridged(image[4]);
     x87->fop = (uint16_t)get(image, 6, 2) & 0x7ff;
-    x87->fip = get(image, 8, wide ? 8 : 4);
-    x87->fdp = get(image, 16, wide ? 8 : 4);
-    x87->fcs = x87->fds = 0;
+    x87->fip = pointer(cpu, get(image, 8, wide ? 8 : 4));
+    x87->fdp = pointer(cpu, get(image, 16, wide ? 8 : 4));
+    x87->fcs = selectors ? (uint16_t)get(image, 12, 2) : 0;
+    x87->fds = selectors ? (uint16_t)get(image, 20, 2) : 0;
     memcpy(x87->st, image + X87_ST_OFFSET, sizeof(x87->st));
     for (unsigned i = 0; i < 8; i++)
         memset(x87->st[i] + 10, 0, 6);
@@ -135,12 +156,12 @@ static void get_x87(struct x87 *x87, const struct insn *insn, const uint8_t *ima
 static void put_mxcsr(const struct cpu *cpu, uint8_t *image)
 {
     put(image, MXCSR_OFFSET, cpu->mxcsr, 4);
-    put(image, MXCSR_OFFSET + 4, MXCSR_VALID, 4);
+    put(image, MXCSR_OFFSET + 4, mxcsr_valid(cpu), 4);
 }
 
 static uint32_t checked_mxcsr(struct cpu *cpu, uint64_t value)
 {
-    if (value & ~(uint64_t)MXCSR_VALID)
+    if (value & ~(uint64_t)mxcsr_valid(cpu))
         cpu_raise_error(cpu, VECTOR_GP, 0);
     return (uint32_t)value;
 }
@@ -173,7 +194,7 @@ void vec_fxsave(struct cpu *cpu, const struct insn *insn)
     struct area area = open_area(cpu, insn, LEGACY_SIZE, 16, ACCESS_WRITE);
     for (unsigned at = 0; at < LEGACY_SIZE; at += 64) /* also what stays unwritten */
         mem_probe_write(cpu, area.seg, x87_wrap(cpu, area.lin + at), 64);
-    put_x87(&cpu->x87, insn, image);
+    put_x87(cpu, insn, image);
     put_mxcsr(cpu, image);
     put_xmm(cpu, count, image);
     add_part(&area, 0, image, XMM_OFFSET + 16 * count);
@@ -187,7 +208,7 @@ void vec_fxrstor(struct cpu *cpu, const struct insn *insn)
     struct area area = open_area(cpu, insn, LEGACY_SIZE, 16, ACCESS_READ);
     read_part(&area, 0, image, LEGACY_SIZE);
     cpu->mxcsr = checked_mxcsr(cpu, get(image, MXCSR_OFFSET, 4));
-    get_x87(&cpu->x87, insn, image);
+    get_x87(cpu, insn, image);
     get_xmm(cpu, vector_registers(insn), image);
 }
 
@@ -223,16 +244,18 @@ static bool zero_bytes(const void *from, size_t size)
     return true;
 }
 
-static bool x87_initial(const struct x87 *x87)
+static bool x87_initial(const struct cpu *cpu)
 {
-    return x87->fcw == 0x37f && !x87->fsw && x87->ftw == 0xffff && !x87->fop && !x87->fip &&
-           !x87->fdp && zero_bytes(x87->st, sizeof(x87->st));
+    const struct x87 *x87 = &cpu->x87;
+    bool pointers = x87_shows_pointers(cpu) && (x87->fop || x87->fip || x87->fdp);
+    return x87->fcw == 0x37f && !x87->fsw && x87->ftw == 0xffff && !pointers &&
+           zero_bytes(x87->st, sizeof(x87->st));
 }
 
 /* XINUSE: which components are not in their initial state (SDM vol. 1, 13.6). */
 static uint64_t in_use(const struct cpu *cpu)
 {
-    uint64_t use = x87_initial(&cpu->x87) ? 0 : XSTATE_X87;
+    uint64_t use = x87_initial(cpu) ? 0 : XSTATE_X87;
     for (unsigned i = 0; i < 16; i++) {
         if (cpu->ymm[i].q[0] | cpu->ymm[i].q[1])
             use |= XSTATE_SSE;
@@ -258,6 +281,21 @@ static unsigned component_offset(uint64_t component, uint64_t format)
     return XSAVE_AVX_OFFSET + (format & XSTATE_AVX ? XSAVE_AVX_SIZE : 0);
 }
 
+/* AMD's processors touch whole regions: legacy region and header whatever is asked for, before they
+ * look at the header, and all of the AVX component where it is saved, also outside 64-bit code. */
+static void touch(const struct area *area, unsigned from, unsigned to, enum access_kind kind)
+{
+    uint8_t ignored[64];
+    struct cpu *cpu = area->cpu;
+    for (unsigned at = from; cpu_is_amd(cpu) && at < to; at += sizeof(ignored)) {
+        uint64_t lin = x87_wrap(cpu, area->lin + at);
+        if (kind == ACCESS_WRITE)
+            mem_probe_write(cpu, area->seg, lin, sizeof(ignored));
+        else
+            mem_read(cpu, area->seg, lin, ignored, sizeof(ignored));
+    }
+}
+
 struct xsave_image {
     uint8_t legacy[LEGACY_SIZE];
     uint64_t header[2]; /* XSTATE_BV, XCOMP_BV */
@@ -271,7 +309,7 @@ static void add_components(struct cpu *cpu, const struct insn *insn, struct xsav
 {
     unsigned count = vector_registers(insn);
     if (write & XSTATE_X87) {
-        put_x87(&cpu->x87, insn, image->legacy);
+        put_x87(cpu, insn, image->legacy);
         add_part(area, 0, image->legacy, MXCSR_OFFSET);
         add_part(area, X87_ST_OFFSET, image->legacy + X87_ST_OFFSET, sizeof(cpu->x87.st));
     }
@@ -286,6 +324,7 @@ static void add_components(struct cpu *cpu, const struct insn *insn, struct xsav
     if (write & XSTATE_AVX) {
         for (unsigned i = 0; i < count; i++)
             memcpy(image->avx + 16 * i, cpu->ymm[i].b + 16, 16);
+        touch(area, XSAVE_AVX_OFFSET, XSAVE_AVX_OFFSET + XSAVE_AVX_SIZE, ACCESS_WRITE);
         add_part(area, component_offset(XSTATE_AVX, format), image->avx, 16 * count);
     }
     if (write & XSTATE_PKRU) {
@@ -299,7 +338,8 @@ void vec_xsave(struct cpu *cpu, const struct insn *insn)
     unsigned kind = insn->row->exec_arg;
     bool compact = kind >= XSAVE_COMPACT;
     check_xsave(cpu);
-    struct area area = open_area(cpu, insn, XSAVE_AVX_OFFSET, 64, ACCESS_WRITE);
+    struct area area = open_area(cpu, insn, XSAVE_AVX_OFFSET, XSAVE_ALIGNMENT, ACCESS_WRITE);
+    touch(&area, 0, XSAVE_AVX_OFFSET, ACCESS_WRITE);
     struct xsave_image image = {{0}, {0}, {0}, 0};
     uint64_t rfbm = requested(cpu), use = in_use(cpu) & rfbm, write = use;
     bool mxcsr = rfbm & (XSTATE_SSE | XSTATE_AVX);
@@ -330,7 +370,7 @@ void vec_xsave(struct cpu *cpu, const struct insn *insn)
 static void check_header(struct cpu *cpu, const uint64_t header[8], bool supervisor)
 {
     uint64_t bv = header[0], comp = header[1];
-    bool can_compact = cpu->features.bits[FEAT_XSAVEC / 64] >> FEAT_XSAVEC % 64 & 1;
+    bool can_compact = insn_has_feature(&cpu->features, FEAT_XSAVEC);
     bool good;
     if (comp & XCOMP_COMPACTED)
         good = (supervisor || can_compact) && !((comp & ~XCOMP_COMPACTED) & ~cpu->xcr0) &&
@@ -357,7 +397,8 @@ void vec_xrstor(struct cpu *cpu, const struct insn *insn)
 {
     bool supervisor = insn->row->exec_arg == XSAVE_SUPERVISOR;
     check_xsave(cpu);
-    struct area area = open_area(cpu, insn, XSAVE_AVX_OFFSET, 64, ACCESS_READ);
+    struct area area = open_area(cpu, insn, XSAVE_AVX_OFFSET, XSAVE_ALIGNMENT, ACCESS_READ);
+    touch(&area, 0, XSAVE_AVX_OFFSET, ACCESS_READ);
     uint64_t header[8], rfbm = requested(cpu);
     unsigned count = vector_registers(insn);
     read_part(&area, XSAVE_HEADER, header, sizeof(header));
@@ -388,7 +429,7 @@ void vec_xrstor(struct cpu *cpu, const struct insn *insn)
 
     cpu->mxcsr = mxcsr;
     if (load & XSTATE_X87)
-        get_x87(&cpu->x87, insn, image.legacy);
+        get_x87(cpu, insn, image.legacy);
     else if (rfbm & XSTATE_X87)
         init_x87(&cpu->x87);
     if (rfbm & XSTATE_SSE)

@@ -215,13 +215,10 @@ static void write_cr8(struct cpu *cpu, uint64_t value)
         cpu->lapic.write_cr8(cpu->lapic.lapic, (uint8_t)value);
 }
 
-/* LOCK MOV CR0 is AMD's CR8 outside 64-bit code. */
 static unsigned cr_number(struct cpu *cpu, const struct insn *insn, unsigned n)
 {
     unsigned cr = insn->op[n].reg;
 
-    if (cr == 0 && insn->lock && model_has(cpu, MODEL_X1_ECX, 4))
-        cr = 8;
     if (cr == 1 || (cr > 4 && cr != 8))
         cpu_raise(cpu, VECTOR_UD);
     require_cpl0(cpu);

@@ -88,7 +88,7 @@ static unsigned log2_ceil(unsigned n)
 
 static void put_vendor(const struct cpu *cpu, uint32_t regs[4])
 {
-    const char *vendor = is_amd(cpu) ? "AuthenticAMD" : "GenuineIntel";
+    const char *vendor = cpu_is_amd(cpu) ? "AuthenticAMD" : "GenuineIntel";
 
     memcpy(&regs[EBX], vendor, 4);
     memcpy(&regs[EDX], vendor + 4, 4);
@@ -152,8 +152,9 @@ static void leaf_7(const struct cpu *cpu, uint32_t subleaf, uint32_t regs[4])
     if (subleaf != 0)
         return;
     regs[EAX] = 2; /* the last subleaf */
-    /* FDP_EXCPTN_ONLY and the deprecation of FCS and FDS: how the x87 is made here, on any model */
-    regs[EBX] = cpu->model->word[MODEL_7_EBX] | 1u << 6 | 1u << 13;
+    regs[EBX] = cpu->model->word[MODEL_7_EBX];
+    if (!cpu_is_amd(cpu)) /* FDP_EXCPTN_ONLY and the deprecation of FCS and FDS: x87_note() */
+        regs[EBX] |= 1u << 6 | 1u << 13;
     regs[ECX] = cpu->model->word[MODEL_7_ECX];
     if (cpu->cr4 & CR4_PKE)
         regs[ECX] |= 1u << 4;
@@ -202,7 +203,7 @@ static void basic(const struct cpu *cpu, uint32_t leaf, uint32_t subleaf, uint32
 {
     switch (leaf) {
     case 0:
-        regs[EAX] = is_amd(cpu) ? MAX_AMD : MAX_INTEL;
+        regs[EAX] = cpu_is_amd(cpu) ? MAX_AMD : MAX_INTEL;
         if (cpu->msr_misc_enable >> 22 & 1)
             regs[EAX] = 2; /* "limit CPUID maxval" */
         put_vendor(cpu, regs);
@@ -211,11 +212,11 @@ static void basic(const struct cpu *cpu, uint32_t leaf, uint32_t subleaf, uint32
         leaf_1(cpu, regs);
         break;
     case 2: /* "see leaf 4", 64-byte prefetch */
-        if (!is_amd(cpu))
+        if (!cpu_is_amd(cpu))
             regs[EAX] = 0x00f0ff01;
         break;
     case 4:
-        if (!is_amd(cpu))
+        if (!cpu_is_amd(cpu))
             leaf_4(cpu, subleaf, regs);
         break;
     case 6:
@@ -262,7 +263,7 @@ static void leaf_x1(const struct cpu *cpu, uint32_t regs[4])
 
     regs[ECX] = cpu->model->word[MODEL_X1_ECX];
     regs[EDX] = cpu->model->word[MODEL_X1_EDX];
-    if (is_amd(cpu)) {
+    if (cpu_is_amd(cpu)) {
         regs[EAX] = cpu->model->signature;
         regs[EDX] |= features_edx(cpu) & shared;
         if (cpu->model->vcpus > 1)
@@ -278,8 +279,8 @@ static void extended(const struct cpu *cpu, uint32_t leaf, uint32_t regs[4])
 
     switch (leaf) {
     case 0x80000000:
-        regs[EAX] = is_amd(cpu) ? EXTENDED_MAX_AMD : EXTENDED_MAX_INTEL;
-        if (is_amd(cpu))
+        regs[EAX] = cpu_is_amd(cpu) ? EXTENDED_MAX_AMD : EXTENDED_MAX_INTEL;
+        if (cpu_is_amd(cpu))
             put_vendor(cpu, regs);
         break;
     case 0x80000001:
@@ -291,12 +292,12 @@ static void extended(const struct cpu *cpu, uint32_t leaf, uint32_t regs[4])
         memcpy(regs, cpu->model->name + (leaf - 0x80000002) * 16, 16);
         break;
     case 0x80000005: /* AMD's L1: 32 KiB, 8 ways, 64-byte lines */
-        if (is_amd(cpu))
+        if (cpu_is_amd(cpu))
             regs[ECX] = regs[EDX] = 32 << 24 | 8 << 16 | 1 << 8 | 64;
         break;
     case 0x80000006: /* L2: 1 MiB, 16 ways (code 8) */
-        regs[ECX] = 1024u << 16 | 8 << 12 | (is_amd(cpu) ? 1 << 8 : 0) | 64;
-        if (is_amd(cpu))
+        regs[ECX] = 1024u << 16 | 8 << 12 | (cpu_is_amd(cpu) ? 1 << 8 : 0) | 64;
+        if (cpu_is_amd(cpu))
             regs[EDX] = 32u << 18 | 8 << 12 | 1 << 8 | 64; /* L3: 16 MiB */
         break;
     case 0x80000007:
@@ -305,7 +306,7 @@ static void extended(const struct cpu *cpu, uint32_t leaf, uint32_t regs[4])
     case 0x80000008:
         regs[EAX] = cpu->model->maxphyaddr | 48 << 8;
         regs[EBX] = cpu->model->word[MODEL_X8_EBX];
-        if (is_amd(cpu))
+        if (cpu_is_amd(cpu))
             regs[ECX] = log2_ceil(vcpus) << 12 | (vcpus - 1);
         break;
     case 0x80000021:
@@ -317,15 +318,15 @@ static void extended(const struct cpu *cpu, uint32_t leaf, uint32_t regs[4])
 /* Beyond the last leaf Intel's processors answer as for the highest basic one, AMD's with zeros. */
 void cpu_cpuid(const struct cpu *cpu, uint32_t leaf, uint32_t subleaf, uint32_t regs[4])
 {
-    uint32_t max = is_amd(cpu) ? MAX_AMD : MAX_INTEL;
+    uint32_t max = cpu_is_amd(cpu) ? MAX_AMD : MAX_INTEL;
 
     memset(regs, 0, 4 * sizeof regs[0]);
     if (leaf <= max)
         basic(cpu, leaf, subleaf, regs);
     else if (leaf >= HYPERVISOR && leaf <= HYPERVISOR_MAX && model_has(cpu, MODEL_1_ECX, 31))
         hypervisor(leaf, regs);
-    else if (leaf >= EXTENDED && leaf <= (is_amd(cpu) ? EXTENDED_MAX_AMD : EXTENDED_MAX_INTEL))
+    else if (leaf >= EXTENDED && leaf <= (cpu_is_amd(cpu) ? EXTENDED_MAX_AMD : EXTENDED_MAX_INTEL))
         extended(cpu, leaf, regs);
-    else if (!is_amd(cpu))
+    else if (!cpu_is_amd(cpu))
         basic(cpu, max, subleaf, regs);
 }

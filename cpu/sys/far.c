@@ -25,7 +25,7 @@ struct far_pointer {
 
 static struct far_pointer read_operand(struct cpu *cpu, const struct insn *insn)
 {
-    unsigned size = insn->opsize;
+    unsigned size = insn->op[0].size - 2u; /* the offset's: on AMD's processors 4 at most */
     struct far_pointer p = {0};
     uint8_t bytes[10];
 

@@ -51,11 +51,13 @@
     X("xsaveopt",        D1_EAX,  0, HOST, XSAVEOPT)   X("xsavec",      D1_EAX,  1, HOST, XSAVEC)   \
     X("xgetbv1",         D1_EAX,  2, HOST, XSAVE)      X("xsaves",      D1_EAX,  3, HOST, XSAVES)   \
     X("arat",             6_EAX,  2, SOFT, BASE)                                                   \
-    X("lahf-lm",         X1_ECX,  0, SOFT, LAHF64)     X("cr8legacy",   X1_ECX,  4, AMD,  BASE)     \
-    X("abm",             X1_ECX,  5, HOST, LZCNT)      X("3dnowprefetch", X1_ECX, 8, SOFT, PREFETCHW) \
+    X("lahf-lm",         X1_ECX,  0, SOFT, LAHF64)     X("cr8legacy",   X1_ECX,  4, AMD,  CR8LEGACY) \
+    X("abm",             X1_ECX,  5, HOST, LZCNT)      X("misalignsse", X1_ECX, 7, HOST, MISALIGNSSE) \
+    X("3dnowprefetch",   X1_ECX,  8, SOFT, PREFETCHW)                                              \
     X("syscall",         X1_EDX, 11, SOFT, SYSCALL)    X("nx",          X1_EDX, 20, SOFT, BASE)     \
     X("pdpe1gb",         X1_EDX, 26, SOFT, BASE)       X("rdtscp",      X1_EDX, 27, SOFT, RDTSCP)   \
     X("lm",              X1_EDX, 29, SOFT, LM)         X("invtsc",      X7_EDX,  8, SOFT, BASE)     \
+    X("xsaveerptr",      X8_EBX,  2, AMD,  BASE)       X("ibpb-ret",    X8_EBX, 30, AMD,  BASE)     \
     X("ibpb",            X8_EBX, 12, AMD,  BASE)       X("ibrs",        X8_EBX, 14, AMD,  BASE)     \
     X("amd-no-ssb",      X8_EBX, 26, AMD,  BASE)       X("btc-no",      X8_EBX, 29, AMD,  BASE)     \
     X("no-nested-data-bp", X21_EAX, 0, AMD, BASE)                                                  \
@@ -69,6 +71,7 @@
     X("xsaves", "xsave") X("pku", "xsave") X("avx2", "avx") X("fma", "avx") X("f16c", "avx")        \
     X("vaes", "avx") X("vaes", "aes") X("vpclmulqdq", "avx") X("vpclmulqdq", "pclmulqdq")           \
     X("sse2", "sse") X("pni", "sse2") X("ssse3", "pni") X("sse4.1", "ssse3") X("sse4.2", "sse4.1")  \
+    X("misalignsse", "sse")                                                                        \
     X("sse", "fxsr") X("lm", "pae") X("nx", "pae") X("pdpe1gb", "lm") X("pcid", "lm")               \
     X("syscall", "lm") X("lahf-lm", "lm") X("tsc-deadline", "apic") X("x2apic", "apic")
 /* clang-format on */

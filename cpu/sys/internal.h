@@ -235,10 +235,6 @@ static inline bool model_has(const struct cpu *cpu, enum model_word word, unsign
 {
     return cpu->model->word[word] >> bit & 1;
 }
-static inline bool is_amd(const struct cpu *cpu)
-{
-    return cpu->model->vendor == VENDOR_AMD;
-}
 /* XCR0 bits that XSETBV may set. */
 uint64_t cpu_xcr0_supported(const struct cpu *cpu);
 /* IA32_ARCH_CAPABILITIES. */

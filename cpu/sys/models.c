@@ -46,8 +46,8 @@ static const char *const aliases[][2] = {
     "sse2 pni cx16 x2apic hypervisor syscall nx lm lahf-lm invtsc " IMMUNITY
 /* Not QEMU's, but so that no guest works around what cannot happen here. */
 #define IMMUNITY                                                                                   \
-    "spec-ctrl arch-capabilities bhi-ctrl ibpb ibrs amd-no-ssb btc-no auto-ibrs srso-no "          \
-    "srso-user-kernel-no lfence-always-serializing null-sel-clr-base"
+    "spec-ctrl arch-capabilities bhi-ctrl ibpb ibpb-ret ibrs amd-no-ssb btc-no auto-ibrs srso-no "  \
+    "srso-user-kernel-no lfence-always-serializing null-sel-clr-base xsaveerptr"
 #define V2 QEMU64 " popcnt ssse3 sse4.1 sse4.2 tsc-deadline arat rdtscp"
 #define V3 V2 " avx avx2 bmi1 bmi2 f16c fma abm movbe xsave"
 
@@ -93,12 +93,12 @@ static enum cpu_vendor host_vendor(void)
     return b == signature_AMD_ebx ? VENDOR_AMD : VENDOR_INTEL;
 }
 
-/* Features that some row of the instruction table belongs to. */
+/* Features that some row of the instruction table belongs to, or that need none. */
 static void table_features(bool has[FEAT_COUNT])
 {
     for (unsigned i = 0; i < insn_row_count; i++)
         has[insn_rows[i].feature] = true;
-    has[FEAT_BASE] = has[FEAT_FPU] = true;
+    has[FEAT_BASE] = has[FEAT_FPU] = has[FEAT_CR8LEGACY] = has[FEAT_MISALIGNSSE] = true;
 }
 
 static void offered_words(enum cpu_vendor vendor, uint32_t word[MODEL_WORDS])
@@ -353,6 +353,8 @@ void cpu_model_features(const struct cpu_model *model, struct insn_features *out
     memset(out, 0, sizeof *out);
     out->bits[FEAT_BASE / 64] |= 1ull << FEAT_BASE % 64;
     out->bits[FEAT_RDPMC / 64] |= 1ull << FEAT_RDPMC % 64;
+    unsigned vendor = model->vendor == VENDOR_AMD ? FEAT_AMD : FEAT_INTEL;
+    out->bits[vendor / 64] |= 1ull << vendor % 64;
     for (unsigned i = 0; i < FEATURES; i++) {
         if (word_has(model->word, &features[i]))
             out->bits[features[i].row_feature / 64] |= 1ull << features[i].row_feature % 64;

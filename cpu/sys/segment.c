@@ -217,7 +217,7 @@ void sys_mov_from_sreg(struct cpu *cpu, const struct insn *insn)
 void sys_push_sreg(struct cpu *cpu, const struct insn *insn)
 {
     uint64_t mask = sys_stack_mask(cpu), sp = cpu->gpr[RSP] - insn->opsize, value;
-    unsigned size = insn->opsize == 4 && !is_amd(cpu) ? 2 : insn->opsize;
+    unsigned size = insn->opsize == 4 && !cpu_is_amd(cpu) ? 2 : insn->opsize;
     uint64_t lin = mem_linear(cpu, SEG_SS, sp & mask, size, ACCESS_WRITE);
 
     value = cpu->seg[insn->op[0].reg].selector;
@@ -243,7 +243,7 @@ void sys_pop_sreg(struct cpu *cpu, const struct insn *insn)
 /* LDS, LES, LFS, LGS, LSS: offset first, selector behind it. */
 void sys_load_far(struct cpu *cpu, const struct insn *insn)
 {
-    unsigned size = insn->opsize;
+    unsigned size = insn->op[1].size - 2u; /* the offset's */
     uint64_t lin = mem_operand(cpu, insn, size + 2, ACCESS_READ), offset = 0;
     uint16_t selector;
     uint8_t bytes[10];

@@ -35,7 +35,7 @@ static struct segment flat_stack(uint16_t selector, unsigned dpl)
 
 static void require_sce(struct cpu *cpu)
 {
-    if (!(cpu->efer & EFER_SCE) || (!is_amd(cpu) && !in_code64(cpu)))
+    if (!(cpu->efer & EFER_SCE) || (!cpu_is_amd(cpu) && !in_code64(cpu)))
         cpu_raise(cpu, VECTOR_UD);
 }
 
@@ -90,7 +90,7 @@ static void sysret_segments(struct cpu *cpu, bool to64)
     uint16_t selector = cpu->msr_star >> 48;
     struct segment ss = flat_stack((uint16_t)((selector + 8) | 3), 3);
 
-    if (is_amd(cpu)) {
+    if (cpu_is_amd(cpu)) {
         ss.base = cpu->seg[SEG_SS].base;
         ss.limit = cpu->seg[SEG_SS].limit;
         ss.attr = cpu->seg[SEG_SS].attr | 3 << SEG_ATTR_DPL_SHIFT;
@@ -109,7 +109,7 @@ void sys_sysret(struct cpu *cpu, const struct insn *insn)
     if (!in_prot(cpu))
         cpu_raise_error(cpu, VECTOR_GP, 0);
     require_cpl0(cpu);
-    if (to64 && !is_amd(cpu) && !is_canonical(rip))
+    if (to64 && !cpu_is_amd(cpu) && !is_canonical(rip))
         cpu_raise_error(cpu, VECTOR_GP, 0);
     sysret_segments(cpu, to64);
     cpu->next_rip = rip;
@@ -128,7 +128,7 @@ void sys_sysenter(struct cpu *cpu, const struct insn *insn)
     bool is_long = in_long(cpu);
 
     (void)insn;
-    if (is_amd(cpu) && is_long)
+    if (cpu_is_amd(cpu) && is_long)
         cpu_raise(cpu, VECTOR_UD);
     if (!(cpu->cr0 & CR0_PE) || selector_is_null(selector))
         cpu_raise_error(cpu, VECTOR_GP, 0);
@@ -146,7 +146,7 @@ void sys_sysexit(struct cpu *cpu, const struct insn *insn)
     bool to64 = in_code64(cpu) && insn->opsize == 8;
     uint64_t rip = cpu->gpr[RDX], rsp = cpu->gpr[RCX];
 
-    if (is_amd(cpu) && in_long(cpu))
+    if (cpu_is_amd(cpu) && in_long(cpu))
         cpu_raise(cpu, VECTOR_UD);
     if (!in_prot(cpu) || selector_is_null(selector))
         cpu_raise_error(cpu, VECTOR_GP, 0);

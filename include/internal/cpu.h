@@ -262,6 +262,12 @@ _Static_assert(offsetof(struct cpu, gpr_zero) == offsetof(struct cpu, gpr) + 16 
 
 enum { SHADOW_STI = 1, SHADOW_MOVSS = 2 };
 
+/* The vendor that CPUID names, for what AMD's processors do differently; else they are Intel's. */
+static inline bool cpu_is_amd(const struct cpu *cpu)
+{
+    return insn_has_feature(&cpu->features, FEAT_AMD);
+}
+
 /* ---- Life (cpu/sys/cpu.c) ---------------------------------------------------------------------
  */
 

@@ -95,7 +95,7 @@ enum insn_attr {
     INSN_NO64 = 1 << 3,    /* #UD in 64-bit code */
     INSN_ONLY64 = 1 << 4,  /* #UD (or another row) outside 64-bit code */
     INSN_DEF64 = 1 << 5,   /* operand size defaults to 64 in 64-bit code (PUSH, POP ...) */
-    INSN_FORCE64 = 1 << 6, /* ... and 66h cannot change it (near branches, MOV CR) */
+    INSN_FORCE64 = 1 << 6, /* ... and 66h cannot change it (MOV CR) */
     INSN_CPL0 = 1 << 7,    /* #GP(0) at CPL > 0 */
     INSN_IOPL = 1 << 8,    /* sensitive to IOPL; the semantic function checks */
     INSN_PROT = 1 << 9,    /* #UD in real and virtual-8086 mode */
@@ -111,25 +111,32 @@ enum insn_attr {
     INSN_X87 = 1 << 19,    /* CR0.EM, TS; pending exceptions unless INSN_NOWAIT */
     INSN_NOWAIT = 1 << 20,
     INSN_MMX = 1 << 21,
-    INSN_MXCSR = 1 << 22,  /* arithmetic that may raise SIMD floating-point exceptions */
-    INSN_ALIGN = 1 << 23,  /* memory operand must be aligned to its size, else #GP(0) */
-    INSN_HOST = 1 << 24,   /* a stub may run this very instruction on the host */
-    INSN_PASS = 1 << 25,   /* the translator may copy it (allow-list) */
-    INSN_SERIAL = 1 << 26, /* serialising */
-    INSN_RAND = 1 << 27,   /* result is not a function of guest state: no oracle comparison */
+    INSN_MXCSR = 1 << 22,       /* arithmetic that may raise SIMD floating-point exceptions */
+    INSN_ALIGN = 1 << 23,       /* memory operand must be aligned to its size, else #GP(0) */
+    INSN_HOST = 1 << 24,        /* a stub may run this very instruction on the host */
+    INSN_PASS = 1 << 25,        /* the translator may copy it (allow-list) */
+    INSN_SERIAL = 1 << 26,      /* serialising */
+    INSN_RAND = 1 << 27,        /* result is not a function of guest state: no oracle comparison */
+    INSN_NEAR64 = 1 << 28,      /* near branch: FORCE64 on Intel's processors, DEF64 on AMD's */
+    INSN_ALIGN_INTEL = 1 << 29, /* as ALIGN, on Intel's processors only */
+    INSN_LOW8 = 1 << 30, /* of a vector in memory only the low 8 bytes are touched where MXCSR.MM
+                            lifts ALIGN */
 };
 
-/* CPUID features that gate rows; the CPU model says which exist. */
+/* CPUID features that gate rows and rules of the decoder; the CPU model says which exist. INTEL and
+ * AMD are the vendor, of which a CPU has one; from AMD to MISALIGNSSE it is what only AMD's have. */
+/* clang-format off */
 #define INSN_FEATURES(X)                                                                           \
     X(BASE)                                                                                        \
-    X(FPU)                                                                                         \
-    X(CMOV) X(CX8) X(CX16) X(MMX) X(FXSR) X(SSE) X(SSE2) X(SSE3) X(SSSE3) X(SSE4_1) X(SSE4_2)      \
-        X(POPCNT) X(AESNI) X(PCLMUL) X(MOVBE) X(XSAVE) X(XSAVEOPT) X(XSAVEC) X(XSAVES) X(AVX)      \
-            X(F16C) X(FMA) X(AVX2) X(BMI1) X(BMI2) X(LZCNT) X(ADX) X(SHA) X(VAES) X(VPCLMUL)       \
-                X(GFNI) X(RDRAND) X(RDSEED) X(CLFLUSH) X(CLFLUSHOPT) X(CLWB) X(FSGSBASE)           \
-                    X(INVPCID) X(SMAP) X(PKU) X(RDTSCP) X(RDPID) X(LAHF64) X(SYSCALL) X(SEP) X(LM) \
-                        X(PREFETCHW) X(MONITOR) X(RDPMC) X(TSC) X(MSR) X(UMIP) X(SERIALIZE)        \
-                            X(MOVDIRI) X(MOVDIR64B)
+    X(INTEL)                                                                                       \
+    X(AMD) X(CR8LEGACY) X(MISALIGNSSE)                                                             \
+    X(FPU) X(CMOV) X(CX8) X(CX16) X(MMX) X(FXSR) X(SSE) X(SSE2) X(SSE3) X(SSSE3) X(SSE4_1)         \
+    X(SSE4_2) X(POPCNT) X(AESNI) X(PCLMUL) X(MOVBE) X(XSAVE) X(XSAVEOPT) X(XSAVEC) X(XSAVES)       \
+    X(AVX) X(F16C) X(FMA) X(AVX2) X(BMI1) X(BMI2) X(LZCNT) X(ADX) X(SHA) X(VAES) X(VPCLMUL)        \
+    X(GFNI) X(RDRAND) X(RDSEED) X(CLFLUSH) X(CLFLUSHOPT) X(CLWB) X(FSGSBASE) X(INVPCID) X(SMAP)    \
+    X(PKU) X(RDTSCP) X(RDPID) X(LAHF64) X(SYSCALL) X(SEP) X(LM) X(PREFETCHW) X(MONITOR) X(RDPMC)   \
+    X(TSC) X(MSR) X(UMIP) X(SERIALIZE) X(MOVDIRI) X(MOVDIR64B)
+/* clang-format on */
 enum insn_feature {
 #define X(name) FEAT_##name,
     INSN_FEATURES(X)
@@ -188,11 +195,19 @@ enum decode_result {
     DECODE_LONG, /* longer than 15 bytes: #GP(0) */
 };
 
-/* `code` 16, 32 or 64; `features`: bit i = FEAT_i exists, NULL for all. `v86_or_real` makes
- * INSN_PROT and VEX rows #UD. `avail` may exceed 15. */
+/* Bit i: FEAT_i exists. */
 struct insn_features {
     uint64_t bits[(FEAT_COUNT + 63) / 64];
 };
+/* NULL: an Intel processor that has everything. */
+static inline bool insn_has_feature(const struct insn_features *features, unsigned feature)
+{
+    if (!features)
+        return feature < FEAT_AMD || feature > FEAT_MISALIGNSSE;
+    return features->bits[feature / 64] >> (feature % 64) & 1;
+}
+
+/* `code` 16, 32 or 64. `v86_or_real` makes INSN_PROT and VEX rows #UD. `avail` may exceed 15. */
 enum decode_result insn_decode(const uint8_t *bytes, size_t avail, unsigned code, bool real_or_v86,
                                const struct insn_features *features, struct insn *insn);
 

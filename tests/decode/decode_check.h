@@ -33,8 +33,9 @@ struct view {
     struct insn_mem mem; /* when an operand is OPND_MEM; scale as shift */
 };
 
-void view_of_bailey(const struct test_string *string, enum decode_result *result, struct insn *insn,
-                    struct view *view);
+/* `features`: host_features(), or NULL for the Intel processor that the libraries have in mind. */
+void view_of_bailey(const struct test_string *string, const struct insn_features *features,
+                    enum decode_result *result, struct insn *insn, struct view *view);
 struct zydis;
 struct zydis *zydis_open(void);
 void view_of_zydis(struct zydis *zydis, const struct test_string *string, struct view *view);
@@ -77,7 +78,8 @@ struct host_case {
 void host_decide(struct host_case *cases, unsigned count);
 /* False when CPUID says that this host lacks the feature: then its #UD proves nothing. */
 bool host_has_feature(unsigned feature);
-bool host_is_amd(void);
+/* Everything, by the host's vendor. */
+const struct insn_features *host_features(void);
 
 /* ---- Declared differences (expected.c)
  * ------------------------------------------------------------------------ */

@@ -66,25 +66,7 @@ static bool is_ud_at_cpl3(const struct insn *insn, const struct test_string *str
     return is_row(insn, "sysret") && string->code != 64;
 }
 
-/* Where AMD's CPUs differ from Intel's, which the rows follow; nothing of this holds on an Intel
- * host. */
-static bool is_amd_difference(const struct insn *insn, const struct test_string *string)
-{
-    if (!host_is_amd() || !insn->row)
-        return false;
-    bool near_branch = (insn->row->attr & INSN_BRANCH) && (insn->row->attr & INSN_FORCE64);
-    if (near_branch && insn->osz66 && string->code == 64)
-        return true; /* 66 makes the displacement 16 bits (APM vol. 3, CALL, Jcc, JMP) */
-    if (insn->lock && insn->row->map == MAP_0F && insn->opnds == 2 &&
-        (insn->op[0].kind == OPND_CR || insn->op[1].kind == OPND_CR))
-        return true; /* LOCK MOV CR0 is MOV CR8 (APM vol. 3, MOV CRn) */
-    if (is_row(insn, "sysexit") || is_row(insn, "ud0") || is_row(insn, "ud1"))
-        return true; /* #UD in long mode; UD0 may have no ModRM */
-    return is_row(insn, "nop") && insn->bytes[insn->off_opcode] == 0x0d; /* register form: #UD */
-}
-
 static const struct declared declared[] = {
-    {ABOUT_HOST, "the host is AMD's, the rows follow Intel", is_amd_difference},
     {ABOUT_HOST, "#UD at CPL 3 or in this mode, decided by the semantic function", is_ud_at_cpl3},
     {ABOUT_OPERANDS, "67 with mod=0 and SIB base 5: disp32 (SDM vol. 2, table 2-3 note 1)",
      is_sib_base5},

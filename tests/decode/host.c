@@ -277,9 +277,14 @@ bool host_has_feature(unsigned feature)
     return true; /* part of every x86-64 CPU */
 }
 
-bool host_is_amd(void)
+const struct insn_features *host_features(void)
 {
+    static struct insn_features amd;
     uint32_t max, ebx = 0, ecx = 0, edx = 0;
     __get_cpuid(0, &max, &ebx, &ecx, &edx);
-    return ebx == signature_AMD_ebx;
+    if (ebx != signature_AMD_ebx)
+        return NULL;
+    memset(&amd, 0xff, sizeof(amd));
+    amd.bits[FEAT_INTEL / 64] &= ~(1ull << FEAT_INTEL % 64);
+    return &amd;
 }

@@ -47,11 +47,11 @@ static void add_bailey_operand(const struct insn *insn, const struct opnd *op, s
     }
 }
 
-void view_of_bailey(const struct test_string *string, enum decode_result *result, struct insn *insn,
-                    struct view *view)
+void view_of_bailey(const struct test_string *string, const struct insn_features *features,
+                    enum decode_result *result, struct insn *insn, struct view *view)
 {
     memset(view, 0, sizeof(*view));
-    *result = insn_decode(string->bytes, STRING_BYTES, string->code, false, NULL, insn);
+    *result = insn_decode(string->bytes, STRING_BYTES, string->code, false, features, insn);
     view->len = insn->len;
     view->valid = *result == DECODE_OK;
     if (!view->valid)

@@ -130,6 +130,11 @@ bool emulated_init(void)
     return true;
 }
 
+const struct insn_features *emulated_features(void)
+{
+    return &cpu->features;
+}
+
 /* ---- State in and out
  * ------------------------------------------------------------------------------- */
 
@@ -169,6 +174,7 @@ static void put_state(const struct oracle_case *c)
     cpu->x87.fop = s->fop;
     cpu->x87.fip = s->fip;
     cpu->x87.fdp = s->fdp;
+    cpu->x87.fcs = cpu->x87.fds = 0; /* the host's kernel restores 64-bit pointers */
     for (int i = 0; i < 8; i++)
         memcpy(cpu->x87.st[i], s->st[i], 10);
     set_segments(c->code);

@@ -64,14 +64,17 @@ void native_run(const struct oracle_case *c, struct oracle_outcome *outcome);
 /* ---- emulated.c
  * ----------------------------------------------------------------------------------- */
 bool emulated_init(void);
+/* What the guest's CPU has: what the host and the instruction table have in common, and the host's
+ * vendor. */
+const struct insn_features *emulated_features(void);
 /* By the careful loop, one instruction or iteration at a time, or as a block of the fast one. */
 enum run_way { RUN_STEP, RUN_BLOCK, RUN_WAYS };
 void emulated_run(const struct oracle_case *c, struct oracle_outcome *outcome, enum run_way way);
 
 /* ---- cases.c
  * --------------------------------------------------------------------------------------- */
-/* NULL: the row can be compared in code of that size; else why not (printed as a skip). */
-const char *case_excluded(const struct insn_row *row, unsigned code);
+/* NULL: the row can be compared; else why not (printed as a skip). */
+const char *case_excluded(const struct insn_row *row);
 /* Makes a random case for the row; false when the row has no encoding in code of that size. */
 bool case_make(struct oracle_case *c, const struct insn_row *row, unsigned code, struct rng *rng);
 

@@ -72,6 +72,29 @@ START_TEST(row_features_follow)
 }
 END_TEST
 
+/* One vendor, the same for CPUID, the rows and the x87: FDP and selectors (leaf 7, EBX bits 6 and 13)
+ * are kept as Intel's processors keep them or AMD's, which have 80000008h, EBX bit 2 instead. */
+START_TEST(one_vendor)
+{
+    uint32_t r[4];
+
+    fixture_setup();
+    bool amd = cpu_is_amd(fx.cpu);
+    ck_assert(insn_has_feature(&fx.cpu->features, FEAT_INTEL) != amd);
+    cpu_cpuid(fx.cpu, 0, 0, r);
+    ck_assert_int_eq(memcmp(&r[EBX], amd ? "Auth" : "Genu", 4), 0);
+    cpu_cpuid(fx.cpu, 7, 0, r);
+    ck_assert_uint_eq(r[EBX] & (1 << 6 | 1 << 13), amd ? 0 : 1 << 6 | 1 << 13);
+    cpu_cpuid(fx.cpu, 0x80000008, 0, r);
+    ck_assert_uint_eq(r[EBX] >> 2 & 1, amd);
+    cpu_cpuid(fx.cpu, 0x80000001, 0, r);
+    ck_assert_uint_eq(r[ECX] >> 4 & 1, insn_has_feature(&fx.cpu->features, FEAT_CR8LEGACY));
+    ck_assert_uint_eq(r[ECX] >> 7 & 1, insn_has_feature(&fx.cpu->features, FEAT_MISALIGNSSE));
+    ck_assert(amd || !(r[ECX] & (1 << 4 | 1 << 7)));
+    fixture_teardown();
+}
+END_TEST
+
 START_TEST(never_offered)
 {
     uint32_t r[4];
@@ -105,7 +128,7 @@ START_TEST(dynamic_bits)
     ck_assert(r[ECX] >> 4 & 1);
     cpu_cpuid(fx.cpu, 0x80000001, 0, r);
     ck_assert(r[EDX] >> 11 & 1); /* SYSCALL */
-    if (!is_amd(fx.cpu)) {
+    if (!cpu_is_amd(fx.cpu)) {
         set_segment(SEG_CS, SEL_CODE32);
         cpu_mode_update(fx.cpu);
         cpu_cpuid(fx.cpu, 0x80000001, 0, r);
@@ -153,7 +176,7 @@ START_TEST(identification)
         cpu_cpuid(fx.cpu, 0x80000002 + i, 0, (uint32_t *)(void *)(text + 16 * i));
     ck_assert_str_eq(text, "Bailey virtual CPU (max)");
     cpu_cpuid(fx.cpu, 0x15, 0, r);
-    if (!is_amd(fx.cpu)) {
+    if (!cpu_is_amd(fx.cpu)) {
         ck_assert_uint_eq(r[ECX], 1000000000);
         ck_assert_uint_eq(r[EAX], r[EBX]);
         cpu_cpuid(fx.cpu, 0x16, 0, last); /* beyond the last: the highest basic leaf */
@@ -212,6 +235,7 @@ static void add(Suite *suite)
     tcase_add_test(c, unknown_names);
     tcase_add_test(c, options);
     tcase_add_test(c, row_features_follow);
+    tcase_add_test(c, one_vendor);
     tcase_add_test(c, never_offered);
     tcase_add_test(c, dynamic_bits);
     tcase_add_test(c, xsave_sizes);

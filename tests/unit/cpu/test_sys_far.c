@@ -166,6 +166,33 @@ static void iretq_frame(uint64_t ss, uint64_t rsp, uint64_t flags, uint64_t cs, 
     push64(rip);
 }
 
+/* With REX.W Intel takes an offset of 64 bits, AMD of 32 (APM vol. 3, JMP Far, LFS); what CALL
+ * pushes has 64 bits on both. */
+START_TEST(far_pointers_with_rex_w)
+{
+    for (unsigned amd = 0; amd < 2; amd++) {
+        for (unsigned form = 0; form < 3; form++) {
+            enter_long(0);
+            fx.cpu->features.bits[FEAT_AMD / 64] &= ~(1ull << FEAT_AMD % 64);
+            fx.cpu->features.bits[FEAT_AMD / 64] |= (uint64_t)amd << FEAT_AMD % 64;
+            uint64_t offset = form == 2 ? 0x1122334455667788 : CODE + 0x100;
+            unsigned size = amd ? 4 : 8;
+            put(DATA, offset, 8);
+            put(DATA + size, form == 2 ? SEL_DATA : SEL_CODE64, 2);
+            fx.cpu->gpr[RBX] = DATA;
+            put_code(CODE + 0x100, "e6 f4");
+            run(form == 0 ? "48 ff 2b" : form == 1 ? "48 ff 1b" : "48 0f b4 03");
+            if (form == 2)
+                ck_assert_uint_eq(fx.cpu->gpr[RAX], amd ? 0x55667788 : offset);
+            else
+                ck_assert_uint_eq(fx.cpu->rip, CODE + 0x102);
+            if (form == 1)
+                ck_assert_uint_eq(get_mem(fx.cpu->gpr[RSP] + 8, 8), SEL_CODE64);
+        }
+    }
+}
+END_TEST
+
 START_TEST(iretq)
 {
     enter_long(0); /* to compatibility mode at CPL 3 */
@@ -227,7 +254,7 @@ END_TEST
 
 START_TEST(sysenter_and_sysexit)
 {
-    if (is_amd(fx.cpu))
+    if (cpu_is_amd(fx.cpu))
         return; /* #UD in long mode there */
     enter_long(3);
     msr_write(fx.cpu, 0x174, SEL_CODE64);
@@ -262,7 +289,7 @@ START_TEST(sysret_checks)
     fx.cpu->gpr[R11] = RFLAGS_IF;
     run("48 0f 07");
     expect(VECTOR_GP);
-    if (!is_amd(fx.cpu))
+    if (!cpu_is_amd(fx.cpu))
         ck_assert_uint_eq(frame(2, 8), SEL_CODE64); /* at CPL 0 */
     enter_long(3);
     run("48 0f 07");
@@ -313,6 +340,7 @@ static void add(Suite *suite)
     tcase_add_test(c, call_gate_to_ring0);
     tcase_add_test(c, call_gate_checks);
     tcase_add_test(c, long_call_gate);
+    tcase_add_test(c, far_pointers_with_rex_w);
     tcase_add_test(c, iretq);
     tcase_add_test(c, iret_flags_by_privilege);
     tcase_add_test(c, sysenter_and_sysexit);

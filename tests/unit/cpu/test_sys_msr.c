@@ -82,7 +82,7 @@ START_TEST(read_only_and_immunity)
     ck_assert(!msr_read(fx.cpu, 0x49, &v));
     ck_assert_uint_eq(value_of(0x10a) & 0x1ff, 0x17b); /* not RSBA, not TSX_CTRL */
     ck_assert_uint_eq(value_of(0x10a) >> 20 & 1, 1);
-    if (!is_amd(fx.cpu))
+    if (!cpu_is_amd(fx.cpu))
         ck_assert(!msr_write(fx.cpu, 0x3a, 5)); /* locked */
 }
 END_TEST

@@ -55,7 +55,17 @@ static struct insn_features without(unsigned feature)
 {
     struct insn_features features;
     memset(&features, 0xff, sizeof(features));
+    features.bits[FEAT_AMD / 64] &= ~(1ull << (FEAT_AMD % 64));
     features.bits[feature / 64] &= ~(1ull << (feature % 64));
+    return features;
+}
+
+/* An AMD processor that has everything. */
+static struct insn_features amd(void)
+{
+    struct insn_features features;
+    memset(&features, 0xff, sizeof(features));
+    features.bits[FEAT_INTEL / 64] &= ~(1ull << (FEAT_INTEL % 64));
     return features;
 }
 
@@ -432,6 +442,82 @@ START_TEST(features_gate_rows)
 }
 END_TEST
 
+/* One byte string, two meanings: SDM vol. 2 and APM vol. 3 under each name. A NULL name is #UD. */
+START_TEST(vendors_differ)
+{
+    static const struct {
+        const char *hex;
+        unsigned code;
+        const char *intel, *amd;
+        uint8_t intel_len, amd_len, intel_opsize, amd_opsize;
+    } cases[] = {
+        /* 66 and near branches in 64-bit code: AMD's rel16 and 16-bit RIP */
+        {"66 e8 00 00 00 00", 64, "call", "call", 6, 4, 8, 2},
+        {"66 e9 00 00 00 00", 64, "jmp", "jmp", 6, 4, 8, 2},
+        {"66 0f 84 00 00 00 00", 64, "je", "je", 7, 5, 8, 2},
+        {"66 74 00", 64, "je", "je", 3, 3, 8, 2},
+        {"66 c3", 64, "ret", "ret", 2, 2, 8, 2},
+        {"66 ff e0", 64, "jmp", "jmp", 3, 3, 8, 2},
+        {"66 48 e9 00 00 00 00", 64, "jmp", "jmp", 7, 7, 8, 8}, /* REX.W wins */
+        {"66 e9 00 00 00 00", 32, "jmp", "jmp", 4, 4, 2, 2},
+        {"0f 0d c0", 64, "nop", NULL, 3, 0, 0, 0},
+        {"0f 0d c0", 32, "nop", NULL, 3, 0, 0, 0},
+        {"0f 0d 00", 64, "nop", "nop", 3, 3, 4, 4},
+        {"f3 41 90", 64, "pause", "xchg", 3, 3, 4, 4},
+        {"f3 90", 64, "pause", "pause", 2, 2, 4, 4},
+        {"c4 e3 f9 16 c0 00", 32, "vpextrd", NULL, 6, 0, 0, 0},
+        {"c4 e3 f9 22 c0 00", 32, "vpinsrd", NULL, 6, 0, 0, 0},
+        {"c4 e3 f9 16 c0 00", 64, "vpextrq", "vpextrq", 6, 6, 8, 8},
+        {"c4 e3 79 16 c0 00", 32, "vpextrd", "vpextrd", 6, 6, 4, 4},
+        {"f0 0f 22 c0", 64, NULL, "mov", 0, 4, 0, 8}, /* LOCK MOV CR0: MOV CR8 */
+        {"f0 0f 20 c0", 32, NULL, "mov", 0, 4, 0, 4},
+        {"f0 0f 20 d0", 32, NULL, NULL, 0, 0, 0, 0},    /* CR10 */
+        {"f0 44 0f 20 c0", 64, NULL, NULL, 0, 0, 0, 0}, /* CR16 */
+        {"0f ff c0", 64, "ud0", "ud0", 3, 2, 4, 4},
+        {"0f b9 c0", 64, "ud1", "ud1", 3, 2, 4, 4},
+    };
+    const struct insn_features amd_features = amd();
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        for (unsigned vendor = 0; vendor < 2; vendor++) {
+            const char *name = vendor ? cases[i].amd : cases[i].intel;
+            enum decode_result result =
+                decode_as(cases[i].hex, cases[i].code, false, vendor ? &amd_features : NULL);
+            ck_assert_msg(result == (name ? DECODE_OK : DECODE_UD), "%s as %s", cases[i].hex,
+                          vendor ? "AMD" : "Intel");
+            if (!name)
+                continue;
+            ck_assert_str_eq(insn.row->mnemonic, name);
+            ck_assert_uint_eq(insn.len, vendor ? cases[i].amd_len : cases[i].intel_len);
+            unsigned opsize = vendor ? cases[i].amd_opsize : cases[i].intel_opsize;
+            ck_assert_msg(!opsize || insn.opsize == opsize, "%s: operand size %u", cases[i].hex,
+                          insn.opsize);
+        }
+    }
+}
+END_TEST
+
+/* Sizes of operands in memory, and registers, that depend on the vendor. */
+START_TEST(vendors_differ_in_operands)
+{
+    const struct insn_features amd_features = amd();
+    ASSERT_OK("66 63 00", 64, "movsxd", 3);
+    ASSERT_OP(1, OPND_MEM, 0, 2);
+    ck_assert_int_eq(decode_as("66 63 00", 64, false, &amd_features), DECODE_OK);
+    ASSERT_OP(0, OPND_GPR, 0, 2);
+    ASSERT_OP(1, OPND_MEM, 0, 4);
+    ASSERT_OK("48 ff 28", 64, "jmp", 3); /* far, m16:64 */
+    ASSERT_OP(0, OPND_MEM, 0, 10);
+    ck_assert_int_eq(decode_as("48 ff 28", 64, false, &amd_features), DECODE_OK);
+    ASSERT_OP(0, OPND_MEM, 0, 6);
+    ASSERT_OK("48 0f b4 00", 64, "lfs", 4);
+    ASSERT_OP(1, OPND_MEM, 0, 10);
+    ck_assert_int_eq(decode_as("48 0f b4 00", 64, false, &amd_features), DECODE_OK);
+    ASSERT_OP(1, OPND_MEM, 0, 6);
+    ck_assert_int_eq(decode_as("f0 0f 20 c0", 32, false, &amd_features), DECODE_OK);
+    ASSERT_OP(1, OPND_CR, 8, 4);
+}
+END_TEST
+
 /* ---- Rows
  * ---------------------------------------------------------------------------------------------------------
  */
@@ -570,6 +656,8 @@ int main(void)
     tcase_add_test(tests, vex_rules);
     tcase_add_test(tests, gathers_need_three_registers);
     tcase_add_test(tests, features_gate_rows);
+    tcase_add_test(tests, vendors_differ);
+    tcase_add_test(tests, vendors_differ_in_operands);
     tcase_add_test(tests, one_opcode_many_meanings);
     tcase_add_test(tests, implicit_operands_are_listed);
     tcase_add_test(tests, every_row_is_well_formed);
