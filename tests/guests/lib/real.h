@@ -66,6 +66,8 @@ static __attribute__((noinline, unused)) struct real_trap real_run_limits(struct
     struct real_trap t = {0};
     volatile struct real_regs *state = (struct real_regs *)real_low(real_state);
 
+    outb(0x21, 0xff); /* a firmware's timer may be running */
+    outb(0xa1, 0xff);
     memcpy((void *)REAL_MONITOR, real_monitor, (size_t)(real_monitor_end - real_monitor));
     asm volatile("" ::"r"(ivt) : "memory");
     for (unsigned v = 0; v < 256; v++)
