@@ -284,9 +284,10 @@ TEST(sixteen_bit_stacks)
     CHECK_EQ(t.rsp, 0x10000);
     check_overflow(push_long, D_DATA, 0xffff, 0x10002); /* FFFEh-10001h */
     check_overflow(pop_long, D_DATA, 0xffff, 0xfffe);
+    *(uint32_t *)(arena + 0xc) = 0x56789abc;
     t = on_stack(leave_frame, D_DATA, 0xffff, 0x1234000c);
     CHECK_EQ(t.rsp, 0x12340010);
-    CHECK_EQ(t.frame.rbp, 0x12340010);
+    CHECK_EQ(t.frame.rbp, 0x56789abc);
     t = on_stack(push_all, D_DATA, 0xffff, 0x45670008); /* wraps between items */
     CHECK_EQ(t.rsp, 0x4567ffe8);
     CHECK_EQ(*(uint32_t *)arena, (word)push_all); /* ECX, pushed second */
