@@ -1,7 +1,8 @@
 /*
  * callgate.c - 16- and 32-bit call gates: who may pass, what lies on which stack, what goes wrong
  * with the inner stack (SDM vol. 3, 5.8.3-5.8.6; vol. 2, CALL, JMP, RET). QEMU gives #GP where a JMP
- * through a gate meets absent code, and ignores LDT selectors' TI bit in error codes.
+ * through a gate meets absent code, checks no limits, and jumps to all 32 bits of a 16-bit gate's
+ * offset, which is the end of it (offsets_by_gate_size comes last).
  */
 #include "rings.h"
 
@@ -127,7 +128,6 @@ TEST(where_gates_lead)
     CHECK_TRAP(RUN(c), V_NP, LDT_ENTRY(2), SYMBOL(call_here));
     ldt[2] |= (uint64_t)D_PRESENT << 40;
     CHECK_EQ(RUN(c).vector, V_BP);
-    asm volatile("lldt %w0" ::"r"(0) : "memory");
 }
 
 TEST(offsets_by_gate_size)
@@ -408,7 +408,6 @@ TEST(inner_stack_out_of_a_16_bit_tss)
 const struct test guest_tests[] = {T(passage_of_32_bit_gates),
                                    T(passage_of_16_bit_gates),
                                    T(where_gates_lead),
-                                   T(offsets_by_gate_size),
                                    T(frame_of_32_bit_gates),
                                    T(frame_of_16_bit_gates),
                                    T(same_level_copies_no_parameters),
@@ -419,4 +418,5 @@ const struct test guest_tests[] = {T(passage_of_32_bit_gates),
                                    T(parameters_beyond_the_outer_stack),
                                    T(tss_too_small_for_the_stack),
                                    T(inner_stack_out_of_a_16_bit_tss),
+                                   T(offsets_by_gate_size),
                                    {0, 0}};

@@ -29,7 +29,7 @@ static inline unsigned ring_data(unsigned n)
 
 static char ring_stack[3][4096] __attribute__((aligned(16), unused));
 
-/* Descriptors, the inner stacks of rings 1 and 2 in the TSS, the gate of INT3. */
+/* Descriptors, the inner stacks of rings 1 and 2 in the TSS, the gate of INT3, no LDT. */
 static __attribute__((unused)) void rings_setup(void)
 {
     for (unsigned n = 1; n < 3; n++) {
@@ -39,6 +39,7 @@ static __attribute__((unused)) void rings_setup(void)
         tss[2 + 2 * n] = ring_data(n);
     }
     set_gate(V_BP, (word)trap_stubs + 16 * V_BP, SEL_CODE, 14, 3, 0);
+    asm volatile("lldt %w0" ::"r"(0) : "memory"); /* a reset leaves one at 0 that is present */
 }
 
 static inline struct context context_ring(word rip, unsigned n)
