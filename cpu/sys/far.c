@@ -163,6 +163,9 @@ static enum far_kind classify(struct cpu *cpu, uint16_t selector, struct desc_re
         break;
     case SYS_TSS16:
     case SYS_TSS32:
+        if (!in_long(cpu) && !(selector & 4)) /* only in the GDT (SDM vol. 3, 7.2.2) */
+            return FAR_TASK;
+        break;
     case SYS_TASK_GATE:
         if (!in_long(cpu))
             return FAR_TASK;
