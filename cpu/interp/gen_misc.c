@@ -140,7 +140,8 @@ void gen_enter(struct cpu *cpu, const struct insn *insn)
 {
     unsigned size = insn->opsize, level = (unsigned)insn->imm2 & 31;
     uint64_t mask = sys_stack_mask(cpu), rbp = cpu->gpr[RBP];
-    uint64_t frame = cpu->gpr[RSP] - size; /* address of the saved rBP */
+    /* Where rBP is saved. On a 16-bit stack a 32-bit EBP gets the upper half of ESP with it. */
+    uint64_t frame = stack_pointer(cpu, cpu->gpr[RSP], cpu->gpr[RSP] - size);
     store_slot(cpu, 1, rbp, size);
     for (unsigned i = 1; i < level; i++) {
         uint64_t bp = (rbp - (uint64_t)i * size) & mask;
@@ -148,10 +149,10 @@ void gen_enter(struct cpu *cpu, const struct insn *insn)
         store_slot(cpu, i + 1, mem_load(cpu, SEG_SS, lin, size), size);
     }
     if (level)
-        store_slot(cpu, level + 1, frame & mask, size);
+        store_slot(cpu, level + 1, frame, size);
     uint64_t sp = (frame - (uint64_t)level * size - (uint16_t)insn->imm) & mask;
     mem_probe_write(cpu, SEG_SS, mem_linear(cpu, SEG_SS, sp, size, ACCESS_WRITE), size);
-    opnd_set_gpr(cpu, RBP, size, frame & mask);
+    opnd_set_gpr(cpu, RBP, size, frame);
     cpu->gpr[RSP] = stack_pointer(cpu, cpu->gpr[RSP], sp);
 }
 

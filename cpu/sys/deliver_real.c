@@ -49,7 +49,7 @@ void deliver_v86_redirected(struct cpu *cpu, const struct event *event)
         image = flags & RFLAGS_VIF ? image | RFLAGS_IF : image & ~(uint64_t)RFLAGS_IF;
     }
     enter_handler(cpu, event, vector, image);
-    flags &= ~(uint64_t)(RFLAGS_TF | RFLAGS_RF | RFLAGS_NT);
+    flags &= ~(uint64_t)(RFLAGS_TF | RFLAGS_RF); /* as in real mode, NT stays (20.3.3.4) */
     flags &= ~(uint64_t)(iopl(cpu) < 3 ? RFLAGS_VIF : RFLAGS_IF);
     cpu_set_rflags(cpu, flags);
     cpu_mode_update(cpu);

@@ -85,7 +85,9 @@ struct call_gate {
     struct desc_ref code;
 };
 
-static struct call_gate read_call_gate(struct cpu *cpu, uint16_t selector, struct desc_ref *ref)
+/* `inwards`: CALL, which may go to a more privileged level. */
+static struct call_gate read_call_gate(struct cpu *cpu, uint16_t selector, struct desc_ref *ref,
+                                       bool inwards)
 {
     uint16_t attr = desc_attr(ref->low), code;
     struct call_gate gate = {.params = ref->low >> 32 & 31};
@@ -110,6 +112,7 @@ static struct call_gate read_call_gate(struct cpu *cpu, uint16_t selector, struc
         cpu_raise_error(cpu, VECTOR_GP, gate.selector & ~3u);
     code = desc_attr(gate.code.low);
     if (!attr_is_code(code) || attr_dpl(code) > cpu->cpl ||
+        (!inwards && !attr_is_conforming(code) && attr_dpl(code) != cpu->cpl) ||
         (in_long(cpu) && (!(code & SEG_ATTR_L) || code & SEG_ATTR_DB)))
         cpu_raise_error(cpu, VECTOR_GP, gate.selector & ~3u);
     if (!(code & SEG_ATTR_P))
@@ -160,6 +163,9 @@ static enum far_kind classify(struct cpu *cpu, uint16_t selector, struct desc_re
         break;
     case SYS_TSS16:
     case SYS_TSS32:
+        if (!in_long(cpu) && !(selector & 4)) /* only in the GDT (SDM vol. 3, 7.2.2) */
+            return FAR_TASK;
+        break;
     case SYS_TASK_GATE:
         if (!in_long(cpu))
             return FAR_TASK;
@@ -181,12 +187,9 @@ static void real_jump(struct cpu *cpu, const struct far_pointer *p)
 
 static void jump_through_gate(struct cpu *cpu, uint16_t selector, struct desc_ref *ref)
 {
-    struct call_gate gate = read_call_gate(cpu, selector, ref);
-    uint16_t attr = desc_attr(gate.code.low);
+    struct call_gate gate = read_call_gate(cpu, selector, ref, false);
     struct far_target target;
 
-    if (!attr_is_conforming(attr) && attr_dpl(attr) != cpu->cpl)
-        cpu_raise_error(cpu, VECTOR_GP, gate.selector & ~3u);
     desc_set_accessed(cpu, &gate.code, false);
     target = make_target(cpu, gate.selector, &gate.code, gate.offset);
     far_commit(cpu, &target, cpu->cpl);
@@ -303,7 +306,7 @@ static void call_inner_level(struct cpu *cpu, struct call_gate *gate)
 
 static void call_through_gate(struct cpu *cpu, uint16_t selector, struct desc_ref *ref)
 {
-    struct call_gate gate = read_call_gate(cpu, selector, ref);
+    struct call_gate gate = read_call_gate(cpu, selector, ref, true);
     uint16_t attr = desc_attr(gate.code.low);
 
     if (!attr_is_conforming(attr) && attr_dpl(attr) < cpu->cpl)
