@@ -248,6 +248,7 @@ static void check_gate(const struct gate_case *g, struct trap t, unsigned gate, 
 /* Met by INT n: a fault of the INT itself, EXT = 0. */
 TEST(bad_gates_of_int_n)
 {
+    asm volatile("lldt %w0" ::"r"(0));
     for (volatile unsigned i = 0; i < sizeof gate_cases / sizeof gate_cases[0]; i++) {
         set_bad_gate(GATE, &gate_cases[i]);
         struct trap t = CATCH(asm volatile(LABEL(int_bad) "int $0x61"));
