@@ -241,7 +241,7 @@ static void settle(struct cpu *cpu)
  * it. TF as it was before counts (SDM vol. 3, 17.3.1.4), so the trap is noted first: a fault drops
  * it again, and the instructions that are special about TF (INT n, SYSCALL, SYSRET) change it. RF
  * is over when the instruction begins, since only instruction breakpoints, which come first, look
- * at it.
+ * at it. Behind MOV SS there are none, as if RF were set (6.8.3).
  */
 static void step(struct cpu *cpu, bool guarded)
 {
@@ -250,7 +250,8 @@ static void step(struct cpu *cpu, bool guarded)
     bool peeked = cpu->msr_debugctl & DEBUGCTL_BTF && sys_peek_insn(cpu, &before);
 
     /* What comes back to be guarded has passed its breakpoints. */
-    if (!guarded && cpu->code_breakpoints && !(cpu->rflags & RFLAGS_RF)) {
+    if (!guarded && cpu->code_breakpoints && !(cpu->rflags & RFLAGS_RF) &&
+        !(cpu->shadow & SHADOW_MOVSS)) {
         uint64_t lin = cpu->seg_base[SEG_CS] + cpu->rip;
         uint32_t hit = debug_match_code(cpu, in_code64(cpu) ? lin : (uint32_t)lin);
 

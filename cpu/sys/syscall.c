@@ -7,6 +7,7 @@
  *   SYSCALL outside 64    #UD                            legacy and compatibility mode too
  *   SYSENTER in long mode works                          #UD
  *   SYSRET to a bad RIP   #GP at CPL 0                   #GP at CPL 3, from the target
+ *   SYSRET outside 64     #UD                            R11 plays no part: RFLAGS.IF is set
  *   SYSRET and SS         all fixed values               only selector and DPL: limit and base stay
  */
 #include "cpu/sys/internal.h"
@@ -102,7 +103,7 @@ static void sysret_segments(struct cpu *cpu, bool to64)
 
 void sys_sysret(struct cpu *cpu, const struct insn *insn)
 {
-    bool to64 = in_code64(cpu) && insn->opsize == 8;
+    bool from64 = in_code64(cpu), to64 = from64 && insn->opsize == 8;
     uint64_t rip = to64 ? cpu->gpr[RCX] : (uint32_t)cpu->gpr[RCX];
 
     require_sce(cpu);
@@ -113,7 +114,7 @@ void sys_sysret(struct cpu *cpu, const struct insn *insn)
         cpu_raise_error(cpu, VECTOR_GP, 0);
     sysret_segments(cpu, to64);
     cpu->next_rip = rip;
-    if (in_long(cpu))
+    if (from64)
         cpu_set_rflags(cpu, cpu->gpr[R11] & 0x3c7fd7); /* not RF, not VM */
     else
         cpu_set_rflags(cpu, cpu->rflags | RFLAGS_IF);

@@ -107,7 +107,11 @@ static __attribute__((noinline, unused)) struct trap context_run(const struct co
 {
     return CATCH(context_enter(context));
 }
-#define RUN(context_) context_run(&(context_))
+#define RUN(context_)                                                                              \
+    ({                                                                                             \
+        struct context run_ = (context_);                                                          \
+        context_run(&run_);                                                                        \
+    })
 
 /* ---- Descriptors ------------------------------------------------------------------------------
  */
@@ -155,9 +159,10 @@ static inline unsigned desc_type(unsigned selector)
 
 #define CHECK_TRAP(trap_, vector_, error_, rip_)                                                   \
     do {                                                                                           \
-        CHECK_EQ((trap_).vector, vector_);                                                         \
-        CHECK_EQ((trap_).error, error_);                                                           \
-        CHECK_EQ((trap_).rip, rip_);                                                               \
+        struct trap check_ = (trap_);                                                              \
+        CHECK_EQ(check_.vector, vector_);                                                          \
+        CHECK_EQ(check_.error, error_);                                                            \
+        CHECK_EQ(check_.rip, rip_);                                                                \
     } while (0)
 
 #endif
