@@ -111,6 +111,10 @@ extern uint32_t tss[32]; /* of the format of the mode; loaded by guest_setup() *
  * ------------------------------------------------------------------------------ */
 void print(const char *format, ...); /* %s %c %d %u %x %lx %p, no widths */
 _Noreturn void guest_exit(int failed);
+bool all_passed(void); /* so far: a test that ends the machine asks before it does */
+
+/* Physical address of the PVH start info (EBX at the entry). */
+extern uint32_t start_info;
 
 /* ---- Tests
  * ------------------------------------------------------------------------------------------ */
