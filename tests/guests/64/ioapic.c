@@ -235,14 +235,17 @@ TEST(destinations)
         uint32_t mode;
         bool comes;
     } cases[] = {
-        {id, 0, true},           {id + 1, 0, false},
-        {0xff, 0, true}, /* physical broadcast */
+        {id, 0, true},
+        {id + 1, 0, false},
+        {0xff, 0, true},          /* physical broadcast */
         {4, ENTRY_LOGICAL, true}, /* the flat model: LDR 04h */
         {0x0e, ENTRY_LOGICAL, true},
         {0xfb, ENTRY_LOGICAL, false},
-        {0xff, ENTRY_LOGICAL, true}, {0, ENTRY_LOGICAL, false},
+        {0xff, ENTRY_LOGICAL, true},
+        {0, ENTRY_LOGICAL, false},
         {4, ENTRY_LOGICAL | 0x100, true}, /* lowest priority */
-        {0xff, ENTRY_LOGICAL | 0x100, true}, {0xfb, ENTRY_LOGICAL | 0x100, false},
+        {0xff, ENTRY_LOGICAL | 0x100, true},
+        {0xfb, ENTRY_LOGICAL | 0x100, false},
     };
     apic_write(APIC_LDR, 4u << 24);
     for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {

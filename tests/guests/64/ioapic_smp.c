@@ -1,7 +1,7 @@
 /*
  * ioapic_smp.c - the I/O APIC in front of several processors: whom an input reaches by physical,
- * logical and lowest-priority destination, and who ends a level (82093AA data sheet, 3.2.4; SDM vol.
- * 3, 11.6.2, 11.8.5).
+ * logical and lowest-priority destination, and who ends a level (82093AA data sheet, 3.2.4; SDM
+ * vol. 3, 11.6.2, 11.8.5).
  *
  * guest options: -smp 4 -serial null
  */

@@ -1,6 +1,6 @@
 /*
- * cpus.h - all processors of a machine at the disposal of a test: each other one serves orders (what
- * its task priority is, whether it spins or halts) and counts the interrupts that it gets.
+ * cpus.h - all processors of a machine at the disposal of a test: each other one serves orders
+ * (what its task priority is, whether it spins or halts) and counts the interrupts that it gets.
  */
 #ifndef GUEST_CPUS_H
 #define GUEST_CPUS_H
@@ -42,7 +42,8 @@ UNUSED_OK void count_hits_on_all(void)
     }
 }
 
-/* ---- Interprocessor interrupts ------------------------------------------------------------------ */
+/* ---- Interprocessor interrupts ------------------------------------------------------------------
+ */
 
 UNUSED_OK void send(unsigned dest, uint32_t low)
 {
@@ -52,7 +53,8 @@ UNUSED_OK void send(unsigned dest, uint32_t low)
         asm volatile("pause");
 }
 
-/* ---- Orders ------------------------------------------------------------------------------------ */
+/* ---- Orders ------------------------------------------------------------------------------------
+ */
 
 enum order {
     SPIN,     /* interrupts on */
@@ -111,7 +113,8 @@ UNUSED_OK void tell(unsigned id, enum order order, unsigned tpr)
         send(id, WAKE_VECTOR);
 }
 
-/* All others run, halt for interrupts, and have logical id 1 << APIC id in the flat model; so does this one. */
+/* All others run, halt for interrupts, and have logical id 1 << APIC id in the flat model; so does
+ * this one. */
 UNUSED_OK bool all_cpus_up(void)
 {
     bool up = true;
@@ -142,7 +145,8 @@ UNUSED_OK bool came(unsigned id, unsigned vector, unsigned n)
 }
 
 /* Long enough for what is on its way: every other processor that can has gone round. One that halts
- * is woken for it; the wake-up outranks what else is pending, and HLT ends after the last handler. */
+ * is woken for it; the wake-up outranks what else is pending, and HLT ends after the last handler.
+ */
 UNUSED_OK void settle(void)
 {
     let_in();
@@ -153,7 +157,8 @@ UNUSED_OK void settle(void)
         unsigned long before = cpu_state[id].rounds;
         if (order == HALT)
             send(id, WAKE_VECTOR);
-        for (uint64_t end = rdtsc() + FOREVER; cpu_state[id].rounds < before + 2 && rdtsc() < end;) {
+        for (uint64_t end = rdtsc() + FOREVER;
+             cpu_state[id].rounds < before + 2 && rdtsc() < end;) {
             if (order == HALT && cpu_state[id].rounds > before)
                 break;
             asm volatile("pause");
