@@ -194,7 +194,8 @@ static inline uint32_t inl(uint16_t port)
     }
 CR_ACCESSORS(0)
 CR_ACCESSORS(2)
-CR_ACCESSORS(3) CR_ACCESSORS(4)
+CR_ACCESSORS(3)
+CR_ACCESSORS(4)
 #define DR_ACCESSORS(n)                                                                            \
     static inline word read_dr##n(void)                                                            \
     {                                                                                              \
