@@ -45,12 +45,12 @@ TEST(timer_is_24_bits)
         CHECK_EQ(inl((uint16_t)(pm + PM_TMR)) >> 24, 0);
     uint32_t before = (uint32_t)pm_timer();
     outl((uint16_t)(pm + PM_TMR), 0); /* read only */
-    CHECK(((uint32_t)pm_timer() - before & 0xffffff) < 0x400000);
+    CHECK((((uint32_t)pm_timer() - before) & 0xffffff) < 0x400000);
     /* never backwards */
     uint32_t last = (uint32_t)pm_timer();
     for (unsigned i = 0; i < 20000; i++) {
         uint32_t now = (uint32_t)pm_timer();
-        CHECK((now - last & 0xffffff) < 0x800000);
+        CHECK(((now - last) & 0xffffff) < 0x800000);
         last = now;
     }
 }

@@ -209,8 +209,8 @@ CR_ACCESSORS(4)
     }
 DR_ACCESSORS(0)
 DR_ACCESSORS(1)
-DR_ACCESSORS(2) DR_ACCESSORS(3) DR_ACCESSORS(6) DR_ACCESSORS(7) static inline uint64_t
-    rdmsr(uint32_t msr)
+DR_ACCESSORS(2)
+DR_ACCESSORS(3) DR_ACCESSORS(6) DR_ACCESSORS(7) static inline uint64_t rdmsr(uint32_t msr)
 {
     uint32_t lo, hi;
     asm volatile("rdmsr" : "=a"(lo), "=d"(hi) : "c"(msr));
