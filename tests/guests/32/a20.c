@@ -1,7 +1,7 @@
 /*
  * a20.c - the A20 gate: with it closed bit 20 of every physical address is 0, whoever puts it out:
- * loads, stores, code, page walks. Closed and opened by port 92h and by the keyboard controller,
- * whose two lines must both be up (PS/2 Technical Reference, system control port A; SDM vol. 3, 9.7).
+ * loads, stores, code, page walks. Closed and opened by port 92h and by the keyboard controller, of
+ * which either opens what the other has closed (PS/2 Technical Reference, system control port A).
  *
  * While it is closed the guest's own image, which is in the second MiB, is gone: the code that runs
  * then, and its stack and tables, are copied to the fifth.
@@ -12,15 +12,16 @@
 
 enum { LOW = 0x200000, HIGH = 0x300000 }; /* one address with the gate closed */
 
-/* ---- What is copied: no calls but to itself, no data but by its argument ------------------------ */
+/* ---- What is copied: no calls but to itself, no data but by its argument ------------------------
+ */
 
 struct work {
-    uint32_t by_keyboard;              /* which gate to close */
-    uint32_t alone;                    /* for the keyboard's: port 92h's line, meanwhile */
+    uint32_t by_keyboard;               /* which gate to close */
+    uint32_t open_by_keyboard;          /* which one opens it */
     uint32_t at_low, at_high, at_mixed; /* what was read while it was closed */
-    uint32_t code;                     /* what the code at HIGH returned */
-    uint32_t paged_low, paged_high;    /* read through page tables, with the gate closed */
-    uint32_t paging;                   /* CR3; 0: not */
+    uint32_t code;                      /* what the code at HIGH returned */
+    uint32_t paged_low, paged_high;     /* read through page tables, with the gate closed */
+    uint32_t paging;                    /* CR3; 0: not */
 };
 
 #define IN_COPY static __attribute__((section("copy"), noinline, used))
@@ -59,20 +60,25 @@ IN_COPY void copy_main(struct work *w)
     w->at_mixed = *(volatile uint32_t *)LOW;
     w->code = ((uint32_t(*)(void))(HIGH + 0x1000))();
     if (w->paging) {
-        asm volatile("mov %0, %%cr3; mov %%cr0, %%eax; or $0x80000000, %%eax; mov %%eax, %%cr0"
-                     ::"r"(w->paging) : "eax", "memory");
+        asm volatile(
+            "mov %0, %%cr3; mov %%cr0, %%eax; or $0x80000000, %%eax; mov %%eax, %%cr0" ::"r"(
+                w->paging)
+            : "eax", "memory");
         w->paged_low = *(volatile uint32_t *)(0x40000000 + LOW + 0x10);
         w->paged_high = *(volatile uint32_t *)(0x40000000 + HIGH + 0x10);
-        asm volatile("mov %%cr0, %%eax; and $0x7fffffff, %%eax; mov %%eax, %%cr0" ::: "eax", "memory");
+        asm volatile("mov %%cr0, %%eax; and $0x7fffffff, %%eax; mov %%eax, %%cr0" ::
+                         : "eax", "memory");
     }
-    copy_gate(w->by_keyboard, 1);
+    copy_gate(w->open_by_keyboard, 1);
 }
 
-/* ---- Here the gate is open ---------------------------------------------------------------------- */
+/* ---- Here the gate is open ----------------------------------------------------------------------
+ */
 
 static void run_copy(struct work *w)
 {
-    static const uint8_t returns_1[] = {0xb8, 1, 0, 0, 0, 0xc3}, returns_2[] = {0xb8, 2, 0, 0, 0, 0xc3};
+    static const uint8_t returns_1[] = {0xb8, 1, 0, 0, 0, 0xc3},
+                         returns_2[] = {0xb8, 2, 0, 0, 0, 0xc3};
     extern char __start_copy[], __stop_copy[];
     memcpy((void *)EVEN, __start_copy, (size_t)(__stop_copy - __start_copy));
     memset((void *)LOW, 0, 0x20);
@@ -85,8 +91,9 @@ static void run_copy(struct work *w)
     struct work *there = (void *)(EVEN + 0x20000);
     *there = *w;
     void (*fn)(struct work *) = (void *)(EVEN + ((uintptr_t)copy_main - (uintptr_t)__start_copy));
-    asm volatile("mov %%esp, %%ebx; mov %0, %%esp; push %1; call *%2; mov %%ebx, %%esp"
-                 ::"r"(EVEN + 0x30000), "r"(there), "r"(fn)
+    asm volatile("mov %%esp, %%ebx; mov %0, %%esp; push %1; call *%2; mov %%ebx, %%esp" ::"r"(
+                     EVEN + 0x30000),
+                 "r"(there), "r"(fn)
                  : "eax", "ebx", "ecx", "edx", "memory", "cc");
     *w = *there;
 }
@@ -128,7 +135,17 @@ TEST(by_port_92)
 
 TEST(by_the_keyboard_controller)
 {
+    struct work w = {.by_keyboard = 1, .open_by_keyboard = 1};
+    run_copy(&w);
+    check_closed(&w);
+}
+
+TEST(either_opens_what_the_other_closed)
+{
     struct work w = {.by_keyboard = 1};
+    run_copy(&w);
+    check_closed(&w);
+    w = (struct work){.open_by_keyboard = 1};
     run_copy(&w);
     check_closed(&w);
 }
@@ -136,7 +153,7 @@ TEST(by_the_keyboard_controller)
 TEST(again_and_again)
 {
     for (unsigned i = 0; i < 50; i++) {
-        struct work w = {.by_keyboard = i & 1};
+        struct work w = {.by_keyboard = i & 1, .open_by_keyboard = i >> 1 & 1};
         run_copy(&w);
         check_closed(&w);
     }
@@ -174,6 +191,7 @@ TEST(second_mib_is_back)
 const struct test guest_tests[] = {T(open_at_the_start),
                                    T(by_port_92),
                                    T(by_the_keyboard_controller),
+                                   T(either_opens_what_the_other_closed),
                                    T(again_and_again),
                                    T(page_walks),
                                    T(second_mib_is_back),

@@ -1,7 +1,7 @@
 /*
- * memory_map.c - a machine with more memory than fits below the PCI hole: the map that PVH hands over,
- * every part of RAM in its place and only there, the hole, DMA, code and page tables above 4 GiB
- * (the rule of QEMU's `pc`: from 3.5 GiB on, 3 GiB are low).
+ * memory_map.c - a machine with more memory than fits below the PCI hole: the map that PVH hands
+ * over, every part of RAM in its place and only there, the hole, DMA, code and page tables above 4
+ * GiB (the rule of QEMU's `pc`: from 3.5 GiB on, 3 GiB are low).
  *
  * guest options: -m 5G -device virtio-rng-pci
  */
@@ -98,8 +98,9 @@ TEST(every_part_is_there_once)
 TEST(nothing_beyond)
 {
     map_high();
-    static const uint64_t nowhere[] = {LOW_END,    LOW_END + 0x1000, 0xd8000000, 0xf0000000,
-                                       0xfebf0000 - 0x100000, HIGH_END,  HIGH_END + 0x1000, 7 * GIB};
+    static const uint64_t nowhere[] = {
+        LOW_END,  LOW_END + 0x1000,  0xd8000000, 0xf0000000, 0xfebf0000 - 0x100000,
+        HIGH_END, HIGH_END + 0x1000, 7 * GIB};
     for (unsigned i = 0; i < sizeof(nowhere) / sizeof(nowhere[0]); i++) {
         CHECK_EQ(*at(nowhere[i]), ~0ull);
         *at(nowhere[i]) = 0x55;
@@ -130,8 +131,9 @@ TEST(across_the_ends)
 TEST(code_above_4_gib)
 {
     map_high();
-    static const uint8_t code[] = {0xb8, 0x78, 0x56, 0x34, 0x12, 0xc3}; /* mov $12345678h, %eax; ret */
-    memcpy((void *)at(HIGH + 0x1000 - 3), code, sizeof(code));          /* across pages, too */
+    static const uint8_t code[] = {0xb8, 0x78, 0x56,
+                                   0x34, 0x12, 0xc3};          /* mov $12345678h, %eax; ret */
+    memcpy((void *)at(HIGH + 0x1000 - 3), code, sizeof(code)); /* across pages, too */
     CHECK_EQ(((uint32_t(*)(void))(uintptr_t)(HIGH + 0x1000 - 3))(), 0x12345678);
     *(volatile uint8_t *)at(HIGH + 0x1000 - 2) = 0x79;
     CHECK_EQ(((uint32_t(*)(void))(uintptr_t)(HIGH + 0x1000 - 3))(), 0x12345679);
@@ -172,12 +174,7 @@ TEST(dma_above_4_gib)
     }
 }
 
-const struct test guest_tests[] = {T(what_pvh_hands_over),
-                                   T(cmos_tells_it_too),
-                                   T(every_part_is_there_once),
-                                   T(nothing_beyond),
-                                   T(across_the_ends),
-                                   T(code_above_4_gib),
-                                   T(page_table_above_4_gib),
-                                   T(dma_above_4_gib),
-                                   {0, 0}};
+const struct test guest_tests[] = {
+    T(what_pvh_hands_over),    T(cmos_tells_it_too), T(every_part_is_there_once),
+    T(nothing_beyond),         T(across_the_ends),   T(code_above_4_gib),
+    T(page_table_above_4_gib), T(dma_above_4_gib),   {0, 0}};

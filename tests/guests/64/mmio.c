@@ -1,7 +1,7 @@
 /*
- * mmio.c - instructions of every kind that meet device registers or nothing at all: widths, strings,
- * read-modify-write, locked and vector accesses, stack, code and page tables where no memory is; the
- * end of RAM in the middle of an access (-m 64).
+ * mmio.c - instructions of every kind that meet device registers or nothing at all: widths,
+ * strings, read-modify-write, locked and vector accesses, stack, code and page tables where no
+ * memory is; the end of RAM in the middle of an access (-m 64).
  */
 #include "machine.h"
 
@@ -22,12 +22,13 @@ static volatile uint64_t *q(uint64_t a)
     return (volatile uint64_t *)(uintptr_t)a;
 }
 
-/* ---- Nothing ------------------------------------------------------------------------------------ */
+/* ---- Nothing ------------------------------------------------------------------------------------
+ */
 
 TEST(nothing_reads_as_ones)
 {
-    static const uint64_t places[] = {NOWHERE, NOWHERE + 0x123456, RAM_END, 0xa0000, 0xc8000,
-                                      0xfffffff0, 0xfec10000, 0xfef00000};
+    static const uint64_t places[] = {NOWHERE, NOWHERE + 0x123456, RAM_END,    0xa0000,
+                                      0xc8000, 0xfffffff0,         0xfec10000, 0xfef00000};
     for (unsigned i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
         *q(places[i]) = 0;
         CHECK_EQ(*q(places[i]), ~0ull);
@@ -125,10 +126,11 @@ TEST(the_end_of_ram)
 TEST(stack_in_nothing)
 {
     word popped = 1, flags = 1;
-    asm volatile("mov %%rsp, %%rbx; mov %2, %%rsp; push $0x77; pop %0; pushf; popq %1; mov %%rbx, %%rsp"
-                 : "=&r"(popped), "=&r"(flags)
-                 : "r"(NOWHERE + 0x800)
-                 : "rbx", "memory");
+    asm volatile(
+        "mov %%rsp, %%rbx; mov %2, %%rsp; push $0x77; pop %0; pushf; popq %1; mov %%rbx, %%rsp"
+        : "=&r"(popped), "=&r"(flags)
+        : "r"(NOWHERE + 0x800)
+        : "rbx", "memory");
     CHECK_EQ(popped, ~0ull);
     CHECK_EQ(flags, ~0ull);
 }
@@ -159,7 +161,8 @@ TEST(page_table_in_nothing)
     write_cr3(read_cr3());
 }
 
-/* ---- Registers ---------------------------------------------------------------------------------- */
+/* ---- Registers ----------------------------------------------------------------------------------
+ */
 
 /* The HPET's comparators are plain 64-bit registers, to be had by halves. */
 TEST(instructions_on_registers)
@@ -224,8 +227,8 @@ TEST(read_modify_write_of_a_window)
     ioapic_entry(5, 0, ENTRY_MASKED);
 }
 
-/* The local APIC: dwords on 16-byte boundaries. Others are undefined (SDM vol. 3, 11.4.1), but may do
- * no harm. */
+/* The local APIC: dwords on 16-byte boundaries. Others are undefined (SDM vol. 3, 11.4.1), but may
+ * do no harm. */
 TEST(local_apic_by_odd_accesses)
 {
     apic_quiet();

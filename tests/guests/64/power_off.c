@@ -1,7 +1,7 @@
 /*
  * power_off.c - switching the machine off: the sleep type that the DSDT's \_S5 names, written to
- * PM1a_CNT with SLP_EN, ends the program with status 0; the type alone does not (ACPI 6.5, 4.8.3.2.1,
- * 7.4.2). A reset would begin anew and be found out.
+ * PM1a_CNT with SLP_EN, ends the program with status 0; the type alone does not
+ * (ACPI 6.5, 4.8.3.2.1, 7.4.2). A reset would begin anew and be found out.
  *
  * guest exit: 0
  * guest prints: switching off

@@ -25,7 +25,8 @@ static void set_stage(uint8_t n)
     outb(0x71, n);
 }
 
-/* ---- The ways ----------------------------------------------------------------------------------- */
+/* ---- The ways -----------------------------------------------------------------------------------
+ */
 
 static void cf9(void)
 {
@@ -79,7 +80,8 @@ static const struct {
             {"triple fault", triple_fault}};
 enum { WAYS = sizeof(ways) / sizeof(ways[0]) };
 
-/* ---- What a reset leaves ------------------------------------------------------------------------ */
+/* ---- What a reset leaves ------------------------------------------------------------------------
+ */
 
 static volatile unsigned long rounds __attribute__((section(".data")));
 
