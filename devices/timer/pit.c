@@ -22,7 +22,8 @@ enum { REFRESH_TICKS = 18 }; /* counter 1 requests a DRAM refresh every 15 us */
 enum { MIN_PERIOD_TICKS = 12 };
 
 struct counter {
-    uint8_t mode; /* 0-5 */
+    uint8_t mode;    /* 0-5 */
+    uint8_t written; /* bits 3-1 of the control word: modes 2 and 3 have two names */
     uint8_t rw;
     bool bcd;
     bool gate;
@@ -156,7 +157,8 @@ static uint16_t counter_value(const struct counter *c, uint64_t now)
 static uint8_t counter_status(const struct counter *c, uint64_t now)
 {
     bool null = !c->loaded || c->next_count || counter_waits(c, now);
-    return (uint8_t)(counter_output(c, now) << 7 | null << 6 | c->rw << 4 | c->mode << 1 | c->bcd);
+    return (uint8_t)(counter_output(c, now) << 7 | null << 6 | c->rw << 4 | c->written << 1 |
+                     c->bcd);
 }
 
 /* Loads the element on the next tick. */
@@ -385,6 +387,7 @@ static void write_control(struct pit *pit, uint64_t now, uint8_t value)
     *c = (struct counter){
         .rw = (uint8_t)rw,
         .mode = (uint8_t)(mode > 5 ? mode - 4 : mode),
+        .written = (uint8_t)mode,
         .bcd = value & 1,
         .gate = c->gate,
         .count = c->count,
@@ -462,8 +465,11 @@ static void pit_reset(struct device *dev)
     } start[COUNTERS] = {{3, 0}, {2, REFRESH_TICKS}, {3, 0}};
     for (unsigned i = 0; i < COUNTERS; i++) {
         struct counter *c = &pit->counter[i];
-        *c = (struct counter){
-            .mode = start[i].mode, .rw = RW_BOTH, .gate = i != SPEAKER_COUNTER, .count = 65536};
+        *c = (struct counter){.mode = start[i].mode,
+                              .written = start[i].mode,
+                              .rw = RW_BOTH,
+                              .gate = i != SPEAKER_COUNTER,
+                              .count = 65536};
         counter_load(c, now, start[i].count);
     }
     pit->speaker = 0;
@@ -482,6 +488,7 @@ static void pit_destroy(struct device *dev)
 
 #define COUNTER_FIELDS(i)                                                                          \
     FIELD(struct pit, counter[i].mode, FIELD_U8, 1),                                               \
+        FIELD(struct pit, counter[i].written, FIELD_U8, 1),                                        \
         FIELD(struct pit, counter[i].rw, FIELD_U8, 1),                                             \
         FIELD(struct pit, counter[i].bcd, FIELD_U8, 1),                                            \
         FIELD(struct pit, counter[i].gate, FIELD_U8, 1),                                           \

@@ -151,17 +151,17 @@ static bool build_interrupts(struct machine *m, struct error *err)
 /* ---- The ISA side
  * ----------------------------------------------------------------------------------------- */
 
-/* A20 is down while any line that can pull it down does. */
+/* The last write to either gate decides, as on QEMU's `pc`. (A board ORs the two lines; there a
+ * program that closes one gate must know how the other stands, and none does.) */
 static void a20_changed(void *opaque, unsigned pin, bool level)
 {
     struct machine *m = opaque;
-    uint8_t before = m->a20_inputs, bit = (uint8_t)(1 << pin);
-    m->a20_inputs = level ? before | bit : before & ~bit;
-    bool enabled = m->a20_inputs == 0xff;
-    if (enabled == (before == 0xff))
+    (void)pin;
+    if (level == m->a20)
         return;
+    m->a20 = level;
     for (unsigned i = 0; i < m->vcpu_count; i++)
-        cpu_set_a20(m->vcpu[i].cpu, enabled);
+        cpu_set_a20(m->vcpu[i].cpu, level);
 }
 
 static struct irq_line a20_line(struct machine *m, unsigned pin)
@@ -231,7 +231,7 @@ static bool build_serial(struct machine *m, unsigned i, struct error *err)
 static bool build_ports(struct machine *m, struct error *err)
 {
     struct chardev *chr;
-    m->a20_inputs = 0xff;
+    m->a20 = true;
     if (!pc_own(m, port92_new(&m->board, a20_line(m, 0)), err) ||
         !pc_own(m, i8042_new(&m->board, gsi_line(m->gsi, KEYBOARD_IRQ), a20_line(m, 1)), err))
         return false;

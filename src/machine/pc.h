@@ -59,7 +59,7 @@ struct machine {
     struct rtc *rtc;
     struct fpu_error *fpu_error;
     struct pci_bus *pci;
-    uint8_t a20_inputs; /* one bit per line that can pull A20 down; all ones: enabled */
+    bool a20; /* open: the last write to either of its gates */
 
     /* -- back ends ------------------------------------------------------------------------------
      */

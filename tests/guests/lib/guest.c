@@ -126,6 +126,11 @@ void check_failed(const char *file, int line, const char *what, unsigned long lo
     print("  %s:%d: %s: got %llx, want %llx\n", file, line, what, got, want);
 }
 
+bool all_passed(void)
+{
+    return failures == 0;
+}
+
 /* ---- Traps
  * ------------------------------------------------------------------------------------------- */
 

@@ -111,6 +111,10 @@ extern uint32_t tss[32]; /* of the format of the mode; loaded by guest_setup() *
  * ------------------------------------------------------------------------------ */
 void print(const char *format, ...); /* %s %c %d %u %x %lx %p, no widths */
 _Noreturn void guest_exit(int failed);
+bool all_passed(void); /* so far: a test that ends the machine asks before it does */
+
+/* Physical address of the PVH start info (EBX at the entry). */
+extern uint32_t start_info;
 
 /* ---- Tests
  * ------------------------------------------------------------------------------------------ */
@@ -189,7 +193,9 @@ static inline uint32_t inl(uint16_t port)
         asm volatile("mov %0, %%cr" #n ::"r"(v) : "memory");                                       \
     }
 CR_ACCESSORS(0)
-CR_ACCESSORS(2) CR_ACCESSORS(3) CR_ACCESSORS(4)
+CR_ACCESSORS(2)
+CR_ACCESSORS(3)
+CR_ACCESSORS(4)
 #define DR_ACCESSORS(n)                                                                            \
     static inline word read_dr##n(void)                                                            \
     {                                                                                              \
@@ -201,8 +207,10 @@ CR_ACCESSORS(2) CR_ACCESSORS(3) CR_ACCESSORS(4)
     {                                                                                              \
         asm volatile("mov %0, %%dr" #n ::"r"(v) : "memory");                                       \
     }
-    DR_ACCESSORS(0) DR_ACCESSORS(1) DR_ACCESSORS(2) DR_ACCESSORS(3) DR_ACCESSORS(6)
-        DR_ACCESSORS(7) static inline uint64_t rdmsr(uint32_t msr)
+DR_ACCESSORS(0)
+DR_ACCESSORS(1)
+DR_ACCESSORS(2)
+DR_ACCESSORS(3) DR_ACCESSORS(6) DR_ACCESSORS(7) static inline uint64_t rdmsr(uint32_t msr)
 {
     uint32_t lo, hi;
     asm volatile("rdmsr" : "=a"(lo), "=d"(hi) : "c"(msr));

@@ -16,6 +16,7 @@
 pvh_entry:
     cli
     cld
+    movl %ebx, start_info
     movl $boot_stack_top, %esp
     lgdt gdt_pointer
     ljmp $0x08, $1f
@@ -237,6 +238,11 @@ gdt:                            /* selectors are in guest.h */
 gdt_pointer:
     .word . - gdt - 1
     .long gdt
+    .long 0
+
+    .globl start_info
+    .align 4
+start_info:
     .long 0
 
     .bss

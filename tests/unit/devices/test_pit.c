@@ -340,6 +340,19 @@ START_TEST(latches_and_read_back)
 }
 END_TEST
 
+/* "Bits D5 through D0 contain the counter's programmed mode exactly as written": modes 6 and 7, the
+ * other names of 2 and 3, too. */
+START_TEST(status_shows_the_mode_as_written)
+{
+    setup();
+    for (unsigned mode = 0; mode < 8; mode++) {
+        control((uint8_t)(0xb0 | mode << 1));
+        ck_assert_uint_eq(status(2) & 0x3f, 0x30 | mode << 1);
+    }
+    bench_destroy(pit);
+}
+END_TEST
+
 START_TEST(refresh_bit_toggles)
 {
     setup();
@@ -380,4 +393,5 @@ BENCH_MAIN("pit", mode_0_interrupts_at_terminal_count, mode_0_gate_holds_the_cou
            mode_1_is_a_retriggerable_one_shot, mode_2_divides_the_rate_exactly,
            mode_2_gate_restarts, mode_3_is_square, mode_3_interrupts_once_per_cycle,
            mode_4_strobes_once, mode_5_strobes_after_a_trigger, bcd_counts_in_decimal,
-           latches_and_read_back, refresh_bit_toggles, storms_are_bounded)
+           latches_and_read_back, status_shows_the_mode_as_written, refresh_bit_toggles,
+           storms_are_bounded)
