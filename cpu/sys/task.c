@@ -216,6 +216,8 @@ void task_switch(struct cpu *cpu, uint16_t selector, struct desc_ref *ref, enum 
     prepare_old(cpu, from, image);
     if (!desc_read(cpu, old, false, &old_ref))
         cpu_raise_error(cpu, VECTOR_TS, old & ~3u);
+    if (reason == TASK_JMP) /* so that the second of two writes cannot fail behind the first */
+        mem_priv_probe_write(cpu, SEG_DS, ref->lin + 5, 1, MMU_SUPERVISOR);
     if (!nested)
         desc_set_busy(cpu, &old_ref, false, false);
     if (reason != TASK_IRET)
