@@ -1,6 +1,6 @@
 /*
- * shutdowns.c - every mode's way to a triple fault: each must reset the machine, once. What has been
- * done stands in RAM that no image covers and a reset keeps (SDM vol. 3, 6.15, interrupt 8).
+ * shutdowns.c - every mode's way to a triple fault: each must reset the machine, once. What has
+ * been done stands in RAM that no image covers and a reset keeps (SDM vol. 3, 6.15, interrupt 8).
  *
  * guest reboots: yes
  */

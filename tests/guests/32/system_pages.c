@@ -6,8 +6,8 @@
  * Page faults that hit the ring-0 stack arrive in task 1. QEMU knows no RF, and does not prove that
  * both TSSs can be written before it begins.
  */
-#include "task.h"
 #include "paging32.h"
+#include "task.h"
 
 /* ---- Page faults in a task ---------------------------------------------------------------------
  */
@@ -171,7 +171,8 @@ TEST(parameters_on_an_absent_page)
     window_set(2, 0);
     struct trap t = RUN(c);
     CHECK_EQ(t.vector, V_PF);
-    CHECK_EQ(t.error, PF_U); /* no system structure, so a user's access (4.6.1); QEMU: supervisor's */
+    CHECK_EQ(t.error,
+             PF_U); /* no system structure, so a user's access (4.6.1); QEMU: supervisor's */
     CHECK_EQ(t.cr2 & ~3u, (word)WINDOW(2) | (t.cr2 & 4)); /* in what order is not said */
     CHECK_EQ(t.rip, SYMBOL(call_here));
     CHECK_EQ(t.rsp, c.rsp);
