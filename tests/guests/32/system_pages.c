@@ -78,7 +78,6 @@ TEST(inner_frame_across_pages)
         for (unsigned absent = 0; absent < 2; absent++) {
             window_set(1, absent ? 0 : PG_P | PG_U); /* absent, or read-only (CR0.WP) */
             window_set(2, PG_ALL);
-            memset(BEHIND(2), 0x5a, 64);
             tss[1] = (word)WINDOW(2) + n;
             bool fault = faults(&c);
             tss[1] = esp0;
