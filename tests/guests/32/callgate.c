@@ -1,8 +1,8 @@
 /*
  * callgate.c - 16- and 32-bit call gates: who may pass, what lies on which stack, what goes wrong
- * with the inner stack (SDM vol. 3, 5.8.3-5.8.6; vol. 2, CALL, JMP, RET). QEMU gives #GP where a JMP
- * through a gate meets absent code, checks no limits, and jumps to all 32 bits of a 16-bit gate's
- * offset, which is the end of it (offsets_by_gate_size comes last).
+ * with the inner stack (SDM vol. 3, 5.8.3-5.8.6; vol. 2, CALL, JMP, RET). QEMU gives #GP where a
+ * JMP through a gate meets absent code, checks no limits, and jumps to all 32 bits of a 16-bit
+ * gate's offset, which is the end of it (offsets_by_gate_size comes last).
  */
 #include "rings.h"
 
@@ -35,8 +35,8 @@ static unsigned dpl_of(unsigned access)
     return access >> 5 & 3;
 }
 
-static struct verdict rule(unsigned gate_access, unsigned gate_sel, unsigned code_access, bool is_call,
-                           unsigned cpl)
+static struct verdict rule(unsigned gate_access, unsigned gate_sel, unsigned code_access,
+                           bool is_call, unsigned cpl)
 {
     unsigned dpl = dpl_of(code_access);
     bool conforming = code_access & 4;
@@ -284,7 +284,8 @@ TEST(there_and_back)
     }
 }
 
-/* ---- Inner stacks that are no good ------------------------------------------------------------- */
+/* ---- Inner stacks that are no good -------------------------------------------------------------
+ */
 
 static struct trap with_inner_stack(unsigned ss, uint32_t esp)
 {

@@ -2,12 +2,12 @@
  * delivery.c - 32-bit interrupt and exception delivery through the IDT: gates, frames, privileges,
  * and what a gate may name (SDM vol. 3, 6.10-6.13; vol. 2, INT n).
  *
- * Failing deliveries here start from something benign, so that the fault met on the way is delivered
- * itself; delivery_faults.c has those that make a double fault. QEMU has no INT1 here, no RF, and
- * checks no limits.
+ * Failing deliveries here start from something benign, so that the fault met on the way is
+ * delivered itself; delivery_faults.c has those that make a double fault. QEMU has no INT1 here, no
+ * RF, and checks no limits.
  */
-#include "rings.h"
 #include "machine.h"
+#include "rings.h"
 
 enum { GATE_INT16 = 6, GATE_TRAP16 = 7, GATE_INT32 = 14, GATE_TRAP32 = 15, V = 0x40 };
 
@@ -18,13 +18,15 @@ CODE32(probe, "movl %esp, %eax; int3");
 CODE32(int_v, LABEL(int_v_here) "int $0x40\n" LABEL(int_v_after) "int3");
 CODE32(icebp, LABEL(icebp_here) ".byte 0xf1\n" LABEL(icebp_after) "int3");
 CODE32(undefined, LABEL(undefined_here) "ud2");
-CODE32(do_into, "movb $0x7f, %al; addb $1, %al\n" LABEL(into_here) "into\n" LABEL(into_after) "int3");
+CODE32(do_into,
+       "movb $0x7f, %al; addb $1, %al\n" LABEL(into_here) "into\n" LABEL(into_after) "int3");
 CODE32(do_int3, LABEL(int3_here) "int3");
 CODE32(do_bound, LABEL(bound_here) "boundl %eax, bounds_pair; int3");
 CODE32(do_divide, LABEL(divide_here) "divl %ecx; int3");
 CODE32(do_hlt, LABEL(hlt_here) "hlt");
 CODE32(int_13, "int $13\n" LABEL(int_13_after) "nop");
-CODE32(stepped_int, "pushfl; orl $0x100, (%esp); popfl\n int $0x40\n" LABEL(stepped_after) "nop; int3");
+CODE32(stepped_int,
+       "pushfl; orl $0x100, (%esp); popfl\n int $0x40\n" LABEL(stepped_after) "nop; int3");
 static const uint32_t bounds_pair[2] __attribute__((used)) = {1, 2};
 
 static void stub_gate(unsigned vector, unsigned dpl)

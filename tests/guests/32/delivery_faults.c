@@ -1,11 +1,11 @@
 /*
  * delivery_faults.c - an exception whose delivery meets another one: which pairs make a double
- * fault, what #DF saves, and #DF by a task gate (SDM vol. 3, 6.15, table 6-5). QEMU knows no EXT, no
- * limits, no #AC, and has #TS for an absent inner stack.
+ * fault, what #DF saves, and #DF by a task gate (SDM vol. 3, 6.15, table 6-5). QEMU knows no EXT,
+ * no limits, no #AC, and has #TS for an absent inner stack.
  */
-#include "task.h"
 #include "machine.h"
 #include "paging32.h"
+#include "task.h"
 
 /* ---- First exceptions --------------------------------------------------------------------------
  */
@@ -86,16 +86,28 @@ TEST(the_first_exceptions_alone)
     finish();
 }
 
-/* ---- Second exceptions, met on the way to the first one's handler ------------------------------ */
+/* ---- Second exceptions, met on the way to the first one's handler ------------------------------
+ */
 
-enum second { ABSENT_GATE, BAD_GATE, BAD_STACK, ABSENT_STACK, FULL_STACK, PAGED_DESCRIPTOR, PAGED_STACK };
+enum second {
+    ABSENT_GATE,
+    BAD_GATE,
+    BAD_STACK,
+    ABSENT_STACK,
+    FULL_STACK,
+    PAGED_DESCRIPTOR,
+    PAGED_STACK
+};
 enum { SECONDS = PAGED_STACK + 1 };
 static const struct {
     const char *name;
     unsigned vector;
-} seconds[SECONDS] = {{"absent gate", V_NP},    {"bad gate", V_GP},
-                      {"bad stack", V_TS},      {"absent stack", V_SS},
-                      {"full stack", V_SS},     {"descriptor on an absent page", V_PF},
+} seconds[SECONDS] = {{"absent gate", V_NP},
+                      {"bad gate", V_GP},
+                      {"bad stack", V_TS},
+                      {"absent stack", V_SS},
+                      {"full stack", V_SS},
+                      {"descriptor on an absent page", V_PF},
                       {"stack on an absent page", V_PF}};
 
 /* Makes `vector`'s gate meet it. Stacks of CPL 1 are the bad ones, so that the second exception's
@@ -310,10 +322,10 @@ TEST(stack_lost_at_cpl_0)
     df_error = 0xffff;
     set_gate(V_DF, 0, TASK(0), 5, 0, 0);
     window_set(0, 0);
-    asm volatile("pushal; movl %%esp, saved_esp; movl %0, %%esp\n" LABEL(
-                     stack_lost_here) "pushl $0\n" LABEL(stack_lost_after) "popal; clts" ::"i"(
-                     WINDOW_BASE + 0x800)
-                 : "memory", "cc");
+    asm volatile(
+        "pushal; movl %%esp, saved_esp; movl %0, %%esp\n" LABEL(stack_lost_here) "pushl $0\n" LABEL(
+            stack_lost_after) "popal; clts" ::"i"(WINDOW_BASE + 0x800)
+        : "memory", "cc");
     set_gate(V_DF, (word)trap_stubs + 16 * V_DF, SEL_CODE, 14, 0, 0);
     CHECK_EQ(df_error, 0);
     CHECK_EQ(MAIN_TSS->eip, SYMBOL(stack_lost_after));

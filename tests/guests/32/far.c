@@ -42,7 +42,8 @@ static struct verdict return_rule(unsigned access, unsigned sel, unsigned cpl)
 CODE32(jump, LABEL(jump_here) "ljmp *(%ebx)");
 CODE32(call, LABEL(call_here) "lcall *(%ebx)\n" LABEL(call_after) "nop");
 CODE32(retf, "pushl %edx; pushl %ecx; pushl 4(%ebx); pushl (%ebx)\n" LABEL(retf_here) "lret");
-CODE32(iret, "pushl %edx; pushl %ecx; pushl $2; pushl 4(%ebx); pushl (%ebx)\n" LABEL(iret_here) "iretl");
+CODE32(iret,
+       "pushl %edx; pushl %ecx; pushl $2; pushl 4(%ebx); pushl (%ebx)\n" LABEL(iret_here) "iretl");
 CODE32(arrive, "int3\n" LABEL(arrived) "nop");
 
 static uint32_t pointer[2];
@@ -112,7 +113,8 @@ TEST(irets_by_access_byte)
     matrix("iret", iret, SYMBOL(iret_here), true);
 }
 
-/* ---- Selectors and limits ---------------------------------------------------------------------- */
+/* ---- Selectors and limits ----------------------------------------------------------------------
+ */
 
 TEST(null_and_beyond_the_table)
 {
@@ -293,7 +295,8 @@ TEST(outer_stack_by_access_byte)
  * are read at CPL 3 by this. */
 CODE32(show_segments, "movw %fs, %cx; shll $16, %ecx; movw %gs, %cx; int3");
 
-static struct trap with_segments(const char *code, unsigned ds, unsigned es, unsigned fs, unsigned gs)
+static struct trap with_segments(const char *code, unsigned ds, unsigned es, unsigned fs,
+                                 unsigned gs)
 {
     struct context c = context_ring((word)code, 0);
     pointer[0] = (word)show_segments;

@@ -29,7 +29,8 @@ TEST(int_pushes_flags_cs_ip)
     CHECK_EQ(t.regs.eflags, 2 | F_CF | F_ZF | F_DF | F_NT | F_IOPL3);
 }
 
-CODE16(step, "pushf; orw $0x100, %ss:0xffe; popf\n" LABEL(step_first) "nop\n" LABEL(step_next) "nop");
+CODE16(step,
+       "pushf; orw $0x100, %ss:0xffe; popf\n" LABEL(step_first) "nop\n" LABEL(step_next) "nop");
 
 TEST(single_step)
 {
@@ -211,7 +212,7 @@ TEST(ip_does_not_wrap)
 {
     struct real_trap t = at_end(0x90, 0x90, 0xfffe); /* NOP, NOP, and on */
     CHECK_EQ(t.vector, V_GP);
-    CHECK_EQ(t.ip, 0); /* IP of 10000h, cut */
+    CHECK_EQ(t.ip, 0);              /* IP of 10000h, cut */
     t = at_end(0x90, 0xb0, 0xffff); /* MOV AL, imm8 across the limit */
     CHECK_EQ(t.vector, V_GP);
     CHECK_EQ(t.ip, 0xffff);
@@ -285,8 +286,9 @@ CODE16(far_jump, "ljmpw $0x2100, $0x20");
 CODE16(far_jump_beyond, "nop; ljmpl $0x2100, $0x10000");
 CODE16(far_return, "pushw $0x2100; pushw $0x20; lretw $4");
 CODE16(far_return_long, "pushl $0x12342100; pushl $0x20; lretl");
-CODE16(load_pointer, "movl $0xabcd1234, 0; lesw 0, %di; lssw 0, %sp; movw $0x3000, %ax; movw %ax, %ss;"
-                     "movw $0x800, %sp; int3");
+CODE16(load_pointer,
+       "movl $0xabcd1234, 0; lesw 0, %di; lssw 0, %sp; movw $0x3000, %ax; movw %ax, %ss;"
+       "movw $0x800, %sp; int3");
 
 TEST(far_transfers)
 {
@@ -331,7 +333,8 @@ TEST(far_transfers)
 CODE16(popf_16, "pushw %bx; popfw; pushfw; popw %cx; int3");
 CODE16(popf_32, "pushl %ebx; popfl; pushfl; popl %ecx; int3");
 CODE16(iret_16, "pushw %bx; pushw %cs; pushw $9f - iret_16; iretw; 9: pushfl; popl %ecx; int3");
-CODE16(iret_32, "pushl %ebx; pushl $0x2000; pushl $9f - iret_32; iretl; 9: pushfl; popl %ecx; int3");
+CODE16(iret_32,
+       "pushl %ebx; pushl $0x2000; pushl $9f - iret_32; iretl; 9: pushfl; popl %ecx; int3");
 
 static uint32_t flags_after(const char *code, const char *end, uint32_t before, uint32_t image)
 {
@@ -364,8 +367,8 @@ TEST(flags_by_popf_and_iret)
 
 /* NT means nothing here: IRET is no task switch. TF set by IRET traps behind the next instruction.
  */
-CODE16(iret_tf, "pushw $0x4102; pushw %cs; pushw $9f - iret_tf; iretw; 9: nop\n" LABEL(iret_tf_after)
-                "nop");
+CODE16(iret_tf,
+       "pushw $0x4102; pushw %cs; pushw $9f - iret_tf; iretw; 9: nop\n" LABEL(iret_tf_after) "nop");
 
 TEST(iret_sets_tf)
 {
@@ -440,8 +443,9 @@ TEST(a20_masks_bit_20)
 /* ---- System registers --------------------------------------------------------------------------
  */
 
-CODE16(tables, "sgdtw 0x10; movw $0x1234, 0; movl $0xab654321, 2; lgdtw 0; sgdtl 8; lgdtl 0; sgdtl 0x20;"
-               "lgdtl 0x10; int3");
+CODE16(tables,
+       "sgdtw 0x10; movw $0x1234, 0; movl $0xab654321, 2; lgdtw 0; sgdtl 8; lgdtl 0; sgdtl 0x20;"
+       "lgdtl 0x10; int3");
 
 TEST(lgdt_takes_24_bits_with_16_bit_operands)
 {
@@ -458,7 +462,8 @@ TEST(lgdt_takes_24_bits_with_16_bit_operands)
     CHECK_EQ(base, 0xab654321);
 }
 
-CODE16(words, "smsw %ax; movl %cr0, %ecx; orb $0x08, %al; lmsw %ax; smswl %edx; movl %ecx, %cr0; int3");
+CODE16(words,
+       "smsw %ax; movl %cr0, %ecx; orb $0x08, %al; lmsw %ax; smswl %edx; movl %ecx, %cr0; int3");
 
 TEST(machine_status_word)
 {

@@ -78,8 +78,8 @@ static void compare(const char *what, unsigned access, unsigned sel, unsigned cp
     if (t.vector == v.vector && t.error == v.error && (v.vector == V_BP || t.rip == rip))
         return;
     if (complaints++ < 5)
-        print("  %s: access byte %x, selector %x, CPL %u: vector %u error %x rip %lx\n", what, access,
-              sel, cpl, (unsigned)t.vector, (unsigned)t.error, (unsigned long)t.rip);
+        print("  %s: access byte %x, selector %x, CPL %u: vector %u error %x rip %lx\n", what,
+              access, sel, cpl, (unsigned)t.vector, (unsigned)t.error, (unsigned long)t.rip);
     CHECK_EQ(t.vector, v.vector);
     CHECK_EQ(t.error, v.error);
 }
@@ -119,8 +119,8 @@ TEST(loads_from_the_ldt)
 
 TEST(queries)
 {
-    static const uint16_t lar_types = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 9 | 1 << 11 |
-                                      1 << 12,
+    static const uint16_t lar_types = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 9 |
+                                      1 << 11 | 1 << 12,
                           lsl_types = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 9 | 1 << 11;
     rings_setup();
     complaints = 0;
@@ -142,19 +142,21 @@ TEST(queries)
             complaints +=
                 lar ? (t.frame.rcx & 0xfff0ffff) != (access << 8 | (pages ? 0xc00000u : 0x400000u))
                     : t.frame.rcx != 0xffffffff;
-            complaints += lsl ? t.frame.rbx != (pages ? 0x56789fffu : 0x56789u)
-                              : t.frame.rbx != 0xffffffff;
+            complaints +=
+                lsl ? t.frame.rbx != (pages ? 0x56789fffu : 0x56789u) : t.frame.rbx != 0xffffffff;
             if (complaints != failed && failed < 5)
-                print("  access byte %x, selector %x, CPL %u: lar %x lsl %x zf %x verr %x verw %x\n",
-                      access, sel, cpl, t.frame.rcx, t.frame.rbx, t.frame.rdx, t.frame.rsi,
-                      t.frame.rdi);
+                print(
+                    "  access byte %x, selector %x, CPL %u: lar %x lsl %x zf %x verr %x verw %x\n",
+                    access, sel, cpl, t.frame.rcx, t.frame.rbx, t.frame.rdx, t.frame.rsi,
+                    t.frame.rdi);
             CHECK_EQ(gdt[sel / 8] >> 40 & 0xff, access); /* asking leaves no trace */
         }
     }
     CHECK_EQ(complaints, 0);
 }
 
-/* ---- Selectors that name nothing --------------------------------------------------------------- */
+/* ---- Selectors that name nothing ---------------------------------------------------------------
+ */
 
 static void set_gdt_limit(unsigned limit)
 {
@@ -275,7 +277,10 @@ TEST(arpl)
     for (unsigned i = 0; i < 16; i++) {
         unsigned to = 0x1230 | (i & 3), from = 0x4564 | i >> 2, flags;
         uint32_t value = 0xabcd0000 | to;
-        asm volatile("arpl %w2, %w0; pushfl; popl %1" : "+r"(value), "=r"(flags) : "r"(from) : "cc");
+        asm volatile("arpl %w2, %w0; pushfl; popl %1"
+                     : "+r"(value), "=r"(flags)
+                     : "r"(from)
+                     : "cc");
         bool raised = (to & 3) < (from & 3);
         CHECK_EQ(value, 0xabcd0000 | (raised ? 0x1230u | (from & 3) : to));
         CHECK_EQ(flags >> 6 & 1, raised);

@@ -23,8 +23,9 @@ static __attribute__((noinline, noclone)) struct trap access_fs(unsigned sel, ui
     case 4 << 1:
         return CATCH(asm volatile("movl %%fs:(%0), %%eax" ::"r"(offset) : "eax", "memory"));
     case 8 << 1: /* compares, and does not match: a read and a write of 8 bytes */
-        return CATCH(asm volatile("cmpxchg8b %%fs:(%0)" ::"r"(offset), "a"(1), "d"(2), "b"(3), "c"(4)
-                                  : "memory"));
+        return CATCH(
+            asm volatile("cmpxchg8b %%fs:(%0)" ::"r"(offset), "a"(1), "d"(2), "b"(3), "c"(4)
+                         : "memory"));
     case 10 << 1:
         return CATCH(asm volatile("fldt %%fs:(%0); fstp %%st(0)" ::"r"(offset) : "memory"));
     case 1 << 1 | 1:
@@ -117,7 +118,8 @@ TEST(linear_addresses_wrap)
     CHECK_EQ(got, 0xb4);
 }
 
-/* ---- Types ------------------------------------------------------------------------------------- */
+/* ---- Types -------------------------------------------------------------------------------------
+ */
 
 #define FS_TRAP(sel, instruction)                                                                  \
     ({                                                                                             \
@@ -290,7 +292,7 @@ TEST(sixteen_bit_stacks)
     CHECK_EQ(t.frame.rbp, 0x56789abc);
     t = on_stack(push_all, D_DATA, 0xffff, 0x45670008); /* wraps between items */
     CHECK_EQ(t.rsp, 0x4567ffe8);
-    CHECK_EQ(*(uint32_t *)arena, (word)push_all); /* ECX, pushed second */
+    CHECK_EQ(*(uint32_t *)arena, (word)push_all);        /* ECX, pushed second */
     CHECK_EQ(*(uint32_t *)(arena + 0xfff4), 0x45670008); /* ESP as it was */
     t = on_stack(call_near, D_DATA, 0xffff, 0xabcd0000);
     CHECK_EQ(t.rsp, 0xabcdfffc);
@@ -316,11 +318,15 @@ TEST(enter_takes_all_of_esp_into_ebp_on_a_16_bit_stack)
  */
 
 /* A code segment over this code, its limit cut short: offsets count from code_base. */
-asm(".pushsection .text\n.code32\n" LABEL(code_base) LABEL(run_on) "nop; nop\n" LABEL(
-    over_the_end) "movl $1, %eax; int3\n" LABEL(jumps) "jmp limit_end\n" LABEL(jcc) "jz limit_end\n"
-    LABEL(calls) "call limit_end\n" LABEL(returns) "ret\n" LABEL(jumps_to) "jmp *%eax\n" LABEL(
-        calls_to) "call *%eax\n" LABEL(loops) "loop . + 127\n" LABEL(returns_16) "retw\n"
-    ".fill 200, 1, 0xcc\n" LABEL(limit_end) "int3\n.popsection");
+asm(".pushsection .text\n.code32\n" LABEL(code_base) LABEL(run_on) "nop; nop\n" LABEL(over_the_end) "movl $1, %eax; int3\n" LABEL(jumps) "jmp limit_end\n" LABEL(jcc) "jz limit_end\n" LABEL(calls) "call limit_end\n" LABEL(
+    returns) "ret\n" LABEL(jumps_to) "jmp *%eax\n" LABEL(calls_to) "call *%eax\n" LABEL(loops) "loo"
+                                                                                               "p "
+                                                                                               ". "
+                                                                                               "+ "
+                                                                                               "127"
+                                                                                               "\n" LABEL(returns_16) "retw\n"
+                                                                                                                      ".fill 200, 1, 0xcc\n" LABEL(
+                                                                                                                          limit_end) "int3\n.popsection");
 
 static struct trap in_short_code(word at, uint32_t limit)
 {
@@ -374,8 +380,8 @@ TEST(code_limits)
 
 /* 16-bit code in protected mode: operands, addresses and branch targets of 16 bits. */
 CODE16(word_code, "movl $0xffffffff, %eax; movw $0x1234, %ax; pushw %ax; movw $0xffff, %bx;"
-               "leaw 2(%bx), %cx; movl $0x12345678, %edx; leal 2(%edx), %edi; jmp 1f; int3;"
-               "1: movzwl %cx, %ecx; int3\n" LABEL(word_code_last) "int3");
+                  "leaw 2(%bx), %cx; movl $0x12345678, %edx; leal 2(%edx), %edi; jmp 1f; int3;"
+                  "1: movzwl %cx, %ecx; int3\n" LABEL(word_code_last) "int3");
 
 TEST(sixteen_bit_code)
 {

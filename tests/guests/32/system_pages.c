@@ -6,8 +6,8 @@
  * Page faults that hit the ring-0 stack arrive in task 1. QEMU knows no RF, and does not prove that
  * both TSSs can be written before it begins.
  */
-#include "task.h"
 #include "paging32.h"
+#include "task.h"
 
 /* ---- Page faults in a task ---------------------------------------------------------------------
  */
@@ -78,7 +78,6 @@ TEST(inner_frame_across_pages)
         for (unsigned absent = 0; absent < 2; absent++) {
             window_set(1, absent ? 0 : PG_P | PG_U); /* absent, or read-only (CR0.WP) */
             window_set(2, PG_ALL);
-            memset(BEHIND(2), 0x5a, 64);
             tss[1] = (word)WINDOW(2) + n;
             bool fault = faults(&c);
             tss[1] = esp0;
@@ -171,7 +170,8 @@ TEST(parameters_on_an_absent_page)
     window_set(2, 0);
     struct trap t = RUN(c);
     CHECK_EQ(t.vector, V_PF);
-    CHECK_EQ(t.error, PF_U); /* no system structure, so a user's access (4.6.1); QEMU: supervisor's */
+    CHECK_EQ(t.error,
+             PF_U); /* no system structure, so a user's access (4.6.1); QEMU: supervisor's */
     CHECK_EQ(t.cr2 & ~3u, (word)WINDOW(2) | (t.cr2 & 4)); /* in what order is not said */
     CHECK_EQ(t.rip, SYMBOL(call_here));
     CHECK_EQ(t.rsp, c.rsp);

@@ -1,7 +1,7 @@
 /*
  * task.c - task switches that succeed: by JMP, CALL, IRET, INT and exceptions, between TSSs of 32
- * and 16 bits (SDM vol. 3, 7.2-7.4). QEMU saves stale arithmetic flags, no RF, has no T bit and sets
- * no accessed bits here.
+ * and 16 bits (SDM vol. 3, 7.2-7.4). QEMU saves stale arithmetic flags, no RF, has no T bit and
+ * sets no accessed bits here.
  */
 #include "task.h"
 
@@ -213,9 +213,9 @@ TEST(exception_with_error_code)
     task_exit = EXIT_IRET;
     t->eip = (word)fault_task;
     task_gate_in_idt(V_GP, TASK(0), 0);
-    asm volatile("pushl %%fs; movl %0, %%eax\n" LABEL(gp_here) "movl %%eax, %%fs; popl %%fs" ::"i"(
-                     SEL_TSS)
-                 : "eax", "memory", "cc");
+    asm volatile(
+        "pushl %%fs; movl %0, %%eax\n" LABEL(gp_here) "movl %%eax, %%fs; popl %%fs" ::"i"(SEL_TSS)
+        : "eax", "memory", "cc");
     set_gate(V_GP, (word)trap_stubs + 16 * V_GP, SEL_CODE, 14, 0, 0);
     asm volatile("" : "+m"(task_error), "+m"(task_fault_eip));
     CHECK_EQ(task_error, SEL_TSS);
@@ -371,8 +371,9 @@ TEST(local_breakpoints_end_with_the_task)
 
 static struct tss16 small_tss;
 /* Runs below 64 KiB, since IP and SP have 16 bits. */
-CODE16(task16, "movl %eax, 0x100; movl %esp, 0x104; movw %fs, 0x108; movw %gs, 0x10a; pushfl; popl 0x10c;"
-               "cmpw $0, 0x110; jne 1f; ljmpw $0x48, $0; 1: iretw");
+CODE16(task16,
+       "movl %eax, 0x100; movl %esp, 0x104; movw %fs, 0x108; movw %gs, 0x10a; pushfl; popl 0x10c;"
+       "cmpw $0, 0x110; jne 1f; ljmpw $0x48, $0; 1: iretw");
 
 static void task16_new(void)
 {
@@ -410,7 +411,8 @@ TEST(sixteen_bit_task)
         CHECK_EQ(small_tss.link, nested ? SEL_TSS : 0);
         CHECK_EQ(small_tss.flags & F_NT, 0);
         CHECK_EQ(small_tss.cx, 0xc1c1);
-        CHECK_EQ(small_tss.ip, nested ? OFFSET16(task16, task16_end) : OFFSET16(task16, task16_end) - 1);
+        CHECK_EQ(small_tss.ip,
+                 nested ? OFFSET16(task16, task16_end) : OFFSET16(task16, task16_end) - 1);
         CHECK(!is_busy(TASK(0)) && is_busy(SEL_TSS));
         CHECK_EQ(desc_type(TASK(0)), D_TSS16);
         asm volatile("clts");

@@ -3,7 +3,8 @@
  * the new one; IRET's back link (SDM vol. 3, 7.3, table 7-1).
  *
  * QEMU gives #TS for some of what a task gate names wrongly and for an absent CS, #NP for an absent
- * SS, takes TSSs in the LDT, saves the old task's EIP when the new one faults, and knows no EXT here.
+ * SS, takes TSSs in the LDT, saves the old task's EIP when the new one faults, and knows no EXT
+ * here.
  *
  * Faults in the new task arrive in a task of their own (task 2), since their stack may be what is
  * wrong. Its TSS links to the task that faulted.
@@ -217,11 +218,12 @@ TEST(back_links)
 
 /* Task 2 takes the faults: it notes the error code and its vector, and goes home by JMP. */
 static uint32_t rescue_error, rescue_vector;
-asm(".pushsection .text\n" LABEL(rescue_10) "movl $10, rescue_vector; jmp rescue\n" LABEL(
-    rescue_11) "movl $11, rescue_vector; jmp rescue\n" LABEL(
-    rescue_12) "movl $12, rescue_vector; jmp rescue\n" LABEL(
-    rescue_13) "movl $13, rescue_vector; jmp rescue\n"
-    "rescue: popl rescue_error; jmp task_entry\n.popsection");
+asm(".pushsection .text\n" LABEL(rescue_10) "movl $10, rescue_vector; jmp rescue\n" LABEL(rescue_11) "movl $11, rescue_vector; jmp rescue\n" LABEL(
+    rescue_12) "movl $12, rescue_vector; jmp rescue\n" LABEL(rescue_13) "movl $13, rescue_vector; "
+                                                                        "jmp rescue\n"
+                                                                        "rescue: popl "
+                                                                        "rescue_error; jmp "
+                                                                        "task_entry\n.popsection");
 
 static void jump_to(unsigned selector)
 {
@@ -355,8 +357,8 @@ TEST(bad_data_segments)
         for (unsigned access = 0; access < 256; access++) {
             for (unsigned rpl = 0; rpl < 4; rpl += 3) {
                 bool code = (access & 0x18) == 0x18, conforming = code && access & 4;
-                bool ok = access & 0x10 && (!code || access & 2) &&
-                          (conforming || dpl_of(access) >= rpl);
+                bool ok =
+                    access & 0x10 && (!code || access & 2) && (conforming || dpl_of(access) >= rpl);
                 if (ok && access & D_PRESENT)
                     continue;
                 gdt[FREE(4) / 8] = descriptor(0, 0xfffff, access | FLAT);
@@ -394,7 +396,7 @@ TEST(several_faults_at_once)
 /* EXT in the error code tells that it was no INT n that led there. Main stays busy while the task
  * is nested in it, so the rescuer has to free it before its JMP. */
 CODE32(rescue_nested, "popl rescue_error; andb $0xfd, gdt + 0x48 + 5; movl skip, %eax;"
-                       "addl %eax, tss + 32; jmp task_entry");
+                      "addl %eax, tss + 32; jmp task_entry");
 static uint32_t skip __attribute__((used)); /* bytes of the instruction that main stopped at */
 
 static uint32_t nested_fault(bool exception)

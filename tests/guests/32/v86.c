@@ -2,8 +2,8 @@
  * v86.c - virtual-8086 mode without its extensions: entry, frames, sensitive instructions, INT n,
  * segments, I/O permissions (SDM vol. 3, 20.2, 20.3; vol. 1, 19.5).
  */
-#include "task.h"
 #include "v86.h"
+#include "task.h"
 
 /* ---- Entry and frames --------------------------------------------------------------------------
  */
@@ -176,8 +176,10 @@ TEST(iopl_below_3_faults)
 /* Code that makes itself an image of flags, loads it, and shows what became of it in ECX. */
 CODE16(popf_image, "pushl %ebx; popfl; pushfl; popl %ecx; int3");
 CODE16(popf_image_16, "pushw %bx; popfw; pushfl; popl %ecx; int3");
-CODE16(iret_image, "pushl %ebx; pushl $0x2000; pushl $9f - iret_image; iretl; 9: pushfl; popl %ecx; int3");
-CODE16(iret_image_16, "pushw %bx; pushw %cs; pushw $9f - iret_image_16; iretw; 9: pushfl; popl %ecx; int3");
+CODE16(iret_image,
+       "pushl %ebx; pushl $0x2000; pushl $9f - iret_image; iretl; 9: pushfl; popl %ecx; int3");
+CODE16(iret_image_16,
+       "pushw %bx; pushw %cs; pushw $9f - iret_image_16; iretw; 9: pushfl; popl %ecx; int3");
 
 static uint32_t flags_after(const char *code, const char *end, uint32_t before, uint32_t image)
 {
@@ -213,7 +215,8 @@ TEST(cli_and_sti_with_iopl_3)
     CHECK_EQ(V86(cli, F_IOPL3 | F_IF).rflags & F_IF, 0);
 }
 
-/* ---- INT n with IOPL 3 ------------------------------------------------------------------------- */
+/* ---- INT n with IOPL 3 -------------------------------------------------------------------------
+ */
 
 TEST(int_n_with_iopl_3)
 {
@@ -294,8 +297,9 @@ TEST(frame_of_a_16_bit_gate)
 /* ---- Segments ----------------------------------------------------------------------------------
  */
 
-CODE16(segment_code, "movw $0x4100, %ax; movw %ax, %ds; movw 0x10, %cx; movw $0x40ff, %ax; movw %ax, %es;"
-                     "movw %es:0x20, %dx; lcallw $0x2001, $(9f - segment_code - 0x10); int3; 9: int3");
+CODE16(segment_code,
+       "movw $0x4100, %ax; movw %ax, %ds; movw 0x10, %cx; movw $0x40ff, %ax; movw %ax, %es;"
+       "movw %es:0x20, %dx; lcallw $0x2001, $(9f - segment_code - 0x10); int3; 9: int3");
 CODE16(load_word, "movw (%bx), %ax; int3");
 CODE16(load_ss_word, "movw %ss:(%bx), %ax; int3");
 CODE16(load_wide, "movb (%ebx), %al; int3");
@@ -332,7 +336,7 @@ TEST(limits_of_64k) /* QEMU: no limits */
     check_fault(AT_OFFSET(load_ss_word, 0xffff), V_SS, 0);
     check_fault(AT_OFFSET(load_wide, 0x10000), V_GP, 0);
     CHECK_EQ(AT_OFFSET(store_cs, 0x8000).vector, V_BP); /* code is writable */
-    struct trap t = AT_OFFSET(push_word, 2); /* FFFEh-10001h */
+    struct trap t = AT_OFFSET(push_word, 2);            /* FFFEh-10001h */
     CHECK_EQ(t.vector, V_SS);
     CHECK_EQ(t.rsp, 2);
     CHECK_EQ(AT_OFFSET(push_word, 0).rsp, 0xfffc);

@@ -153,7 +153,7 @@ static void ivt_entry(unsigned vector, unsigned cs, unsigned ip)
 
 static struct trap redirected(uint32_t eflags)
 {
-    vme_tss.redirect[0x41 / 8] &= (uint8_t)~(1 << 0x41 % 8);
+    vme_tss.redirect[0x41 / 8] &= (uint8_t) ~(1 << 0x41 % 8);
     PLACE16(handler, 0x50123);
     ivt_entry(0x41, 0x5000, 0x123);
     struct trap t = V86(int_41, eflags);
@@ -233,7 +233,8 @@ TEST(exceptions_are_not_redirected)
     vme_end();
 }
 
-/* ---- Protected mode ---------------------------------------------------------------------------- */
+/* ---- Protected mode ----------------------------------------------------------------------------
+ */
 
 CODE32(user_cli, LABEL(user_cli_here) "cli; int3");
 CODE32(user_sti, LABEL(user_sti_here) "sti; int3");

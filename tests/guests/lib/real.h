@@ -4,8 +4,9 @@
  *     CODE16(divide, "xor %cx, %cx; div %cx");
  *     struct real_trap t = RUN16(divide, real_default());
  *
- * The code is copied to segment REAL_CODE, its beginning at offset 0; the stack is REAL_STACK:1000h.
- * Every vector of the interrupt table ends the run, INT3 (CC) included. Included once per guest.
+ * The code is copied to segment REAL_CODE, its beginning at offset 0; the stack is
+ * REAL_STACK:1000h. Every vector of the interrupt table ends the run, INT3 (CC) included. Included
+ * once per guest.
  */
 #ifndef GUEST_REAL_H
 #define GUEST_REAL_H
@@ -24,7 +25,8 @@ struct real_regs {
     uint32_t eax, ecx, edx, ebx, esp, ebp, esi, edi;
     uint32_t eip, cs, eflags, ss, ds, es, fs, gs;
 };
-/* How a run ended: the registers in the handler (cs and eip not among them), and what was pushed. */
+/* How a run ended: the registers in the handler (cs and eip not among them), and what was pushed.
+ */
 struct real_trap {
     unsigned vector;
     uint16_t ip, cs, flags;
@@ -66,8 +68,6 @@ static __attribute__((noinline, unused)) struct real_trap real_run_limits(struct
     struct real_trap t = {0};
     volatile struct real_regs *state = (struct real_regs *)real_low(real_state);
 
-    outb(0x21, 0xff); /* a firmware's timer may be running */
-    outb(0xa1, 0xff);
     memcpy((void *)REAL_MONITOR, real_monitor, (size_t)(real_monitor_end - real_monitor));
     asm volatile("" ::"r"(ivt) : "memory");
     for (unsigned v = 0; v < 256; v++)

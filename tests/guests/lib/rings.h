@@ -15,7 +15,7 @@
 #include "code.h"
 #include "context.h"
 
-#define FLAT (D_BIG | D_PAGES)
+#define FLAT        (D_BIG | D_PAGES)
 #define ATTR_DPL(n) ((n) << 5)
 
 static inline unsigned ring_code(unsigned n)

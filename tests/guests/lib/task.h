@@ -26,8 +26,8 @@ struct tss16 {
     uint16_t ax, cx, dx, bx, sp, bp, si, di;
     uint16_t es, cs, ss, ds, ldt;
 };
-#define TASK(n)   FREE(n)       /* n = 0-2 */
-#define TASK_GATE FREE(3)       /* to a task; task_gate() */
+#define TASK(n)   FREE(n) /* n = 0-2 */
+#define TASK_GATE FREE(3) /* to a task; task_gate() */
 #define MAIN_TSS  ((struct tss32 *)tss)
 
 enum { TASK_STACK = 4096 };
@@ -62,11 +62,13 @@ static __attribute__((used)) void task_main(const uint32_t *image)
 }
 
 /* Runs again from the top when the task is entered again. */
-asm(".pushsection .text\n.code32\n" LABEL(task_entry)
-        "pushfl; pushal; movl %esp, %eax; pushl %eax; call task_main; addl $4, %esp;"
-        "cmpl $0, task_exit; jne 1f; popal; popfl\n" LABEL(task_jumps) "ljmp $0x48, $0; jmp task_entry\n"
-        "1: popal; popfl\n" LABEL(task_irets) "iretl\n" LABEL(task_after_iret) "jmp task_entry\n"
-    ".popsection");
+asm(".pushsection .text\n.code32\n" LABEL(
+    task_entry) "pushfl; pushal; movl %esp, %eax; pushl %eax; call task_main; addl $4, %esp;"
+                "cmpl $0, task_exit; jne 1f; popal; popfl\n" LABEL(
+                    task_jumps) "ljmp $0x48, $0; jmp task_entry\n"
+                                "1: popal; popfl\n" LABEL(task_irets) "iretl\n" LABEL(
+                                    task_after_iret) "jmp task_entry\n"
+                                                     ".popsection");
 
 /* A 32-bit task at CPL 0 with registers that can be told apart. */
 static __attribute__((unused)) struct tss32 *task_new(unsigned n)
@@ -112,8 +114,8 @@ static __attribute__((unused)) void task_gate(unsigned selector, unsigned dpl)
     asm volatile(LABEL(task_jmp_here) "ljmp %0, $0\n" LABEL(task_jmp_after) "clts" ::"i"(selector) \
                  : "memory", "cc")
 #define TASK_CALL(selector)                                                                        \
-    asm volatile(LABEL(task_call_here) "lcall %0, $0\n" LABEL(task_call_after) "clts" ::"i"(       \
-                     selector)                                                                     \
-                 : "memory", "cc")
+    asm volatile(                                                                                  \
+        LABEL(task_call_here) "lcall %0, $0\n" LABEL(task_call_after) "clts" ::"i"(selector)       \
+        : "memory", "cc")
 
 #endif
