@@ -152,15 +152,38 @@ static bool write_tsc(struct cpu *cpu, const struct row *row, uint32_t msr, u64 
     return true;
 }
 
+static bool read_tsc_adjust(struct cpu *cpu, const struct row *row, uint32_t msr, u64 *value)
+{
+    return model_has(cpu, MODEL_7_EBX, 1) && read_field(cpu, row, msr, value);
+}
+
 static bool write_tsc_adjust(struct cpu *cpu, const struct row *row, uint32_t msr, u64 value)
 {
     u64 delta = value - cpu->msr_tsc_adjust;
 
     (void)row;
     (void)msr;
+    if (!model_has(cpu, MODEL_7_EBX, 1))
+        return false;
     cpu->msr_tsc_adjust = value;
     sys_set_tsc_offset(cpu, cpu->tsc_offset + delta);
     return true;
+}
+
+/* IA32_TSC_AUX is there for RDTSCP or RDPID. */
+static bool has_tsc_aux(const struct cpu *cpu)
+{
+    return model_has(cpu, MODEL_X1_EDX, 27) || model_has(cpu, MODEL_7_ECX, 22);
+}
+
+static bool read_tsc_aux(struct cpu *cpu, const struct row *row, uint32_t msr, u64 *value)
+{
+    return has_tsc_aux(cpu) && read_field(cpu, row, msr, value);
+}
+
+static bool write_tsc_aux(struct cpu *cpu, const struct row *row, uint32_t msr, u64 value)
+{
+    return has_tsc_aux(cpu) && write_field(cpu, row, msr, value);
 }
 
 /* The APIC's deadline is in clock time: TSC less this CPU's offset. 0 stays 0 (disarmed). */
@@ -376,7 +399,7 @@ static const struct row rows[] = {
     CONSTANT(0x2a, 0x2a, INTEL, 0, ignore_write), /* EBL_CR_POWERON */
     CONSTANT(0x34, 0x34, INTEL, 0, NULL),         /* SMI_COUNT */
     CUSTOM(0x3a, INTEL, msr_feature_control, 1, read_field, write_feature_control),
-    CUSTOM(0x3b, BOTH, msr_tsc_adjust, 0, read_field, write_tsc_adjust),
+    CUSTOM(0x3b, BOTH, msr_tsc_adjust, 0, read_tsc_adjust, write_tsc_adjust),
     CUSTOM(0x48, BOTH, msr_spec_ctrl, 7, read_spec_ctrl, write_spec_ctrl),
     CUSTOM(0x49, BOTH, index, 0, NULL, write_pred_cmd),
     CUSTOM(0x79, INTEL, index, 0, NULL, ignore_write),     /* BIOS_UPDT_TRIG */
@@ -412,7 +435,7 @@ static const struct row rows[] = {
     PLAIN(0xc0000084, BOTH, msr_sfmask, 0xffffffff),
     {0xc0000100, 0xc0000101, BOTH, 0, 0, read_segment_base, write_segment_base},
     CUSTOM(0xc0000102, BOTH, msr_kernel_gs_base, 0, read_field, write_canonical),
-    PLAIN(0xc0000103, BOTH, msr_tsc_aux, 0xffffffff),
+    CUSTOM(0xc0000103, BOTH, msr_tsc_aux, 0xffffffff, read_tsc_aux, write_tsc_aux),
     /* AMD's, which kernels read by family without further questions. */
     CONSTANT(0xc0010010, 0xc0010010, AMD, 0, ignore_write),       /* SYSCFG */
     CONSTANT(0xc0010015, 0xc0010015, AMD, 1 << 24, ignore_write), /* HWCR: TscFreqSel */
