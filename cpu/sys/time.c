@@ -28,7 +28,7 @@ void sys_set_tsc_offset(struct cpu *cpu, uint64_t offset)
             moved = 1; /* long past */
         cpu->lapic.write_msr(cpu->lapic.lapic, MSR_TSC_DEADLINE, moved);
     }
-    cpu->tsc_offset = offset;
+    __atomic_store_n(&cpu->tsc_offset, offset, __ATOMIC_RELAXED); /* others look at the time */
 }
 
 static void check_tsd(struct cpu *cpu)
