@@ -242,7 +242,7 @@ void frame_forget_code(struct phys_map *map, uint32_t number)
 {
     struct frame *frame = frame_by_number(map, number);
     uint64_t gpa;
-    if (!phys_frame_gpas(map, number, &gpa, 1))
+    if (!atomic_load(&frame->code_by) || !phys_frame_gpas(map, number, &gpa, 1))
         return;
     for (unsigned i = 0; i < MMU_MAX_CPUS; i++)
         if (atomic_load(&frame->code_by) & (1u << i))

@@ -97,8 +97,6 @@ void rmap_revoke_write(struct mmu_cpu *mmu, uint32_t frame)
     mmu->priv->counters.revokes++;
 }
 
-/* Fetches may be remembered where no entry shows them (view_exec_changed()), so every space counts
- * as changed. */
 void rmap_revoke_read(struct mmu_cpu *mmu, uint32_t frame, bool read, bool exec)
 {
     for (uint32_t id = rmap_first(mmu, frame); id != ENTRY_NONE;
@@ -108,10 +106,16 @@ void rmap_revoke_read(struct mmu_cpu *mmu, uint32_t frame, bool read, bool exec)
         if (exec)
             entry_fast(mmu, id)->tag_exec = VIEW_INVALID;
     }
-    for (unsigned i = 0; exec && i < VIEW_SPACES; i++)
+    mmu->priv->counters.revokes++;
+}
+
+/* Fetches may be remembered where no entry shows them (view_exec_changed()), so every space counts as
+ * changed. */
+void rmap_exec_changed(struct mmu_cpu *mmu)
+{
+    for (unsigned i = 0; i < VIEW_SPACES; i++)
         if (mmu->priv->space[i].used)
             view_exec_changed(mmu, &mmu->priv->space[i]);
-    mmu->priv->counters.revokes++;
 }
 
 void rmap_free(struct mmu_cpu *mmu)

@@ -168,8 +168,10 @@ uint32_t rmap_first(const struct mmu_cpu *mmu, uint32_t frame);
 /* Takes write validity from all of this vCPU's entries of the frame. In the owner's thread, or with
  * the owner stopped. */
 void rmap_revoke_write(struct mmu_cpu *mmu, uint32_t frame);
-/* Takes read or fetch validity from them. Likewise. */
+/* Takes read or fetch validity from them. Likewise. After the last of a number of frames whose fetch
+ * validity was taken: rmap_exec_changed(). */
 void rmap_revoke_read(struct mmu_cpu *mmu, uint32_t frame, bool read, bool exec);
+void rmap_exec_changed(struct mmu_cpu *mmu);
 void rmap_free(struct mmu_cpu *mmu);
 
 /* ---- space.c -------------------------------------------------------------------------------- */

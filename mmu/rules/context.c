@@ -86,6 +86,7 @@ void rules_change_begin(struct rules *r, int vcpu)
 
 void rules_change_end(struct rules *r, int vcpu)
 {
+    span_settle(r);
     pthread_mutex_unlock(r->map->machine_lock);
     if (!r->exclusive)
         return;

@@ -100,8 +100,20 @@ static void revoke(struct rules *r, uint32_t frame, uint32_t attr)
         if (attr & (FRAME_RULED_READ | FRAME_RULED_EXEC))
             rmap_revoke_read(mmu, frame, attr & FRAME_RULED_READ, attr & FRAME_RULED_EXEC);
     }
-    if (attr & FRAME_RULED_EXEC)
+    if (attr & FRAME_RULED_EXEC) {
         frame_forget_code(r->map, frame);
+        r->exec_taken = true;
+    }
+}
+
+void span_settle(struct rules *r)
+{
+    for (unsigned i = 0; r->exec_taken && i < MMU_MAX_CPUS; i++) {
+        struct mmu_cpu *mmu = atomic_load(&r->map->cpus[i]);
+        if (mmu)
+            rmap_exec_changed(mmu);
+    }
+    r->exec_taken = false;
 }
 
 void span_tighten(struct rules *r, uint32_t frame, uint32_t attr)

@@ -118,6 +118,7 @@ struct rules {
     _Atomic unsigned users;                   /* contexts of kind RULES_USER */
     struct pool regions, spans, rules, uses;
     uint32_t live_regions;
+    bool exec_taken;      /* since span_settle() */
     uint64_t ruled_pages; /* frames with a list */
     uint32_t **heads;     /* [frame >> 10][frame & 1023]: first span of the frame */
     uint32_t head_chunks;
@@ -132,6 +133,8 @@ struct rules {
     _Atomic bool any_dirty;
 
     pthread_mutex_t lock; /* rings, tokens, deferred queues, statistics */
+    uint64_t random[64]; /* for tokens; the last random_left have not been used */
+    unsigned random_left;
     _Atomic unsigned deferred_waiting;
     struct protect_statistics total; /* of contexts that have ended */
 };
@@ -194,6 +197,9 @@ void span_remove(struct rules *r, uint32_t region, uint32_t page, uint32_t frame
 void span_derive(struct rules *r, uint32_t frame);
 /* What one more rule means for a frame: like span_derive(), when nothing was taken away. */
 void span_tighten(struct rules *r, uint32_t frame, uint32_t attr);
+
+/* What is done once for any number of frames; before the vCPUs run again. */
+void span_settle(struct rules *r);
 
 /* ---- region.c
  * ------------------------------------------------------------------------------------ */

@@ -47,6 +47,16 @@ static void expire_locked(struct rules *r, struct context *c)
     }
 }
 
+/* The host's random numbers come by system call: many at once. */
+static uint64_t random_locked(struct rules *r)
+{
+    if (r->random_left == 0) {
+        host_random(r->random, sizeof r->random);
+        r->random_left = sizeof r->random / sizeof r->random[0];
+    }
+    return r->random[--r->random_left];
+}
+
 static struct token *free_slot(struct context *c)
 {
     for (unsigned i = 0; i < PROTECT_MAX_LIVE; i++)
@@ -84,10 +94,8 @@ uint64_t rules_token_issue(struct rules *r, unsigned context, void *state, uint6
         t = c->handler.rip ? free_slot(c) : NULL;
     }
     if (t && take_stack(c, t, stack)) {
-        while (!value) {
-            host_random(&value, sizeof value);
-            value &= (1ull << TOKEN_BITS) - 1;
-        }
+        while (!value)
+            value = random_locked(r) & ((1ull << TOKEN_BITS) - 1);
         unsigned ms = c->handler.timeout_ms ? c->handler.timeout_ms : DEFAULT_MS;
         t->value = value;
         t->state = state;
