@@ -181,6 +181,10 @@ static bool from_same_table(struct cursor *c, uint64_t gva, uint64_t *gpa, bool 
     const struct paging *p = &c->rules->contexts[c->context]->paging;
     enum paging_mode mode = paging_mode(p);
     uint64_t entry;
+    if (c->large_shift && (gva ^ c->large_gva) >> c->large_shift == 0) {
+        *gpa = c->large_gpa + (gva - c->large_gva);
+        return *present = true;
+    }
     if (!c->valid || table_base(mode, 1, gva) != c->table_base)
         return false;
     unsigned index = (gva >> PAGE_SHIFT) & ((1u << paging_index_bits(mode)) - 1);
@@ -200,6 +204,12 @@ static void remember_table(struct cursor *c, const struct walk *walk)
     enum paging_mode mode = paging_mode(&c->rules->contexts[c->context]->paging);
     const struct walk_level *leaf = &walk->level[walk->levels ? walk->levels - 1 : 0];
     c->valid = walk->levels && leaf->level == 1 && walk->user;
+    c->large_shift = walk->fault == WALK_OK && walk->page_shift > PAGE_SHIFT ? walk->page_shift : 0;
+    if (c->large_shift) {
+        uint64_t offset = walk->gva & ((1ull << walk->page_shift) - 1);
+        c->large_gva = walk->gva - offset;
+        c->large_gpa = walk->gpa - offset;
+    }
     if (!c->valid)
         return;
     unsigned index = (walk->gva >> PAGE_SHIFT) & ((1u << paging_index_bits(mode)) - 1);
@@ -216,6 +226,8 @@ enum resolved cursor_virtual(struct cursor *c, uint64_t gva, uint32_t *frame)
     if (from_same_table(c, gva, &gpa, &present))
         return present ? cursor_physical(c, gpa, frame) : RESOLVED_NOTHING;
     bool found = walk_page(c->rules, c->context, gva, &walk);
+    if (!found)
+        walk.fault = WALK_USER; /* also what the context may not name */
     if (c->trace && !note_tables(c, &walk))
         LOG(c->rules->log, LOG_GUEST_ERRORS,
             "protection: a page table of context %u is not watched\n", c->context);

@@ -190,7 +190,7 @@ enum protect_status regions_add(struct rules *r, unsigned context,
         *element = i;
         if (status != PROTECT_OK)
             return status;
-        pages += (array[i].length >> PAGE_SHIFT) + 2;
+        pages += (((array[i].base & ~PAGE_MASK) + array[i].length - 1) >> PAGE_SHIFT) + 1;
     }
     *element = 0;
     if (r->live_regions + (uint64_t)count > PROTECT_MAX_REGIONS || pages >= NONE / 2)

@@ -133,7 +133,7 @@ struct rules {
     _Atomic bool any_dirty;
 
     pthread_mutex_t lock; /* rings, tokens, deferred queues, statistics */
-    uint64_t random[64]; /* for tokens; the last random_left have not been used */
+    uint64_t random[64];  /* for tokens; the last random_left have not been used */
     unsigned random_left;
     _Atomic unsigned deferred_waiting;
     struct protect_statistics total; /* of contexts that have ended */
@@ -227,9 +227,10 @@ bool follow_init(struct rules *r); /* false: no host memory */
 struct cursor {
     struct rules *rules;
     unsigned context;
-    bool trace;                     /* note the tables as uses */
-    uint64_t table_base, entry_gpa; /* of the last level's table that the last page was found in */
-    uint8_t entry_size;
+    bool trace;                      /* note the tables as uses */
+    uint64_t table_base, entry_gpa;  /* of the last level's table that the last page was found in */
+    uint64_t large_gva, large_gpa;   /* of the large page that the last page lay in */
+    uint8_t entry_size, large_shift; /* large_shift 0: it lay in none */
     bool valid;
     struct phys_range range, entries;
 };

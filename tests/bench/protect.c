@@ -153,7 +153,7 @@ static void one_large_region(void)
 static uint64_t refused(void)
 {
     uint64_t begin = rdtsc();
-    for (unsigned i = 0; i < ROUNDS; i++)
+    for (volatile unsigned i = 0; i < ROUNDS; i++)
         CATCH(*(volatile uint8_t *)(page + 5) = 1);
     return (rdtsc() - begin) / ROUNDS;
 }
@@ -161,7 +161,7 @@ static uint64_t refused(void)
 static uint64_t undefined(void)
 {
     uint64_t begin = rdtsc();
-    for (unsigned i = 0; i < ROUNDS; i++)
+    for (volatile unsigned i = 0; i < ROUNDS; i++)
         CATCH(asm volatile("ud2"));
     return (rdtsc() - begin) / ROUNDS;
 }
