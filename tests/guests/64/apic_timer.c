@@ -8,11 +8,13 @@
  */
 #include "rate.h"
 
-enum { V = 0x50, TRIES = 50 };
+enum { V = 0x50, TRIES = 300 };
 
 static void begin(void)
 {
     apic_quiet();
+    count_hits(0x30, 0xef, apic_eoi);
+    let_in(); /* what an earlier test has left */
     count_hits(0x30, 0xef, apic_eoi);
 }
 
@@ -91,32 +93,27 @@ TEST(one_shot)
         CHECK(wait_hits(V, i));
         uint64_t took = rdtsc() - start;
         CHECK(took >= due - due / 1000);
-        good = took < due + due / 5;
+        good = took < due + due / 2;
     }
     CHECK(good);
+}
+
+static void beat_and_eoi(struct frame *f)
+{
+    beat_hit();
+    apic_eoi(f);
 }
 
 TEST(periodic)
 {
     begin();
-    uint64_t rate = timer_rate(), count = (5000000 * rate) >> 32, period = tsc_of(count, rate);
-    bool good = false;
+    uint64_t rate = timer_rate(), count = (5000000 * rate) >> 32;
+    hit_ends = beat_and_eoi;
     apic_write(APIC_LVT_TIMER, TIMER_PERIODIC | V);
-    for (unsigned i = 0; i < TRIES && !good; i++) {
-        begin();
-        apic_write(APIC_DIVIDE, 0xb);
-        apic_write(APIC_LVT_TIMER, TIMER_PERIODIC | V);
-        uint64_t start = rdtsc();
-        apic_write(APIC_INITIAL, (uint32_t)count);
-        while (rdtsc() - start < 10 * period + period / 2)
-            let_in();
-        unsigned n = hits[V];
-        uint64_t took = rdtsc() - start;
-        apic_write(APIC_INITIAL, 0);
-        CHECK(n <= took / (period - period / 1000));
-        good = n == 10;
-    }
-    CHECK(good);
+    beat_begin(tsc_of(count, rate));
+    apic_write(APIC_INITIAL, (uint32_t)count);
+    beat_check();
+    apic_write(APIC_INITIAL, 0);
 }
 
 TEST(tsc_deadline)
@@ -136,7 +133,7 @@ TEST(tsc_deadline)
         CHECK(wait_hits(V, i));
         uint64_t now = rdtsc();
         CHECK(now >= deadline);
-        good = now < deadline + 1000000;
+        good = now < deadline + 2500000;
     }
     CHECK(good);
 }

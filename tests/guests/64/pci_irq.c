@@ -5,7 +5,8 @@
  * The sources are entropy devices in slots 4 to 7: a filled buffer raises INTx, reading the ISR
  * status lowers it.
  *
- * guest options: -device virtio-rng-pci,addr=4 -device virtio-rng-pci,addr=5 -device virtio-rng-pci,addr=6 -device virtio-rng-pci,addr=7
+ * guest devices: -device virtio-rng-pci,addr=4 -device virtio-rng-pci,addr=5
+ * guest devices: -device virtio-rng-pci,addr=6 -device virtio-rng-pci,addr=7
  */
 #include "virtio.h"
 

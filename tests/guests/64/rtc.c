@@ -119,20 +119,43 @@ TEST(memory_size)
     CHECK_EQ(get(0x5b) | get(0x5c) << 8 | get(0x5d) << 16, 0);
 }
 
+/* The moment at which the seconds change lies between the start of the last look that showed the
+ * old one and the end of the first that shows the new. */
+static struct reading second_changes(void)
+{
+    struct reading r = {.before = rdtsc()};
+    uint8_t old = get(SEC);
+    for (;;) {
+        uint64_t start = rdtsc();
+        r.value = get(SEC);
+        r.after = rdtsc();
+        if (r.value != old)
+            return r;
+        r.before = start;
+    }
+}
+
+/* Was it this long, in ticks of the 8254, from `a` to `b`? Only said when the looks are sharp. */
+static bool lasted(struct reading a, struct reading b, uint64_t want, uint64_t rate)
+{
+    uint64_t least = (uint64_t)((unsigned __int128)(b.before - a.after) * rate >> 32);
+    uint64_t most = (uint64_t)((unsigned __int128)(b.after - a.before) * rate >> 32);
+    CHECK(least <= want + want / 500);
+    CHECK(most >= want - want / 500);
+    return most - least < want / 50;
+}
+
 TEST(a_second_is_a_second)
 {
     begin(apic_eoi);
     uint64_t rate = pit_rate();
-    bool good = false;
-    for (unsigned tries = 0; tries < 5 && !good; tries++) {
+    for (unsigned tries = 0; tries < 5; tries++) {
         set_time(0x12, 0, 0, H24);
-        next_second();
-        uint64_t start = rdtsc();
-        next_second();
-        uint64_t ticks = (uint64_t)((unsigned __int128)(rdtsc() - start) * rate >> 32);
-        good = ticks > PIT_HZ - PIT_HZ / 50 && ticks < PIT_HZ + PIT_HZ / 50;
+        struct reading a = second_changes(), b = second_changes();
+        if (lasted(a, b, PIT_HZ, rate))
+            return;
     }
-    CHECK(good);
+    print("  not judged: the host was too slow\n");
 }
 
 /* UIP shows at least 244 us before the update: what is read while it is clear is whole. */
@@ -223,21 +246,19 @@ TEST(divider_reset)
 {
     begin(apic_eoi);
     uint64_t rate = pit_rate();
-    bool good = false;
-    for (unsigned tries = 0; tries < 5 && !good; tries++) {
+    for (unsigned tries = 0; tries < 5; tries++) {
         put(A, 0x76);
         uint8_t before = get(SEC);
         pit_wait(60000);
         CHECK_EQ(get(SEC), before);
+        struct reading a = {.before = rdtsc()}, b;
         put(A, 0x26);
-        uint64_t start = rdtsc();
-        while (get(SEC) == before)
-            asm volatile("pause");
-        uint64_t ticks = (uint64_t)((unsigned __int128)(rdtsc() - start) * rate >> 32);
-        CHECK(ticks > PIT_HZ / 2 - PIT_HZ / 50);
-        good = ticks < PIT_HZ / 2 + PIT_HZ / 50;
+        a.after = rdtsc();
+        b = second_changes();
+        if (lasted(a, b, PIT_HZ / 2, rate))
+            return;
     }
-    CHECK(good);
+    print("  not judged: the host was too slow\n");
 }
 
 /* ---- Interrupts --------------------------------------------------------------------------------
@@ -267,29 +288,26 @@ TEST(flags_without_interrupts)
     CHECK_EQ(get(C) & UF, 0); /* reading clears */
 }
 
+static void beat_and_end(struct frame *f)
+{
+    beat_hit();
+    read_c(f);
+}
+
 /* Rate r gives 65536 >> r Hz. */
 TEST(periodic)
 {
     uint64_t rate = pit_rate();
-    for (unsigned r = 6; r <= 12; r += 3) {
-        bool good = false;
-        uint64_t period = ((uint64_t)PIT_HZ << r) / 65536;
-        for (unsigned tries = 0; tries < 20 && !good; tries++) {
-            begin(read_c);
-            ioapic_entry(RTC_PIN, 0, V);
-            put(A, (uint8_t)(0x20 | r));
-            get(C);
-            uint64_t start = rdtsc(), ticks;
-            put(B, H24 | PIE);
-            do {
-                let_in();
-                ticks = (uint64_t)((unsigned __int128)(rdtsc() - start) * rate >> 32);
-            } while (ticks < 10 * period);
-            put(B, H24);
-            CHECK(hits[V] <= ticks / period + 1);
-            good = hits[V] >= 9 && hits[V] <= 11;
-        }
-        CHECK(good);
+    for (unsigned r = 8; r <= 12; r += 2) {
+        uint64_t ticks = ((uint64_t)PIT_HZ << r) / 65536;
+        begin(beat_and_end);
+        ioapic_entry(RTC_PIN, 0, V);
+        put(A, (uint8_t)(0x20 | r));
+        get(C);
+        beat_begin((ticks << 32) / rate);
+        put(B, H24 | PIE);
+        beat_check();
+        put(B, H24);
         CHECK_EQ(last_c & (IRQF | PF), IRQF | PF);
     }
 }

@@ -2,7 +2,8 @@
  * virtio_blk.c - a virtio disk through both of its interfaces: negotiation, reads, writes, flushes,
  * what is refused, MSI-X and INTx (virtio 1.2, 3.1, 4.1, 5.2).
  *
- * guest options: -drive file=ZEROS,if=none,id=d,format=raw,snapshot=on -device virtio-blk-pci,drive=d,serial=BAILEY-0123456789-ABCDEF
+ * guest devices: -drive file=ZEROS,if=none,id=d,format=raw,snapshot=on
+ * guest devices: -device virtio-blk-pci,drive=d,serial=BAILEY-0123456789-ABCDEF
  */
 #include "blk.h"
 

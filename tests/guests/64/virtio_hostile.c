@@ -3,7 +3,8 @@
  * tells so by its configuration interrupt, touches nothing that it was not given, and works again
  * after the reset (virtio 1.2, 2.1.1, 2.7).
  *
- * guest options: -drive file=ZEROS,if=none,id=d,format=raw,snapshot=on -device virtio-blk-pci,drive=d -device virtio-rng-pci
+ * guest devices: -drive file=ZEROS,if=none,id=d,format=raw,snapshot=on
+ * guest devices: -device virtio-blk-pci,drive=d -device virtio-rng-pci
  */
 #include "blk.h"
 

@@ -2,7 +2,8 @@
  * virtio_readonly.c - a read-only virtio disk says so and refuses to be written (virtio 1.2, 5.2.5,
  * 5.2.6).
  *
- * guest options: -drive file=ZEROS,if=none,id=d,format=raw,readonly=on -device virtio-blk-pci,drive=d
+ * guest devices: -drive file=ZEROS,if=none,id=d,format=raw,readonly=on
+ * guest devices: -device virtio-blk-pci,drive=d
  */
 #include "blk.h"
 

@@ -10,7 +10,8 @@ trap_handler *trap_handlers[256];
 struct idt_entry idt[256] __attribute__((aligned(16)));
 uint32_t tss[32] __attribute__((aligned(128)));
 static char ring0_stack[16384] __attribute__((aligned(16)));
-static unsigned failures;
+static unsigned failures, failures_before; /* all, and those of earlier tests */
+enum { SHOWN_FAILURES = 10 };              /* of one test */
 
 extern const struct test guest_tests[];
 
@@ -122,7 +123,12 @@ void guest_exit(int failed)
 void check_failed(const char *file, int line, const char *what, unsigned long long got,
                   unsigned long long want)
 {
-    failures++;
+    unsigned n = ++failures - failures_before;
+    if (n > SHOWN_FAILURES) {
+        if (n == SHOWN_FAILURES + 1)
+            print("  and so on\n");
+        return;
+    }
     print("  %s:%d: %s: got %llx, want %llx\n", file, line, what, got, want);
 }
 
@@ -252,10 +258,10 @@ void guest_main(void)
 {
     unsigned failed = 0, count = 0;
     for (const struct test *t = guest_tests; t->name; t++, count++) {
-        unsigned before = failures;
+        failures_before = failures;
         t->run();
-        print("%s %s\n", failures == before ? "ok  " : "FAIL", t->name);
-        failed += failures != before;
+        print("%s %s\n", failures == failures_before ? "ok  " : "FAIL", t->name);
+        failed += failures != failures_before;
     }
     print("%u passed, %u failed\n", count - failed, failed);
     guest_exit(failed != 0 || count == 0);

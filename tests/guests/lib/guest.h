@@ -193,9 +193,7 @@ static inline uint32_t inl(uint16_t port)
         asm volatile("mov %0, %%cr" #n ::"r"(v) : "memory");                                       \
     }
 CR_ACCESSORS(0)
-CR_ACCESSORS(2)
-CR_ACCESSORS(3)
-CR_ACCESSORS(4)
+CR_ACCESSORS(2) CR_ACCESSORS(3) CR_ACCESSORS(4)
 #define DR_ACCESSORS(n)                                                                            \
     static inline word read_dr##n(void)                                                            \
     {                                                                                              \
@@ -207,10 +205,8 @@ CR_ACCESSORS(4)
     {                                                                                              \
         asm volatile("mov %0, %%dr" #n ::"r"(v) : "memory");                                       \
     }
-DR_ACCESSORS(0)
-DR_ACCESSORS(1)
-DR_ACCESSORS(2)
-DR_ACCESSORS(3) DR_ACCESSORS(6) DR_ACCESSORS(7) static inline uint64_t rdmsr(uint32_t msr)
+    DR_ACCESSORS(0) DR_ACCESSORS(1) DR_ACCESSORS(2) DR_ACCESSORS(3) DR_ACCESSORS(6)
+        DR_ACCESSORS(7) static inline uint64_t rdmsr(uint32_t msr)
 {
     uint32_t lo, hi;
     asm volatile("rdmsr" : "=a"(lo), "=d"(hi) : "c"(msr));
