@@ -77,11 +77,11 @@ TEST(cr4_bits)
         uint32_t leaf;
         uint8_t reg, feature;
     } known[] = {
-        {0, 1, REG_EDX, 1},   {1, 1, REG_EDX, 1},   {2, 1, REG_EDX, 4},   {3, 1, REG_EDX, 2},
-        {4, 1, REG_EDX, 3},   {5, 1, REG_EDX, 6},   {6, 1, REG_EDX, 7},   {7, 1, REG_EDX, 13},
-        {9, 1, REG_EDX, 24},  {10, 1, REG_EDX, 25}, {11, 7, REG_ECX, 2},  {12, 7, REG_ECX, 16},
-        {13, 1, REG_ECX, 5},  {14, 1, REG_ECX, 6},  {16, 7, REG_EBX, 0},  {18, 1, REG_ECX, 26},
-        {20, 7, REG_EBX, 7},  {21, 7, REG_EBX, 20}, {22, 7, REG_ECX, 3},  {24, 7, REG_ECX, 31},
+        {0, 1, REG_EDX, 1},  {1, 1, REG_EDX, 1},   {2, 1, REG_EDX, 4},  {3, 1, REG_EDX, 2},
+        {4, 1, REG_EDX, 3},  {5, 1, REG_EDX, 6},   {6, 1, REG_EDX, 7},  {7, 1, REG_EDX, 13},
+        {9, 1, REG_EDX, 24}, {10, 1, REG_EDX, 25}, {11, 7, REG_ECX, 2}, {12, 7, REG_ECX, 16},
+        {13, 1, REG_ECX, 5}, {14, 1, REG_ECX, 6},  {16, 7, REG_EBX, 0}, {18, 1, REG_ECX, 26},
+        {20, 7, REG_EBX, 7}, {21, 7, REG_EBX, 20}, {22, 7, REG_ECX, 3}, {24, 7, REG_ECX, 31},
     };
     reset();
     for (volatile unsigned bit = 0; bit < 32; bit++) {

@@ -18,8 +18,8 @@ static uint64_t pdpt[4] __attribute__((aligned(32)));
 static uint64_t pdpt2[4] __attribute__((aligned(32)));
 static uint64_t pd[4][512] __attribute__((aligned(4096)));
 static uint64_t table[512] __attribute__((aligned(4096)));
-#define PTE   table[0]
-#define PDE   pd[1][0]
+#define PTE       table[0]
+#define PDE       pd[1][0]
 #define LARGE_PDE pd[2][0]
 
 static void reload(void)
@@ -30,6 +30,14 @@ static void set(uint64_t *entry, uint64_t value)
 {
     *entry = value;
     reload();
+}
+ALONE struct trap try_cr3(const void *to)
+{
+    return CATCH(asm volatile(LABEL(load_cr3) "mov %0, %%cr3" ::"r"(to)));
+}
+ALONE struct trap try_cr0(word value)
+{
+    return CATCH(asm volatile(LABEL(set_pg) "mov %0, %%cr0" ::"r"(value)));
 }
 static void set_efer(uint64_t on, uint64_t off)
 {
@@ -109,14 +117,14 @@ TEST(reserved_bits_of_pdptes)
             continue;
         paging_on();
         pdpt2[3] = (word)pd[3] | E_P | 1ull << bit;
-        struct trap t = CATCH(asm volatile(LABEL(load_cr3) "mov %0, %%cr3" ::"r"(pdpt2)));
+        struct trap t = try_cr3(pdpt2);
         if (t.vector != V_GP)
             print("  bit %u:\n", bit);
         CHECK_TRAP(t, V_GP, 0, SYMBOL(load_cr3));
         CHECK_EQ(read_cr3(), (word)pdpt);
         CHECK_NO_TRAP(try_read(0xc0000000));
         pdpt2[3] &= ~1ull; /* not present: nothing is reserved */
-        CHECK_NO_TRAP(CATCH(write_cr3((word)pdpt2)));
+        CHECK_NO_TRAP(try_cr3(pdpt2));
         CHECK_EQ(read_cr3(), (word)pdpt2);
         CHECK_EQ(try_read(0xc0000000).vector, V_PF);
     }
@@ -125,11 +133,11 @@ TEST(reserved_bits_of_pdptes)
     word cr0 = read_cr0();
     write_cr0(cr0 & ~CR0_PG);
     pdpt[3] |= 2;
-    struct trap t = CATCH(asm volatile(LABEL(set_pg) "mov %0, %%cr0" ::"r"(cr0)));
+    struct trap t = try_cr0(cr0);
     CHECK_TRAP(t, V_GP, 0, SYMBOL(set_pg));
     CHECK_EQ(read_cr0(), cr0 & ~CR0_PG);
     pdpt[3] &= ~2ull;
-    CHECK_NO_TRAP(CATCH(write_cr0(cr0)));
+    CHECK_NO_TRAP(try_cr0(cr0));
 }
 
 /* CR3 names them to 32 bytes; PWT and PCD are no address. */

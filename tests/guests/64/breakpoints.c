@@ -2,8 +2,8 @@
  * breakpoints.c - DR0-DR7: breakpoints of every length and kind on data, ports and instructions,
  * RF, and what MOV SS defers (SDM vol. 3, 17.2, 17.3.1, 6.8.3).
  */
-#include "trace.h"
 #include "paging.h"
+#include "trace.h"
 
 enum { EXECUTE, WRITE, IO, ACCESS, CR4_DE = 1 << 3, DR7_GD = 1 << 13 };
 
@@ -146,9 +146,11 @@ TEST(every_kind_of_store)
                      : "rbx", "memory"));
     HIT(bp_rmw, WRITE, asm volatile("incl (%0)\n" LABEL(bp_rmw) "nop" ::"r"(p) : "memory", "cc"));
     HIT(bp_lock, WRITE,
-        asm volatile("lock incl (%0)\n" LABEL(bp_lock) "nop" ::"r"(p) : "memory", "cc"));
+        asm volatile("lock incl (%0)\n" LABEL(bp_lock) "nop" ::"r"(p)
+                     : "memory", "cc"));
     HIT(bp_xchg, WRITE,
-        asm volatile("xchg %%rax, (%0)\n" LABEL(bp_xchg) "nop" ::"r"(p) : "rax", "memory"));
+        asm volatile("xchg %%rax, (%0)\n" LABEL(bp_xchg) "nop" ::"r"(p)
+                     : "rax", "memory"));
     /* A failing CMPXCHG writes, too: the old value (vol. 2, CMPXCHG). */
     *p = 5;
     HIT(bp_cmpxchg, WRITE,
@@ -158,10 +160,10 @@ TEST(every_kind_of_store)
         asm volatile("lock cmpxchg16b -8(%0)\n" LABEL(bp_cmpxchg16) "nop" ::"r"(p), "a"(6), "d"(9),
                      "b"(0), "c"(7)
                      : "memory", "cc"));
-    HIT(bp_fxsave, WRITE,
-        asm volatile("fstpt (%0)\n" LABEL(bp_fxsave) "nop" ::"r"(p) : "memory"));
+    HIT(bp_fxsave, WRITE, asm volatile("fstpt (%0)\n" LABEL(bp_fxsave) "nop" ::"r"(p) : "memory"));
     HIT(bp_movups, WRITE,
-        asm volatile("movups %%xmm0, 4(%0)\n" LABEL(bp_movups) "nop" ::"r"(p) : "memory"));
+        asm volatile("movups %%xmm0, 4(%0)\n" LABEL(bp_movups) "nop" ::"r"(p)
+                     : "memory"));
     HIT(bp_bts, WRITE,
         asm volatile("bts %1, -8(%0)\n" LABEL(bp_bts) "nop" ::"r"(p), "r"(64ul + 3)
                      : "memory", "cc"));
@@ -184,8 +186,7 @@ TEST(no_access_no_hit)
     listen(false, false);
     write_dr0((word)area + 8);
     write_dr7(enable(0, ACCESS, 8));
-    asm volatile("lea (%0), %%rax; nopl (%0); prefetcht0 (%0); invlpg (%0)" ::"r"(
-                     area + 8)
+    asm volatile("lea (%0), %%rax; nopl (%0); prefetcht0 (%0); invlpg (%0)" ::"r"(area + 8)
                  : "rax", "memory");
     write_dr7(0x400);
     CHECK_EQ(traps, 0);

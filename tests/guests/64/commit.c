@@ -246,13 +246,12 @@ TEST(first_page_missing)
 
 /* ---- The stack ------------------------------------------------------------------------------- */
 
-asm(LABEL(s_push) "push %rax; ud2\n" LABEL(s_pushf) "pushf; ud2\n" LABEL(
-    s_pushi) "pushq $5; ud2\n" LABEL(s_pushfs) "push %fs; ud2\n" LABEL(s_call) "call 1f; 1: ud2\n" LABEL(
-    s_enter) "enter $0, $0; ud2\n" LABEL(s_enter_deep) "enter $32, $3; ud2\n" LABEL(
-    s_enter_alloc) "enter $4096, $0; ud2\n" LABEL(s_pushw) "pushw %ax; ud2\n" LABEL(
-    s_pop) "pop %rcx; ud2\n" LABEL(s_popf) "popf; ud2\n" LABEL(s_popfs) "pop %fs; ud2\n" LABEL(
-    s_ret) "ret\n" LABEL(s_retn) "ret $8\n" LABEL(s_lret) "lretq\n" LABEL(s_iret) "iretq\n" LABEL(
-    s_popm) "popq (%rbx); ud2\n" LABEL(s_poprsp) "popq 8(%rsp); ud2\n" LABEL(s_leave) "leave; ud2");
+asm(LABEL(s_push) "push %rax; ud2\n" LABEL(s_pushf) "pushf; ud2\n" LABEL(s_pushi) "pushq $5; "
+                                                                                  "ud2\n" LABEL(s_pushfs) "push %fs; ud2\n" LABEL(s_call) "call 1f; 1: ud2\n" LABEL(s_enter) "enter $0, $0; ud2\n" LABEL(s_enter_deep) "enter $32, $3; ud2\n" LABEL(s_enter_alloc) "enter $4096, $0; ud2\n" LABEL(s_pushw) "pushw %ax; ud2\n" LABEL(s_pop) "pop %rcx; ud2\n" LABEL(
+                                                                                      s_popf) "popf"
+                                                                                              "; "
+                                                                                              "ud2"
+                                                                                              "\n" LABEL(s_popfs) "pop %fs; ud2\n" LABEL(s_ret) "ret\n" LABEL(s_retn) "ret $8\n" LABEL(s_lret) "lretq\n" LABEL(s_iret) "iretq\n" LABEL(s_popm) "popq (%rbx); ud2\n" LABEL(s_poprsp) "popq 8(%rsp); ud2\n" LABEL(s_leave) "leave; ud2");
 
 extern char s_push[], s_pushf[], s_pushi[], s_pushfs[], s_call[], s_enter[], s_enter_deep[],
     s_enter_alloc[], s_pushw[], s_pop[], s_popf[], s_popfs[], s_ret[], s_retn[], s_lret[], s_iret[],
@@ -322,10 +321,13 @@ TEST(pops)
 
 /* ---- AVX ------------------------------------------------------------------------------------- */
 
-asm(LABEL(v_store) "vmovups %ymm0, (%rax); ud2\n" LABEL(v_load) "vmovups (%rax), %ymm0; ud2\n" LABEL(
-    v_mask) "vmaskmovps %ymm0, %ymm1, (%rax)\n" LABEL(
-    v_mask_end) "ud2\n" LABEL(v_mask_load) "vmaskmovps (%rax), %ymm1, %ymm0\n" LABEL(
-    v_mask_load_end) "ud2");
+asm(LABEL(v_store) "vmovups %ymm0, (%rax); ud2\n" LABEL(v_load) "vmovups (%rax), %ymm0; "
+                                                                "ud2\n" LABEL(v_mask) "vmaskmovps "
+                                                                                      "%ymm0, "
+                                                                                      "%ymm1, "
+                                                                                      "(%rax)"
+                                                                                      "\n" LABEL(v_mask_end) "ud2\n" LABEL(v_mask_load) "vmaskmovps (%rax), %ymm1, %ymm0\n" LABEL(
+                                                                                          v_mask_load_end) "ud2");
 extern char v_store[], v_load[], v_mask[], v_mask_end[], v_mask_load[], v_mask_load_end[];
 
 static uint64_t ymm[4] = {1, 2, 3, 4};

@@ -30,10 +30,13 @@ static struct context compat_user(word rip)
 
 /* ---- Limits ---------------------------------------------------------------------------------- */
 
-asm(".code32\n" LABEL(c_load) "mov (%ebx), %eax; int $0x62\n" LABEL(
-    c_store) "mov %eax, (%ebx); int $0x62\n" LABEL(c_rmw) "incl (%ebx); int $0x62\n" LABEL(
-    c_ss) "mov (%ebp), %eax; int $0x62\n" LABEL(c_push) "push %eax; int $0x62\n" LABEL(
-    c_fs) "mov %fs:(%ebx), %eax; int $0x62\n.code64");
+asm(".code32\n" LABEL(c_load) "mov (%ebx), %eax; int $0x62\n" LABEL(c_store) "mov %eax, (%ebx); "
+                                                                             "int $0x62\n" LABEL(c_rmw) "incl (%ebx); int $0x62\n" LABEL(
+                                                                                 c_ss) "mov "
+                                                                                       "(%ebp), "
+                                                                                       "%eax; int "
+                                                                                       "$0x62"
+                                                                                       "\n" LABEL(c_push) "push %eax; int $0x62\n" LABEL(c_fs) "mov %fs:(%ebx), %eax; int $0x62\n.code64");
 
 static const struct limit_case {
     const char *what;
@@ -182,8 +185,8 @@ asm(".code32\n" LABEL(c_wrap) "mov 0x20(%ebx), %eax; mov %fs:0x2000, %ecx; lea 0
 TEST(addresses_wrap_at_4_gib)
 {
     set_up();
-    gdt[HIGH / 8] = descriptor((uint32_t)(word)data - 0x2000, 0xfffff, D_DATA | D_DPL3 | D_BIG |
-                                                                           D_PAGES);
+    gdt[HIGH / 8] =
+        descriptor((uint32_t)(word)data - 0x2000, 0xfffff, D_DATA | D_DPL3 | D_BIG | D_PAGES);
     *(uint32_t *)data = 0x600df00d;
     *(uint32_t *)0x5010 = 0x12345678;
     struct context c = compat_user(SYMBOL(c_wrap));
@@ -232,7 +235,8 @@ TEST(eip_wraps_at_4_gib)
     flush_all();
 }
 
-/* ---- Instructions that 64-bit code lacks ------------------------------------------------------ */
+/* ---- Instructions that 64-bit code lacks ------------------------------------------------------
+ */
 
 static const struct {
     const char *what;
@@ -320,7 +324,8 @@ TEST(page_fault_of_32_bit_code)
     flush_all();
 }
 
-/* ---- Compatibility code at CPL 0 -------------------------------------------------------------- */
+/* ---- Compatibility code at CPL 0 --------------------------------------------------------------
+ */
 
 /* Its IRETD to the same level pops three items, as ever; VM in the image means nothing. */
 asm(".code32\n" LABEL(c_iretd) "mov %esp, %ebx; pushl $0x00020003; pushl $8; pushl $1f; "

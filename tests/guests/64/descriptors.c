@@ -265,7 +265,7 @@ TEST(lar_and_lsl_with_64_bits)
     CHECK_EQ(lsl, 0xffffffff);
 }
 
-const struct test guest_tests[] = {T(ldt_above_4_gib),           T(bad_ldt_descriptors),
-                                   T(tss_above_4_gib),           T(bad_tss_descriptors),
-                                   T(lar_and_lsl_of_each_type),  T(queries_respect_privilege),
+const struct test guest_tests[] = {T(ldt_above_4_gib),          T(bad_ldt_descriptors),
+                                   T(tss_above_4_gib),          T(bad_tss_descriptors),
+                                   T(lar_and_lsl_of_each_type), T(queries_respect_privilege),
                                    T(lar_and_lsl_with_64_bits), {0, 0}};

@@ -54,10 +54,10 @@ static struct trap call(unsigned selector, uint32_t offset)
 {
     far32.selector = (uint16_t)selector;
     far32.offset = offset;
-    return CATCH(asm volatile("mov %%rsp, %1\n" LABEL(far_call) "lcalll *%0\n" LABEL(
-                                  far_call_end) "nop" ::"m"(far32),
-                              "m"(call_rsp)
-                              : "memory"));
+    return CATCH(asm volatile(
+        "mov %%rsp, %1\n" LABEL(far_call) "lcalll *%0\n" LABEL(far_call_end) "nop" ::"m"(far32),
+        "m"(call_rsp)
+        : "memory"));
 }
 
 TEST(jump_to_each_code_size)
@@ -77,12 +77,15 @@ TEST(jump_to_each_code_size)
 }
 
 /* From compatibility code back, by the direct forms that 64-bit code lacks. */
-asm(".code32\n" LABEL(compat_code) "ljmp $0x18, $1f\n"
-    ".code64\n1: mov $0x1234, %r8; lea back_call(%rip), %rax; mov %eax, far_back; movw $8, "
-    "far_back+4; ljmpl *far_back\n"
-    ".code32\n" LABEL(back_call) "lcall $0x18, $2f\n" LABEL(back_end) "int $0x62\n"
-    ".code64\n2: mov (%rsp), %r9d; mov 4(%rsp), %r10d; lretl\n"
-    ".data\nfar_back: .skip 6\n.text");
+asm(".code32\n" LABEL(
+    compat_code) "ljmp $0x18, $1f\n"
+                 ".code64\n1: mov $0x1234, %r8; lea back_call(%rip), %rax; mov %eax, far_back; "
+                 "movw $8, "
+                 "far_back+4; ljmpl *far_back\n"
+                 ".code32\n" LABEL(back_call) "lcall $0x18, $2f\n" LABEL(
+                     back_end) "int $0x62\n"
+                               ".code64\n2: mov (%rsp), %r9d; mov 4(%rsp), %r10d; lretl\n"
+                               ".data\nfar_back: .skip 6\n.text");
 TEST(there_and_back)
 {
     set_up();
@@ -182,9 +185,9 @@ TEST(page_faults_commit_nothing)
     far32.selector = SEL_CODE64, far32.offset = (uint32_t)SYMBOL(arrive);
     for (volatile unsigned items = 0; items < 2; items++) {
         word rsp = WINDOW + 0x1000 + 4 * items;
-        t = CATCH(asm volatile("mov %1, %%rsp\n" LABEL(call_stack) "lcalll *%0" ::"m"(far32),
-                               "r"(rsp)
-                               : "memory"));
+        t = CATCH(
+            asm volatile("mov %1, %%rsp\n" LABEL(call_stack) "lcalll *%0" ::"m"(far32), "r"(rsp)
+                         : "memory"));
         CHECK_PF(t, WINDOW + 0x1000 - 4, PF_W, SYMBOL(call_stack));
         CHECK_EQ(t.rsp, rsp);
         CHECK_EQ(*(uint32_t *)page, 0);

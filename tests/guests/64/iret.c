@@ -38,12 +38,18 @@ asm(LABEL(arrive) ".byte 0x40, 0x90\n" LABEL(arrive_int) "int $0x62\n" LABEL(arr
 static const struct {
     unsigned cs, ss, null_ss, code64;
 } levels[] = {
-    {SEL_CODE64, SEL_DATA, 0, 1},      {CODE64_1 | 1, DATA_1 | 1, 0, 1},
-    {CODE64_2 | 2, DATA_2 | 2, 0, 1},  {SEL_UCODE64, SEL_UDATA, 0, 1},
-    {SEL_CODE64, 0, 1, 1},             {CODE64_1 | 1, 1, 1, 1},
-    {CODE64_2 | 2, 2, 1, 1},           {SEL_CODE32, SEL_DATA, 0, 0},
-    {CODE32_1 | 1, DATA_1 | 1, 0, 0},  {CODE32_2 | 2, DATA_2 | 2, 0, 0},
-    {SEL_UCODE32, SEL_UDATA, 0, 0},    {SEL_CODE16, SEL_DATA, 0, 0},
+    {SEL_CODE64, SEL_DATA, 0, 1},
+    {CODE64_1 | 1, DATA_1 | 1, 0, 1},
+    {CODE64_2 | 2, DATA_2 | 2, 0, 1},
+    {SEL_UCODE64, SEL_UDATA, 0, 1},
+    {SEL_CODE64, 0, 1, 1},
+    {CODE64_1 | 1, 1, 1, 1},
+    {CODE64_2 | 2, 2, 1, 1},
+    {SEL_CODE32, SEL_DATA, 0, 0},
+    {CODE32_1 | 1, DATA_1 | 1, 0, 0},
+    {CODE32_2 | 2, DATA_2 | 2, 0, 0},
+    {SEL_UCODE32, SEL_UDATA, 0, 0},
+    {SEL_CODE16, SEL_DATA, 0, 0},
     {CODE16_3 | 3, SEL_UDATA, 0, 0},
 };
 
@@ -176,8 +182,8 @@ TEST(frame_that_runs_into_a_missing_page)
         word *sp = (word *)(WINDOW + 0x1000 - 8 * items);
         const word frame[4] = {SYMBOL(arrive), SEL_CODE, 2, WINDOW + 0x800};
         memcpy(sp, frame, 8 * items);
-        struct trap t = CATCH(
-            asm volatile("mov %0, %%rsp\n" LABEL(iret_hole) "iretq" ::"r"(sp) : "memory"));
+        struct trap t = CATCH(asm volatile("mov %0, %%rsp\n" LABEL(iret_hole) "iretq" ::"r"(sp)
+                                           : "memory"));
         CHECK_TRAP(t, V_PF, 0, SYMBOL(iret_hole));
         CHECK_EQ(t.cr2 & ~0xfffull, WINDOW + 0x1000); /* in which order is not said */
         CHECK_EQ(t.rsp, (word)sp);

@@ -37,9 +37,8 @@ static struct trap try_wrmsr(uint32_t msr, uint64_t v)
 
 TEST(unknown)
 {
-    static const uint32_t unknown[] = {0x2,        0x5ff,      0x1fffffff,
-                                       0x40000000, 0x9999,     0xc0000fff,
-                                       0xffffffff, 0x80000000, 0xdeadbeef};
+    static const uint32_t unknown[] = {0x2,        0x5ff,      0x1fffffff, 0x40000000, 0x9999,
+                                       0xc0000fff, 0xffffffff, 0x80000000, 0xdeadbeef};
     for (volatile unsigned i = 0; i < sizeof unknown / sizeof unknown[0]; i++) {
         struct trap t = try_rdmsr(unknown[i]);
         CHECK_TRAP(t, V_GP, 0, SYMBOL(do_rdmsr));
@@ -54,9 +53,7 @@ TEST(operands)
 {
     word rax, rdx;
     wrmsr(0xc0000102, 0x123456789abc);
-    asm volatile("rdmsr"
-                 : "=a"(rax), "=d"(rdx)
-                 : "c"(0xffffffffc0000102), "0"(~0ull), "1"(~0ull));
+    asm volatile("rdmsr" : "=a"(rax), "=d"(rdx) : "c"(0xffffffffc0000102), "0"(~0ull), "1"(~0ull));
     CHECK_EQ(rax, 0x56789abc);
     CHECK_EQ(rdx, 0x1234);
     asm volatile("wrmsr" ::"c"(0xabcdc0000102), "a"(0xffffffff00000011), "d"(0xffffffff00000022));
@@ -107,9 +104,9 @@ TEST(memory_types)
 TEST(reserved_bits)
 {
     uint64_t base = rdmsr(0x1b);
-    CHECK_REFUSED(0x1b, base | 1);                       /* IA32_APIC_BASE */
+    CHECK_REFUSED(0x1b, base | 1); /* IA32_APIC_BASE */
     CHECK_REFUSED(0x1b, base | 1ull << physical_bits());
-    CHECK_REFUSED(0x1b, (base | 1 << 10) & ~0x800ull);   /* x2APIC without the APIC */
+    CHECK_REFUSED(0x1b, (base | 1 << 10) & ~0x800ull); /* x2APIC without the APIC */
     CHECK_REFUSED(0xc0000080, rdmsr(0xc0000080) | 2);
     CHECK_REFUSED(0xc0000080, rdmsr(0xc0000080) | 1ull << 63);
     CHECK_TAKEN(0xc0000081, ~0ull); /* IA32_STAR has none */
@@ -215,16 +212,8 @@ TEST(rdpmc)
     write_cr4(read_cr4() & ~(word)CR4_PCE);
 }
 
-const struct test guest_tests[] = {T(unknown),
-                                   T(operands),
-                                   T(read_only),
-                                   T(addresses_must_be_canonical),
-                                   T(memory_types),
-                                   T(reserved_bits),
-                                   T(efer),
-                                   T(tsc_counts_and_can_be_written),
-                                   T(tsc_adjust),
-                                   T(tsc_aux),
-                                   T(tsd),
-                                   T(rdpmc),
-                                   {0, 0}};
+const struct test guest_tests[] = {
+    T(unknown),      T(operands),      T(read_only), T(addresses_must_be_canonical),
+    T(memory_types), T(reserved_bits), T(efer),      T(tsc_counts_and_can_be_written),
+    T(tsc_adjust),   T(tsc_aux),       T(tsd),       T(rdpmc),
+    {0, 0}};

@@ -136,9 +136,9 @@ TEST(stack_overflow_into_a_guard_page)
 {
     df_on_ist();
     map_page(UNMAPPED + 0x1000, (word)stacks[2], 1, PG_ALL);
-    struct trap t = CATCH(asm volatile("mov %0, %%rsp; 1: push %%rax; jmp 1b" ::"r"(UNMAPPED +
-                                                                                    0x1100)
-                                       : "memory"));
+    struct trap t =
+        CATCH(asm volatile("mov %0, %%rsp; 1: push %%rax; jmp 1b" ::"r"(UNMAPPED + 0x1100)
+                           : "memory"));
     CHECK_DF(t); /* #PF by PUSH, then again by its own frame */
     CHECK_EQ(t.cr2, UNMAPPED + 0xff8);
     CHECK_EQ(t.rsp, UNMAPPED + 0x1000);

@@ -30,7 +30,7 @@ static void pend(void)
     do {                                                                                           \
         CHECK_EQ(interrupts, 1);                                                                   \
         CHECK_EQ(at.rip, SYMBOL(label));                                                           \
-        CHECK_EQ(at.rflags & (F_IF | F_RF), F_IF);                                                 \
+        CHECK_EQ(at.rflags &(F_IF | F_RF), F_IF);                                                  \
     } while (0)
 
 /* ---- STI ------------------------------------------------------------------------------------- */

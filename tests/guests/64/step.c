@@ -2,8 +2,8 @@
  * step.c - single-stepping (RFLAGS.TF, DEBUGCTL.BTF) through everything that treats it specially
  * (SDM vol. 3, 17.3.1.4, 17.4.1, 17.4.3; vol. 2 under each name).
  */
-#include "trace.h"
 #include "paging.h"
+#include "trace.h"
 
 enum { GATE = 0x60, SHOW = 0x62, MSR_DEBUGCTL = 0x1d9, DEBUGCTL_BTF = 2 };
 #define MSR_STAR   0xc0000081u
@@ -27,9 +27,9 @@ TEST(through_int_n)
 {
     listen(true, false);
     trap_handlers[GATE] = on_gate;
-    asm volatile(STEP_ON "nop\n" LABEL(int_1) "int $0x60\n" LABEL(
-                     int_2) "nop\n" LABEL(int_3) STEP_OFF ::
-                     : "memory", "cc");
+    asm volatile(STEP_ON "nop\n" LABEL(int_1) "int $0x60\n" LABEL(int_2) "nop\n" LABEL(int_3)
+                     STEP_OFF ::
+                         : "memory", "cc");
     CHECK_DEBUG(0, int_1, DR6_BS);
     CHECK_EQ(traps_in_handler, 1);
     CHECK_EQ(flags_in_handler & F_TF, 0);
@@ -71,8 +71,8 @@ TEST(through_a_fault)
 TEST(through_int1)
 {
     listen(true, false);
-    asm volatile(STEP_ON ".byte 0xf1\n" LABEL(ice_1) "nop\n" LABEL(ice_2) STEP_OFF ::: "memory",
-                 "cc");
+    asm volatile(STEP_ON ".byte 0xf1\n" LABEL(ice_1) "nop\n" LABEL(ice_2) STEP_OFF ::
+                     : "memory", "cc");
     CHECK_DEBUG(0, ice_1, 0);
     CHECK_DEBUG(1, ice_2, DR6_BS);
     CHECK_EQ(traps, 2 + STEP_OFF_TRAPS);
@@ -80,8 +80,8 @@ TEST(through_int1)
 
 /* ---- IRET, and code at CPL 3 ----------------------------------------------------------------- */
 
-asm(LABEL(user_steps) "nop\n" LABEL(user_1) "mov $1, %eax\n" LABEL(user_2) "jmp 1f; nop\n1:\n" LABEL(
-    user_3) "int $0x62");
+asm(LABEL(user_steps) "nop\n" LABEL(user_1) "mov $1, %eax\n" LABEL(
+    user_2) "jmp 1f; nop\n1:\n" LABEL(user_3) "int $0x62");
 TEST(iret_into_a_stepped_program)
 {
     listen(true, false);
@@ -90,7 +90,7 @@ TEST(iret_into_a_stepped_program)
     c.rflags |= F_TF;
     struct trap t = RUN(c);
     CHECK_EQ(t.vector, SHOW);
-    CHECK_EQ(traps, 3); /* the INT is not trapped */
+    CHECK_EQ(traps, 3);             /* the INT is not trapped */
     CHECK_DEBUG(0, user_1, DR6_BS); /* not at the IRET's target, one further */
     CHECK_DEBUG(1, user_2, DR6_BS);
     CHECK_DEBUG(2, user_3, DR6_BS);
@@ -287,12 +287,19 @@ TEST(branch_steps)
     listen(true, false);
     trap_handlers[V_DB] = rearm_btf;
     wrmsr(MSR_DEBUGCTL, DEBUGCTL_BTF);
-    asm volatile(STEP_ON "nop; xor %%eax, %%eax; jnz 9f; jz 1f; nop\n"
-                         "1:\n" LABEL(btf_1) "nop; jmp 2f; nop\n"
-                         "2:\n" LABEL(btf_2) "nop; call 3f\n" LABEL(btf_4) "nop; jmp 4f; nop\n"
-                         "3:\n" LABEL(btf_3) "nop; nop; ret\n"
-                         "4:\n" LABEL(btf_5) "mov $2, %%ecx; 5: nop; loop 5b\n" STEP_OFF
-                         "9:" ::: "eax", "ecx", "memory", "cc");
+    asm volatile(
+        STEP_ON
+        "nop; xor %%eax, %%eax; jnz 9f; jz 1f; nop\n"
+        "1:\n" LABEL(
+            btf_1) "nop; jmp 2f; nop\n"
+                   "2:\n" LABEL(btf_2) "nop; call 3f\n" LABEL(
+                       btf_4) "nop; jmp 4f; nop\n"
+                              "3:\n" LABEL(
+                                  btf_3) "nop; nop; ret\n"
+                                         "4:\n" LABEL(
+                                             btf_5) "mov $2, %%ecx; 5: nop; loop 5b\n" STEP_OFF
+                                                    "9:" ::
+                                                        : "eax", "ecx", "memory", "cc");
     wrmsr(MSR_DEBUGCTL, 0);
     CHECK_EQ(seen[0].rip, SYMBOL(btf_1));
     CHECK_EQ(seen[0].rflags & DEBUGCTL_BTF, 0);

@@ -327,8 +327,10 @@ TEST(swapgs)
 
 /* ---- RDFSBASE and its kind ------------------------------------------------------------------- */
 
-asm(LABEL(do_wrfsbase) "wrfsbase %rax\n" LABEL(do_wrgsbase) "wrgsbase %rax\n"
-    "wrfsbase %ecx; rdfsbase %rdx; rdgsbase %rsi; rdgsbase %edi\n" LABEL(fsgs_end) "ud2");
+asm(LABEL(do_wrfsbase) "wrfsbase %rax\n" LABEL(
+    do_wrgsbase) "wrgsbase %rax\n"
+                 "wrfsbase %ecx; rdfsbase %rdx; rdgsbase %rsi; rdgsbase %edi\n" LABEL(
+                     fsgs_end) "ud2");
 
 TEST(fsgsbase)
 {

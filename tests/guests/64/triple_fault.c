@@ -1,7 +1,7 @@
 /*
- * triple_fault.c - what shuts the processor down: a double fault that cannot be delivered, for every
- * reason there is; and the machine starts again (SDM vol. 3, 6.15, interrupt 8). A byte of CMOS
- * memory counts the rounds.
+ * triple_fault.c - what shuts the processor down: a double fault that cannot be delivered, for
+ * every reason there is; and the machine starts again (SDM vol. 3, 6.15, interrupt 8). A byte of
+ * CMOS memory counts the rounds.
  *
  * guest reboots: yes
  */

@@ -288,9 +288,9 @@ TEST(refusals)
     REQUIRE(HAS_XSAVE());
     set_up();
     load_state();
-    struct trap t = CATCH(asm volatile(LABEL(odd_xsave) "xsave64 (%0)" ::"r"(area + 32), "a"(3),
-                                       "d"(0)
-                                       : "memory"));
+    struct trap t =
+        CATCH(asm volatile(LABEL(odd_xsave) "xsave64 (%0)" ::"r"(area + 32), "a"(3), "d"(0)
+                           : "memory"));
     CHECK_TRAP(t, V_GP, 0, SYMBOL(odd_xsave)); /* aligned to 64 */
     CHECK_TRAP(xrstor(area + 16, 3), V_GP, 0, SYMBOL(do_xrstor));
     fill(area);
@@ -357,14 +357,14 @@ TEST(xsaves)
     memset(area, 0, 4096);
     asm volatile("xsaves64 (%0)" ::"r"(area), "a"(X87 | SSE), "d"(0) : "memory");
     CHECK_EQ(XCOMP_BV(area), 1ull << 63 | X87 | SSE);
-    struct trap t = CATCH(
-        asm volatile("xrstors64 (%0)" ::"r"(area), "a"(X87 | SSE), "d"(0) : "memory"));
+    struct trap t = CATCH(asm volatile("xrstors64 (%0)" ::"r"(area), "a"(X87 | SSE), "d"(0)
+                                       : "memory"));
     CHECK_NO_TRAP(t);
     /* XRSTORS takes the compacted form only. */
     XCOMP_BV(area) = 0;
-    t = CATCH(asm volatile(LABEL(xrstors_standard) "xrstors64 (%0)" ::"r"(area), "a"(X87 | SSE),
-                           "d"(0)
-                           : "memory"));
+    t = CATCH(
+        asm volatile(LABEL(xrstors_standard) "xrstors64 (%0)" ::"r"(area), "a"(X87 | SSE), "d"(0)
+                     : "memory"));
     CHECK_TRAP(t, V_GP, 0, SYMBOL(xrstors_standard));
     struct context c = context_user(SYMBOL(user_xsaves));
     c.rdi = (word)area;

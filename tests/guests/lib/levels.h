@@ -23,27 +23,27 @@ static const struct {
     uint8_t reg, bit;
     enum model since; /* MAX: in none of the others */
 } level_features[] = {
-    {"fpu", LEAF1, REG_EDX, 0, QEMU64},      {"cx8", LEAF1, REG_EDX, 8, QEMU64},
-    {"cmov", LEAF1, REG_EDX, 15, QEMU64},    {"mmx", LEAF1, REG_EDX, 23, QEMU64},
-    {"fxsr", LEAF1, REG_EDX, 24, QEMU64},    {"sse", LEAF1, REG_EDX, 25, QEMU64},
-    {"sse2", LEAF1, REG_EDX, 26, QEMU64},    {"syscall", LEAFX, REG_EDX, 11, QEMU64},
-    {"nx", LEAFX, REG_EDX, 20, QEMU64},      {"lm", LEAFX, REG_EDX, 29, QEMU64},
-    {"sse3", LEAF1, REG_ECX, 0, QEMU64},     {"cx16", LEAF1, REG_ECX, 13, QEMU64},
-    {"lahf", LEAFX, REG_ECX, 0, QEMU64},     {"ssse3", LEAF1, REG_ECX, 9, V2},
-    {"sse4.1", LEAF1, REG_ECX, 19, V2},      {"sse4.2", LEAF1, REG_ECX, 20, V2},
-    {"popcnt", LEAF1, REG_ECX, 23, V2},      {"fma", LEAF1, REG_ECX, 12, V3},
-    {"movbe", LEAF1, REG_ECX, 22, V3},       {"xsave", LEAF1, REG_ECX, 26, V3},
-    {"avx", LEAF1, REG_ECX, 28, V3},         {"f16c", LEAF1, REG_ECX, 29, V3},
-    {"bmi1", LEAF7, REG_EBX, 3, V3},         {"avx2", LEAF7, REG_EBX, 5, V3},
-    {"bmi2", LEAF7, REG_EBX, 8, V3},         {"lzcnt", LEAFX, REG_ECX, 5, V3},
-    {"pclmulqdq", LEAF1, REG_ECX, 1, MAX},   {"aes", LEAF1, REG_ECX, 25, MAX},
-    {"rdrand", LEAF1, REG_ECX, 30, MAX},     {"rdseed", LEAF7, REG_EBX, 18, MAX},
-    {"adx", LEAF7, REG_EBX, 19, MAX},        {"sha", LEAF7, REG_EBX, 29, MAX},
-    {"gfni", LEAF7, REG_ECX, 8, MAX},        {"vaes", LEAF7, REG_ECX, 9, MAX},
-    {"fsgsbase", LEAF7, REG_EBX, 0, MAX},    {"smep", LEAF7, REG_EBX, 7, MAX},
-    {"smap", LEAF7, REG_EBX, 20, MAX},       {"pku", LEAF7, REG_ECX, 3, MAX},
-    {"umip", LEAF7, REG_ECX, 2, MAX},        {"pcid", LEAF1, REG_ECX, 17, MAX},
-    {"avx512f", LEAF7, REG_EBX, 16, MAX},    {"rtm", LEAF7, REG_EBX, 11, MAX},
+    {"fpu", LEAF1, REG_EDX, 0, QEMU64},    {"cx8", LEAF1, REG_EDX, 8, QEMU64},
+    {"cmov", LEAF1, REG_EDX, 15, QEMU64},  {"mmx", LEAF1, REG_EDX, 23, QEMU64},
+    {"fxsr", LEAF1, REG_EDX, 24, QEMU64},  {"sse", LEAF1, REG_EDX, 25, QEMU64},
+    {"sse2", LEAF1, REG_EDX, 26, QEMU64},  {"syscall", LEAFX, REG_EDX, 11, QEMU64},
+    {"nx", LEAFX, REG_EDX, 20, QEMU64},    {"lm", LEAFX, REG_EDX, 29, QEMU64},
+    {"sse3", LEAF1, REG_ECX, 0, QEMU64},   {"cx16", LEAF1, REG_ECX, 13, QEMU64},
+    {"lahf", LEAFX, REG_ECX, 0, QEMU64},   {"ssse3", LEAF1, REG_ECX, 9, V2},
+    {"sse4.1", LEAF1, REG_ECX, 19, V2},    {"sse4.2", LEAF1, REG_ECX, 20, V2},
+    {"popcnt", LEAF1, REG_ECX, 23, V2},    {"fma", LEAF1, REG_ECX, 12, V3},
+    {"movbe", LEAF1, REG_ECX, 22, V3},     {"xsave", LEAF1, REG_ECX, 26, V3},
+    {"avx", LEAF1, REG_ECX, 28, V3},       {"f16c", LEAF1, REG_ECX, 29, V3},
+    {"bmi1", LEAF7, REG_EBX, 3, V3},       {"avx2", LEAF7, REG_EBX, 5, V3},
+    {"bmi2", LEAF7, REG_EBX, 8, V3},       {"lzcnt", LEAFX, REG_ECX, 5, V3},
+    {"pclmulqdq", LEAF1, REG_ECX, 1, MAX}, {"aes", LEAF1, REG_ECX, 25, MAX},
+    {"rdrand", LEAF1, REG_ECX, 30, MAX},   {"rdseed", LEAF7, REG_EBX, 18, MAX},
+    {"adx", LEAF7, REG_EBX, 19, MAX},      {"sha", LEAF7, REG_EBX, 29, MAX},
+    {"gfni", LEAF7, REG_ECX, 8, MAX},      {"vaes", LEAF7, REG_ECX, 9, MAX},
+    {"fsgsbase", LEAF7, REG_EBX, 0, MAX},  {"smep", LEAF7, REG_EBX, 7, MAX},
+    {"smap", LEAF7, REG_EBX, 20, MAX},     {"pku", LEAF7, REG_ECX, 3, MAX},
+    {"umip", LEAF7, REG_ECX, 2, MAX},      {"pcid", LEAF1, REG_ECX, 17, MAX},
+    {"avx512f", LEAF7, REG_EBX, 16, MAX},  {"rtm", LEAF7, REG_EBX, 11, MAX},
 };
 
 TEST(levels)
@@ -154,8 +154,8 @@ TEST(instructions_and_their_bits)
         memset(code + len, 0x90, sizeof code - len);
         /* An immediate of zero becomes a NOP's code, which is as good. */
         code[14] = 0x0f, code[15] = 0x0b;
-        struct context c = gated[i].cpl ? context_user((word)code)
-                                        : context_at((word)code, SEL_CODE, SEL_DATA);
+        struct context c =
+            gated[i].cpl ? context_user((word)code) : context_at((word)code, SEL_CODE, SEL_DATA);
         c.rax = c.rdi = c.rdx = (word)data;
         memset(data, 0, sizeof data);
         struct trap t = RUN(c);
@@ -192,11 +192,11 @@ TEST(cr4_bits)
 {
     static const struct {
         uint8_t bit, leaf, reg, feature;
-    } known[] = {{11, 7, REG_ECX, 2}, {16, 7, REG_EBX, 0},  {17, 1, REG_ECX, 17},
-                 {18, 1, REG_ECX, 26}, {20, 7, REG_EBX, 7}, {21, 7, REG_EBX, 20},
-                 {22, 7, REG_ECX, 3}, {12, 7, REG_ECX, 16}, {13, 1, REG_ECX, 5},
-                 {14, 1, REG_ECX, 6}, {23, 7, REG_ECX, 7},  {7, 1, REG_EDX, 13},
-                 {2, 1, REG_EDX, 4},  {3, 1, REG_EDX, 2}};
+    } known[] = {{11, 7, REG_ECX, 2},  {16, 7, REG_EBX, 0},  {17, 1, REG_ECX, 17},
+                 {18, 1, REG_ECX, 26}, {20, 7, REG_EBX, 7},  {21, 7, REG_EBX, 20},
+                 {22, 7, REG_ECX, 3},  {12, 7, REG_ECX, 16}, {13, 1, REG_ECX, 5},
+                 {14, 1, REG_ECX, 6},  {23, 7, REG_ECX, 7},  {7, 1, REG_EDX, 13},
+                 {2, 1, REG_EDX, 4},   {3, 1, REG_EDX, 2}};
     volatile word cr4 = read_cr4();
     for (volatile unsigned i = 0; i < sizeof known / sizeof known[0]; i++) {
         bool has = cpu_has(known[i].leaf, known[i].reg, known[i].feature);
@@ -285,7 +285,7 @@ TEST(leaves)
     CHECK(physical_bits() >= 36);
     cpuid(0x80000008, 0, r);
     CHECK_EQ(r[0] >> 8 & 0xff, 48); /* no CR4.LA57 here */
-    CHECK(cpu_has(1, REG_EDX, 9)); /* the local APIC is on */
+    CHECK(cpu_has(1, REG_EDX, 9));  /* the local APIC is on */
 }
 
 /* AMD repeats many bits of leaf 1 in 80000001h (APM vol. 3, appendix E). */

@@ -14,7 +14,7 @@ static struct {
     word rip, dr6, rflags, cs, rcx;
 } seen[64];
 static volatile unsigned traps;
-static volatile bool step_on;  /* false: the handler clears TF in the image */
+static volatile bool step_on; /* false: the handler clears TF in the image */
 static volatile bool skip_rf; /* true: it sets RF, so that an instruction breakpoint lets go */
 
 static bool note_debug(struct frame *f)
@@ -52,8 +52,8 @@ static void listen(bool steps, bool rf)
     trap_handlers[V_DB] = note_debug;
 }
 
-/* TF on and off around what is to be stepped through: the first trap is behind the first instruction
- * after STEP_ON; the three of STEP_OFF are trapped, too. */
+/* TF on and off around what is to be stepped through: the first trap is behind the first
+ * instruction after STEP_ON; the three of STEP_OFF are trapped, too. */
 #define STEP_ON  "pushf; orl $0x100, (%%rsp); popf\n"
 #define STEP_OFF "pushf; andl $~0x100, (%%rsp); popf\n"
 enum { STEP_OFF_TRAPS = 3 };
