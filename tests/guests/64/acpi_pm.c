@@ -26,8 +26,9 @@ static void begin(void)
     outw((uint16_t)(pm + PM1_EN), 0);
     outw((uint16_t)(pm + PM1_STS), 0xffff);
     outb(0xb2, ACPI_ENABLE);
-    count_hits(0x30, 0xef, apic_eoi);
     ioapic_entry(SCI_PIN, 0, ENTRY_MASKED);
+    drain();
+    count_hits(0x30, 0xef, apic_eoi);
 }
 
 TEST(where_it_is)

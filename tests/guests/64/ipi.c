@@ -210,7 +210,7 @@ TEST(halted_with_interrupts_off)
     CHECK(all_cpus_up());
     tell(1, CLI_HALT, 0);
     CHECK(obeyed(1));
-    pit_wait(5000);
+    CHECK(stops(1));
     unsigned long rounds = cpu_state[1].rounds;
     send(1, V);
     pit_wait(20000);

@@ -103,6 +103,18 @@ UNUSED_OK bool obeyed(unsigned id)
     return false;
 }
 
+/* Does `id` stop, sooner or later: no rounds in 17 ms? */
+UNUSED_OK bool stops(unsigned id)
+{
+    for (unsigned tries = 0; tries < 200; tries++) {
+        unsigned long before = cpu_state[id].rounds;
+        pit_wait(20000);
+        if (cpu_state[id].rounds == before)
+            return true;
+    }
+    return false;
+}
+
 UNUSED_OK void tell(unsigned id, enum order order, unsigned tpr)
 {
     bool halts = cpu_state[id].given != 0 && cpu_state[id].order == HALT;
