@@ -8,6 +8,7 @@
  *     100000h - ram_low  RAM
  *     ram_low - FEC00000h  PCI
  *     FEC00000h, FEE00000h  I/O APIC, local APICs
+ *     FEF00000h - FEF8FFFFh protection device
  *     4 GiB -            the rest of RAM
  */
 #include "pc.h"

@@ -3,9 +3,7 @@
  * the machine (pausing, stopping) are connected here.
  */
 #include "internal/door.h"
-#include "internal/event.h"
 #include "pc.h"
-#include <inttypes.h>
 #include <stdio.h>
 
 enum { STATUS_REFUSED = 3, PROTECT_DEVFN = PCI_DEVFN(31, 0) }; /* out of the way of -device */
@@ -44,6 +42,14 @@ static void on_stop(void *opaque, const char *report)
     machine_wish(opaque, WISH_REFUSED, STATUS_REFUSED);
 }
 
+/* The TSC of vCPU 0, in any thread. */
+static uint64_t guest_time(void *opaque)
+{
+    const struct machine *m = opaque;
+    const struct cpu *cpu = m->vcpu[0].cpu;
+    return clock_now(m->clock) + __atomic_load_n(&cpu->tsc_offset, __ATOMIC_RELAXED);
+}
+
 bool protect_build(struct machine *m, struct error *err)
 {
     if (!m->config->protect)
@@ -61,8 +67,11 @@ bool protect_build(struct machine *m, struct error *err)
         return false;
     m->firmware.protect = PROTECT_ADMIN_ADDRESS;
     m->firmware.protect_end = PROTECT_DOOR_ADDRESS(PROTECT_DOORS);
-    const struct rules_hooks hooks = {
-        .opaque = m, .interrupt = on_interrupt, .pause = on_pause, .stop = on_stop};
+    const struct rules_hooks hooks = {.opaque = m,
+                                      .interrupt = on_interrupt,
+                                      .pause = on_pause,
+                                      .stop = on_stop,
+                                      .time = guest_time};
     rules_set_hooks(m->rules, &hooks);
     return true;
 }

@@ -1,6 +1,7 @@
 /*
- * fuzz_door.c - the protection device and the rules behind it, met by a hostile guest: any store and
- * load by anybody, commands with good and bad arrays, page tables and memory that change meanwhile.
+ * fuzz_door.c - the protection device and the rules behind it, met by a hostile guest: any store
+ * and load by anybody, commands with good and bad arrays, page tables and memory that change
+ * meanwhile.
  *
  * The input is a script. Whatever it says, nobody but its owner sees a bound door's slots and
  * events or changes its context by them, a door that is free shows no session, statuses are known
@@ -9,7 +10,6 @@
 #include "internal/clock.h"
 #include "internal/door.h"
 #include "internal/error.h"
-#include "internal/event.h"
 #include "internal/log.h"
 #include <stdlib.h>
 #include <string.h>
@@ -28,7 +28,8 @@ enum {
 #define DOOR(n, at) (PROTECT_DOOR_ADDRESS(n) + offsetof(struct protect_door, at))
 
 /* ---- The input
- * ------------------------------------------------------------------------------------------------- */
+ * -------------------------------------------------------------------------------------------------
+ */
 
 struct script {
     const uint8_t *at, *end;
@@ -42,25 +43,30 @@ static uint64_t take(struct script *s, unsigned bytes)
     return v;
 }
 
-static void require(bool truth)
+static void broken(int line, const char *what)
 {
-    if (!truth)
-        abort();
+    fprintf(stderr, "fuzz_door.c:%d: does not hold: %s\n", line, what);
+    abort();
 }
+#define require(truth) ((truth) ? (void)0 : broken(__LINE__, #truth))
 
 /* ---- The machine
- * ------------------------------------------------------------------------------------------------- */
+ * -------------------------------------------------------------------------------------------------
+ */
 
 struct machine {
     pthread_mutex_t lock;
     struct log log;
     struct board board;
+    struct clock *clock;
+    uint64_t now;
     struct rules *rules;
     struct pci_bus *bus;
     struct pci_device *device;
     struct access who; /* makes the accesses */
     struct paging paging[VCPUS];
     uint64_t session[PROTECT_DOORS]; /* as the owner has read it */
+    uint64_t token;                  /* the last one */
     unsigned stops, pauses, interrupts;
 };
 
@@ -69,10 +75,15 @@ static uint64_t root_of(unsigned r)
     return TABLES + 0x1000ull * TABLE_PAGES * (r % ROOTS);
 }
 
-static void put(struct machine *m, uint64_t gpa, uint64_t value)
+static void place(struct machine *m, uint64_t gpa, const void *bytes, size_t len)
 {
     static const struct access loader = {.initiator = INITIATOR_LOADER};
-    phys_write(m->board.map, &loader, gpa, &value, 8);
+    phys_write(m->board.map, &loader, gpa, bytes, len);
+}
+
+static void put(struct machine *m, uint64_t gpa, uint64_t value)
+{
+    place(m, gpa, &value, 8);
 }
 
 /* Virtual = physical: RAM by 4-KiB pages, the device by two of 2 MiB; all the user's. */
@@ -149,7 +160,7 @@ static void on_stop(void *opaque, const char *report)
 static uint64_t guest_time(void *opaque)
 {
     struct machine *m = opaque;
-    return m->interrupts;
+    return m->now + 5;
 }
 static void send(void *opaque, uint64_t address, uint32_t data)
 {
@@ -182,7 +193,9 @@ static void machine_init(struct machine *m)
                                       .pause = on_pause,
                                       .stop = on_stop,
                                       .time = guest_time};
-    m->rules = rules_new(m->board.map, NULL, NULL, &m->log, &err);
+    m->clock = clock_new();
+    clock_set_manual(m->clock, m->now = 0);
+    m->rules = rules_new(m->board.map, NULL, m->clock, &m->log, &err);
     rules_set_hooks(m->rules, &hooks);
     m->bus = i440fx_create(&m->board, &msi, &err);
     const struct protect_config config = {
@@ -208,13 +221,15 @@ static void machine_free(struct machine *m)
     m->device->dev.destroy(&m->device->dev);
     m->bus->host->dev.destroy(&m->bus->host->dev);
     rules_free(m->rules);
+    clock_free(m->clock);
     io_space_free(m->board.io);
     phys_free(m->board.map);
     pthread_mutex_destroy(&m->lock);
 }
 
 /* ---- Who
- * ------------------------------------------------------------------------------------------------------ */
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 static struct access somebody(struct script *s)
 {
@@ -242,10 +257,31 @@ static void become(struct machine *m, const struct access *a)
         m->paging[a->vcpu].cr3 = a->cr3;
 }
 
-static enum phys_result store(struct machine *m, uint64_t gpa, const void *value, size_t len)
+/* As whom the door belongs to, if it is bound. */
+static void become_owner(struct machine *m, unsigned door)
+{
+    struct rules_context_info info;
+    rules_context_info(m->rules, door, &info);
+    if (info.kind == RULES_FREE)
+        return;
+    struct access a = {.initiator = INITIATOR_VCPU_KERNEL, .cr3 = m->who.cr3};
+    if (info.kind == RULES_USER)
+        a = (struct access){.initiator = INITIATOR_VCPU_USER, .cpl = 3, .cr3 = info.root};
+    become(m, &a);
+}
+
+/* With what follows in a vCPU: its own store to a page table, and others' (cpu/guard.c, run.c). */
+static void store(struct machine *m, uint64_t gpa, const void *value, size_t len)
 {
     m->who.gva = gpa;
-    return phys_write(m->board.map, &m->who, gpa, value, len);
+    enum phys_result result = phys_write(m->board.map, &m->who, gpa, value, len);
+    if (result == PHYS_OK && m->who.initiator <= INITIATOR_VCPU_KERNEL &&
+        rules_follows(m->rules, gpa)) {
+        rules_change_begin(m->rules, m->who.vcpu);
+        rules_table_written(m->rules, gpa, len);
+        rules_change_end(m->rules, m->who.vcpu);
+    }
+    rules_service(m->rules, m->who.vcpu);
 }
 
 static uint64_t load(struct machine *m, uint64_t gpa, unsigned len)
@@ -269,6 +305,15 @@ static bool owns(struct machine *m, unsigned door)
 /* ---- What must hold
  * -------------------------------------------------------------------------------------------- */
 
+static bool same(const struct rules_context_info *a, const struct rules_context_info *b)
+{
+    return a->kind == b->kind && a->session == b->session && a->root == b->root &&
+           a->grants == b->grants && a->seals == b->seals && a->regions == b->regions &&
+           a->event_head == b->event_head && a->event_tail == b->event_tail &&
+           a->masked == b->masked && memcmp(&a->handler, &b->handler, sizeof(a->handler)) == 0 &&
+           memcmp(&a->statistics, &b->statistics, sizeof(a->statistics)) == 0;
+}
+
 /* What the present accessor finds in a door. */
 static void check_door(struct machine *m, unsigned n)
 {
@@ -287,8 +332,7 @@ static void check_door(struct machine *m, unsigned n)
         require(status < PROTECT_STATUS_COUNT);
         if (info.kind != RULES_FREE && !owner)
             require(session == 0 && result == 0 && status == PROTECT_WRONG_CALLER);
-        if (info.kind == RULES_FREE)
-            require(m->session[n] == 0 || (session != m->session[n] && result != m->session[n]));
+        require(info.kind != RULES_FREE || result == 0);
     }
     for (unsigned i = 0; i < PROTECT_EVENTS && !owner; i++)
         require(load(m, DOOR(n, event[i].sequence), 8) == 0 &&
@@ -312,7 +356,7 @@ static void fill_region(struct script *s, struct protect_region *g)
 {
     unsigned kind = (unsigned)take(s, 1);
     *g = (struct protect_region){
-        .base = kind & 1 ? take(s, 3) & (RAM - 1) : 0x8000 + (kind >> 4) * 0x1000,
+        .base = kind & 1 ? take(s, 3) & (RAM - 1) : 0x10000 + (kind >> 4) * 0x800 + (kind & 15),
         .length = kind & 2 ? take(s, 2) : 1 + (kind & 0xf0),
         .flags = kind & 4 ? kind >> 3 & 3 : 0,
         .reserved = kind == 0xff,
@@ -327,12 +371,15 @@ static void fill_region(struct script *s, struct protect_region *g)
 static void fill_rule(struct script *s, struct protect_rule *r)
 {
     unsigned kind = (unsigned)take(s, 1);
-    *r = (struct protect_rule){.region = kind & 3, .count = 1 + (kind >> 2 & 3)};
+    *r = (struct protect_rule){.region = kind & 1, .count = 1 + (kind >> 1 & 3)};
     for (unsigned i = 0; i < PROTECT_SUBJECTS; i++) {
-        r->allow[i] = take(s, 1) & (kind & 0x80 ? 0xff : 7);
-        r->action[i] = kind & 0x10 ? PROTECT_ALLOW : take(s, 1) & (kind & 0x80 ? 0xff : 7);
+        unsigned byte = i == 0 || kind & 0x10 ? (unsigned)take(s, 1) : 7;
+        r->allow[i] = byte & 7;
+        r->action[i] = byte >> 3 & 7;
+        if (byte < 0xc0 && !(PROTECT_ACTIONS_OF(i) >> r->action[i] & 1))
+            r->action[i] = byte & 8 ? PROTECT_DENY : PROTECT_ALLOW;
     }
-    r->notify = (uint32_t)take(s, 1) & (kind & 0x80 ? 0xff : PROTECT_NOTIFY_ALL);
+    r->notify = (uint32_t)take(s, 1) & (kind & 0x80 ? PROTECT_NOTIFY_ALL : 7);
     if (kind & 0x20)
         r->fault = (uint8_t)take(s, 1);
     if (kind & 0x40)
@@ -351,12 +398,70 @@ static void make_array(struct machine *m, struct script *s, struct protect_comma
         struct protect_rule rule;
         if (c->op == PROTECT_OP_ADD_REGIONS) {
             fill_region(s, &region);
-            store(m, ARRAYS + (c->arg[0] & 0x700) + i * sizeof(region), &region, sizeof(region));
+            place(m, ARRAYS + (c->arg[0] & 0x700) + i * sizeof(region), &region, sizeof(region));
         } else {
             fill_rule(s, &rule);
-            store(m, ARRAYS + (c->arg[0] & 0x700) + i * sizeof(rule), &rule, sizeof(rule));
+            place(m, ARRAYS + (c->arg[0] & 0x700) + i * sizeof(rule), &rule, sizeof(rule));
         }
     }
+}
+
+static void make_handler(struct machine *m, struct script *s, struct protect_command *c)
+{
+    unsigned form = (unsigned)take(s, 1);
+    struct protect_handler h = {
+        .rip = 0x400000, .stacks = form & 31, .timeout_ms = form & 0x40 ? 60001 : 0};
+    for (unsigned i = 0; i < PROTECT_MAX_STACKS; i++)
+        h.stack[i] = form & 0x80 ? form - 0x80u : 0x20000;
+    c->arg[0] = ARRAYS;
+    place(m, ARRAYS, &h, sizeof(h));
+}
+
+/* Fills the slot and rings; what the slot says then. */
+static uint64_t order(struct machine *m, unsigned door, unsigned slot,
+                      const struct protect_command *c)
+{
+    const uint64_t at = DOOR(door, command[0]) + slot * sizeof(*c), number = slot;
+    for (unsigned i = 0; i < offsetof(struct protect_command, status); i += 8)
+        store(m, at + i, (const uint8_t *)c + i, 8);
+    store(m, DOOR(door, doorbell), &number, 8);
+    uint64_t result = load(m, at + offsetof(struct protect_command, result), 8);
+    if (c->op == PROTECT_OP_BIND && owns(m, door) && result)
+        m->session[door] = result;
+    return result;
+}
+
+/* A context with regions and one rule for them all. */
+static void furnish(struct machine *m, struct script *s, unsigned door)
+{
+    unsigned form = (unsigned)take(s, 1), count = 1 + (form >> 2 & 7);
+    struct access a = {.initiator = INITIATOR_VCPU_KERNEL, .cr3 = root_of(form)};
+    if (form & 0x40)
+        a = (struct access){.initiator = INITIATOR_VCPU_USER, .cpl = 3, .cr3 = root_of(form)};
+    become(m, &a);
+    order(m, door, 0, &(struct protect_command){.op = PROTECT_OP_BIND});
+    for (unsigned i = 0; i < count; i++) {
+        struct protect_region g = {.base = 0x10000 + take(s, 1) * 0x84, .length = 1 + take(s, 1)};
+        g.flags = form >> 7;
+        place(m, ARRAYS + i * sizeof(g), &g, sizeof(g));
+    }
+    uint64_t first = order(m, door, 1,
+                           &(struct protect_command){.op = PROTECT_OP_ADD_REGIONS,
+                                                     .session = m->session[door],
+                                                     .arg = {ARRAYS, count}});
+    const struct protect_handler h = {.rip = 0x400000, .stacks = form & 1, .stack = {0x20000}};
+    place(m, ARRAYS, &h, sizeof(h));
+    order(m, door, 3,
+          &(struct protect_command){
+              .op = PROTECT_OP_SET_HANDLER, .session = m->session[door], .arg = {ARRAYS}});
+    struct protect_rule r;
+    fill_rule(s, &r);
+    r.region = (uint32_t)first;
+    r.count = count;
+    place(m, ARRAYS, &r, sizeof(r));
+    order(m, door, 2,
+          &(struct protect_command){
+              .op = PROTECT_OP_SET_RULES, .session = m->session[door], .arg = {ARRAYS, 1}});
 }
 
 static void give_command(struct machine *m, struct script *s, unsigned door)
@@ -366,6 +471,8 @@ static void give_command(struct machine *m, struct script *s, unsigned door)
     struct rules_context_info before, after;
     if (c.op == PROTECT_OP_ADD_REGIONS || c.op == PROTECT_OP_SET_RULES)
         make_array(m, s, &c);
+    else if (c.op == PROTECT_OP_SET_HANDLER && form & 0x20)
+        make_handler(m, s, &c);
     else if (c.op > PROTECT_OP_UNBIND)
         c.arg[0] = form & 0x10 ? some_address(s) : take(s, 1) & 7;
     if (c.op == PROTECT_OP_REMOVE_REGIONS)
@@ -374,22 +481,15 @@ static void give_command(struct machine *m, struct script *s, unsigned door)
         c.session ^= 1;
     if (form >= 0xe0 && form < 0xf0)
         c.arg[3] = form & 1;
-    for (unsigned i = 0; i < 6; i++)
-        store(m, DOOR(door, command[0]) + slot * 64 + 8 * i, (uint64_t *)&c + i, 8);
     rules_context_info(m->rules, door, &before);
     bool owner = owns(m, door);
-    uint64_t number = slot;
-    store(m, DOOR(door, doorbell), &number, 8);
+    order(m, door, slot, &c);
     rules_context_info(m->rules, door, &after);
     if (before.kind != RULES_FREE && !owner)
-        require(memcmp(&before, &after, sizeof(before)) == 0);
+        require(same(&before, &after));
     require(after.grants == before.grants || after.kind != before.kind);
     require((before.seals & ~after.seals) == 0 || after.kind != before.kind);
-    if (owns(m, door) && load(m, DOOR(door, command[0]) + slot * 64 + 48, 4) == PROTECT_OK &&
-        c.op == PROTECT_OP_BIND) {
-        m->session[door] = load(m, DOOR(door, command[0]) + slot * 64 + 56, 8);
-        require(m->session[door] == after.session && after.session != 0);
-    }
+    require(after.kind == RULES_FREE || after.session != 0);
 }
 
 /* Anything, anywhere in the device, or in its MSI-X table. */
@@ -416,7 +516,7 @@ static void touch(struct machine *m, struct script *s)
     unsigned form = (unsigned)take(s, 1);
     uint64_t at = take(s, 2) << 2 & (RAM - 1), value = take(s, 2);
     if (form & 1)
-        at = 0x8000 + (at & 0x7fff);
+        at = 0x10000 + (at & 0x7fff);
     if ((form & 0xe) == 0xe) { /* a table entry: mostly of some frame */
         at = TABLES + (at & 0xfff8) % (ROOTS * TABLE_PAGES * 0x1000);
         value = value << 12 | (form >> 4 ? 7 : 0);
@@ -430,6 +530,69 @@ static void touch(struct machine *m, struct script *s)
         store(m, at, bytes, len > 8 ? 8 : len);
     else
         phys_read(m->board.map, &m->who, at, bytes, len);
+}
+
+/* Some bytes of a page or two, of which the rules are asked as by cpu/guard.c. */
+static void judge(struct machine *m, struct script *s)
+{
+    unsigned form = (unsigned)take(s, 1);
+    uint64_t at = 0x10000 + (take(s, 2) & 0x7fff), len = 1 + (form & 31);
+    uint8_t value[32], mask[32];
+    struct rules_check check = {.access = &m->who,
+                                .kind = 1 + (form >> 5) % 7,
+                                .has_gva = true,
+                                .gva = at,
+                                .pieces = 1,
+                                .piece = {{at, len}},
+                                .value = form & 1 ? value : NULL};
+    uint64_t left = 0x1000 - (at & 0xfff);
+    memset(value, (int)form, sizeof(value));
+    if (left < len) {
+        check.pieces = 2;
+        check.piece[0].len = left;
+        check.piece[1].gpa = 0x10000 + (take(s, 1) & 7) * 0x1000;
+        check.piece[1].len = len - left;
+    }
+    struct rules_verdict v;
+    clock_set_manual(m->clock, m->now += 100000000);
+    rules_judge(m->rules, &check, &v);
+    require(v.action < PROTECT_ACTIONS && (v.objected || v.action == PROTECT_ALLOW));
+    if (!v.objected)
+        return;
+    require(v.context < RULES_CONTEXTS && v.subject < PROTECT_SUBJECTS && v.offset < len);
+    rules_mask(m->rules, &check, v.context, mask);
+    require(mask[v.offset] == 1);
+    for (unsigned i = 0; i < v.offset; i++)
+        require(mask[i] == 0);
+    if (v.action == PROTECT_UPCALL && rules_handler(m->rules, v.context)) {
+        uint64_t stack, token;
+        unsigned depth = 0;
+        void *state = malloc(8);
+        token = rules_token_issue(m->rules, v.context, state, &stack, &depth);
+        require(!token == !depth && token >> 56 == 0);
+        if (token)
+            m->token = token;
+        else
+            free(state);
+    }
+}
+
+static void resume_one(struct machine *m, struct script *s, unsigned door)
+{
+    struct protect_event deferred;
+    struct rules_context_info info;
+    uint64_t value = m->token << 8 | take(s, 1);
+    if (owns(m, door))
+        store(m, DOOR(door, resume), &value, 8);
+    require(load(m, DOOR(door, resume_status), 8) < PROTECT_STATUS_COUNT);
+    int due = rules_deferred_due(m->rules, m->who.cr3);
+    if (due >= 0) {
+        rules_context_info(m->rules, (unsigned)due, &info);
+        require(info.kind == RULES_USER && !info.masked);
+        require(rules_take_deferred(m->rules, (unsigned)due, &deferred));
+    }
+    value = value >> 8 & 1;
+    store(m, DOOR(door, masked), &value, 8);
 }
 
 static void administrate(struct machine *m, struct script *s, unsigned door)
@@ -467,19 +630,25 @@ static void one_step(struct machine *m, struct script *s)
     unsigned what = (unsigned)take(s, 1), door = what >> 6;
     uint64_t tail;
     switch (what & 15) {
-    case 0:
-    case 1: {
+    case 0: {
         struct access next = somebody(s);
         become(m, &next);
         break;
     }
+    case 1:
+        become_owner(m, door);
+        break;
     case 2:
     case 3:
     case 4:
     case 5:
-    case 6:
-    case 7:
         give_command(m, s, door);
+        break;
+    case 6:
+        judge(m, s);
+        break;
+    case 7:
+        resume_one(m, s, door);
         break;
     case 8:
         poke(m, s);
@@ -491,6 +660,9 @@ static void one_step(struct machine *m, struct script *s)
         check_door(m, door);
         tail = load(m, DOOR(door, event_head), 8);
         store(m, DOOR(door, event_tail), &tail, 8);
+        break;
+    case 12:
+        furnish(m, s, door);
         break;
     case 11:
         if (take(s, 1) == 0x55)
