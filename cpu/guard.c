@@ -41,6 +41,20 @@ void guard_set_passes(struct cpu *cpu, const struct guard_passes *passes)
     cpu->guard->passes = *passes;
 }
 
+void guard_refresh_passes(struct cpu *cpu)
+{
+    struct guard_passes *p = &cpu->guard->passes;
+    uint64_t now = rules_generation(phys_rules(cpu->map));
+    unsigned kept = 0;
+    if (p->generation == now)
+        return;
+    for (unsigned i = 0; i < p->count; i++)
+        if (p->pass[i].asked)
+            p->pass[kept++] = p->pass[i];
+    p->count = kept;
+    p->generation = now;
+}
+
 /* ---- Registers
  * ----------------------------------------------------------------------------------- */
 
@@ -88,15 +102,16 @@ static bool same_actor(const struct noted *n, const struct access *access, enum 
 
 /* An access that this one is a part of: the store behind a probe or a load, the next piece of an
  * operand that is moved in several. */
-static struct noted *find_noted(struct guard *g, const struct access *access, unsigned size,
-                                unsigned kind, enum mmu_priv priv)
+static struct noted *find_noted(struct guard *g, const struct access *access,
+                                const struct guard_piece *piece, unsigned size, unsigned kind,
+                                enum mmu_priv priv)
 {
     for (unsigned i = g->noted_count; i-- > 0;) {
         struct noted *n = &g->noted[i];
         uint64_t lin = n->access.gva;
         if (n->kind == ACCESS_EXEC || !same_actor(n, access, priv))
             continue;
-        if (access->gva == lin && size == n->size)
+        if (access->gva == lin && size == n->size && piece->gpa == n->piece[0].gpa)
             return n;
         if (n->kind & kind & ACCESS_WRITE && access->gva >= lin &&
             access->gva + size <= lin + n->size)
@@ -131,16 +146,18 @@ static unsigned total(const struct guard_piece *piece, unsigned pieces)
 }
 
 static void note(struct cpu *cpu, const struct access *access, const struct guard_piece *piece,
-                 unsigned pieces, unsigned kind, enum mmu_priv priv)
+                 unsigned pieces, unsigned kind, enum mmu_priv priv, bool made)
 {
     struct guard *g = cpu->guard;
     unsigned size = total(piece, pieces);
-    struct noted *n = find_noted(g, access, size, kind, priv);
+    struct noted *n = find_noted(g, access, piece, size, kind, priv);
     if (n) {
         n->kind |= kind;
+        n->made |= made;
         return;
     }
-    if (g->noted_count && extend(&g->noted[g->noted_count - 1], access, piece, pieces, kind, priv))
+    if (g->noted_count && g->noted[g->noted_count - 1].made == made &&
+        extend(&g->noted[g->noted_count - 1], access, piece, pieces, kind, priv))
         return;
     if (g->noted_count == GUARD_NOTED)
         cpu_raise_error(cpu, VECTOR_GP, 0); /* no instruction makes so many */
@@ -148,6 +165,7 @@ static void note(struct cpu *cpu, const struct access *access, const struct guar
     *n = (struct noted){.access = *access,
                         .kind = (uint8_t)kind,
                         .priv = priv,
+                        .made = made,
                         .size = size,
                         .pieces = pieces,
                         .piece = {piece[0]}};
@@ -185,40 +203,55 @@ struct rules_check guard_check(const struct noted *n)
     return check;
 }
 
-/* The pass under which [lin, lin + size) has its bytes replaced; mask[] then says which of them. */
-static const struct guard_pass *replaced(struct cpu *cpu, const struct access *access,
-                                         const struct guard_piece *piece, unsigned pieces,
-                                         uint8_t *mask)
+/* Whether the pass replaces bytes of this access, or part of one, of this kind; mask[] then says
+ * which. Accesses are at most a page. */
+static bool replaces(struct cpu *cpu, const struct guard_pass *p, const struct access *access,
+                     const struct guard_piece *piece, unsigned pieces, unsigned kind,
+                     uint8_t mask[PAGE_SIZE])
 {
-    struct guard *g = cpu->guard;
     uint64_t lin = access->gva;
     unsigned size = total(piece, pieces);
-    for (unsigned i = 0; i < g->passes.count; i++) {
-        const struct guard_pass *p = &g->passes.pass[i];
-        if (p->mode != GUARD_REPLACE || lin < p->lin || lin + size > p->lin + p->size)
-            continue;
-        const struct noted part = {.access = *access,
-                                   .kind = p->kind,
-                                   .size = size,
-                                   .pieces = pieces,
-                                   .piece = {piece[0], pieces == 2 ? piece[1] : piece[0]}};
-        const struct rules_check check = guard_check(&part);
-        rules_mask(phys_rules(cpu->map), &check, p->context, mask);
-        return p;
-    }
-    return NULL;
+    if (p->mode != GUARD_REPLACE || !(p->kind & kind) || lin < p->lin ||
+        lin + size > p->lin + p->size)
+        return false;
+    const struct noted part = {.access = *access,
+                               .kind = p->kind,
+                               .size = size,
+                               .pieces = pieces,
+                               .piece = {piece[0], pieces == 2 ? piece[1] : piece[0]}};
+    const struct rules_check check = guard_check(&part);
+    rules_mask(phys_rules(cpu->map), &check, p->context, mask);
+    return true;
 }
 
+/* Where contexts replace the same byte, the first to decide has its way. */
 static void replace_bytes(struct cpu *cpu, const struct access *access,
                           const struct guard_piece *piece, unsigned pieces, uint8_t *buf)
 {
+    const struct guard_passes *passes = &cpu->guard->passes;
     uint8_t mask[PAGE_SIZE];
-    unsigned size = total(piece, pieces);
-    const struct guard_pass *p =
-        size <= sizeof mask ? replaced(cpu, access, piece, pieces, mask) : NULL;
-    for (unsigned i = 0; p && i < size; i++)
-        if (mask[i])
-            buf[i] = (uint8_t)(p->value >> 8 * ((access->gva + i) & 7));
+    for (unsigned n = passes->count; n-- > 0;) {
+        const struct guard_pass *p = &passes->pass[n];
+        if (!replaces(cpu, p, access, piece, pieces, ACCESS_READ, mask))
+            continue;
+        for (unsigned i = 0; i < total(piece, pieces); i++)
+            if (mask[i])
+                buf[i] = (uint8_t)(p->value >> 8 * ((access->gva + i) & 7));
+    }
+}
+
+/* The bytes of a store that are not made. */
+static void dropped_bytes(struct cpu *cpu, const struct store *s, uint8_t dropped[PAGE_SIZE])
+{
+    const struct guard_passes *passes = &cpu->guard->passes;
+    uint8_t mask[PAGE_SIZE];
+    memset(dropped, 0, s->piece.size);
+    for (unsigned n = 0; n < passes->count; n++) {
+        if (!replaces(cpu, &passes->pass[n], &s->access, &s->piece, 1, ACCESS_WRITE, mask))
+            continue;
+        for (unsigned i = 0; i < s->piece.size; i++)
+            dropped[i] |= mask[i];
+    }
 }
 
 void guard_read(struct cpu *cpu, const struct access *access, const struct guard_piece *piece,
@@ -227,7 +260,7 @@ void guard_read(struct cpu *cpu, const struct access *access, const struct guard
     struct access judged = *access;
     uint8_t *to = buf;
     judged.judged = true;
-    note(cpu, access, piece, pieces, ACCESS_READ, priv);
+    note(cpu, access, piece, pieces, ACCESS_READ, priv, true);
     for (unsigned i = 0; i < pieces; i++) {
         phys_read(cpu->map, &judged, piece[i].gpa, to, piece[i].size);
         overlay(cpu->guard, piece[i].gpa, piece[i].size, to);
@@ -242,7 +275,7 @@ void guard_read(struct cpu *cpu, const struct access *access, const struct guard
 void guard_probe(struct cpu *cpu, const struct access *access, const struct guard_piece *piece,
                  unsigned pieces, enum mmu_priv priv)
 {
-    note(cpu, access, piece, pieces, ACCESS_WRITE, priv);
+    note(cpu, access, piece, pieces, ACCESS_WRITE, priv, false);
 }
 
 void guard_write(struct cpu *cpu, const struct access *access, const struct guard_piece *piece,
@@ -250,7 +283,7 @@ void guard_write(struct cpu *cpu, const struct access *access, const struct guar
 {
     struct guard *g = cpu->guard;
     const uint8_t *from = buf;
-    note(cpu, access, piece, pieces, ACCESS_WRITE, priv);
+    note(cpu, access, piece, pieces, ACCESS_WRITE, priv, true);
     for (unsigned i = 0; i < pieces; i++) {
         if (g->store_count == GUARD_STORES || g->used + piece[i].size > sizeof g->bytes)
             cpu_raise_error(cpu, VECTOR_GP, 0); /* no instruction makes so many */
@@ -271,6 +304,14 @@ void guard_locked(struct cpu *cpu)
     siglongjmp(*cpu->unwind, 1);
 }
 
+void guard_effect(struct cpu *cpu)
+{
+    if (!guard_active(cpu) || cpu->guard->effect)
+        return;
+    cpu->exception.vector = VECTOR_EFFECT;
+    siglongjmp(*cpu->unwind, 1);
+}
+
 /* ---- Fetches
  * ------------------------------------------------------------------------------------- */
 
@@ -288,11 +329,13 @@ void guard_exec(struct cpu *cpu, unsigned len)
     mem_translate(cpu, &access, lin, ACCESS_EXEC, priv, &x);
     piece[0] = (struct guard_piece){x.gpa, pieces == 2 ? in_page : len};
     if (pieces == 2) {
-        mem_translate(cpu, &access, lin + in_page, ACCESS_EXEC, priv, &x);
+        uint64_t next = lin + in_page;
+        mem_translate(cpu, &access, cpu->mode & MODE_CODE64 ? next : (uint32_t)next, ACCESS_EXEC,
+                      priv, &x);
         piece[1] = (struct guard_piece){x.gpa, len - in_page};
     }
     if (guard_active(cpu)) {
-        note(cpu, &access, piece, pieces, ACCESS_EXEC, priv);
+        note(cpu, &access, piece, pieces, ACCESS_EXEC, priv, true);
         return;
     }
     for (unsigned i = 0; i < pieces; i++)
@@ -324,31 +367,28 @@ int guard_collect(struct cpu *cpu, guard_fn *fn, const void *opaque)
     return ended;
 }
 
-/* Whether the stores reach a page table that rules follow. */
 bool guard_changes_tables(struct cpu *cpu)
 {
     const struct guard *g = cpu->guard;
-    for (unsigned i = 0; i < g->store_count; i++)
-        if (rules_follows(phys_rules(cpu->map), g->store[i].piece.gpa))
-            return true;
+    for (unsigned i = 0; i < g->noted_count; i++)
+        for (unsigned n = 0; g->noted[i].kind & ACCESS_WRITE && n < g->noted[i].pieces; n++)
+            if (rules_follows(phys_rules(cpu->map), g->noted[i].piece[n].gpa))
+                return true;
     return false;
 }
 
 static void make_store(struct cpu *cpu, const struct store *s)
 {
-    uint8_t mask[PAGE_SIZE];
+    uint8_t dropped[PAGE_SIZE];
     const uint8_t *bytes = cpu->guard->bytes + s->at;
     struct access access = s->access;
     unsigned size = s->piece.size;
     access.judged = true;
-    if (!replaced(cpu, &s->access, &s->piece, 1, mask)) {
-        phys_write(cpu->map, &access, s->piece.gpa, bytes, size);
-        return;
-    }
+    dropped_bytes(cpu, s, dropped);
     for (unsigned i = 0, n; i < size; i += n) {
-        for (n = 1; i + n < size && mask[i + n] == mask[i]; n++)
+        for (n = 1; i + n < size && dropped[i + n] == dropped[i]; n++)
             ;
-        if (!mask[i])
+        if (!dropped[i])
             phys_write(cpu->map, &access, s->piece.gpa + i, bytes + i, n);
     }
 }

@@ -26,6 +26,7 @@ enum {
     VECTOR_GUARD = 0x80,  /* run it again under guard */
     VECTOR_RESUME = 0x81, /* an upcall has been resumed: cpu->resume */
     VECTOR_ALONE = 0x82,  /* the same, with all other vCPUs parked */
+    VECTOR_EFFECT = 0x83, /* the same, judged before it goes on (guard_effect) */
 };
 
 bool guard_init(struct cpu *cpu); /* false: no host memory */
@@ -60,6 +61,10 @@ void guard_probe(struct cpu *cpu, const struct access *access, const struct guar
 /* The instruction is locked: it goes on only when no other vCPU runs. */
 void guard_locked(struct cpu *cpu);
 
+/* The instruction is about to do what cannot be undone, a port access: all that it has touched so
+ * far is judged first. */
+void guard_effect(struct cpu *cpu);
+
 /* ---- Fetches
  * -------------------------------------------------------------------------------------- */
 
@@ -83,14 +88,19 @@ struct guard_pass {
     uint16_t context;
     uint8_t kind;
     uint8_t mode; /* enum guard_mode */
+    bool asked;   /* somebody has answered for it: it holds whatever becomes of the rules */
     uint64_t value;
 };
+/* A decision binds the context that made it; all others still judge the access. */
 enum guard_mode {
-    GUARD_LET,     /* it is not judged again */
-    GUARD_REPLACE, /* bytes that the context forbids: reads give `value`, writes are dropped */
+    GUARD_LET,     /* the context has let it happen */
+    GUARD_REPLACE, /* the same, but for its bytes: reads give `value`, writes are dropped */
+    GUARD_TOLD,    /* the context has been told, and has not decided */
+    GUARD_DONE,    /* all contexts have let it happen */
 };
-enum { GUARD_PASSES = 32 };
+enum { GUARD_PASSES = 64 };
 struct guard_passes {
+    uint64_t generation; /* of the rules */
     unsigned count;
     struct guard_pass pass[GUARD_PASSES];
 };

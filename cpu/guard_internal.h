@@ -14,6 +14,7 @@ struct noted {
     struct access access;
     uint8_t kind; /* ACCESS_* bits, which are PROTECT_*'s */
     uint8_t priv; /* enum mmu_priv */
+    bool made;    /* not only a proof that a store would be possible */
     unsigned size, pieces;
     struct guard_piece piece[2];
 };
@@ -37,6 +38,7 @@ struct guard {
     struct guard_passes passes;
     bool alone; /* all other vCPUs are parked */
     bool delivering;
+    bool effect;                       /* what comes before a port access has been judged */
     struct paging paging;              /* as it was before the instruction */
     uint8_t saved[sizeof(struct cpu)]; /* likewise, the parts that save() copies */
 };
@@ -45,7 +47,10 @@ typedef void guard_fn(struct cpu *cpu, const void *opaque);
 int guard_collect(struct cpu *cpu, guard_fn *fn, const void *opaque);
 void guard_restore(struct cpu *cpu);
 void guard_commit(struct cpu *cpu);
+/* Whether a store reaches a page table that rules follow. */
 bool guard_changes_tables(struct cpu *cpu);
+/* Drops what was judged under rules that have changed since. */
+void guard_refresh_passes(struct cpu *cpu);
 struct rules_check guard_check(const struct noted *n);
 
 #endif

@@ -328,8 +328,9 @@ static void pass_on(struct cpu *cpu, const struct interrupted *i, enum guard_mod
     struct guard_passes passes = i->passes;
     struct guard_pass pass = i->asked;
     pass.mode = (uint8_t)mode;
+    pass.asked = true;
     pass.value = value;
-    if (passes.count < GUARD_PASSES)
+    if (passes.count < GUARD_PASSES) /* else it is judged again */
         passes.pass[passes.count++] = pass;
     guard_set_passes(cpu, &passes);
 }

@@ -59,27 +59,49 @@ static struct guard_refusal refusal_of(const struct noted *n, const struct rules
 /* ---- Passes
  * -------------------------------------------------------------------------------------- */
 
-static const struct guard_pass *find_pass(const struct guard *g, const struct noted *n)
+static bool is_of(const struct guard_pass *p, const struct noted *n)
 {
-    for (unsigned i = 0; i < g->passes.count; i++) {
-        const struct guard_pass *p = &g->passes.pass[i];
-        if (p->lin == n->access.gva && p->size == n->size && p->kind == n->kind)
-            return p;
-    }
-    return NULL;
+    return p->lin == n->access.gva && p->size == n->size && p->kind == n->kind;
 }
 
-/* Without room the access is judged again, and told again. */
-static void add_pass(struct guard *g, const struct noted *n, enum guard_mode mode, unsigned context,
+/* Who has decided about the access and who has been told. False: nobody is to be asked any more. */
+static bool gather_passes(const struct guard *g, const struct noted *n, struct rules_check *check)
+{
+    check->decided = check->told = (struct rules_set){{0}};
+    for (unsigned i = 0; i < g->passes.count; i++) {
+        const struct guard_pass *p = &g->passes.pass[i];
+        if (!is_of(p, n))
+            continue;
+        if (p->mode == GUARD_DONE)
+            return false;
+        rules_set_add(p->mode == GUARD_TOLD ? &check->told : &check->decided, p->context);
+    }
+    return true;
+}
+
+static bool add_pass(struct guard *g, const struct noted *n, enum guard_mode mode, unsigned context,
                      uint64_t value)
 {
-    if (g->passes.count < GUARD_PASSES)
-        g->passes.pass[g->passes.count++] = (struct guard_pass){.lin = n->access.gva,
-                                                                .size = n->size,
-                                                                .context = (uint16_t)context,
-                                                                .kind = n->kind,
-                                                                .mode = (uint8_t)mode,
-                                                                .value = value};
+    if (g->passes.count == GUARD_PASSES)
+        return false;
+    g->passes.pass[g->passes.count++] = (struct guard_pass){.lin = n->access.gva,
+                                                            .size = n->size,
+                                                            .context = (uint16_t)context,
+                                                            .kind = n->kind,
+                                                            .mode = (uint8_t)mode,
+                                                            .value = value};
+    return true;
+}
+
+/* All who object are told at once, but only one decides. False: no room. */
+static bool note_told(struct guard *g, const struct noted *n, const struct rules_verdict *v,
+                      const struct rules_check *check)
+{
+    for (unsigned i = 0; i < RULES_CONTEXTS; i++)
+        if (i != v->context && rules_set_has(&v->objectors, i) && !rules_set_has(&check->told, i) &&
+            !add_pass(g, n, GUARD_TOLD, i, 0))
+            return false;
+    return true;
 }
 
 /* ---- Judging
@@ -131,64 +153,104 @@ static bool can_ask_program(const struct cpu *cpu)
     return !cpu->guard->delivering && cpu->cpl == 3 && cpu->mode & MODE_CODE64;
 }
 
-/* Judges one access. An upcall is prepared before anybody is told, since preparing may fault. */
+/* Judged as it will be told. An upcall is prepared before anybody is told, since preparing may
+ * fault; what cannot be remembered is refused. */
+static void judge_once(struct cpu *cpu, const struct noted *n, struct rules_check *check,
+                       struct rules_verdict *v, struct upcall *upcall)
+{
+    struct guard *g = cpu->guard;
+    struct rules *rules = phys_rules(cpu->map);
+    struct rules_check told = *check;
+    check->quiet = true;
+    check->nobody_to_ask = g->delivering;
+    rules_judge(rules, check, v);
+    bool asks = v->action == PROTECT_UPCALL || v->action == PROTECT_ASK_HOST;
+    bool upcalls = v->action == PROTECT_UPCALL;
+    if ((asks && !note_told(g, n, v, &told)) ||
+        (upcalls && (!can_ask_program(cpu) || !upcall_prepare(cpu, n, v, check, upcall))))
+        check->nobody_to_ask = true;
+    check->quiet = false;
+    if (v->objected)
+        rules_judge(rules, check, v);
+}
+
+/* Until nobody objects any more, or somebody refuses or has to be asked. */
 static enum course judge_one(struct cpu *cpu, const struct noted *n, struct rules_verdict *v,
                              struct upcall *upcall)
 {
     uint8_t bytes[2 * PAGE_SIZE];
     struct guard *g = cpu->guard;
-    struct rules *rules = phys_rules(cpu->map);
-    if (!objected_to(cpu, n) || find_pass(g, n))
-        return GO_ON;
     struct rules_check check = guard_check(n);
+    enum course course = GO_ON;
+    if (!objected_to(cpu, n))
+        return GO_ON;
     check.value =
         n->size <= sizeof bytes && n->kind != ACCESS_EXEC ? value_of(cpu, n, bytes) : NULL;
-    check.quiet = true;
-    check.nobody_to_ask = g->delivering;
-    rules_judge(rules, &check, v);
-    if (v->action == PROTECT_UPCALL &&
-        (!can_ask_program(cpu) || !upcall_prepare(cpu, n, v, &check, upcall)))
-        check.nobody_to_ask = true;
-    check.quiet = false;
-    rules_judge(rules, &check, v);
-    switch (v->action) {
-    case PROTECT_DENY:
-        return REFUSE;
-    case PROTECT_UPCALL:
-        return ASK_PROGRAM;
-    case PROTECT_ASK_HOST:
-        return ASK_OUTSIDE;
-    case PROTECT_SUBSTITUTE:
-    case PROTECT_SKIP:
-        if (n->kind & ACCESS_EXEC)
+    while (gather_passes(g, n, &check)) {
+        judge_once(cpu, n, &check, v, upcall);
+        if (!v->objected)
+            return course;
+        switch (v->action) {
+        case PROTECT_DENY:
             return REFUSE;
-        add_pass(g, n, GUARD_REPLACE, v->context, v->action == PROTECT_SUBSTITUTE ? v->value : 0);
-        return n->kind & ACCESS_READ ? RUN_AGAIN : GO_ON;
-    default:
-        add_pass(g, n, GUARD_LET, v->context, 0);
-        return GO_ON;
+        case PROTECT_UPCALL:
+            return ASK_PROGRAM;
+        case PROTECT_ASK_HOST:
+            return ASK_OUTSIDE;
+        case PROTECT_SUBSTITUTE:
+        case PROTECT_SKIP:
+            if (n->kind & ACCESS_EXEC || !note_told(g, n, v, &check) ||
+                !add_pass(g, n, GUARD_REPLACE, v->context,
+                          v->action == PROTECT_SUBSTITUTE ? v->value : 0))
+                return REFUSE;
+            if (n->kind & ACCESS_READ)
+                course = RUN_AGAIN;
+            break;
+        default:
+            add_pass(g, n, GUARD_DONE, v->context, 0); /* no room: judged, and told, again */
+            return course;
+        }
     }
+    return course;
+}
+
+/* What is judged of an access: nothing where no more than a store's possibility was proved, unless
+ * a store is to come; of an instruction that ends in a fault, what it has read. */
+static struct noted as_judged(const struct noted *n, bool faulted, bool effect)
+{
+    struct noted judged = *n;
+    if (!n->made && !effect)
+        judged.kind = 0;
+    if (faulted)
+        judged.kind &= ACCESS_READ | ACCESS_EXEC;
+    return judged;
 }
 
 /* In the order in which the instruction makes its accesses; *at is the one that decided. */
-static enum course judge_all(struct cpu *cpu, unsigned count, struct noted *at,
-                             struct rules_verdict *v, struct upcall *upcall)
+static enum course judge_all(struct cpu *cpu, unsigned count, bool faulted, bool effect,
+                             struct noted *at, struct rules_verdict *v, struct upcall *upcall)
 {
     struct guard *g = cpu->guard;
-    bool again = false;
     for (unsigned i = 0; i < count; i++) {
-        enum course course = judge_one(cpu, &g->noted[i], v, upcall);
-        *at = g->noted[i];
-        if (course == RUN_AGAIN)
-            again = true;
-        else if (course != GO_ON)
-            return course;
+        *at = as_judged(&g->noted[i], faulted, effect);
+        enum course course = at->kind ? judge_one(cpu, at, v, upcall) : GO_ON;
+        if (course != GO_ON)
+            return course; /* what comes behind it may be another access then */
     }
-    return again ? RUN_AGAIN : GO_ON;
+    return GO_ON;
 }
 
 /* ---- Asking outside
  * ------------------------------------------------------------------------------ */
+
+static bool add_answer(struct guard *g, const struct noted *n, enum guard_mode mode,
+                       unsigned context, uint64_t value)
+{
+    if (!add_pass(g, n, mode, context, value))
+        return false;
+    g->passes.pass[g->passes.count - 1].asked = true;
+    return true;
+}
 
 /* The vCPU waits as if it were parked: others may change the rules, or stop the machine's clock,
  * meanwhile. False: refused, or nobody answered in time. */
@@ -204,18 +266,16 @@ static bool ask_outside(struct cpu *cpu, const struct noted *n, const struct rul
         exclusive_enter(cpu->exclusive, cpu->index);
     if (!answered)
         return false;
+    guard_refresh_passes(cpu);
     switch (answer) {
     case PROTECT_RETRY:
         return true;
     case PROTECT_LET:
-        add_pass(cpu->guard, n, GUARD_LET, v->context, 0);
-        return true;
+        return add_answer(cpu->guard, n, GUARD_LET, v->context, 0);
     case PROTECT_DROP:
     case PROTECT_GIVE:
-        if (n->kind & ACCESS_EXEC)
-            return false;
-        add_pass(cpu->guard, n, GUARD_REPLACE, v->context, answer == PROTECT_GIVE ? value : 0);
-        return true;
+        return !(n->kind & ACCESS_EXEC) && add_answer(cpu->guard, n, GUARD_REPLACE, v->context,
+                                                      answer == PROTECT_GIVE ? value : 0);
     default:
         return false;
     }
@@ -224,17 +284,28 @@ static bool ask_outside(struct cpu *cpu, const struct noted *n, const struct rul
 /* ---- The loop
  * ------------------------------------------------------------------------------------ */
 
-static _Noreturn void raise_again(struct cpu *cpu, uint64_t cr2)
+static _Noreturn void raise_again(struct cpu *cpu, unsigned vector, uint64_t cr2)
 {
-    if (cpu->exception.vector == VECTOR_PF)
+    if (vector == VECTOR_PF)
         cpu->cr2 = cr2;
     siglongjmp(*cpu->unwind, 1);
 }
 
-/* A guest fault ended the attempt. Only the fetch has happened by then: rules may object to it. */
-static unsigned judged_at_fault(const struct guard *g)
+/* A page fault comes before all rules, but not before the fetch. Other faults come of what has been
+ * read, which so is judged. */
+static unsigned judged_at_fault(const struct guard *g, unsigned vector)
 {
+    if (vector != VECTOR_PF)
+        return g->noted_count;
     return g->noted_count && g->noted[0].kind == ACCESS_EXEC ? 1 : 0;
+}
+
+/* Nobody else runs from now on, and what was judged may be void. */
+static void go_alone(struct cpu *cpu)
+{
+    guard_restore(cpu);
+    begin_alone(cpu);
+    guard_refresh_passes(cpu);
 }
 
 /* True when the instruction is over, false to try again. */
@@ -245,15 +316,16 @@ static bool attempt(struct cpu *cpu, guard_fn *fn, const void *opaque)
     struct upcall upcall = {0};
     struct noted at = {.kind = 0};
     bool ended = guard_collect(cpu, fn, opaque) != 0;
-    unsigned vector = cpu->exception.vector;
-    if (ended && vector == VECTOR_ALONE) {
-        guard_restore(cpu);
-        begin_alone(cpu);
+    unsigned vector = ended ? cpu->exception.vector : 0;
+    bool effect = vector == VECTOR_EFFECT, faulted = ended && !effect;
+    /* A store to a table that rules follow, and what it means, are one step to all others. */
+    if (vector == VECTOR_ALONE || (!faulted && !g->alone && guard_changes_tables(cpu))) {
+        go_alone(cpu);
         return false;
     }
     uint64_t cr2 = cpu->cr2;
-    enum course course =
-        judge_all(cpu, ended ? judged_at_fault(g) : g->noted_count, &at, &v, &upcall);
+    enum course course = judge_all(cpu, faulted ? judged_at_fault(g, vector) : g->noted_count,
+                                   faulted, effect, &at, &v, &upcall);
     if (!ended && course == GO_ON) {
         guard_commit(cpu);
         return true;
@@ -276,7 +348,10 @@ static bool attempt(struct cpu *cpu, guard_fn *fn, const void *opaque)
     case RUN_AGAIN:
         return false;
     default:
-        raise_again(cpu, cr2);
+        if (!effect)
+            raise_again(cpu, vector, cr2);
+        g->effect = true;
+        return false;
     }
 }
 
@@ -286,6 +361,10 @@ static void run_guarded(struct cpu *cpu, guard_fn *fn, const void *opaque, bool 
     struct guard *g = cpu->guard;
     sigjmp_buf here, *outer = cpu->unwind;
     g->delivering = delivering;
+    g->effect = false;
+    if (!g->passes.count)
+        g->passes.generation = rules_generation(phys_rules(cpu->map));
+    guard_refresh_passes(cpu);
     if (sigsetjmp(here, 0)) {
         cpu->unwind = outer;
         g->passes.count = 0;

@@ -4,6 +4,7 @@
  *
  * INS and OUTS do one iteration per call; the engine repeats them.
  */
+#include "cpu/guard.h"
 #include "cpu/sys/internal.h"
 #include "internal/io.h"
 
@@ -25,6 +26,7 @@ static uint32_t port_read(struct cpu *cpu, uint16_t port, unsigned size)
 {
     struct access access = cpu_access(cpu);
 
+    guard_effect(cpu);
     note_breakpoint(cpu, port, size);
     if (!cpu->io)
         return size == 4 ? 0xffffffff : (1u << size * 8) - 1;
@@ -35,6 +37,7 @@ static void port_write(struct cpu *cpu, uint16_t port, unsigned size, uint32_t v
 {
     struct access access = cpu_access(cpu);
 
+    guard_effect(cpu);
     note_breakpoint(cpu, port, size);
     if (cpu->io)
         io_write(cpu->io, &access, port, size, value);

@@ -116,6 +116,19 @@ bool rules_next_region(struct rules *rules, unsigned context, uint32_t *id,
 /* ---- Judging
  * ------------------------------------------------------------------------------------- */
 
+/* A set of contexts. */
+struct rules_set {
+    uint64_t bits[(RULES_CONTEXTS + 63) / 64];
+};
+static inline void rules_set_add(struct rules_set *set, unsigned context)
+{
+    set->bits[context / 64] |= 1ull << context % 64;
+}
+static inline bool rules_set_has(const struct rules_set *set, unsigned context)
+{
+    return set->bits[context / 64] >> context % 64 & 1;
+}
+
 /* One access, translated, all of its bytes. At most two pieces, each inside one page, for vCPUs;
  * DMA and clients have one piece of any length. */
 struct rules_check {
@@ -130,6 +143,9 @@ struct rules_check {
     const void *value;  /* the bytes read or to be written; NULL: not known */
     bool quiet;         /* only the verdict: nobody is told, nothing is used up */
     bool nobody_to_ask; /* UPCALL and ASK_HOST mean DENY */
+    /* When the access is judged once more, since one context has decided and others have not: who
+     * has decided, and who has been told already. */
+    struct rules_set decided, told;
 };
 
 struct rules_verdict {
@@ -142,6 +158,7 @@ struct rules_verdict {
     uint8_t subject, fault, marker;
     uint64_t value;  /* for PROTECT_SUBSTITUTE */
     uint32_t notify; /* of all who objected */
+    struct rules_set objectors;
     uint8_t preimage[16];
     struct protect_event
         event; /* as the winner's context was told it; not after a quiet judgement */
@@ -154,11 +171,14 @@ bool rules_touches(struct rules *rules, const struct access *access, uint64_t gp
 /* Judges the access, appends the events, does the notifications. */
 void rules_judge(struct rules *rules, const struct rules_check *check,
                  struct rules_verdict *verdict);
+/* Changes whenever rules may have changed: what was judged before is worth nothing then. */
+uint64_t rules_generation(const struct rules *rules);
 /* PROTECT_ASK_HOST: waits for the answer of the client that handles the verdict's context, in no
  * lock and out of the guest. False: there is none, or not in time. */
 bool rules_ask(struct rules *rules, const struct rules_verdict *verdict,
                enum protect_verdict *answer, uint64_t *value);
-/* mask[n] = 1 for each byte of the access that a rule of the context forbids to this subject. */
+/* mask[n] = 1 for each byte of the access that a rule of the context keeps from this subject: those
+ * of rules that only watch are not meant. */
 void rules_mask(struct rules *rules, const struct rules_check *check, unsigned context,
                 uint8_t *mask);
 

@@ -84,9 +84,15 @@ void rules_change_begin(struct rules *r, int vcpu)
     pthread_mutex_lock(r->map->machine_lock);
 }
 
+uint64_t rules_generation(const struct rules *r)
+{
+    return atomic_load_explicit(&r->generation, memory_order_relaxed);
+}
+
 void rules_change_end(struct rules *r, int vcpu)
 {
     span_settle(r);
+    atomic_fetch_add(&r->generation, 1);
     pthread_mutex_unlock(r->map->machine_lock);
     if (!r->exclusive)
         return;

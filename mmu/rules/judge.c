@@ -146,14 +146,23 @@ struct opinion {
 };
 struct trial {
     struct rules *rules;
+    const struct rules_set *decided;
     unsigned count;
     struct opinion opinion[RULES_CONTEXTS]; /* the first `count` are in use */
 };
 
+static uint32_t id_of(const struct rules *r, const struct objection *o)
+{
+    return region_at(r, o->region)->id;
+}
+
+/* Among equals the region with the lowest id speaks. */
 static bool hear(void *opaque, const struct objection *o)
 {
     struct trial *t = opaque;
     unsigned context = region_at(t->rules, o->region)->context, i = 0;
+    if (rules_set_has(t->decided, context))
+        return true;
     while (i < t->count && t->opinion[i].context != context)
         i++;
     struct opinion *op = &t->opinion[i];
@@ -162,9 +171,11 @@ static bool hear(void *opaque, const struct objection *o)
         *op = (struct opinion){context, *o, o->region, o->action};
         return true;
     }
-    if (o->offset < op->lowest.offset)
+    if (o->offset < op->lowest.offset ||
+        (o->offset == op->lowest.offset && id_of(t->rules, o) < id_of(t->rules, &op->lowest)))
         op->lowest = *o;
-    if (o->action < op->action) {
+    if (o->action < op->action || (o->action == op->action && o->region != op->strictest &&
+                                   id_of(t->rules, o) < region_at(t->rules, op->strictest)->id)) {
         op->action = o->action;
         op->strictest = o->region;
     }
@@ -188,12 +199,24 @@ static uint64_t home_of(const struct ruled_region *g, const struct objection *o)
     return (g->base & PAGE_MASK) + ((uint64_t)o->page << PAGE_SHIFT) + o->at;
 }
 
-static uint8_t read_preimage(struct rules *r, uint64_t gpa, uint8_t preimage[16])
+/* Up to 16 bytes of the access as they are now, from `offset` bytes into it on. */
+static uint8_t read_preimage(struct rules *r, const struct rules_check *check, uint64_t offset,
+                             uint8_t preimage[16])
 {
     static const struct access own = {.initiator = INITIATOR_DEBUGGER, .judged = true};
-    uint64_t in_page = PAGE_SIZE - (gpa & ~PAGE_MASK);
+    unsigned done = 0;
     memset(preimage, 0, 16);
-    phys_read(r->map, &own, gpa, preimage, in_page < 16 ? in_page : 16);
+    for (unsigned i = 0; i < check->pieces && done < 16; i++) {
+        uint64_t len = check->piece[i].len;
+        if (offset >= len) {
+            offset -= len;
+            continue;
+        }
+        uint64_t n = len - offset < 16 - done ? len - offset : 16 - done;
+        phys_read(r->map, &own, check->piece[i].gpa + offset, preimage + done, n);
+        done += (unsigned)n;
+        offset = 0;
+    }
     return PROTECT_EVENT_PREIMAGE;
 }
 
@@ -261,6 +284,7 @@ static void count(struct rules *r, unsigned context, enum protect_action action)
     pthread_mutex_unlock(&r->lock);
 }
 
+/* Marks what the access uses up. */
 static bool use_once(void *opaque, const struct objection *o)
 {
     struct rules *r = opaque;
@@ -278,6 +302,23 @@ static void search_all(struct rules *r, const struct rules_check *check, objecti
                opaque);
         offset += check->piece[i].len;
     }
+}
+
+/* Of two vCPUs that have both found PROTECT_ALLOW_ONCE unused, one gets it. False: another was
+ * faster; then the judgement is another one. */
+static bool claim_once(struct rules *r, const struct rules_check *check, const struct trial *t)
+{
+    bool ours = true;
+    pthread_mutex_lock(&r->lock);
+    for (unsigned i = 0; i < t->count; i++) {
+        const struct ruled_region *g = region_at(r, t->opinion[i].strictest);
+        ours &=
+            action_of(g, rule_at(r, g->rule), t->opinion[i].lowest.subject) >= t->opinion[i].action;
+    }
+    if (ours)
+        search_all(r, check, use_once, r);
+    pthread_mutex_unlock(&r->lock);
+    return ours;
 }
 
 /* Who cannot be asked, has refused: an upcall needs a handler, and so does a question to outside.
@@ -305,34 +346,48 @@ bool rules_ask(struct rules *r, const struct rules_verdict *verdict, enum protec
 static void tell(struct rules *r, const struct rules_check *check, const struct trial *t,
                  struct rules_verdict *v)
 {
-    if (v->action == PROTECT_ALLOW_ONCE)
-        search_all(r, check, use_once, r);
     for (unsigned i = 0; i < t->count; i++) {
         const struct opinion *o = &t->opinion[i];
         uint32_t notify = rule_at(r, region_at(r, o->strictest)->rule)->set.notify;
         struct protect_event event = describe(r, check, o, v->action);
+        bool again = rules_set_has(&check->told, o->context);
         if (notify & PROTECT_NOTIFY_PREIMAGE && check->kind & PROTECT_WRITE)
-            event.flags |= read_preimage(r, o->lowest.gpa, (uint8_t *)event.preimage);
+            event.flags |= read_preimage(r, check, o->lowest.offset, (uint8_t *)event.preimage);
         v->notify |= notify;
-        count(r, o->context, v->action);
-        event_append(r, o->context, &event, notify);
+        if (!again) {
+            count(r, o->context, v->action);
+            event_append(r, o->context, &event, notify);
+        }
         if (o->context == v->context)
             v->event = event;
     }
 }
 
+/* What everybody has to say; NULL: nothing. Else who wins. */
+static const struct opinion *hear_all(struct rules *r, const struct rules_check *check,
+                                      struct trial *t)
+{
+    t->rules = r;
+    t->decided = &check->decided;
+    t->count = 0;
+    search_all(r, check, hear, t);
+    for (unsigned i = 0; i < t->count; i++)
+        t->opinion[i].action = possible(r, check, &t->opinion[i]);
+    return t->count ? strictest(t) : NULL;
+}
+
 void rules_judge(struct rules *r, const struct rules_check *check, struct rules_verdict *v)
 {
     struct trial trial;
-    trial.rules = r;
-    trial.count = 0;
-    search_all(r, check, hear, &trial);
+    const struct opinion *won;
     *v = (struct rules_verdict){.action = PROTECT_ALLOW};
-    if (trial.count == 0)
-        return;
+    do {
+        won = hear_all(r, check, &trial);
+        if (!won)
+            return;
+    } while (!check->quiet && won->action == PROTECT_ALLOW_ONCE && !claim_once(r, check, &trial));
     for (unsigned i = 0; i < trial.count; i++)
-        trial.opinion[i].action = possible(r, check, &trial.opinion[i]);
-    const struct opinion *won = strictest(&trial);
+        rules_set_add(&v->objectors, trial.opinion[i].context);
     const struct ruled_region *g = region_at(r, won->lowest.region);
     const struct protect_rule *rule = &rule_at(r, region_at(r, won->strictest)->rule)->set;
     v->action = won->action;
@@ -348,7 +403,7 @@ void rules_judge(struct rules *r, const struct rules_check *check, struct rules_
     v->marker = rule->marker;
     v->value = rule->value;
     if (check->kind & PROTECT_WRITE)
-        read_preimage(r, won->lowest.gpa, v->preimage);
+        read_preimage(r, check, won->lowest.offset, v->preimage);
     if (!check->quiet)
         tell(r, check, &trial, v);
 }
@@ -365,7 +420,7 @@ struct masking {
 static bool mask_bytes(void *opaque, const struct objection *o)
 {
     struct masking *m = opaque;
-    if (region_at(m->rules, o->region)->context == m->context)
+    if (region_at(m->rules, o->region)->context == m->context && o->action < PROTECT_ALLOW_ONCE)
         memset(m->mask + o->offset, 1, o->length);
     return true;
 }

@@ -116,6 +116,7 @@ struct rules {
 
     struct context *contexts[RULES_CONTEXTS]; /* NULL: free */
     _Atomic unsigned users;                   /* contexts of kind RULES_USER */
+    _Atomic uint64_t generation;              /* sections that may have changed something */
     struct pool regions, spans, rules, uses;
     uint32_t live_regions;
     bool exec_taken;      /* since span_settle() */
