@@ -65,7 +65,7 @@ def inside(table, function, address):
         raise Failure(f"{address:#x} is not in {function}() ({start:#x}, {size} bytes)")
 
 
-def library():
+def freestanding():
     """The object for kernels needs nothing from outside."""
     undefined = tool("nm", "-u", os.path.join(BIN, "bailey-guest.o")).split()
     if undefined:
@@ -230,6 +230,6 @@ for (w in word) { n++; sum += length(word[w]) } print n, sum, toupper(substr("un
         raise Failure(f"expected 300 {length} UN and no reports:\n{output}")
 
 
-TESTS = {f.__name__: f for f in (library, bare_metal, unsealed_kernel, sealed_kernel, vault_open, vault_guarded,
+TESTS = {f.__name__: f for f in (freestanding, bare_metal, unsealed_kernel, sealed_kernel, vault_open, vault_guarded,
                                  heap_bugs, heap_unmodified, gc)}
 sys.exit(run(TESTS, sys.argv[4:]))
