@@ -69,7 +69,7 @@ START_TEST(open_passes_doors_that_are_taken)
     ck_assert_uint_eq(other.index, 6);
     two[0].state = PROTECT_DOOR_FREE; /* somebody is faster */
     two[0].command[0].status = PROTECT_BUSY;
-    two[1].command[0].status = PROTECT_BUSY;
+    two[1].command[0].status = PROTECT_WRONG_CALLER; /* and so fast that the slot is theirs, too */
     ck_assert_int_eq(bailey_door_open(&other, two, 2), PROTECT_BUSY);
     free(two);
 }

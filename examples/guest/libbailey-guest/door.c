@@ -15,7 +15,7 @@ static int bind(struct bailey_door *door, volatile struct protect_door *regs)
     enum protect_status status = bailey_command(door, PROTECT_OP_BIND, 0, 0, &session);
     if (status == PROTECT_OK)
         door->session = session;
-    return status;
+    return status == PROTECT_WRONG_CALLER ? PROTECT_BUSY : status; /* somebody was faster */
 }
 
 int bailey_door_open(struct bailey_door *door, volatile void *doors, unsigned count)
