@@ -1,0 +1,144 @@
+/*
+ * vault.c - the vault example: a few bytes that only this program's own code may read, and who
+ * tried.
+ *
+ * usage: vault open|guarded [DISK]      as root; DISK (default /dev/vda) is overwritten
+ */
+#include "attacks.h"
+#include "bailey_guest.h"
+#include "report.h"
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { PAGE = 4096, SECRET_AT = 1000 };
+static const char secret[] = "the combination is 38-12-57";
+enum { LENGTH = sizeof(secret) - 1 };
+
+static void die(const char *what, const char *why)
+{
+    fprintf(stderr, "vault: %s: %s\n", what, why);
+    exit(2);
+}
+
+static void check(const char *what, int status)
+{
+    if (status != PROTECT_OK)
+        die(what, bailey_status_text(status));
+}
+
+/* Only the owner's code may touch the bytes. Other processes are refused; the kernel reads
+ * asterisks (a refusal would do as well, but some of its copies are not prepared for one); devices
+ * and the host's debugger get an error. */
+static void guard(struct bailey_door *door, const char *bytes)
+{
+    struct protect_rule rule = {
+        .allow = {[PROTECT_OWNER] = PROTECT_READ | PROTECT_WRITE,
+                  [PROTECT_WALKER] = PROTECT_ALL,
+                  [PROTECT_EVENT] = PROTECT_ALL},
+        .action = {[PROTECT_KERNEL] = PROTECT_SUBSTITUTE},
+    };
+    memset(&rule.value, '*', sizeof(rule.value));
+    check("opening a door", bailey_linux_open(door));
+    check("asking for grants",
+          bailey_linux_grant(door, PROTECT_GRANT_ALL & ~PROTECT_GRANT_CONTROL));
+    check("protecting the secret", bailey_protect(door, bytes, LENGTH, &rule, NULL));
+}
+
+/* ---- Attacks, each in a process of its own ------------------------------------------------------
+ */
+
+struct outcome { /* shared with the child */
+    int error;
+    char loot[LENGTH];
+};
+
+static void describe(const struct outcome *outcome, int status, const char *name)
+{
+    printf("%-32s", name);
+    if (WIFSIGNALED(status))
+        printf("killed: %s\n", strsignal(WTERMSIG(status)));
+    else if (outcome->error)
+        printf("%s\n", strerror(outcome->error));
+    else
+        printf("got \"%.*s\"\n", LENGTH, outcome->loot);
+}
+
+/* True when the attacker has the secret. */
+static bool run_attack(const struct attack *attack, const struct target *target,
+                       struct outcome *outcome)
+{
+    memset(outcome, 0, sizeof(*outcome));
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        outcome->error = attack->run(target, outcome->loot);
+        _exit(0);
+    }
+    int status = 0;
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+        ;
+    describe(outcome, status, attack->name);
+    return memcmp(outcome->loot, secret, LENGTH) == 0;
+}
+
+/* ---- The victim ---------------------------------------------------------------------------------
+ */
+
+/* Its memory: shared, as that of a browser's or a database's processes is. */
+static char *make_page(int *memfd)
+{
+    *memfd = memfd_create("vault", 0);
+    if (*memfd < 0 || ftruncate(*memfd, PAGE) != 0)
+        die("memfd", strerror(errno));
+    char *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, *memfd, 0);
+    if (page == MAP_FAILED)
+        die("mmap", strerror(errno));
+    memset(page, '.', PAGE);
+    memcpy(page + SECRET_AT, secret, LENGTH);
+    return page;
+}
+
+int main(int argc, char **argv)
+{
+    bool guarded = argc > 1 && strcmp(argv[1], "guarded") == 0;
+    if (argc < 2 || (!guarded && strcmp(argv[1], "open") != 0))
+        die("usage", "vault open|guarded [DISK]");
+    struct bailey_door door;
+    struct target target = {.pid = getpid(),
+                            .at = SECRET_AT,
+                            .length = LENGTH,
+                            .disk = argc > 2 ? argv[2] : "/dev/vda"};
+    target.page = make_page(&target.memfd);
+    struct outcome *outcome =
+        mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (outcome == MAP_FAILED)
+        die("mmap", strerror(errno));
+    if (guarded)
+        guard(&door, target.page + SECRET_AT);
+    printf("%u secret bytes, %s\n", (unsigned)LENGTH, guarded ? "guarded" : "not guarded");
+    unsigned stolen = 0, count = 0;
+    for (; attacks[count].name; count++) {
+        stolen += run_attack(&attacks[count], &target, outcome);
+        if (guarded)
+            report_collect(&door, count);
+    }
+    bool intact = memcmp(target.page + SECRET_AT, secret, LENGTH) == 0;
+    printf("%u of %u attacks got the secret; its owner reads it %s\n", stolen, count,
+           intact ? "as ever" : "no more");
+    if (!guarded)
+        return stolen == count ? 0 : 1;
+    printf("who it was:\n");
+    for (unsigned n = 0; n < count; n++) {
+        printf("  %s\n", attacks[n].name);
+        report_print(n);
+    }
+    printf("  (%llu events were lost)\n", (unsigned long long)bailey_events_lost(&door));
+    bailey_linux_close(&door);
+    return stolen == 0 && intact ? 0 : 1;
+}
