@@ -113,9 +113,12 @@ struct wire_layout {
 extern const struct wire_layout wire_region, wire_rule, wire_handler, wire_query, wire_event,
     wire_statistics;
 
+/* Members that the layout lacks: refused in what a client asks for, so that a slip is noticed;
+ * passed over in what a newer server says. */
+enum wire_unknown { WIRE_STRICT, WIRE_LENIENT };
 /* Fields that are not in the object keep what *to holds. */
-bool wire_decode(const json_t *object, const struct wire_layout *layout, void *to,
-                 struct wire_error *err);
+bool wire_decode(const json_t *object, const struct wire_layout *layout, enum wire_unknown unknown,
+                 void *to, struct wire_error *err);
 json_t *wire_encode(const struct wire_layout *layout, const void *from);
 
 /* ---- Commands (command.c)

@@ -241,8 +241,8 @@ static uint64_t load(const void *from, unsigned size)
     return value;
 }
 
-static bool decode_one(const json_t *value, const struct wire_field *f, uint8_t *to,
-                       struct wire_error *err)
+static bool decode_one(const json_t *value, const struct wire_field *f, enum wire_unknown unknown,
+                       uint8_t *to, struct wire_error *err)
 {
     uint64_t max = max_of(f->size), number = 0;
     bool ok = false;
@@ -261,50 +261,51 @@ static bool decode_one(const json_t *value, const struct wire_field *f, uint8_t 
         ok = decode_access(value, f->name, max, &number, err);
         break;
     case WIRE_NESTED:
-        return wire_decode(value, f->layout, to, err);
+        return wire_decode(value, f->layout, unknown, to, err);
     }
     if (ok)
         store(to, f->size, number);
     return ok;
 }
 
-static bool decode_list(const json_t *value, const struct wire_field *f, uint8_t *to,
-                        struct wire_error *err)
+static bool decode_list(const json_t *value, const struct wire_field *f, enum wire_unknown unknown,
+                        uint8_t *to, struct wire_error *err)
 {
     size_t i;
     const json_t *element;
     if (!json_is_array(value) || json_array_size(value) > f->count)
         return wire_fail(err, "'%s' must be a list of at most %u", f->name, f->count);
-    json_array_foreach((json_t *)value, i,
-                       element) if (!decode_one(element, f, to + i * f->size, err)) return false;
+    json_array_foreach(
+        (json_t *)value, i,
+        element) if (!decode_one(element, f, unknown, to + i * f->size, err)) return false;
     return true;
 }
 
 /* {"kernel": ..., "owner": ...}, or a list in the order of the keys. */
-static bool decode_keyed(const json_t *value, const struct wire_field *f, uint8_t *to,
-                         struct wire_error *err)
+static bool decode_keyed(const json_t *value, const struct wire_field *f, enum wire_unknown unknown,
+                         uint8_t *to, struct wire_error *err)
 {
     const char *key;
     json_t *element;
     if (!json_is_object(value))
-        return decode_list(value, f, to, err);
+        return decode_list(value, f, unknown, to, err);
     json_object_foreach((json_t *)value, key, element)
     {
         int index = wire_word(f->keys, key);
         if (index < 0)
             return wire_fail(err, "'%s' has no '%.40s'", f->name, key);
-        if (!decode_one(element, f, to + index * f->size, err))
+        if (!decode_one(element, f, unknown, to + index * f->size, err))
             return false;
     }
     return true;
 }
 
-static bool decode_field(const json_t *value, const struct wire_field *f, uint8_t *to,
-                         struct wire_error *err)
+static bool decode_field(const json_t *value, const struct wire_field *f, enum wire_unknown unknown,
+                         uint8_t *to, struct wire_error *err)
 {
-    return f->keys    ? decode_keyed(value, f, to, err)
-           : f->count ? decode_list(value, f, to, err)
-                      : decode_one(value, f, to, err);
+    return f->keys    ? decode_keyed(value, f, unknown, to, err)
+           : f->count ? decode_list(value, f, unknown, to, err)
+                      : decode_one(value, f, unknown, to, err);
 }
 
 static const struct wire_field *find_field(const struct wire_layout *layout, const char *name)
@@ -315,8 +316,8 @@ static const struct wire_field *find_field(const struct wire_layout *layout, con
     return NULL;
 }
 
-bool wire_decode(const json_t *object, const struct wire_layout *layout, void *to,
-                 struct wire_error *err)
+bool wire_decode(const json_t *object, const struct wire_layout *layout, enum wire_unknown unknown,
+                 void *to, struct wire_error *err)
 {
     const char *key;
     json_t *value;
@@ -325,9 +326,9 @@ bool wire_decode(const json_t *object, const struct wire_layout *layout, void *t
     json_object_foreach((json_t *)object, key, value)
     {
         const struct wire_field *f = find_field(layout, key);
-        if (!f)
+        if (!f && unknown == WIRE_STRICT)
             return wire_fail(err, "a %s has no '%.40s'", layout->name, key);
-        if (!decode_field(value, f, (uint8_t *)to + f->offset, err))
+        if (f && !decode_field(value, f, unknown, (uint8_t *)to + f->offset, err))
             return false;
     }
     for (const struct wire_field *f = layout->fields; f->name; f++)

@@ -92,7 +92,7 @@ static bool decode_array(const json_t *request, const struct wire_op *op, struct
         struct wire_error inner;
         void *to = (uint8_t *)c->memory + i * size;
         preset(op->layout, to);
-        if (!wire_decode(element, op->layout, to, &inner))
+        if (!wire_decode(element, op->layout, WIRE_STRICT, to, &inner))
             return wire_fail(err, "%s[%zu]: %s", op->field, i, inner.text);
     }
     c->command.arg[1] = json_array_size(list);
@@ -110,7 +110,7 @@ static bool decode_struct(const json_t *request, const struct wire_op *op, struc
     if (!allocate(c, 1, op->layout->size, err))
         return false;
     preset(op->layout, c->memory);
-    return op->shape == WIRE_OUT || wire_decode(object, op->layout, c->memory, err);
+    return op->shape == WIRE_OUT || wire_decode(object, op->layout, WIRE_STRICT, c->memory, err);
 }
 
 static bool decode_arguments(const json_t *request, const struct wire_op *op,
@@ -308,6 +308,6 @@ bool wire_reply_decode(const json_t *reply, struct protect_command *c, struct wi
     c->result = result;
     if (c->status != PROTECT_OK || !fills_in(op) || !c->arg[0])
         return true;
-    return wire_decode(json_object_get(reply, op->field), op->layout, (void *)(uintptr_t)c->arg[0],
-                       err);
+    return wire_decode(json_object_get(reply, op->field), op->layout, WIRE_LENIENT,
+                       (void *)(uintptr_t)c->arg[0], err);
 }
