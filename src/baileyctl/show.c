@@ -24,8 +24,7 @@ static void print_value(const json_t *value)
     if (json_is_string(value)) {
         fputs(json_string_value(value), stdout);
     } else if (json_is_array(value)) {
-        json_array_foreach((json_t *)value, i, element)
-        {
+        json_array_foreach ((json_t *)value, i, element) {
             fputs(i ? "," : "", stdout);
             print_value(element);
         }
@@ -51,8 +50,7 @@ static void print_counters(const json_t *statistics)
 {
     const char *name;
     json_t *value;
-    json_object_foreach((json_t *)statistics, name, value)
-    {
+    json_object_foreach ((json_t *)statistics, name, value) {
         if (json_is_integer(value) && json_integer_value(value) == 0)
             continue;
         printf("  %s ", name);
@@ -67,8 +65,7 @@ static void print_contexts(const json_t *reply)
     static const char *const totals[] = {"regions", "ruled_pages", NULL};
     size_t i;
     json_t *context;
-    json_array_foreach(json_object_get(reply, "contexts"), i, context)
-    {
+    json_array_foreach (json_object_get(reply, "contexts"), i, context) {
         printf("context %lld", (long long)json_integer_value(json_object_get(context, "context")));
         printf("  %s", json_string_value(json_object_get(context, "kind")));
         print_members(context, names);
@@ -102,8 +99,7 @@ static void print_regions(const struct program *p, const json_t *reply)
     static const char *const names[] = {"length", "flags", "pages", "resolved", "cookie", NULL};
     size_t i;
     json_t *region;
-    json_array_foreach(json_object_get(reply, "regions"), i, region)
-    {
+    json_array_foreach (json_object_get(reply, "regions"), i, region) {
         struct wire_error ignored;
         uint64_t base = 0;
         wire_number(json_object_get(region, "base"), "base", UINT64_MAX, &base, &ignored);

@@ -104,7 +104,9 @@ static bool get_command(struct request *r, json_t *json, struct wire_error *err)
     json_t *regions = json_object_get(json, "regions"), *region;
     size_t i;
     if (json_is_array(regions))
-        json_array_foreach(regions, i, region) if (!plain_base(r, region, err)) return false;
+        json_array_foreach (regions, i, region)
+            if (!plain_base(r, region, err))
+                return false;
     return truth(json, "keep", &r->keep, err) && wire_command_decode(json, &r->command, err);
 }
 
@@ -236,8 +238,7 @@ static bool check_keys(const json_t *json, const struct op *op, struct wire_erro
 {
     const char *key;
     json_t *value;
-    json_object_foreach((json_t *)json, key, value)
-    {
+    json_object_foreach ((json_t *)json, key, value) {
         bool known = strcmp(key, "id") == 0 || strcmp(key, "op") == 0 ||
                      in_list(op->keys, OWN_KEYS, key) ||
                      (op == &command_op && in_list(wire_command_keys, ~0u, key));

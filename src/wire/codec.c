@@ -79,13 +79,20 @@ bool wire_choice(const json_t *value, const char *name, const char *const *words
     return true;
 }
 
-static bool one_bit(const json_t *value, const char *name, const char *const *words, uint64_t *bits,
-                    struct wire_error *err)
+/* A word, or a number for bits that have none. */
+static bool some_bits(const json_t *value, const char *name, const char *const *words, uint64_t max,
+                      uint64_t *bits, struct wire_error *err)
 {
-    int index = json_is_string(value) ? wire_word(words, json_string_value(value)) : -1;
+    uint64_t number = 0;
+    if (!is_word(value)) {
+        if (!wire_number(value, name, max, &number, err))
+            return false;
+        *bits |= number;
+        return true;
+    }
+    int index = wire_word(words, json_string_value(value));
     if (index < 0)
-        return wire_fail(err, "'%s' cannot hold '%.40s'", name,
-                         json_is_string(value) ? json_string_value(value) : "something else");
+        return wire_fail(err, "'%s' cannot hold '%.40s'", name, json_string_value(value));
     *bits |= 1ull << index;
     return true;
 }
@@ -96,14 +103,11 @@ bool wire_bits(const json_t *value, const char *name, const char *const *words, 
     uint64_t bits = 0;
     size_t i;
     const json_t *element;
-    if (json_is_array(value)) {
-        json_array_foreach((json_t *)value, i,
-                           element) if (!one_bit(element, name, words, &bits, err)) return false;
-    } else if (!is_word(value)) {
-        return wire_number(value, name, max, out, err);
-    } else if (!one_bit(value, name, words, &bits, err)) {
+    if (!json_is_array(value) && !some_bits(value, name, words, max, &bits, err))
         return false;
-    }
+    json_array_foreach ((json_t *)value, i, element)
+        if (!some_bits(element, name, words, max, &bits, err))
+            return false;
     *out = bits;
     return true;
 }
@@ -212,8 +216,7 @@ bool wire_only(const json_t *object, const char *const *names, struct wire_error
 {
     const char *key;
     json_t *value;
-    json_object_foreach((json_t *)object, key, value)
-    {
+    json_object_foreach ((json_t *)object, key, value) {
         unsigned i = 0;
         while (names[i] && strcmp(names[i], key) != 0)
             i++;
@@ -275,9 +278,9 @@ static bool decode_list(const json_t *value, const struct wire_field *f, enum wi
     const json_t *element;
     if (!json_is_array(value) || json_array_size(value) > f->count)
         return wire_fail(err, "'%s' must be a list of at most %u", f->name, f->count);
-    json_array_foreach(
-        (json_t *)value, i,
-        element) if (!decode_one(element, f, unknown, to + i * f->size, err)) return false;
+    json_array_foreach ((json_t *)value, i, element)
+        if (!decode_one(element, f, unknown, to + i * f->size, err))
+            return false;
     return true;
 }
 
@@ -289,8 +292,7 @@ static bool decode_keyed(const json_t *value, const struct wire_field *f, enum w
     json_t *element;
     if (!json_is_object(value))
         return decode_list(value, f, unknown, to, err);
-    json_object_foreach((json_t *)value, key, element)
-    {
+    json_object_foreach ((json_t *)value, key, element) {
         int index = wire_word(f->keys, key);
         if (index < 0)
             return wire_fail(err, "'%s' has no '%.40s'", f->name, key);
@@ -323,8 +325,7 @@ bool wire_decode(const json_t *object, const struct wire_layout *layout, enum wi
     json_t *value;
     if (!json_is_object(object))
         return wire_fail(err, "a %s must be an object", layout->name);
-    json_object_foreach((json_t *)object, key, value)
-    {
+    json_object_foreach ((json_t *)object, key, value) {
         const struct wire_field *f = find_field(layout, key);
         if (!f && unknown == WIRE_STRICT)
             return wire_fail(err, "a %s has no '%.40s'", layout->name, key);

@@ -87,8 +87,7 @@ static bool decode_array(const json_t *request, const struct wire_op *op, struct
         return wire_fail(err, "'%s' needs a list '%s'", op->name, op->field);
     if (!allocate(c, json_array_size(list), size, err))
         return false;
-    json_array_foreach((json_t *)list, i, element)
-    {
+    json_array_foreach ((json_t *)list, i, element) {
         struct wire_error inner;
         void *to = (uint8_t *)c->memory + i * size;
         preset(op->layout, to);
@@ -148,8 +147,7 @@ static bool decode_raw(const json_t *request, unsigned own, struct wire_command 
         return true;
     if (!json_is_array(list) || json_array_size(list) > 4)
         return wire_fail(err, "'arg' must be a list of at most 4");
-    json_array_foreach((json_t *)list, i, element)
-    {
+    json_array_foreach ((json_t *)list, i, element) {
         uint64_t value;
         if (!wire_number(element, "arg", UINT64_MAX, &value, err))
             return false;

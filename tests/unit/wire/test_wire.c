@@ -149,7 +149,7 @@ START_TEST(what_is_not_a_structure_is_refused_with_a_reason)
         {&wire_region, "{\"base\": \"1x\", \"length\": 1}", "'base' must be a number"},
         {&wire_region, "{\"base\": \"0x10000000000000000\", \"length\": 1}", "must be a number"},
         {&wire_region, "{\"base\": 1, \"length\": 1, \"flags\": \"pinned\"}", "cannot hold"},
-        {&wire_region, "{\"base\": 1, \"length\": 1, \"flags\": [[]]}", "cannot hold"},
+        {&wire_region, "{\"base\": 1, \"length\": 1, \"flags\": [[]]}", "must be a number"},
         {&wire_region, "{\"base\": 1, \"length\": 1, \"flags\": 4294967296}", "at most"},
         {&wire_rule, "{\"region\": 1, \"allow\": {\"kernel\": \"rz\"}}", "letters r, w and x"},
         {&wire_rule, "{\"region\": 1, \"allow\": {\"kernal\": 1}}", "has no 'kernal'"},
