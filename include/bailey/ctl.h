@@ -61,8 +61,9 @@ void bctl_use(struct bctl *ctl, unsigned context, uint64_t session);
 unsigned bctl_context(const struct bctl *ctl); /* 0: none */
 uint64_t bctl_session(const struct bctl *ctl);
 
-/* Virtual addresses mean the address space of this CR3, or, with cr3 = NULL (the default), the one
- * that the vCPU is in at the moment. */
+/* The address space of contexts that are bound from now on, and of bctl_read() and bctl_write():
+ * the one of this CR3, or, with cr3 = NULL (the default), the one that the vCPU is in at the
+ * moment. */
 void bctl_space(struct bctl *ctl, unsigned vcpu, const uint64_t *cr3);
 
 /* Carries out a command as a door does: its addresses are this program's, status, element, result
@@ -116,7 +117,7 @@ struct bctl_message {
     unsigned context, timeout_ms;
     uint64_t token, lost;
     struct protect_event event;
-    char state[16], text[160];
+    char state[16], text[256];
     const char *json; /* the line as it came; until the next call with this connection */
 };
 

@@ -37,7 +37,7 @@ struct control_machine {
     pthread_mutex_t *lock; /* the machine lock */
     /* The paging registers of a vCPU, while all are parked. */
     void (*paging)(void *opaque, unsigned vcpu, struct paging *paging);
-    void (*pause)(void *opaque); /* returns when no vCPU runs */
+    void (*pause)(void *opaque); /* paused() says when it has happened */
     void (*resume)(void *opaque);
     void (*stop)(void *opaque); /* the machine ends soon */
     bool (*paused)(void *opaque);
@@ -49,12 +49,12 @@ void control_free(struct control *control);
 /* Opens the socket, mode 0600, and serves it until control_free(). */
 bool control_listen(struct control *control, const char *path, struct error *err);
 
-/* Between these two nobody waits for an answer: asks that wait, and new ones, are not answered at
- * once. So a machine that ends or is reset does not wait for its clients. Any thread. */
-void control_hush(struct control *control);
-void control_unhush(struct control *control);
+/* While it is hushed nobody waits for an answer: asks that wait, and new ones, end at once without
+ * one. So a machine that ends or is reset does not wait for its clients. Any thread; `control` may
+ * be NULL. */
+void control_hush(struct control *control, bool hush);
 /* Tells all clients that the machine has been paused, goes on, was reset ("paused", "running",
- * "reset"), and in a line why; `report` may be NULL. Any thread. */
+ * "reset"), and in a line why; `report` may be NULL, and so may `control`. Any thread. */
 void control_tell(struct control *control, const char *state, const char *report);
 
 /* For struct rules_hooks, with the control as `opaque`. */
@@ -75,7 +75,7 @@ struct control_message {
     uint64_t token;             /* ASK */
     unsigned timeout_ms;        /* ASK */
     uint64_t lost;              /* LOST: events since the last LOST */
-    char text[160];             /* STATE: "paused because ..." */
+    char text[256];             /* STATE: why */
     char state[16];
 };
 
@@ -103,15 +103,17 @@ enum protect_status control_answer(struct control_client *client, uint64_t token
  * calls this: so one time-out is all that a dead client costs. */
 void control_alive(struct control_client *client);
 
-/* Virtual addresses of a client's commands mean those of this address space. */
+/* An address space: which one a context's virtual addresses belong to is decided by BIND. */
 struct control_space {
-    unsigned vcpu; /* whose paging mode, and whose CR3 unless there is one here */
+    unsigned vcpu; /* whose paging mode, and whose present CR3 unless there is one here */
     bool has_cr3;
     uint64_t cr3;
 };
 
 /* Carries out one command; `caller` reaches its arrays (kind and paging are filled in). BIND
- * chooses a context and puts it into *context. A session of 0 stands for the client's own. */
+ * chooses a context and puts it into *context; its address space is arg[0] or, if that is 0,
+ * `space`. Other commands are refused when `space` names a CR3 that is not their context's. A
+ * session of 0 stands for the client's own. */
 void control_execute(struct control_client *client, unsigned *context,
                      struct protect_command *command, struct rules_caller *caller,
                      const struct control_space *space);

@@ -126,11 +126,38 @@ void control_leave(struct control_client *client)
 /* ---- Messages
  * ----------------------------------------------------------------------------------- */
 
+/* Whether the client, once it watches, takes the context's events off its ring as they come. */
+static bool drains_locked(const struct control *c, const struct control_client *client,
+                          unsigned context)
+{
+    const struct control_client *owner = c->owner[context - PROTECT_DOORS].client;
+    return owner == client || (!owner && client->watch == CONTROL_ALL);
+}
+
+/* What lies in the rings has been there to be read; from now on the client is told. */
+static void drain_rings(struct control *c, const bool *drain)
+{
+    struct rules_context_info info;
+    pthread_mutex_lock(c->machine.lock);
+    for (unsigned i = 0; i < RULES_HOST_CONTEXTS; i++) {
+        if (!drain[i])
+            continue;
+        rules_context_info(c->rules, PROTECT_DOORS + i, &info);
+        rules_set_event_tail(c->rules, PROTECT_DOORS + i, info.event_head);
+    }
+    pthread_mutex_unlock(c->machine.lock);
+}
+
 void control_subscribe(struct control_client *client, enum control_watch watch)
 {
-    pthread_mutex_lock(&client->control->lock);
+    struct control *c = client->control;
+    bool drain[RULES_HOST_CONTEXTS];
+    pthread_mutex_lock(&c->lock);
     set_watch_locked(client, watch);
-    pthread_mutex_unlock(&client->control->lock);
+    for (unsigned i = 0; i < RULES_HOST_CONTEXTS; i++)
+        drain[i] = watch && drains_locked(c, client, PROTECT_DOORS + i);
+    pthread_mutex_unlock(&c->lock);
+    drain_rings(c, drain);
 }
 
 static void queue_event_locked(struct control_client *client, unsigned context,
@@ -164,23 +191,24 @@ void control_event(void *control, unsigned context, const struct protect_event *
         ((notify & PROTECT_NOTIFY_QUIET) && !(notify & PROTECT_NOTIFY_HOST)))
         return;
     pthread_mutex_lock(&c->lock);
-    struct control_client *owner =
-        is_host_context(context) ? c->owner[context - PROTECT_DOORS].client : NULL;
+
     for (unsigned i = 0; i < CONTROL_CLIENTS; i++) {
         struct control_client *client = c->client[i];
         if (!client || !wants_locked(c, client, context, notify))
             continue;
         queue_event_locked(client, context, event);
-        drained |= !owner || owner == client;
+        drained |= is_host_context(context) && drains_locked(c, client, context);
     }
     pthread_mutex_unlock(&c->lock);
     /* Who is told of events does not read the ring, too. */
-    if (drained && is_host_context(context))
+    if (drained)
         rules_set_event_tail(c->rules, context, event->sequence);
 }
 
 void control_tell(struct control *c, const char *state, const char *report)
 {
+    if (!c)
+        return;
     pthread_mutex_lock(&c->lock);
     for (unsigned i = 0; i < CONTROL_CLIENTS; i++) {
         struct control_client *client = c->client[i];
@@ -356,17 +384,12 @@ void control_alive(struct control_client *client)
     pthread_mutex_unlock(&client->control->lock);
 }
 
-void control_hush(struct control *c)
+void control_hush(struct control *c, bool hush)
 {
+    if (!c)
+        return;
     pthread_mutex_lock(&c->lock);
-    c->hushed++;
+    c->hushed = hush;
     pthread_cond_broadcast(&c->changed);
-    pthread_mutex_unlock(&c->lock);
-}
-
-void control_unhush(struct control *c)
-{
-    pthread_mutex_lock(&c->lock);
-    c->hushed--;
     pthread_mutex_unlock(&c->lock);
 }

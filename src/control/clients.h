@@ -24,7 +24,7 @@ struct control_client {
     uint64_t lost;
     /* the latest change of state that the client has not been told of */
     bool state_due;
-    char state[16], report[160];
+    char state[16], report[256];
 };
 
 /* A guest thread that waits for an answer; lives on its stack. */
@@ -51,7 +51,7 @@ struct control {
     _Atomic unsigned watchers; /* clients that want events: 0: nothing to do for an event */
     struct ask *asks;          /* oldest first */
     uint64_t last_token;
-    unsigned hushed;
+    bool hushed;
     struct {
         struct control_client *client;
         unsigned timeout_ms;

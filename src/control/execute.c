@@ -13,6 +13,8 @@
 #define EFER_LMA (1ull << 10)
 
 static const struct access host_access = {.initiator = INITIATOR_HOST};
+/* Looking an address up is not yet an access to what is there. */
+static const struct access lookup_access = {.initiator = INITIATOR_HOST, .judged = true};
 
 /* Called while the vCPUs are parked. */
 static void paging_of(struct control *c, const struct control_space *space, struct paging *paging)
@@ -74,6 +76,12 @@ static uint64_t own_session(struct control_client *client, unsigned context)
     return session;
 }
 
+/* CR3 without PCID and flags. */
+static uint64_t root_of(uint64_t cr3)
+{
+    return cr3 & 0x000ffffffffff000;
+}
+
 static bool find_free_context(struct control *c, unsigned *context)
 {
     struct rules_context_info info;
@@ -87,23 +95,36 @@ static bool find_free_context(struct control *c, unsigned *context)
     return false;
 }
 
-/* Between rules_change_begin() and _end(). */
-static void execute_parked(struct control_client *client, unsigned *context,
-                           struct protect_command *command, const struct rules_caller *caller)
+/* Between rules_change_begin() and _end(), like the next. */
+static void bind_parked(struct control_client *client, unsigned *context,
+                        struct protect_command *command, const struct rules_caller *caller)
 {
     struct control *c = client->control;
-    bool bind = command->op == PROTECT_OP_BIND;
-    if (bind && !find_free_context(c, context)) {
-        command->status = PROTECT_TOO_MANY;
+    command->status = PROTECT_TOO_MANY;
+    if (!find_free_context(c, context))
+        return;
+    command->arg[0] = caller->paging->cr3;
+    rules_execute(c->rules, *context, command, caller);
+    if (command->status == PROTECT_OK)
+        set_owner(c, *context, client, command->result);
+}
+
+static void execute_parked(struct control_client *client, unsigned context,
+                           struct protect_command *command, const struct rules_caller *caller,
+                           const struct control_space *space)
+{
+    struct control *c = client->control;
+    struct rules_context_info info;
+    rules_context_info(c->rules, context, &info);
+    if (space->has_cr3 && info.kind == RULES_HOST && info.root != root_of(space->cr3)) {
+        command->status = PROTECT_BAD_ARGUMENT;
         return;
     }
-    rules_execute(c->rules, *context, command, caller);
-    if (command->status != PROTECT_OK)
-        return;
-    if (bind)
-        set_owner(c, *context, client, command->result);
-    else if (command->op == PROTECT_OP_UNBIND)
-        set_owner(c, *context, NULL, 0);
+    if (!command->session)
+        command->session = own_session(client, context);
+    rules_execute(c->rules, context, command, caller);
+    if (command->op == PROTECT_OP_UNBIND && command->status == PROTECT_OK)
+        set_owner(c, context, NULL, 0);
 }
 
 /* What can be said without asking the rules. */
@@ -122,22 +143,29 @@ static enum protect_status check(struct control *c, unsigned context,
 
 void control_execute(struct control_client *client, unsigned *context,
                      struct protect_command *command, struct rules_caller *caller,
-                     const struct control_space *space)
+                     const struct control_space *where)
 {
     struct control *c = client->control;
+    struct control_space space = *where;
     struct paging paging;
+    bool bind = command->op == PROTECT_OP_BIND;
     command->element = 0;
     command->result = 0;
-    command->status = check(c, *context, command, space);
+    command->status = check(c, *context, command, &space);
     if (command->status != PROTECT_OK)
         return;
-    if (command->op != PROTECT_OP_BIND && !command->session)
-        command->session = own_session(client, *context);
+    if (bind && command->arg[0]) {
+        space.has_cr3 = true;
+        space.cr3 = command->arg[0];
+    }
     rules_change_begin(c->rules, -1);
-    paging_of(c, space, &paging);
+    paging_of(c, &space, &paging);
     caller->kind = RULES_HOST;
     caller->paging = &paging;
-    execute_parked(client, context, command, caller);
+    if (bind)
+        bind_parked(client, context, command, caller);
+    else
+        execute_parked(client, *context, command, caller, &space);
     caller->paging = NULL;
     rules_change_end(c->rules, -1);
 }
@@ -202,11 +230,12 @@ static bool translate(struct control *c, const struct control_space *space, uint
     struct paging paging;
     struct walk walk;
     paging_of(c, space, &paging);
+    paging.pkru = 0; /* nor by its protection keys */
     while (len) {
         size_t here = PAGE_SIZE - gva % PAGE_SIZE;
         here = here < len ? here : len;
         if (!is_canonical(&paging, gva) ||
-            !mmu_walk(c->map, &paging, &host_access, gva, ACCESS_READ, MMU_SUPERVISOR_AC, true,
+            !mmu_walk(c->map, &paging, &lookup_access, gva, ACCESS_READ, MMU_SUPERVISOR_AC, true,
                       &walk) ||
             !add_piece(pieces, walk.gpa, here))
             return false;

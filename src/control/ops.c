@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 static void set_status(json_t *reply, const char *status, const char *text)
 {
@@ -164,27 +165,29 @@ static void run_memory(struct control_client *client, struct request *r, json_t 
 /* ---- The machine
  * --------------------------------------------------------------------------------- */
 
+/* The vCPUs stop at their next safepoint: at once, unless one waits for an answer. The reply says
+ * whether they have. */
+static void await_pause(const struct control_machine *m)
+{
+    const struct timespec moment = {.tv_nsec = 1000000};
+    for (unsigned i = 0; i < 2000 && !m->paused(m->opaque); i++)
+        nanosleep(&moment, NULL);
+}
+
 static void run_machine(struct control_client *client, struct request *r, json_t *reply)
 {
     const struct control_machine *m = &client->control->machine;
-    switch (r->op) {
-    case REQUEST_PAUSE:
+    if (r->op == REQUEST_PAUSE) {
         m->pause(m->opaque);
-        control_tell(client->control, "paused", "by a client");
-        break;
-    case REQUEST_CONTINUE:
+        await_pause(m);
+    } else if (r->op == REQUEST_CONTINUE) {
         m->resume(m->opaque);
-        control_tell(client->control, "running", "by a client");
-        break;
-    case REQUEST_STOP:
+    } else if (r->op == REQUEST_STOP) {
         m->stop(m->opaque);
-        break;
-    default:
-        json_object_set_new(reply, "machine",
-                            json_string(m->paused(m->opaque) ? "paused" : "running"));
+    } else {
         json_object_set_new(reply, "vcpus", json_integer(m->vcpus));
-        break;
     }
+    json_object_set_new(reply, "machine", json_string(m->paused(m->opaque) ? "paused" : "running"));
     set_protect_status(reply, PROTECT_OK);
 }
 

@@ -453,7 +453,7 @@ static bool start(struct server *s, struct error *err)
     s->worker = s->listen_fd >= 0 ? worker_new(err) : NULL;
     if (!s->worker)
         return false;
-    s->thread_started = pthread_create(&s->thread, NULL, server_main, s) == 0;
+    s->thread_started = control_thread(&s->thread, server_main, s);
     return s->thread_started || error_set(err, "could not start a thread for the control socket");
 }
 
@@ -484,7 +484,7 @@ void control_free(struct control *c)
 {
     if (!c)
         return;
-    control_hush(c);
+    control_hush(c, true);
     server_free(c->server);
     pthread_cond_destroy(&c->changed);
     pthread_mutex_destroy(&c->lock);

@@ -20,7 +20,7 @@ static json_t *context_json(struct control *c, unsigned context,
     json_object_set_new(json, "kind", wire_choice_json(wire_kinds, info->kind));
     json_object_set_new(json, "grants", wire_bits_json(wire_grants, info->grants));
     json_object_set_new(json, "seals", wire_bits_json(wire_seals, info->seals));
-    if (info->kind == RULES_USER)
+    if (info->kind != RULES_SUPERVISOR)
         json_object_set_new(json, "root", wire_hex(info->root));
     json_object_set_new(json, "regions", wire_decimal(info->regions));
     json_object_set_new(json, "event_head", wire_decimal(info->event_head));

@@ -61,6 +61,21 @@ static void *worker_main(void *opaque)
     return NULL;
 }
 
+bool control_thread(pthread_t *thread, void *(*fn)(void *), void *opaque)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    sigdelset(&all, SIGSEGV); /* faults of its own are to end the program as ever */
+    sigdelset(&all, SIGBUS);
+    sigdelset(&all, SIGFPE);
+    sigdelset(&all, SIGILL);
+    sigdelset(&all, SIGABRT);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    bool ok = pthread_create(thread, NULL, fn, opaque) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return ok;
+}
+
 struct worker *worker_new(struct error *err)
 {
     struct worker *w = calloc(1, sizeof(*w));
@@ -68,7 +83,7 @@ struct worker *worker_new(struct error *err)
         pthread_mutex_init(&w->lock, NULL);
         pthread_cond_init(&w->changed, NULL);
         w->last = &w->first;
-        if (pthread_create(&w->thread, NULL, worker_main, w) == 0)
+        if (control_thread(&w->thread, worker_main, w))
             return w;
     }
     free(w);

@@ -50,7 +50,9 @@ static bool simple(struct bctl *ctl, json_t *request, struct bctl_error *error)
 bool bctl_bind(struct bctl *ctl, bool keep, struct bctl_error *error)
 {
     struct wire_error wrong;
-    json_t *reply = bctl_request(ctl, json_pack("{sssb}", "op", "bind", "keep", (int)keep), error);
+    json_t *request = json_pack("{sssb}", "op", "bind", "keep", (int)keep);
+    set_space(ctl, request);
+    json_t *reply = bctl_request(ctl, request, error);
     bool ok = reply && bctl_check(reply, error);
     if (ok) {
         ctl->context = (unsigned)json_integer_value(json_object_get(reply, "context"));
@@ -72,19 +74,21 @@ static bool is_trouble(const json_t *reply)
 bool bctl_command(struct bctl *ctl, struct protect_command *command, struct bctl_error *error)
 {
     struct wire_error wrong;
+    bool bind = command->op == PROTECT_OP_BIND;
     json_t *request = wire_command_encode(command);
-    if (ctl->context && command->op != PROTECT_OP_BIND)
+    if (ctl->context && !bind)
         json_object_set_new(request, "context", json_integer(ctl->context));
-    if (!command->session && ctl->session && command->op != PROTECT_OP_BIND)
+    if (!command->session && ctl->session && !bind)
         json_object_set_new(request, "session", wire_hex(ctl->session));
-    set_space(ctl, request);
+    if (bind)
+        set_space(ctl, request);
     json_t *reply = bctl_request(ctl, request, error);
     if (!reply)
         return false;
     bool ok = is_trouble(reply)
                   ? bctl_check(reply, error)
                   : wire_reply_decode(reply, command, &wrong) || ctl_lose(error, "%s", wrong.text);
-    if (ok && command->op == PROTECT_OP_BIND && command->status == PROTECT_OK)
+    if (ok && bind && command->status == PROTECT_OK)
         bctl_use(ctl, (unsigned)json_integer_value(json_object_get(reply, "context")),
                  command->result);
     json_decref(reply);
