@@ -58,7 +58,8 @@ struct machine_config {
     unsigned cpus;
     char *cpu_model;
     bool hpet;
-    bool protect; /* the protection device */
+    bool protect;         /* the protection device */
+    char *protect_socket; /* NULL: none */
     char *name;
     char *kernel, *initrd, *append;
     struct drive_config drives[MACHINE_MAX_DRIVES];

@@ -35,6 +35,7 @@ void machine_wish(struct machine *m, enum wish wish, int status)
         m->wish_status = status;
     }
     bring_to_a_halt(m);
+    control_hush(m->control, true);
 }
 
 static void board_shutdown(void *opaque, enum board_event what, int status)
@@ -53,13 +54,20 @@ void machine_stop(struct machine *m)
     pthread_mutex_lock(&m->run_lock);
     m->stop_wanted = true;
     bring_to_a_halt(m);
+    control_hush(m->control, true);
+}
+
+void machine_pause_because(struct machine *m, const char *report)
+{
+    pthread_mutex_lock(&m->run_lock);
+    m->pause_wanted = true;
+    snprintf(m->pause_report, sizeof(m->pause_report), "%s", report);
+    bring_to_a_halt(m);
 }
 
 void machine_pause(struct machine *m)
 {
-    pthread_mutex_lock(&m->run_lock);
-    m->pause_wanted = true;
-    bring_to_a_halt(m);
+    machine_pause_because(m, "");
 }
 
 void machine_resume(struct machine *m)
@@ -137,6 +145,7 @@ static bool power_on(struct machine *m, struct error *err)
     pthread_mutex_lock(&m->lock);
     bool ok = pc_reset(m, err) && boot_load(m, err);
     pthread_mutex_unlock(&m->lock);
+    control_tell(m->control, "reset", NULL); /* at the first power-on nobody listens yet */
     return ok;
 }
 
@@ -151,7 +160,7 @@ struct machine *machine_new(const struct machine_config *config, struct error *e
     m->config = config;
     /* Files first: they are what fails most often, and the terminal is taken last. */
     if (make_services(m, err) && boot_open(m, err) && backends_open(m, err) && pc_build(m, err) &&
-        power_on(m, err))
+        power_on(m, err) && protect_listen(m, err))
         return m;
     machine_free(m);
     return NULL;
@@ -161,7 +170,10 @@ void machine_free(struct machine *m)
 {
     if (!m)
         return;
+    control_hush(m->control, true);
     vcpus_quit(m);
+    control_free(m->control); /* its threads use all that follows */
+    m->control = NULL;
     pc_destroy(m);
     vcpus_free(m);
     backends_close(m);
@@ -206,24 +218,31 @@ static void stand(struct machine *m)
  * makes the event loop return at once, and so leads to the next look. */
 static void obey_pause(struct machine *m)
 {
+    char report[sizeof(m->pause_report)];
     pthread_mutex_lock(&m->run_lock);
-    bool pause = m->pause_wanted;
+    bool pause = m->pause_wanted, paused = m->paused;
     m->paused &= pause;
     pthread_mutex_unlock(&m->run_lock);
     if (!pause) {
         clock_start(m->clock);
         vcpus_resume(m);
+        if (paused)
+            control_tell(m->control, "running", NULL);
         return;
     }
     stand(m);
     pthread_mutex_lock(&m->run_lock);
     m->paused = m->pause_wanted;
+    memcpy(report, m->pause_report, sizeof(report));
     pthread_mutex_unlock(&m->run_lock);
+    if (!paused)
+        control_tell(m->control, "paused", report);
 }
 
 /* The guest runs until somebody wishes something. */
 static void run_guest(struct machine *m, enum wish *wish, int *status, bool *stop)
 {
+    control_hush(m->control, false); /* a wish that has come already ends the loop at once */
     while (!take_wish(m, wish, status, stop)) {
         obey_pause(m);
         event_loop_run(m->queue);

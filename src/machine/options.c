@@ -321,6 +321,21 @@ static bool set_no_shutdown(struct options *o, const struct option *option, cons
     (void)option, (void)arg;
     return o->config->no_shutdown = true;
 }
+static bool set_protect(struct options *o, const struct option *option, const char *arg)
+{
+    static const char *const keys[] = {"socket", NULL};
+    struct keyval kv;
+    (void)option;
+    bool ok = keyval_parse(&kv, arg, NULL, "-protect", o->err) &&
+              keyval_only(&kv, keys, "-protect", o->err);
+    const char *path = ok ? keyval_get(&kv, "socket") : NULL;
+    if (ok && (!path || !*path))
+        ok = error_set(o->err, "-protect: socket= needs a path");
+    if (ok)
+        replace(&o->config->protect_socket, path);
+    keyval_free(&kv);
+    return ok;
+}
 static bool set_name(struct options *o, const struct option *option, const char *arg)
 {
     static const char *const keys[] = {"guest", NULL};
@@ -448,6 +463,11 @@ static const struct option options[] = {
     {"rtc", "base=TIME", "clock: utc (default), localtime or YYYY-MM-DDTHH:MM:SS", set_rtc, {0}},
     {"no-reboot", NULL, "end instead of resetting the machine", set_no_reboot, {0}},
     {"no-shutdown", NULL, "stop instead of ending when the guest powers off", set_no_shutdown, {0}},
+    {"protect",
+     "socket=PATH",
+     "a socket for programs outside that protect and watch memory (baileyctl)",
+     set_protect,
+     {0}},
     {"name", "NAME", "a name for the guest", set_name, {0}},
     {"d", "ITEM[,...]", "log; -d help lists the items", set_log, {0}},
     {"D", "FILE", "where -d logs (default: standard error)", set_log_file, {0}},
@@ -581,6 +601,9 @@ static bool finish(struct options *o)
     struct machine_config *c = o->config;
     if (!c->kernel && (c->append || c->initrd))
         return error_set(o->err, "%s: needs -kernel", c->append ? "-append" : "-initrd");
+    if (c->protect_socket && !c->protect)
+        return error_set(o->err,
+                         "-protect: there is nothing to speak to with -machine protect=off");
     return finish_terminal(o) && options_attach_drives(o);
 }
 
@@ -603,8 +626,8 @@ enum options_result options_parse(struct machine_config *config, unsigned argc,
 
 void machine_config_free(struct machine_config *c)
 {
-    char *strings[] = {c->cpu_model, c->name,     c->kernel,  c->initrd,
-                       c->append,    c->debugcon, c->log_file};
+    char *strings[] = {c->cpu_model, c->name,     c->kernel,   c->initrd,
+                       c->append,    c->debugcon, c->log_file, c->protect_socket};
     for (unsigned i = 0; i < sizeof(strings) / sizeof(strings[0]); i++)
         free(strings[i]);
     for (unsigned i = 0; i < c->serial_count; i++)

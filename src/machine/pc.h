@@ -8,6 +8,7 @@
 #include "internal/chardev.h"
 #include "internal/chips.h"
 #include "internal/clock.h"
+#include "internal/control.h"
 #include "internal/cpu.h"
 #include "internal/device.h"
 #include "internal/error.h"
@@ -78,6 +79,7 @@ struct machine {
     unsigned vcpu_count;
     struct rules *rules;        /* NULL without the protection device */
     struct pci_device *protect; /* likewise */
+    struct control *control;    /* likewise: who is outside (control.h) */
     pthread_mutex_t run_lock; /* guards what follows; taken after the machine lock, never before */
     pthread_cond_t run_changed;
     enum run_state run_state;
@@ -86,7 +88,8 @@ struct machine {
     int wish_status;
     bool stop_wanted;
     bool pause_wanted;
-    bool paused; /* and so it is: no vCPU runs, the clock stands */
+    char pause_report[256]; /* why, when a rule wants it */
+    bool paused;            /* and so it is: no vCPU runs, the clock stands */
 };
 
 /* pc.c: chips and their wires. */
@@ -99,6 +102,8 @@ bool pc_own(struct machine *m, void *chip, struct error *err);
 
 /* protect.c: the protection device and its rules, when the configuration has them. */
 bool protect_build(struct machine *m, struct error *err);
+/* Opens the control socket, if there is to be one. */
+bool protect_listen(struct machine *m, struct error *err);
 
 /* backend.c: images and character devices of the configuration. */
 bool backends_open(struct machine *m, struct error *err);
@@ -123,5 +128,7 @@ void vcpus_kick(struct machine *m);
 
 /* machine.c: a wish, from any thread. */
 void machine_wish(struct machine *m, enum wish wish, int status);
+/* machine_pause() with a reason, which clients are told. */
+void machine_pause_because(struct machine *m, const char *report);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * protect.c - the protection device in its machine: rules, doors, vCPUs and what a rule may ask of
- * the machine (pausing, stopping) are connected here.
+ * protect.c - the protection device in its machine: rules, doors, vCPUs, clients outside, and what
+ * a rule may ask of the machine (pausing, stopping) are connected here.
  */
 #include "internal/door.h"
 #include "pc.h"
@@ -33,7 +33,7 @@ static void on_interrupt(void *opaque, unsigned context)
 static void on_pause(void *opaque, const char *report)
 {
     fprintf(stderr, "bailey: %s; paused\n", report);
-    machine_pause(opaque);
+    machine_pause_because(opaque, report);
 }
 
 static void on_stop(void *opaque, const char *report)
@@ -50,12 +50,76 @@ static uint64_t guest_time(void *opaque)
     return clock_now(m->clock) + __atomic_load_n(&cpu->tsc_offset, __ATOMIC_RELAXED);
 }
 
+/* ---- Clients outside
+ * ----------------------------------------------------------------------------- */
+
+static void on_event(void *opaque, unsigned context, const struct protect_event *event,
+                     uint32_t notify)
+{
+    struct machine *m = opaque;
+    control_event(m->control, context, event, notify);
+}
+
+static bool on_ask(void *opaque, unsigned context, const struct protect_event *event,
+                   unsigned timeout_ms, enum protect_verdict *verdict, uint64_t *value)
+{
+    struct machine *m = opaque;
+    return control_ask(m->control, context, event, timeout_ms, verdict, value);
+}
+
+static void client_paging(void *opaque, unsigned vcpu, struct paging *paging)
+{
+    struct machine *m = opaque;
+    *paging = m->vcpu[vcpu].cpu->mmu.paging;
+}
+static void client_pause(void *opaque)
+{
+    machine_pause(opaque);
+}
+static void client_resume(void *opaque)
+{
+    machine_resume(opaque);
+}
+static void client_stop(void *opaque)
+{
+    machine_stop(opaque);
+}
+static bool client_paused(void *opaque)
+{
+    return machine_paused(opaque);
+}
+
+static bool build_control(struct machine *m, struct error *err)
+{
+    const struct control_machine machine = {
+        .opaque = m,
+        .vcpus = m->vcpu_count,
+        .lock = &m->lock,
+        .paging = client_paging,
+        .pause = client_pause,
+        .resume = client_resume,
+        .stop = client_stop,
+        .paused = client_paused,
+    };
+    m->control = control_new(m->rules, m->map, &machine, err);
+    return m->control != NULL;
+}
+
+bool protect_listen(struct machine *m, struct error *err)
+{
+    const char *path = m->config->protect_socket;
+    return !path || control_listen(m->control, path, err) || error_prefix(err, "-protect");
+}
+
+/* ---- All of it
+ * ------------------------------------------------------------------------------------ */
+
 bool protect_build(struct machine *m, struct error *err)
 {
     if (!m->config->protect)
         return true;
     m->rules = rules_new(m->map, m->exclusive, m->clock, &m->log, err);
-    if (!m->rules)
+    if (!m->rules || !build_control(m, err))
         return false;
     const struct protect_config config = {
         .rules = m->rules,
@@ -67,11 +131,15 @@ bool protect_build(struct machine *m, struct error *err)
         return false;
     m->firmware.protect = PROTECT_ADMIN_ADDRESS;
     m->firmware.protect_end = PROTECT_DOOR_ADDRESS(PROTECT_DOORS);
-    const struct rules_hooks hooks = {.opaque = m,
-                                      .interrupt = on_interrupt,
-                                      .pause = on_pause,
-                                      .stop = on_stop,
-                                      .time = guest_time};
+    const struct rules_hooks hooks = {
+        .opaque = m,
+        .event = on_event,
+        .interrupt = on_interrupt,
+        .pause = on_pause,
+        .stop = on_stop,
+        .time = guest_time,
+        .ask = on_ask,
+    };
     rules_set_hooks(m->rules, &hooks);
     return true;
 }

@@ -1,0 +1,48 @@
+/*
+ * server.h - the socket's threads: one that reads and writes, one that works.
+ */
+#ifndef CONTROL_SERVER_H
+#define CONTROL_SERVER_H
+
+#include "internal/control.h"
+#include "request.h"
+
+struct error;
+struct server;
+struct connection;
+struct worker;
+
+enum {
+    SERVER_CONNECTIONS = 16,
+    SERVER_PENDING = 16,            /* requests of one connection that wait for the worker */
+    SERVER_OUTPUT_SOFT = 256 << 10, /* so much waits for a reader: events stay in their queue */
+    SERVER_OUTPUT_HARD = 2 << 20,   /* so much waits: requests are not read any more */
+};
+
+/* worker.c: starts a thread that gets none of the process's signals. */
+bool control_thread(pthread_t *thread, void *(*fn)(void *), void *opaque);
+
+/* socket.c: a listening descriptor at the path, or -1. */
+int socket_listen(const char *path, struct error *err);
+/* Removes the path if it is still this socket's. */
+void socket_remove(int fd, const char *path);
+/* Whether the peer is this user, or root. */
+bool socket_peer_allowed(int fd);
+
+/* server.c */
+struct server *server_new(struct control *control, const char *path, struct error *err);
+void server_free(struct server *server);
+
+/* worker.c: carries requests out, in order, in a thread that may wait. */
+struct worker *worker_new(struct error *err);
+/* What is queued is not done any more. */
+void worker_free(struct worker *worker);
+/* `request` is the worker's from here on. When it is done, done(opaque, reply) gets the reply, to
+ * be freed; in the worker's thread. */
+bool worker_request(struct worker *worker, struct control_client *client, struct request *request,
+                    void (*done)(void *opaque, char *reply), void *opaque);
+/* Ends the client, after what is queued for it; then done(opaque, NULL). */
+bool worker_farewell(struct worker *worker, struct control_client *client,
+                     void (*done)(void *opaque, char *reply), void *opaque);
+
+#endif
