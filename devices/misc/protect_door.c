@@ -229,7 +229,8 @@ static uint64_t door_read(void *opaque, const struct access *access, uint64_t of
     struct protect_device *dev = opaque;
     struct rules_context_info info;
     unsigned door = (unsigned)(offset / PROTECT_DOOR_SIZE);
-    if (!protect_readable(dev, offset, size))
+    bool structs = offset % PROTECT_DOOR_SIZE >= SLOTS_AT; /* read a member at a time, as C does */
+    if (dev->executing || (structs ? offset % size != 0 : !protect_readable(dev, offset, size)))
         return ~0ull;
     enum standing standing = look(dev, door, access, &info);
     offset %= PROTECT_DOOR_SIZE;

@@ -370,7 +370,8 @@ enum protect_verdict {
 /* ---- Registers
  * ------------------------------------------------------------------------------------
  *
- * Accesses of 4 or 8 aligned bytes; others read all ones and write nothing. Stores by DMA, walker
+ * Accesses of 4 or 8 aligned bytes; others read all ones and write nothing; but slots and events can
+ * be read by 1 and 2 aligned bytes, too. Stores by DMA, walker
  * and event delivery are ignored. Offsets are those of the struct members (checked below).
  */
 enum protect_door_state { PROTECT_DOOR_FREE, PROTECT_DOOR_USER, PROTECT_DOOR_SUPERVISOR };

@@ -60,6 +60,7 @@ void control_tell(struct control *control, const char *state, const char *report
 /* For struct rules_hooks, with the control as `opaque`. */
 void control_event(void *control, unsigned context, const struct protect_event *event,
                    uint32_t notify);
+bool control_can_ask(void *control, unsigned context);
 bool control_ask(void *control, unsigned context, const struct protect_event *event,
                  unsigned timeout_ms, enum protect_verdict *verdict, uint64_t *value);
 

@@ -45,6 +45,8 @@ struct rules_hooks {
     void (*stop)(void *opaque, const char *report);
     /* The guest's time for events: TSC of vCPU 0. */
     uint64_t (*time)(void *opaque);
+    /* Whether a client handles the context's PROTECT_ASK_HOST now; none: PROTECT_DENY. */
+    bool (*can_ask)(void *opaque, unsigned context);
     /* PROTECT_ASK_HOST: waits up to timeout_ms for a client's answer. False: none came. */
     bool (*ask)(void *opaque, unsigned context, const struct protect_event *event,
                 unsigned timeout_ms, enum protect_verdict *verdict, uint64_t *value);

@@ -328,7 +328,8 @@ static enum protect_action possible(struct rules *r, const struct rules_check *c
 {
     bool upcall = o->action == PROTECT_UPCALL, ask = o->action == PROTECT_ASK_HOST;
     if ((upcall && (check->nobody_to_ask || !r->contexts[o->context]->handler.rip)) ||
-        (ask && (check->nobody_to_ask || !r->hooks.ask)))
+        (ask && (check->nobody_to_ask || !r->hooks.ask || !r->hooks.can_ask ||
+                 !r->hooks.can_ask(r->hooks.opaque, o->context))))
         return PROTECT_DENY;
     return o->action;
 }

@@ -334,6 +334,16 @@ static void wait_locked(struct control *c, struct ask *ask)
         ask->client->asleep = true;
 }
 
+bool control_can_ask(void *control, unsigned context)
+{
+    struct control *c = control;
+    pthread_mutex_lock(&c->lock);
+    const struct control_client *client = c->handler[context].client;
+    bool can = client && !client->asleep && !c->hushed;
+    pthread_mutex_unlock(&c->lock);
+    return can;
+}
+
 bool control_ask(void *control, unsigned context, const struct protect_event *event,
                  unsigned timeout_ms, enum protect_verdict *verdict, uint64_t *value)
 {

@@ -60,6 +60,12 @@ static void on_event(void *opaque, unsigned context, const struct protect_event 
     control_event(m->control, context, event, notify);
 }
 
+static bool on_can_ask(void *opaque, unsigned context)
+{
+    struct machine *m = opaque;
+    return control_can_ask(m->control, context);
+}
+
 static bool on_ask(void *opaque, unsigned context, const struct protect_event *event,
                    unsigned timeout_ms, enum protect_verdict *verdict, uint64_t *value)
 {
@@ -138,6 +144,7 @@ bool protect_build(struct machine *m, struct error *err)
         .pause = on_pause,
         .stop = on_stop,
         .time = guest_time,
+        .can_ask = on_can_ask,
         .ask = on_ask,
     };
     rules_set_hooks(m->rules, &hooks);

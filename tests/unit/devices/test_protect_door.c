@@ -16,7 +16,8 @@ START_TEST(other_widths_read_ones_and_write_nothing)
     for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         const uint64_t ones = ~0ull >> (64 - 8 * bad[i].size);
         ck_assert_uint_eq(load(door(0, bad[i].offset), bad[i].size), ones);
-        ck_assert_uint_eq(load(slot(0, 0, bad[i].offset), bad[i].size), ones);
+        bool member = bad[i].size < 4 && bad[i].offset % bad[i].size == 0; /* slots: of a struct */
+        ck_assert_uint_eq(load(slot(0, 0, bad[i].offset), bad[i].size), member ? 0 : ones);
         ck_assert_uint_eq(load(0xfef00000 + bad[i].offset, bad[i].size), ones);
         store(slot(0, 0, bad[i].offset), bad[i].size, ~0ull);
     }
