@@ -502,6 +502,9 @@ static bool try_case(struct oracle_case *c, struct rng *rng)
     if (c->row->exec == EXEC_gen_enter) /* up to 31 levels read behind RBP */
         c->bytes[c->insn.off_imm + 1] &= 3;
     if (c->row->exec == EXEC_vec_xsave || c->row->exec == EXEC_vec_xrstor) {
+        const struct insn_mem *m = &c->insn.mem;
+        if (m->base == RAX || m->base == RDX || m->index == RAX || m->index == RDX)
+            return false;      /* an address that would lead anywhere */
         c->state.gpr[RDX] = 0; /* only components that both sides have */
         c->state.gpr[RAX] &= 7;
     }
