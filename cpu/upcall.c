@@ -20,7 +20,7 @@ struct interrupted {
     uint64_t gpr[16], rip, rflags;
     union vreg ymm[16];
     struct x87 x87;
-    uint32_t mxcsr;
+    uint32_t mxcsr, pkru;
     uint64_t address; /* of the frame */
     bool deferred;
     struct guard_passes passes; /* of the instruction so far */
@@ -34,6 +34,11 @@ struct cpu_resume {
     enum protect_verdict verdict;
     uint64_t set, gpr[16], rip, rflags, substitute;
 };
+
+static bool canonical(uint64_t address)
+{
+    return (uint64_t)((int64_t)(address << 16) >> 16) == address;
+}
 
 /* ---- The program's memory
  * ------------------------------------------------------------------------ */
@@ -53,7 +58,7 @@ static enum place find_place(struct cpu *cpu, uint64_t address, unsigned len,
                  n = len < in_page ? len : in_page;
         struct mmu_xlat x;
         access.gva = at;
-        if ((uint64_t)((int64_t)(at << 16) >> 16) != at)
+        if (!canonical(at))
             return PLACE_REFUSED;
         if (mmu_translate(&cpu->mmu, &access, at, ACCESS_WRITE, MMU_USER, &x) != MMU_OK) {
             *lin = at;
@@ -88,13 +93,14 @@ static void write_frame(struct cpu *cpu, const struct upcall *upcall)
     }
 }
 
-/* Reads without raising: the handler's wishes. */
+/* Reads without raising: the handler's wishes. The frame's page may be another one by now, so the
+ * rules are asked. */
 static bool read_user(struct cpu *cpu, uint64_t address, void *buf, size_t len)
 {
     struct access access = mem_access(cpu, MMU_USER);
     struct walk walk;
-    access.judged = true;
     for (char *to = buf; len;) {
+        access.gva = address;
         size_t in_page = PAGE_SIZE - (address & ~PAGE_MASK), n = len < in_page ? len : in_page;
         if (!mmu_walk(cpu->map, &cpu->mmu.paging, &access, address, ACCESS_READ, MMU_USER, true,
                       &walk) ||
@@ -121,6 +127,7 @@ static struct interrupted *remember(struct cpu *cpu)
     memcpy(i->ymm, cpu->ymm, sizeof i->ymm);
     i->x87 = cpu->x87;
     i->mxcsr = cpu->mxcsr;
+    i->pkru = cpu->pkru;
     return i;
 }
 
@@ -132,14 +139,12 @@ static void fill_registers(struct cpu *cpu, struct protect_frame *f)
     memcpy(f->gpr, cpu->gpr, sizeof f->gpr);
     f->rip = cpu->rip;
     f->rflags = cpu_rflags(cpu);
-    unsigned n = sizeof f->instruction;
-    while (n && !mem_peek(cpu, cpu->rip, f->instruction, n))
-        n = (unsigned)(PAGE_SIZE - (cpu->rip & ~PAGE_MASK)) < n
-                ? (unsigned)(PAGE_SIZE - (cpu->rip & ~PAGE_MASK))
-                : 0;
     struct insn insn;
-    if (sys_peek_insn(cpu, &insn))
-        f->instruction_length = insn.len;
+    if (!sys_peek_insn(cpu, &insn))
+        return;
+    /* No byte more: what lies behind it may be none of the program's business. */
+    f->instruction_length = insn.len;
+    memcpy(f->instruction, insn.bytes, insn.len);
 }
 
 /* The frame's place: the thread's own stack, below its red zone, or the given one. */
@@ -223,6 +228,11 @@ static void go_to_handler(struct cpu *cpu, uint64_t rip, uint64_t frame)
     sys_attention_update(cpu);
 }
 
+void upcall_forget(struct cpu *cpu, unsigned context, const struct upcall *upcall)
+{
+    free(rules_token_cancel(phys_rules(cpu->map), context, upcall->frame.token));
+}
+
 void upcall_enter(struct cpu *cpu, const struct upcall *upcall)
 {
     write_frame(cpu, upcall);
@@ -271,6 +281,8 @@ enum protect_status cpu_upcall_resume(struct cpu *cpu, unsigned context, uint64_
     struct protect_frame frame;
     if (verdict >= PROTECT_VERDICTS)
         return PROTECT_BAD_VERDICT;
+    if (cpu->cpl != 3 || !(cpu->mode & MODE_CODE64)) /* only there the registers make sense */
+        return PROTECT_WRONG_CALLER;
     struct interrupted *i = rules_token_redeem(phys_rules(cpu->map), context, value >> 8);
     if (!i)
         return PROTECT_BAD_TOKEN;
@@ -289,6 +301,8 @@ enum protect_status cpu_upcall_resume(struct cpu *cpu, unsigned context, uint64_
             r->rip = frame.rip;
             r->rflags = frame.rflags;
             r->substitute = frame.substitute;
+            if (r->set >> 16 & 1 && !canonical(r->rip)) /* no instruction could go there */
+                r->verdict = PROTECT_REFUSE;
         } else {
             r->verdict = PROTECT_REFUSE;
         }
@@ -304,6 +318,7 @@ static void put_back(struct cpu *cpu, const struct interrupted *i)
     memcpy(cpu->ymm, i->ymm, sizeof i->ymm);
     cpu->x87 = i->x87;
     cpu->mxcsr = i->mxcsr;
+    sys_set_pkru(cpu, i->pkru);
     cpu->rip = cpu->next_rip = i->rip;
     /* IOPL, IF and their kind are the kernel's: they are what they are now. */
     const uint64_t user = ARITHMETIC | RFLAGS_TF | RFLAGS_NT | RFLAGS_RF | RFLAGS_AC | RFLAGS_ID;
@@ -343,6 +358,7 @@ bool upcall_finish(struct cpu *cpu)
     free(cpu->resume);
     cpu->resume = NULL;
     put_back(cpu, &i);
+    sys_look_for_upcalls(cpu); /* those that have waited for this one to end */
     bool replaces = r.verdict == PROTECT_DROP || r.verdict == PROTECT_GIVE;
     if (replaces && i.asked.kind & ACCESS_EXEC)
         r.verdict = PROTECT_REFUSE; /* there is nothing that could be executed instead */
@@ -377,7 +393,7 @@ static bool caller_copy(struct cpu *cpu, uint64_t address, void *to, const void 
     struct walk walk;
     while (len) {
         size_t in_page = PAGE_SIZE - (address & ~PAGE_MASK), n = len < in_page ? len : in_page;
-        if (cpu->mode & MODE_LONG && (uint64_t)((int64_t)(address << 16) >> 16) != address)
+        if (cpu->mode & MODE_LONG ? !canonical(address) : address >> 32 != 0)
             return false;
         access.gva = address;
         if (!mmu_walk(cpu->map, &cpu->mmu.paging, &access, address,

@@ -25,6 +25,8 @@ struct upcall {
  * or stack is left, or the frame would lie in protected bytes. */
 bool upcall_prepare(struct cpu *cpu, const struct noted *n, const struct rules_verdict *v,
                     const struct rules_check *check, struct upcall *upcall);
+/* Instead of upcall_enter(): it is not to be after all. */
+void upcall_forget(struct cpu *cpu, unsigned context, const struct upcall *upcall);
 /* With the registers put back: writes the frame and goes to the handler. */
 void upcall_enter(struct cpu *cpu, const struct upcall *upcall);
 

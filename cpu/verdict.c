@@ -166,12 +166,16 @@ static void judge_once(struct cpu *cpu, const struct noted *n, struct rules_chec
     rules_judge(rules, check, v);
     bool asks = v->action == PROTECT_UPCALL || v->action == PROTECT_ASK_HOST;
     bool upcalls = v->action == PROTECT_UPCALL;
+    unsigned asked = v->context;
     if ((asks && !note_told(g, n, v, &told)) ||
         (upcalls && (!can_ask_program(cpu) || !upcall_prepare(cpu, n, v, check, upcall))))
         check->nobody_to_ask = true;
     check->quiet = false;
     if (v->objected)
         rules_judge(rules, check, v);
+    /* Another vCPU may have used up what this one found allowed once. */
+    if (upcalls && !check->nobody_to_ask && v->action != PROTECT_UPCALL)
+        upcall_forget(cpu, asked, upcall);
 }
 
 /* Until nobody objects any more, or somebody refuses or has to be asked. */

@@ -190,8 +190,10 @@ static void deliver_with_nested(struct cpu *cpu, struct event event)
     if (!down) {
         struct event now = current;
 
-        count_event(cpu, &now);
-        log_event(cpu, &now);
+        if (!guarded) { /* else the same event again */
+            count_event(cpu, &now);
+            log_event(cpu, &now);
+        }
         if (guarded)
             guard_deliver(cpu, deliver_guarded, &now);
         else

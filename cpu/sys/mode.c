@@ -116,15 +116,14 @@ void cpu_mode_update(struct cpu *cpu)
         cpu->seg_base[i] = code64 && i != SEG_FS && i != SEG_GS ? 0 : cpu->seg[i].base;
     cpu->seg_base[SEG_NONE] = 0;
     update_flag_dependents(cpu);
+    sys_look_for_upcalls(cpu);
 }
 
-void sys_set_cpl(struct cpu *cpu, unsigned cpl)
+void sys_look_for_upcalls(struct cpu *cpu)
 {
     const struct rules *rules = phys_rules(cpu->map);
 
-    cpu->cpl = (uint8_t)cpl;
-    cpu_mode_update(cpu);
-    if (cpl == 3 && rules && rules_deferred_waiting(rules))
+    if (cpu->cpl == 3 && rules && rules_deferred_waiting(rules))
         atomic_fetch_or(&cpu->request, CPU_REQ_UPCALL);
 }
 

@@ -50,7 +50,8 @@ static inline uint64_t sys_stack_mask(const struct cpu *cpu)
 void sys_set_cr0(struct cpu *cpu, uint64_t value); /* raises #GP(0) as MOV CR0 does */
 void sys_set_cr3(struct cpu *cpu, uint64_t value);
 void sys_set_cr4(struct cpu *cpu, uint64_t value);
-void sys_set_cpl(struct cpu *cpu, unsigned cpl);
+/* At CPL 3, when deferred upcalls wait: has the run loop see whether one is due. */
+void sys_look_for_upcalls(struct cpu *cpu);
 void sys_set_xcr0(struct cpu *cpu, uint64_t value);
 void sys_set_pkru(struct cpu *cpu, uint32_t pkru);
 

@@ -21,9 +21,6 @@
 
 enum standing { STRANGER, NEWCOMER /* the door is free */, OWNER };
 
-/* CR3 without PCID and the bit of MOV CR3 that keeps translations. */
-#define ROOT_MASK 0x7ffffffffffff000ull
-
 void protect_door_clear(struct protect_device *dev, unsigned door)
 {
     dev->session[door] = 0;
@@ -35,7 +32,7 @@ static bool is_owner(const struct rules_context_info *info, const struct access 
 {
     if (info->kind == RULES_USER)
         return access->initiator == INITIATOR_VCPU_USER && access->cpl == 3 &&
-               (access->cr3 & ROOT_MASK) == info->root;
+               (access->cr3 & info->root_mask) == info->root;
     return info->kind == RULES_SUPERVISOR && access->initiator == INITIATOR_VCPU_KERNEL &&
            access->cpl < 3;
 }

@@ -295,7 +295,7 @@ enum protect_event_type {
     PROTECT_EVENT_MOVED,      /* FOLLOW: the page at `gva` has another frame now */
     PROTECT_EVENT_PINNED,     /* PIN: the page at `gva` has another frame; the rule stayed behind */
     PROTECT_EVENT_UNMAPPED,   /* the page at `gva` has no frame now */
-    PROTECT_EVENT_TIMEOUT,    /* a handler took too long; `token` is void */
+    PROTECT_EVENT_TIMEOUT,    /* a handler took too long; the token in `value` is void */
 };
 enum protect_event_flags {
     PROTECT_EVENT_HIDDEN = 1 << 0,   /* another subject's: rip, cr3, value are withheld */

@@ -96,6 +96,7 @@ struct rules_context_info {
     enum rules_kind kind;
     uint32_t grants, seals;
     uint64_t session, root; /* root: CR3 without PCID; USER */
+    uint64_t root_mask;     /* the bits of CR3 that it is */
     uint64_t regions;
     uint64_t event_head, event_tail, event_lost, upcall_depth;
     bool masked;

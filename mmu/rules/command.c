@@ -113,7 +113,13 @@ static enum protect_status op_set_handler(struct request *q)
             if (!user_address(h.stack[i]) || h.stack[i] < PAGE_SIZE)
                 return PROTECT_BAD_HANDLER;
     }
+    pthread_mutex_lock(&q->rules->lock);
     c->handler = h;
+    if (!h.rip) { /* nobody is there for what waits */
+        atomic_fetch_sub(&q->rules->deferred_waiting, c->deferred_count);
+        c->deferred_count = 0;
+    }
+    pthread_mutex_unlock(&q->rules->lock);
     return PROTECT_OK;
 }
 
@@ -191,8 +197,7 @@ static enum protect_status check_caller(const struct request *q)
     if (!c)
         return PROTECT_NOT_BOUND;
     if (q->caller->kind != c->kind ||
-        (c->kind == RULES_USER &&
-         context_root(q->caller->paging->cr3) != context_root(c->paging.cr3)))
+        (c->kind == RULES_USER && !context_is_root(c, q->caller->paging->cr3)))
         return PROTECT_WRONG_CALLER;
     return q->command->session == c->session ? PROTECT_OK : PROTECT_WRONG_SESSION;
 }

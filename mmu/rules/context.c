@@ -155,7 +155,7 @@ enum protect_status context_bind(struct rules *r, unsigned number, uint64_t cr3,
         atomic_fetch_add(&r->users, 1);
     *session = c->session;
     LOG(r->log, LOG_MMU, "protection: context %u bound, root %#llx\n", number,
-        (unsigned long long)context_root(c->paging.cr3));
+        (unsigned long long)(c->paging.cr3 & context_root_mask(c)));
     return PROTECT_OK;
 }
 
@@ -170,7 +170,8 @@ static void add_counters(struct protect_statistics *to, const struct protect_sta
 void context_end(struct rules *r, unsigned number)
 {
     struct context *c = r->contexts[number];
-    for (uint32_t id = 0; id < c->id_count; id++) {
+    /* Backwards, since lists begin with what came last. */
+    for (uint32_t id = c->id_count; id-- > 0;) {
         if (c->ids[id] == NONE)
             continue;
         if (c->seals & PROTECT_SEAL_REMOVE)
@@ -223,11 +224,13 @@ void rules_context_info(struct rules *r, unsigned number, struct rules_context_i
         return;
     struct context *c = r->contexts[number];
     pthread_mutex_lock(&r->lock);
+    tokens_expire_locked(r, c);
     *info = (struct rules_context_info){.kind = c->kind,
                                         .grants = c->grants,
                                         .seals = c->seals,
                                         .session = c->session,
-                                        .root = context_root(c->paging.cr3),
+                                        .root = c->paging.cr3 & context_root_mask(c),
+                                        .root_mask = context_root_mask(c),
                                         .regions = c->live,
                                         .event_head = c->event_head,
                                         .event_tail = c->event_tail,
@@ -272,7 +275,7 @@ void rules_count_page_fault(struct rules *r, uint64_t cr3)
     pthread_mutex_lock(&r->lock);
     for (unsigned i = 0; i < PROTECT_DOORS; i++)
         if (r->contexts[i] && r->contexts[i]->kind == RULES_USER &&
-            context_root(r->contexts[i]->paging.cr3) == context_root(cr3))
+            context_is_root(r->contexts[i], cr3))
             r->contexts[i]->statistics.page_faults++;
     pthread_mutex_unlock(&r->lock);
 }
@@ -284,7 +287,7 @@ void rules_count_system_call(struct rules *r, uint64_t cr3)
     pthread_mutex_lock(&r->lock);
     for (unsigned i = 0; i < PROTECT_DOORS; i++)
         if (r->contexts[i] && r->contexts[i]->kind == RULES_USER &&
-            context_root(r->contexts[i]->paging.cr3) == context_root(cr3))
+            context_is_root(r->contexts[i], cr3))
             r->contexts[i]->statistics.system_calls++;
     pthread_mutex_unlock(&r->lock);
 }

@@ -90,6 +90,16 @@ void event_of_page(struct rules *r, const struct ruled_region *g, uint32_t page,
                          (PROTECT_NOTIFY_QUIET | PROTECT_NOTIFY_INTERRUPT | PROTECT_NOTIFY_HOST));
 }
 
+/* In the ring only: nobody outside waits for it. */
+void event_of_timeout_locked(struct rules *r, struct context *c, const struct token *t)
+{
+    struct protect_event event = {.type = PROTECT_EVENT_TIMEOUT,
+                                  .flags = PROTECT_EVENT_VALUE,
+                                  .value = {t->value},
+                                  .time = now(r)};
+    append_locked(r, c, &event, 0);
+}
+
 /* ---- Reading the ring
  * ---------------------------------------------------------------------------- */
 
@@ -138,9 +148,10 @@ int rules_deferred_due(struct rules *r, uint64_t cr3)
         return -1;
     pthread_mutex_lock(&r->lock);
     for (unsigned i = 0; i < PROTECT_DOORS && due < 0; i++) {
-        const struct context *c = r->contexts[i];
-        if (c && c->deferred_count && !c->masked && !c->live_tokens &&
-            context_root(c->paging.cr3) == context_root(cr3))
+        struct context *c = r->contexts[i];
+        if (c && c->deferred_count)
+            tokens_expire_locked(r, c);
+        if (c && c->deferred_count && !c->masked && !c->live_tokens && context_is_root(c, cr3))
             due = (int)i;
     }
     pthread_mutex_unlock(&r->lock);

@@ -147,7 +147,8 @@ static bool note_tables(struct cursor *c, const struct walk *walk)
 enum resolved cursor_physical(struct cursor *c, uint64_t gpa, uint32_t *frame)
 {
     phys_find(c->rules->map, gpa, &c->range);
-    if (!range_is_memory(&c->range) || c->range.end - gpa < PAGE_SIZE)
+    if (!range_is_memory(&c->range) || c->range.kind != REGION_RAM ||
+        c->range.end - gpa < PAGE_SIZE)
         return RESOLVED_NOT_MEMORY;
     *frame = range_frame_number(&c->range, gpa);
     return RESOLVED;

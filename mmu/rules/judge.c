@@ -17,9 +17,8 @@ static enum protect_subject subject_for(const struct context *c, const struct ac
 {
     switch (a->initiator) {
     case INITIATOR_VCPU_USER:
-        return c->kind == RULES_USER && context_root(a->cr3) == context_root(c->paging.cr3)
-                   ? PROTECT_OWNER
-                   : PROTECT_OTHER_USER;
+        return c->kind == RULES_USER && context_is_root(c, a->cr3) ? PROTECT_OWNER
+                                                                   : PROTECT_OTHER_USER;
     case INITIATOR_VCPU_KERNEL:
         return c->kind == RULES_SUPERVISOR ? PROTECT_OWNER : PROTECT_KERNEL;
     case INITIATOR_WALKER:

@@ -190,10 +190,11 @@ enum protect_status regions_add(struct rules *r, unsigned context,
         *element = i;
         if (status != PROTECT_OK)
             return status;
-        pages += (((array[i].base & ~PAGE_MASK) + array[i].length - 1) >> PAGE_SHIFT) + 1;
+        pages += pages_of(array[i].base, array[i].length);
     }
     *element = 0;
-    if (r->live_regions + (uint64_t)count > PROTECT_MAX_REGIONS || pages >= NONE / 2)
+    if (r->live_regions + (uint64_t)count > PROTECT_MAX_REGIONS ||
+        r->live_pages + pages > RULES_MAX_PAGES)
         return PROTECT_TOO_MANY;
     struct batch batch = {.index = malloc((count + 1ull) * sizeof *batch.index)};
     struct cursor cursor;
@@ -226,6 +227,7 @@ enum protect_status regions_add(struct rules *r, unsigned context,
     c->live += count;
     c->sorted = false;
     r->live_regions += count;
+    r->live_pages += pages;
     *first = first_id;
     return PROTECT_OK;
 }
@@ -257,6 +259,7 @@ void region_drop(struct rules *r, uint32_t index)
     c->live--;
     c->sorted = false;
     r->live_regions--;
+    r->live_pages -= pages;
     pool_give(&r->regions, index, sizeof(struct ruled_region));
 }
 
@@ -271,7 +274,7 @@ enum protect_status regions_remove(struct rules *r, unsigned context, uint64_t f
     for (uint64_t i = first; i < first + count; i++)
         if (c->ids[i] == NONE)
             return PROTECT_NO_REGION;
-    for (uint64_t i = first; i < first + count; i++)
+    for (uint64_t i = first + count; i-- > first;) /* as in context_end() */
         region_drop(r, c->ids[i]);
     while (c->id_count && c->ids[c->id_count - 1] == NONE)
         c->id_count--;
@@ -332,13 +335,21 @@ static enum protect_status check_rule(const struct context *c, const struct prot
     return PROTECT_OK;
 }
 
+/* Whether action `b` in the place of `a` weakens nothing. Who may be asked may say yes: so asking
+ * is stricter only than what completes anyway. */
+static bool action_as_strict(unsigned a, unsigned b)
+{
+    bool asks = b == PROTECT_UPCALL || b == PROTECT_ASK_HOST;
+    return b <= a && (!asks || b == a || a >= PROTECT_DEFERRED);
+}
+
 /* Whether `b` takes away all that `a` takes away, at least as strictly. */
 static bool at_least_as_strict(const struct protect_rule *a, const struct protect_rule *b)
 {
     for (unsigned s = 0; s < PROTECT_SUBJECTS; s++) {
         if (b->allow[s] & ~a->allow[s])
             return false;
-        if (a->allow[s] != PROTECT_ALL && b->action[s] > a->action[s])
+        if (a->allow[s] != PROTECT_ALL && !action_as_strict(a->action[s], b->action[s]))
             return false;
     }
     return !(a->notify & ~b->notify & ~(uint32_t)PROTECT_NOTIFY_QUIET) &&
@@ -385,15 +396,15 @@ static void give_rule(struct rules *r, struct ruled_region *g, uint32_t rule)
     uint32_t attr = rule_at(r, rule)->attr;
     bool grows = old == NONE || !(rule_at(r, old)->attr & ~attr);
     g->rule = rule;
-    atomic_store(&g->once, 0);
+    if (!(r->contexts[g->context]->seals & PROTECT_SEAL_WEAKEN)) /* what is used up stays so */
+        atomic_store(&g->once, 0);
     rule_at(r, rule)->refs++;
     for (uint32_t i = 0; i < pages; i++) {
         if (frames[i] == NONE)
             continue;
-        if (grows)
-            span_tighten(r, frames[i], attr);
-        else
+        if (!grows)
             span_derive(r, frames[i]);
+        span_tighten(r, frames[i], attr);
     }
     rule_release(r, old);
 }
@@ -402,9 +413,13 @@ enum protect_status rules_set(struct rules *r, unsigned context, const struct pr
                               uint32_t count, uint32_t *element)
 {
     struct context *c = r->contexts[context];
+    uint64_t targets = 0;
     for (uint32_t i = 0; i < count; i++) {
         *element = i;
         enum protect_status status = check_rule(c, &array[i]);
+        targets += array[i].count;
+        if (status == PROTECT_OK && targets > PROTECT_MAX_REGIONS)
+            status = PROTECT_TOO_MANY; /* one command must not keep the machine busy for ever */
         if (status == PROTECT_OK)
             status = check_targets(r, c, &array[i]);
         if (status != PROTECT_OK)

@@ -129,13 +129,14 @@ void span_tighten(struct rules *r, uint32_t frame, uint32_t attr)
 
 void span_derive(struct rules *r, uint32_t frame)
 {
-    uint32_t attr = 0;
-    for (uint32_t i = span_first(r, frame); i != NONE; i = span_at(r, i)->next) {
+    struct frame *f = frame_by_number(r->map, frame);
+    uint32_t attr = 0, had = atomic_load(&f->attr) & (FRAME_RULED | FRAME_RULED_CODE);
+    /* Until it is clear that the frame keeps what it has. */
+    for (uint32_t i = span_first(r, frame); i != NONE && had & ~attr; i = span_at(r, i)->next) {
         uint32_t rule = region_at(r, span_at(r, i)->region)->rule;
         if (rule != NONE)
             attr |= rule_at(r, rule)->attr;
     }
-    struct frame *f = frame_by_number(r->map, frame);
     atomic_fetch_and(&f->attr, ~((FRAME_RULED | FRAME_RULED_CODE) & ~attr));
     span_tighten(r, frame, attr);
 }

@@ -73,6 +73,8 @@ struct token {
 };
 
 enum { RULES_DEFERRED = 32, RULES_DIRTY = 64 };
+/* Of all regions together, mapped or not: each costs the host four bytes. */
+#define RULES_MAX_PAGES (2ull * PROTECT_MAX_PAGES)
 
 struct context {
     enum rules_kind kind;
@@ -120,6 +122,7 @@ struct rules {
     struct pool regions, spans, rules, uses;
     uint32_t live_regions;
     bool exec_taken;      /* since span_settle() */
+    uint64_t live_pages;  /* of all regions; at most RULES_MAX_PAGES */
     uint64_t ruled_pages; /* frames with a list */
     uint32_t **heads;     /* [frame >> 10][frame & 1023]: first span of the frame */
     uint32_t head_chunks;
@@ -157,9 +160,13 @@ static inline struct use *use_at(const struct rules *r, uint32_t i)
     return &((struct use *)r->uses.items)[i];
 }
 
+static inline uint32_t pages_of(uint64_t base, uint64_t length)
+{
+    return (uint32_t)(((base & ~PAGE_MASK) + length + PAGE_SIZE - 1) >> PAGE_SHIFT);
+}
 static inline uint32_t region_pages(const struct ruled_region *g)
 {
-    return (uint32_t)(((g->base & ~PAGE_MASK) + g->length + PAGE_SIZE - 1) >> PAGE_SHIFT);
+    return pages_of(g->base, g->length);
 }
 static inline uint32_t *region_frames(struct ruled_region *g)
 {
@@ -193,8 +200,7 @@ bool span_reserve_head(struct rules *r, uint32_t frame);
 /* The span pool and the head must have been reserved. */
 void span_add(struct rules *r, uint32_t region, uint32_t page, uint32_t frame);
 void span_remove(struct rules *r, uint32_t region, uint32_t page, uint32_t frame);
-/* Brings the frame's attributes up to date with its spans' rules, and takes what no longer holds
- * out of every view. */
+/* Takes from the frame's attributes what no span's rule asks for any more. */
 void span_derive(struct rules *r, uint32_t frame);
 /* What one more rule means for a frame: like span_derive(), when nothing was taken away. */
 void span_tighten(struct rules *r, uint32_t frame, uint32_t attr);
@@ -249,9 +255,15 @@ void uses_drop_context(struct rules *r, unsigned context);
 enum protect_status context_bind(struct rules *r, unsigned number, uint64_t cr3,
                                  const struct rules_caller *caller, uint64_t *session);
 void context_end(struct rules *r, unsigned number);
-static inline uint64_t context_root(uint64_t cr3)
+/* The bits of CR3 that say which address space it is: with PAE paging several roots lie in a page
+ * (SDM vol. 3, 4.4.1). */
+static inline uint64_t context_root_mask(const struct context *c)
 {
-    return cr3 & bits(51, 12);
+    return paging_mode(&c->paging) == PAGING_PAE ? bits(31, 5) : bits(51, 12);
+}
+static inline bool context_is_root(const struct context *c, uint64_t cr3)
+{
+    return !((cr3 ^ c->paging.cr3) & context_root_mask(c));
 }
 
 /* ---- event.c
@@ -261,10 +273,14 @@ static inline uint64_t context_root(uint64_t cr3)
 void event_append(struct rules *r, unsigned context, struct protect_event *event, uint32_t notify);
 void event_of_page(struct rules *r, const struct ruled_region *g, uint32_t page,
                    enum protect_event_type type);
+void event_of_timeout_locked(struct rules *r, struct context *c, const struct token *t);
 
 /* ---- token.c
  * ------------------------------------------------------------------------------------- */
 
 void tokens_drop(struct rules *r, struct context *c);
+/* Voids the tokens whose time has run out. Whoever looks at a context's upcalls or events does this
+ * first. */
+void tokens_expire_locked(struct rules *r, struct context *c);
 
 #endif

@@ -34,13 +34,14 @@ void tokens_drop(struct rules *r, struct context *c)
 }
 
 /* Handlers that took too long: their slots and stacks are free again, their tokens void. */
-static void expire_locked(struct rules *r, struct context *c)
+void tokens_expire_locked(struct rules *r, struct context *c)
 {
     uint64_t time = now(r);
     for (unsigned i = 0; i < PROTECT_MAX_LIVE; i++) {
         struct token *t = &c->token[i];
         if (!t->value || time < t->deadline)
             continue;
+        event_of_timeout_locked(r, c, t);
         free(t->state);
         release_locked(c, t);
         c->statistics.timeouts++;
@@ -90,7 +91,7 @@ uint64_t rules_token_issue(struct rules *r, unsigned context, void *state, uint6
     struct context *c = r->contexts[context];
     struct token *t = NULL;
     if (c) {
-        expire_locked(r, c);
+        tokens_expire_locked(r, c);
         t = c->handler.rip ? free_slot(c) : NULL;
     }
     if (t && take_stack(c, t, stack)) {
@@ -122,7 +123,7 @@ void *rules_token_redeem(struct rules *r, unsigned context, uint64_t token)
     pthread_mutex_lock(&r->lock);
     struct context *c = context < RULES_CONTEXTS ? r->contexts[context] : NULL;
     if (c)
-        expire_locked(r, c);
+        tokens_expire_locked(r, c);
     struct token *t = find_locked(c, token);
     if (t) {
         state = t->state;

@@ -78,7 +78,8 @@ static void bind(struct rules *r, unsigned context, struct protect_command *comm
     }
     *info = (struct rules_context_info){.kind = caller->kind,
                                         .session = r->sessions += 0x1111111111111111,
-                                        .root = caller->paging->cr3 & 0x7ffffffffffff000};
+                                        .root = caller->paging->cr3 & 0x7ffffffffffff000,
+                                        .root_mask = 0x7ffffffffffff000};
     command->result = info->session;
 }
 
