@@ -5,7 +5,8 @@
  * bounce buffer, BLK_CHUNK bytes at a time: read from the guest before a write is submitted,
  * written to the guest when a read completes, both in the I/O thread and through
  * phys_read()/phys_write(), so that protection and code invalidation see every byte. Memory in use
- * is bounded by the queue's size times BLK_CHUNK whatever the guest asks for.
+ * is bounded by the queue's size times BLK_CHUNK whatever the guest asks for. Data that the device
+ * may not touch (a protection rule refuses it, or nothing is there) fails its request, no other.
  *
  * A reset forgets the requests in flight but not their effects: until the last of these "stale"
  * ones has completed, nothing new is taken, so that an old write never lands after a newer one.
@@ -206,8 +207,7 @@ static void next_chunk(struct blk_request *r)
     if (r->io.op == BLOCKDEV_WRITE &&
         !virtq_read(dev, r->segments, r->out_count, sizeof(struct blk_header) + r->done,
                     r->iov.iov_base, len)) {
-        virtio_break(dev, "block request's data is not in memory");
-        request_free(r);
+        finish(r, BLK_S_IOERR, 0);
         return;
     }
     submit(r, r->io.op, r->position + r->done, len);
@@ -219,8 +219,7 @@ static bool data_moved(struct blk_request *r)
     struct virtio_device *dev = &r->disk->virtio;
     if (r->io.op == BLOCKDEV_READ && !virtq_write(dev, r->segments + r->out_count, r->in_count,
                                                   r->done, r->iov.iov_base, r->io.len)) {
-        virtio_break(dev, "block request's buffer is not in memory");
-        request_free(r);
+        finish(r, BLK_S_IOERR, 0);
         return true;
     }
     r->done += r->io.len;
@@ -243,13 +242,13 @@ static void chunk_done(struct blockdev_request *io)
         finish(r, BLK_S_IOERR, 0);
     } else {
         bool data = io->op == BLOCKDEV_READ || io->op == BLOCKDEV_WRITE;
+        bool flush = io->op != BLOCKDEV_READ && io->op != BLOCKDEV_FLUSH && write_through(disk);
         if (data && data_moved(r))
-            return;
-        if (io->op != BLOCKDEV_READ && io->op != BLOCKDEV_FLUSH && write_through(disk)) {
+            ; /* r is not to be touched any more */
+        else if (flush)
             submit(r, BLOCKDEV_FLUSH, 0, 0);
-            return;
-        }
-        finish(r, BLK_S_OK, io->op == BLOCKDEV_READ ? r->len : 0);
+        else
+            finish(r, BLK_S_OK, io->op == BLOCKDEV_READ ? r->len : 0);
     }
     if (was_full && !disk->stale)
         virtio_kick(&disk->virtio, 0); /* chains may have been left waiting */
@@ -314,8 +313,7 @@ static void get_id(struct blk_request *r)
     struct virtio_blk *disk = r->disk;
     size_t len = r->in_len - 1 < BLK_ID_BYTES ? (size_t)r->in_len - 1 : BLK_ID_BYTES;
     if (!virtq_write(&disk->virtio, r->segments + r->out_count, r->in_count, 0, disk->id, len)) {
-        virtio_break(&disk->virtio, "block request's buffer is not in memory");
-        request_free(r);
+        finish(r, BLK_S_IOERR, 0);
         return;
     }
     finish(r, BLK_S_OK, len);

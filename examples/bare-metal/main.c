@@ -53,7 +53,9 @@ void kernel_main(const char *command_line)
     }
     print("after: the write faults: vector %d, error code %x, CR2 %lx; the byte is %d\n",
           (unsigned)caught.vector, (unsigned)caught.error, caught.cr2, page[100]);
-    volatile struct protect_event *e = &door->event[0];
-    print("event %d: access %x of %d byte at %lx by CPL %d, RIP %lx\n", (unsigned)e->sequence,
-          e->access, e->length, e->gva, e->cpl, e->rip);
+    struct protect_event event; /* the device takes loads of 4 or 8 bytes */
+    for (unsigned n = 0; n < sizeof(event) / 8; n++)
+        ((uint64_t *)&event)[n] = ((volatile uint64_t *)&door->event[0])[n];
+    print("event %d: access %x of %d byte at %lx by CPL %d, RIP %lx\n", (unsigned)event.sequence,
+          event.access, event.length, event.gva, event.cpl, event.rip);
 }

@@ -53,6 +53,20 @@ static uint32_t *bucket_of(const void *start)
     return &buckets[((uintptr_t)start >> 4) * 0x9e3779b97f4a7c15ull >> 48];
 }
 
+/* A block of `size` bytes begins `offset` bytes into its slot. */
+static void enter(uint32_t number, size_t offset, size_t size)
+{
+    struct block *block = &blocks[number];
+    block->start = block->slot + offset;
+    block->size = size;
+    block->state = BLOCK_LIVE;
+    block->freed_by = NULL;
+    for (unsigned kind = 0; kind < ZONE_KINDS; kind++)
+        block->region[kind] = NO_REGION;
+    block->next = *bucket_of(block->start);
+    *bucket_of(block->start) = number;
+}
+
 static uint32_t take_record(void)
 {
     if (!blocks && !(blocks = map(BLOCKS * sizeof(*blocks))))
@@ -65,17 +79,28 @@ static uint32_t take_record(void)
     return number;
 }
 
+/* Begins with an empty block, whose red zone is the one in front of the first real one. */
+static bool new_arena(void)
+{
+    uint32_t number = take_record();
+    arena = number ? map(ARENA) : NULL;
+    arena_end = arena;
+    if (!arena)
+        return false;
+    arena_end = arena + ARENA;
+    blocks[number] = (struct block){.slot = arena, .space = STEP};
+    arena += STEP;
+    enter(number, 0, 0);
+    zones_protect(number);
+    return true;
+}
+
 static char *take_memory(size_t space)
 {
     if (space > LARGE)
         return map(space);
-    if ((size_t)(arena_end - arena) < space) {
-        arena = map(ARENA);
-        if (!arena)
-            return arena_end = NULL;
-        arena_end = arena + ARENA;
-        arena += PAGE; /* nobody's block is in front of the first one */
-    }
+    if ((size_t)(arena_end - arena) < space && !new_arena())
+        return NULL;
     char *slot = arena;
     arena += space;
     return slot;
@@ -107,20 +132,16 @@ static uint32_t take_slot(size_t space)
 uint32_t block_new(size_t size, size_t alignment)
 {
     size_t extra = ZONE + (alignment > ALIGNMENT ? alignment : 0);
-    if (size > PTRDIFF_MAX - extra - PAGE)
+    if (size > PTRDIFF_MAX - 2 * extra - PAGE)
         return 0;
-    uint32_t number = take_slot(round_space(size + extra));
+    bool alone = size + extra > LARGE; /* no other block's red zone is in front */
+    size_t lead = alone ? ZONE : 0;
+    uint32_t number = take_slot(round_space(size + extra + lead));
     if (!number)
         return 0;
-    struct block *block = &blocks[number];
     uintptr_t mask = (alignment > ALIGNMENT ? alignment : ALIGNMENT) - 1;
-    block->start = (char *)(((uintptr_t)block->slot + mask) & ~mask);
-    block->size = size;
-    block->state = BLOCK_LIVE;
-    block->freed_by = NULL;
-    block->region[ZONE_FRONT] = block->region[ZONE_BEHIND] = block->region[ZONE_FREED] = NO_REGION;
-    block->next = *bucket_of(block->start);
-    *bucket_of(block->start) = number;
+    uintptr_t first = (uintptr_t)blocks[number].slot + lead;
+    enter(number, ((first + mask) & ~mask) - (first - lead), size);
     return number;
 }
 

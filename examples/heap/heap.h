@@ -15,7 +15,7 @@
 
 enum { ZONE = 16, ALIGNMENT = 16, PAGE = 4096 };
 enum block_state { BLOCK_UNUSED, BLOCK_LIVE, BLOCK_FREED };
-enum zone_kind { ZONE_FRONT, ZONE_BEHIND, ZONE_FREED };
+enum zone_kind { ZONE_FRONT, ZONE_BEHIND, ZONE_FREED, ZONE_KINDS };
 #define NO_REGION (~0u)
 
 struct block {
@@ -26,7 +26,7 @@ struct block {
     const void *allocated_by, *freed_by; /* return addresses */
     uint32_t next;                       /* in a list of blocks.c */
     uint32_t queue;                      /* next in quarantine */
-    uint32_t region[3];                  /* by enum zone_kind */
+    uint32_t region[ZONE_KINDS];         /* by enum zone_kind */
     uint8_t state;                       /* enum block_state */
 };
 

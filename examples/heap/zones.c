@@ -113,7 +113,7 @@ void zones_free(uint32_t number)
 void zones_drop(uint32_t number)
 {
     struct block *block = block_at(number);
-    for (unsigned kind = 0; kind < 3; kind++)
+    for (unsigned kind = 0; kind < ZONE_KINDS; kind++)
         if (ready && block->region[kind] != NO_REGION)
             check("removing a region", bailey_regions_remove(&door, block->region[kind], 1));
 }

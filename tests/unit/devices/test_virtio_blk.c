@@ -539,32 +539,8 @@ static void status_in_a_hole(void)
     set_desc(&drv, 1, RAM_SIZE, 1, DESC_WRITE, 0);
 }
 
-static void data_in_a_hole(void)
-{
-    set_desc(&drv, 0, HEADER_AT, 16, DESC_NEXT, 1);
-    set_desc(&drv, 1, RAM_SIZE, 512, DESC_NEXT | DESC_WRITE, 2);
-    set_desc(&drv, 2, STATUS_AT, 1, DESC_WRITE, 0);
-}
-
-static void written_data_in_a_hole(void)
-{
-    set_header(0, T_OUT, 0);
-    set_desc(&drv, 0, HEADER_AT, 16, DESC_NEXT, 1);
-    set_desc(&drv, 1, RAM_SIZE, 512, DESC_NEXT, 2);
-    set_desc(&drv, 2, STATUS_AT, 1, DESC_WRITE, 0);
-}
-
-static void data_in_registers(void)
-{
-    set_desc(&drv, 0, HEADER_AT, 16, DESC_NEXT, 1);
-    set_desc(&drv, 1, drv.notify, 512, DESC_NEXT | DESC_WRITE, 2);
-    set_desc(&drv, 2, STATUS_AT, 1, DESC_WRITE, 0);
-}
-
 static void (*const malformed[])(void) = {
-    no_header,      short_header,           no_status,
-    empty_status,   header_in_a_hole,       status_in_a_hole,
-    data_in_a_hole, written_data_in_a_hole, data_in_registers,
+    no_header, short_header, no_status, empty_status, header_in_a_hole, status_in_a_hole,
 };
 
 START_TEST(malformed_requests)
@@ -579,6 +555,56 @@ START_TEST(malformed_requests)
     ck_assert_uint_eq(used_idx(&drv), 0);
     driver_start(&drv, MODERN, ALL, 256);
     ck_assert_uint_eq(request(T_IN, 3, BUFFER_AT, 512), S_OK);
+}
+END_TEST
+
+/* ---- Data that the device may not touch
+ * --------------------------------------------------------------------------- */
+
+static const struct {
+    uint32_t type, len;
+    bool registers; /* data there, else in a hole */
+} untouchable[] = {
+    {T_IN, 512, false},           {T_IN, 512, true},
+    {T_OUT, 512, false},          {T_OUT, 2 * MAX_CHUNK, false},
+    {T_IN, 2 * MAX_CHUNK, false}, {T_GET_ID, 20, false},
+};
+
+START_TEST(data_that_is_refused_fails_the_request_not_the_device)
+{
+    driver_start(&drv, MODERN, ALL, 256);
+    uint64_t data = untouchable[_i].registers ? drv.notify : RAM_SIZE;
+    ck_assert_uint_eq(request(untouchable[_i].type, 3, data, untouchable[_i].len), S_IOERR);
+    /* 2.7.8.2: the status byte counts only if all before it was written */
+    ck_assert_uint_eq(last_written, untouchable[_i].type == T_OUT);
+    ck_assert_uint_eq(request(T_IN, 3, BUFFER_AT, 512), S_OK);
+}
+END_TEST
+
+/* As many requests as the queue has entries are in flight; the one that waits is taken when one of
+ * them fails. */
+START_TEST(refused_data_does_not_leave_waiting_requests_behind)
+{
+    driver_start(&drv, MODERN, ALL, 8);
+    set_header(0, T_IN, 0);
+    for (unsigned n = 0; n < 8; n++) { /* the same chain again and again: the disk takes each */
+        set_desc(&drv, 0, HEADER_AT, 16, DESC_NEXT, 1);
+        set_desc(&drv, 1, RAM_SIZE, 512, DESC_NEXT | DESC_WRITE, 2);
+        set_desc(&drv, 2, STATUS_AT, 1, DESC_WRITE, 0);
+        make_available(&drv, 0);
+    }
+    notify(&drv);
+    event_poll(board.queue);
+    ck_assert_uint_eq(disk.count, 8);
+    make_available(&drv, 0);
+    notify(&drv);
+    event_poll(board.queue);
+    ck_assert_uint_eq(disk.count, 8); /* it waits */
+    complete(0);
+    event_poll(board.queue);
+    ck_assert_uint_eq(disk.count, 8); /* its turn */
+    settle();
+    ck_assert_uint_eq(used_idx(&drv), 9);
 }
 END_TEST
 
@@ -607,6 +633,9 @@ int main(void)
     tcase_add_test(tc, system_reset_and_destruction_in_flight);
     tcase_add_test(tc, bus_mastering_off_in_flight);
     tcase_add_loop_test(tc, malformed_requests, 0, COUNT(malformed));
+    tcase_add_loop_test(tc, data_that_is_refused_fails_the_request_not_the_device, 0,
+                        COUNT(untouchable));
+    tcase_add_test(tc, refused_data_does_not_leave_waiting_requests_behind);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
