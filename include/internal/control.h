@@ -86,7 +86,8 @@ struct control_client *control_join(struct control *control, void (*wake)(void *
 /* Ends the client's contexts but for those that it keeps, or sealed against removal. */
 void control_leave(struct control_client *client);
 
-/* The next message: asks first, then what was lost, then the rest in order. False: none. */
+/* The next message: asks first, then events in order, with what was lost in its place, then the
+ * state. False: none. */
 bool control_take(struct control_client *client, struct control_message *message);
 
 /* Which events the client gets: those of host contexts, and of others whose rules say
