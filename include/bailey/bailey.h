@@ -16,11 +16,12 @@
  * signal handlers, never exits and never writes to standard output by itself, apart from what
  * `-serial stdio` sends there. Its threads block all signals but those of faults.
  *
- * Link with libbailey.a, -lelf, -lcapstone, -lpthread, -lm.
+ * Link with libbailey.a, -lelf, -lcapstone, -ljansson, -lpthread, -lm.
  */
 #ifndef BAILEY_BAILEY_H
 #define BAILEY_BAILEY_H
 
+#include "bailey/protect.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -88,6 +89,58 @@ int bailey_status(const struct bailey *machine);
  * access, and nothing was transferred. */
 bool bailey_read(struct bailey *machine, uint64_t address, void *buffer, size_t length);
 bool bailey_write(struct bailey *machine, uint64_t address, const void *buffer, size_t length);
+
+/* ---- Protecting the guest's memory from outside
+ *
+ * The same descriptors and statuses as at a door in the guest (bailey/protect.h), and as over the
+ * control socket (docs/socket.md):
+ *
+ *     struct bailey_protection *p = bailey_protection_new(machine, &callbacks, NULL, &error);
+ *     struct protect_region region = {.base = 0x5000, .length = 16, .flags = PROTECT_PHYSICAL};
+ *     struct protect_command add = {.op = PROTECT_OP_ADD_REGIONS, .arg = {(uintptr_t)&region, 1}};
+ *     if (bailey_protect(p, &add) != PROTECT_OK) ...
+ */
+
+struct bailey_protection;
+
+/* Called one after another, by a thread that the protection has for it and that holds no lock: they
+ * may call everything but bailey_protection_free() and bailey_free(). All may be NULL. */
+struct bailey_protection_callbacks {
+    void *opaque;
+    /* Something happened to the regions of this context, or, with `all`, of another one that the
+     * host may hear of. */
+    void (*event)(void *opaque, unsigned context, const struct protect_event *event);
+    /* What becomes of an access whose rule says PROTECT_ASK_HOST. The guest's processor waits, up
+     * to timeout_ms; then the access is refused, and it does not wait again before the callback
+     * has returned. *value is for PROTECT_GIVE; PROTECT_SET is a refusal. Without this callback
+     * such accesses are refused. */
+    enum protect_verdict (*ask)(void *opaque, const struct protect_event *event, uint64_t *value);
+    /* So many events came faster than event() returned, and were dropped. */
+    void (*lost)(void *opaque, uint64_t events);
+    bool all;
+    unsigned timeout_ms; /* 0: one second; at most 60000 */
+};
+
+/* Binds a host context. At any time between bailey_new() and bailey_free(), from any thread. NULL
+ * on failure: the machine has no protection device, or there are too many contexts or clients. Its
+ * virtual addresses belong to the address space of cr3, or, with cr3 = NULL, to the one that the
+ * first processor is in at the moment. */
+struct bailey_protection *bailey_protection_new(struct bailey *machine,
+                                                const struct bailey_protection_callbacks *callbacks,
+                                                const uint64_t *cr3, struct bailey_error *error);
+/* Ends the context with everything in it, unless it is sealed against that; returns when no
+ * callback runs. Before bailey_free(). NULL is allowed. */
+void bailey_protection_free(struct bailey_protection *protection);
+/* The context's number, as in events. */
+unsigned bailey_protection_context(const struct bailey_protection *protection);
+
+/* Carries out a command, on every processor, before it returns. Addresses in it are this program's;
+ * the session is filled in where it is 0. command->status is returned, too. Not BIND: that has been
+ * done. Any thread that holds no lock that a callback takes. */
+enum protect_status bailey_protect(struct bailey_protection *protection,
+                                   struct protect_command *command);
+/* "done" and so on. */
+const char *bailey_protect_text(enum protect_status status);
 
 /* Flushes and closes disk images, puts the terminal back. After bailey_run() has returned, or
  * instead of it. NULL is allowed. */

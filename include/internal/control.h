@@ -80,6 +80,9 @@ struct control_message {
     char state[16];
 };
 
+/* Starts a thread for a client; it gets none of the process's signals. */
+bool control_thread(pthread_t *thread, void *(*fn)(void *), void *opaque);
+
 /* wake(opaque) is called, from any thread and with a lock held, when there is a message: it may
  * only signal. NULL: CONTROL_CLIENTS are there already. */
 struct control_client *control_join(struct control *control, void (*wake)(void *opaque),
@@ -87,7 +90,8 @@ struct control_client *control_join(struct control *control, void (*wake)(void *
 /* Ends the client's contexts but for those that it keeps, or sealed against removal. */
 void control_leave(struct control_client *client);
 
-/* The next message: asks first, then what was lost, then the rest in order. False: none. */
+/* The next message: asks first, then events in order, with what was lost in its place, then the
+ * state. False: none. */
 bool control_take(struct control_client *client, struct control_message *message);
 
 /* Which events the client gets: those of host contexts, and of others whose rules say

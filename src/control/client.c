@@ -168,6 +168,8 @@ static void queue_event_locked(struct control_client *client, unsigned context,
     } else {
         unsigned at = (client->first + client->count++) % CONTROL_QUEUE;
         client->queue[at].context = context;
+        client->queue[at].lost_before = client->lost;
+        client->lost = 0;
         client->queue[at].event = *event;
     }
     client->wake(client->opaque);
@@ -242,10 +244,11 @@ static bool take_locked(struct control_client *client, struct control_message *m
 {
     if (take_ask_locked(client, message))
         return true;
-    if (client->lost) {
+    uint64_t *lost = client->count ? &client->queue[client->first].lost_before : &client->lost;
+    if (*lost) {
         message->type = CONTROL_LOST;
-        message->lost = client->lost;
-        client->lost = 0;
+        message->lost = *lost;
+        *lost = 0;
     } else if (client->count) {
         message->type = CONTROL_EVENT;
         message->context = client->queue[client->first].context;

@@ -18,10 +18,11 @@ struct control_client {
     /* events that wait: a ring */
     struct {
         unsigned context;
+        uint64_t lost_before; /* events that found the queue full since the one before */
         struct protect_event event;
     } queue[CONTROL_QUEUE];
     unsigned first, count;
-    uint64_t lost;
+    uint64_t lost; /* since the newest in the queue */
     /* the latest change of state that the client has not been told of */
     bool state_due;
     char state[16], report[256];

@@ -19,9 +19,6 @@ enum {
     SERVER_OUTPUT_HARD = 2 << 20,   /* so much waits: requests are not read any more */
 };
 
-/* worker.c: starts a thread that gets none of the process's signals. */
-bool control_thread(pthread_t *thread, void *(*fn)(void *), void *opaque);
-
 /* socket.c: a listening descriptor at the path, or -1. */
 int socket_listen(const char *path, struct error *err);
 /* Removes the path if it is still this socket's. */

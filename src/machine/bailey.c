@@ -1,20 +1,14 @@
 /*
  * bailey.c - the public interface (include/bailey/bailey.h) over options and machine.
  */
-#include "bailey/bailey.h"
+#include "bailey.h"
 #include "internal/chardev.h"
 #include "internal/error.h"
 #include "internal/machine.h"
 #include <stdlib.h>
 #include <string.h>
 
-struct bailey {
-    struct machine_config config;
-    struct machine *machine;
-    int status;
-};
-
-static void set_error(struct bailey_error *error, enum bailey_code code, const struct error *err)
+void bailey_set_error(struct bailey_error *error, enum bailey_code code, const struct error *err)
 {
     memset(error, 0, sizeof(*error));
     error->code = code;
@@ -61,7 +55,7 @@ struct bailey *bailey_new(unsigned argc, const char *const *argv, FILE *info,
         error_set(&err, "no host memory or descriptors for the machine");
     if (out && out != info)
         fclose(out);
-    set_error(error, code, code == BAILEY_USAGE || code == BAILEY_FAILED ? &err : NULL);
+    bailey_set_error(error, code, code == BAILEY_USAGE || code == BAILEY_FAILED ? &err : NULL);
     if (code == BAILEY_OK)
         return b;
     bailey_free(b);
@@ -78,8 +72,8 @@ enum bailey_end bailey_run(struct bailey *b, struct bailey_error *error)
     };
     struct error err = {{0}};
     enum machine_end end = machine_run(b->machine, &b->status, &err);
-    set_error(error, end == MACHINE_FAILED ? BAILEY_FAILED : BAILEY_OK,
-              end == MACHINE_FAILED ? &err : NULL);
+    bailey_set_error(error, end == MACHINE_FAILED ? BAILEY_FAILED : BAILEY_OK,
+                     end == MACHINE_FAILED ? &err : NULL);
     return ends[end];
 }
 
