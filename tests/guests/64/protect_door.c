@@ -141,7 +141,7 @@ static void ring_high(volatile uint64_t *bell)
 }
 
 /* Each executes the command exactly once, before the next instruction; the last four never. A
- * locked store of 16 bytes ends at `resume`, which is one thing only: nothing was to be resumed. */
+ * locked store of 16 bytes ends at `resume`, which is one thing only: refused, since upcalls are resumed from CPL 3. */
 TEST(every_kind_of_store_rings)
 {
     static void (*const rings[])(volatile uint64_t *) = {
@@ -156,7 +156,7 @@ TEST(every_kind_of_store_rings)
         rings[i](&DOOR(0)->doorbell);
         CHECK_EQ(statistics.commands, i < GOOD ? commands++ : 0xeeeeeeeeeeeeeeee);
     }
-    CHECK_EQ(DOOR(0)->resume_status, PROTECT_BAD_TOKEN);
+    CHECK_EQ(DOOR(0)->resume_status, PROTECT_WRONG_CALLER);
     unbind(DOOR(0), session);
 }
 
