@@ -182,12 +182,18 @@ static uint64_t rtc_phase(const struct rtc *rtc)
     return rtc_counter(rtc) % SECOND_NS;
 }
 
-static void rtc_set(struct rtc *rtc, int64_t seconds, uint64_t phase)
+/* From now on the running clock shows `seconds`; when the next one comes is the phase's business.
+ */
+static void rtc_set_second(struct rtc *rtc, int64_t seconds)
+{
+    rtc->offset = (uint64_t)seconds - rtc_counter(rtc) / SECOND_NS;
+    rtc->seen_second = (uint64_t)seconds;
+}
+
+static void rtc_set_phase(struct rtc *rtc, uint64_t phase)
 {
     uint64_t now = clock_now(rtc->board->clock);
     rtc->phase = (uint32_t)((phase + SECOND_NS - now % SECOND_NS) % SECOND_NS);
-    rtc->offset = (uint64_t)seconds - rtc_counter(rtc) / SECOND_NS;
-    rtc->seen_second = (uint64_t)seconds;
 }
 
 /* The clock_now() at which the running clock comes to `second`. */
@@ -363,14 +369,14 @@ static uint8_t rtc_read_register(struct rtc *rtc, unsigned reg)
     return rtc->cmos[reg];
 }
 
-/* Registers became the time. `phase` is in nanoseconds. */
-static void adopt_registers(struct rtc *rtc, uint64_t phase)
+/* Registers became the time; the next second comes when it would have come. */
+static void adopt_registers(struct rtc *rtc)
 {
     int64_t seconds = registers_to_seconds(rtc);
     unsigned true_weekday = date_of(seconds).weekday - 1;
     unsigned weekday = clamp(decode(rtc, rtc->cmos[REG_WEEKDAY]), 1, 7) - 1;
     rtc->weekday_offset = (uint8_t)((weekday + 7 - true_weekday) % 7);
-    rtc_set(rtc, seconds, phase);
+    rtc_set_second(rtc, seconds);
 }
 
 /* Registers A and B: the clock may stop (the registers keep the time) or go on from what they hold.
@@ -388,8 +394,11 @@ static void write_control(struct rtc *rtc, unsigned reg, uint8_t value)
         if (format && !was_stopped && !(value & B_SET)) /* the same time, written otherwise */
             seconds_to_registers(rtc, (int64_t)rtc->seen_second);
     }
-    if (was_stopped && !rtc_stopped(rtc))
-        adopt_registers(rtc, was_held ? SECOND_NS / 2 : rtc_phase(rtc));
+    if (!was_stopped || rtc_stopped(rtc))
+        return;
+    if (was_held)
+        rtc_set_phase(rtc, SECOND_NS / 2);
+    adopt_registers(rtc);
 }
 
 static void rtc_write_register(struct rtc *rtc, unsigned reg, uint8_t value)
@@ -407,7 +416,7 @@ static void rtc_write_register(struct rtc *rtc, unsigned reg, uint8_t value)
         rtc_fetch(rtc);
     rtc->cmos[reg] = value;
     if (is_time(reg) && !rtc_stopped(rtc))
-        adopt_registers(rtc, rtc_phase(rtc));
+        adopt_registers(rtc);
 }
 
 static uint64_t rtc_read(void *opaque, const struct access *access, uint64_t offset, unsigned size)
@@ -518,7 +527,8 @@ struct rtc *rtc_new(struct board *board, const struct rtc_config *config, struct
     rtc->irq8 = irq8;
     rtc->cmos[REG_A] = A_32KHZ | 6;
     rtc->cmos[REG_B] = B_24H;
-    rtc_set(rtc, config->fixed ? config->seconds : wall + config->seconds, config->fixed ? 0 : ns);
+    rtc_set_phase(rtc, config->fixed ? 0 : ns);
+    rtc_set_second(rtc, config->fixed ? config->seconds : wall + config->seconds);
     rtc->seen_period = periodic_now(rtc);
     timer_init(&rtc->timer, board->queue, rtc_expired, rtc);
     rtc->ports = io_add(board->io, 0x70, 2, &rtc_ops, rtc, "rtc");
