@@ -370,9 +370,14 @@ enum protect_verdict {
 /* ---- Registers
  * ------------------------------------------------------------------------------------
  *
- * Accesses of 4 or 8 aligned bytes; others read all ones and write nothing; but slots and events can
- * be read by 1 and 2 aligned bytes, too. Stores by DMA, walker
+ * Accesses of 4 or 8 aligned bytes; others read all ones and write nothing; but slots and events
+ * can be read by 1 and 2 aligned bytes, too. Of a 64-bit register, a store to the low half means a
+ * high half of zero, and one to the high half does nothing; slots keep halves. Stores by DMA, walker
  * and event delivery are ignored. Offsets are those of the struct members (checked below).
+ *
+ * While a door is free anybody may fill slots and bind. Bound, it obeys its owner only and shows
+ * others id, version, index, state, and as status of every slot WRONG_CALLER; all else is zero. BIND
+ * and the end of a context clear the slots, but for the answer: fill a slot whole each time.
  */
 enum protect_door_state { PROTECT_DOOR_FREE, PROTECT_DOOR_USER, PROTECT_DOOR_SUPERVISOR };
 

@@ -297,7 +297,8 @@ static bool owns(struct machine *m, unsigned door)
     struct rules_context_info info;
     rules_context_info(m->rules, door, &info);
     if (info.kind == RULES_USER)
-        return m->who.initiator == INITIATOR_VCPU_USER && (m->who.cr3 & ~0xfffull) == info.root;
+        return m->who.initiator == INITIATOR_VCPU_USER &&
+               (m->who.cr3 & info.root_mask) == info.root;
     return info.kind == RULES_SUPERVISOR && m->who.initiator == INITIATOR_VCPU_KERNEL &&
            m->who.cpl < 3;
 }
@@ -561,7 +562,10 @@ static void judge(struct machine *m, struct script *s)
         return;
     require(v.context < RULES_CONTEXTS && v.subject < PROTECT_SUBJECTS && v.offset < len);
     rules_mask(m->rules, &check, v.context, mask);
-    require(mask[v.offset] == 1);
+    unsigned kept = 0;
+    for (unsigned i = 0; i < len; i++)
+        kept += mask[i];
+    require(v.action >= PROTECT_ALLOW_ONCE || kept);
     for (unsigned i = 0; i < v.offset; i++)
         require(mask[i] == 0);
     if (v.action == PROTECT_UPCALL && rules_handler(m->rules, v.context)) {

@@ -103,6 +103,30 @@ START_TEST(slots_hold_what_is_stored_but_for_results)
 }
 END_TEST
 
+START_TEST(slots_and_events_are_read_a_member_at_a_time)
+{
+    be_user(0xa000);
+    bind_door(6);
+    store(slot(6, 2, OP), 8, 0x8877665544332211);
+    for (unsigned i = 0; i < 8; i++)
+        ck_assert_uint_eq(load(slot(6, 2, i), 1), 0x11 * (i + 1));
+    for (unsigned i = 0; i < 8; i += 2)
+        ck_assert_uint_eq(load(slot(6, 2, i), 2), 0x1111 * (i + 1) + 0x1100);
+    ck_assert_uint_eq(load(door(6, EVENTS + 128 * 5 + 114), 1), 3); /* cpl */
+    ck_assert_uint_eq(load(door(6, EVENTS + 128 * 5 + 24), 2), 0x0c1e);
+    ck_assert_uint_eq(load(door(6, EVENTS + 128 * 5 + 25), 2), 0xffff);
+    ck_assert_uint_eq(load(door(6, SLOTS_END + 7), 1), 0);
+    store(slot(6, 2, OP), 2, 0); /* but not written */
+    store(slot(6, 2, OP), 1, 0);
+    ck_assert_uint_eq(load(slot(6, 2, OP), 8), 0x8877665544332211);
+    be_user(0xb000);
+    for (unsigned i = 0; i < 64; i++)
+        ck_assert_uint_eq(load(slot(6, 2, i), 1), i == STATUS ? PROTECT_WRONG_CALLER : 0);
+    for (unsigned i = 0; i < 128; i++)
+        ck_assert_uint_eq(load(door(6, EVENTS + 128 * 5 + i), 1), 0);
+}
+END_TEST
+
 START_TEST(only_instructions_store)
 {
     static const enum initiator others[] = {INITIATOR_WALKER, INITIATOR_EVENT,    INITIATOR_DMA,
@@ -385,8 +409,8 @@ END_TEST
 
 PROTECT_MAIN("protect_door", other_widths_read_ones_and_write_nothing,
              registers_in_halves_and_pairs, slots_hold_what_is_stored_but_for_results,
-             only_instructions_store, a_user_context_is_its_address_space_at_cpl_3,
-             a_supervisor_context_is_cpl_0_to_2, two_programs_at_a_free_door,
-             a_command_is_copied_when_the_bell_rings, arrays_do_not_lie_in_the_device,
-             a_context_that_ends_leaves_nothing_behind, a_context_that_ends_while_its_command_waits,
-             resume_says_why_it_came_back)
+             slots_and_events_are_read_a_member_at_a_time, only_instructions_store,
+             a_user_context_is_its_address_space_at_cpl_3, a_supervisor_context_is_cpl_0_to_2,
+             two_programs_at_a_free_door, a_command_is_copied_when_the_bell_rings,
+             arrays_do_not_lie_in_the_device, a_context_that_ends_leaves_nothing_behind,
+             a_context_that_ends_while_its_command_waits, resume_says_why_it_came_back)
