@@ -237,7 +237,8 @@ static inline void set_stack_and_code(unsigned cpl, uint16_t cs, uint16_t ss)
             set_segment(seg, ss);
     }
     fx.cpu->gpr[RSP] = cpl == 3 ? STACK3 : STACK0 - 0x1000;
-    sys_set_cpl(fx.cpu, cpl);
+    fx.cpu->cpl = (uint8_t)cpl;
+    cpu_mode_update(fx.cpu);
 }
 
 static inline void enter_real(void)
