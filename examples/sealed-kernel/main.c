@@ -81,7 +81,8 @@ static void seal_kernel(void)
 
 static const uint8_t patch[] = {0xb8, 1, 0, 0, 0, 0xc3}; /* mov $1, %eax; ret */
 
-static void patch_at(void *to)
+/* Inlined, so that the events' addresses tell the attacks apart. */
+static inline __attribute__((always_inline)) void patch_at(void *to)
 {
     for (unsigned n = 0; n < sizeof(patch); n++)
         ((volatile uint8_t *)to)[n] = patch[n];

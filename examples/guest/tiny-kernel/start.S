@@ -139,6 +139,7 @@ caught: .skip 32
 pml4: .skip 4096
 pdpt: .skip 4096
 page_directories: .skip 4 * 4096
+    .size page_directories, . - page_directories
 page_tables_end:
     .skip 16384
 stack_top:
