@@ -35,6 +35,22 @@ static int print_region(const struct program *p, const struct protect_region *re
     return fflush(stdout) == 0 ? EXIT_DONE : EXIT_REFUSED;
 }
 
+/* A number of bytes, or the symbol that lies behind the last of them. */
+static bool parse_length(struct program *p, const char *text, uint64_t base, uint64_t *length)
+{
+    uint64_t end, size;
+    if (parse_number(text, length))
+        return true;
+    if (!parse_address(p, text, &end, &size))
+        return false;
+    *length = end - base;
+    if (end > base)
+        return true;
+    p->error.lost = false;
+    snprintf(p->error.text, sizeof(p->error.text), "'%s' does not lie behind the address", text);
+    return false;
+}
+
 int run_protect(struct program *p)
 {
     const struct settings *set = &p->set;
@@ -42,8 +58,8 @@ int run_protect(struct program *p)
     struct protect_rule rule;
     if (!parse_address(p, set->operand[0], &region.base, &region.length))
         return fail_error(p);
-    if (set->count > 1 && !parse_number(set->operand[1], &region.length))
-        return fail_use("'%s' is not a length", set->operand[1]);
+    if (set->count > 1 && !parse_length(p, set->operand[1], region.base, &region.length))
+        return fail_error(p);
     if (region.length == 0)
         return fail_use("how many bytes? The length of '%s' is not known", set->operand[0]);
     region.flags = (set->physical ? PROTECT_PHYSICAL : 0) | (set->pin ? PROTECT_PIN : 0);

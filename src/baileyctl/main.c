@@ -8,8 +8,8 @@
 static const struct command commands[] = {
     {"status", "", "say whether the machine runs", 0, 0, run_status},
     {"list", "[CONTEXT]", "contexts and their counters, or one context's regions", 0, 1, run_list},
-    {"protect", "ADDRESS [LENGTH]", "protect memory; the rule stays until destroy or a reset", 1, 2,
-     run_protect},
+    {"protect", "ADDRESS [LENGTH|END]", "protect memory; the rule stays until destroy or a reset",
+     1, 2, run_protect},
     {"watch", "", "print events until the machine ends", 0, 0, run_watch},
     {"serve", "PROGRAM [ARG]...", "run PROGRAM for each question; it prints the verdict", 1,
      1 << 20, run_serve},

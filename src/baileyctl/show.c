@@ -248,6 +248,10 @@ static void print_event(FILE *out, const struct program *p, const struct bctl_me
     fprintf(out, " %s %u byte%s at 0x%" PRIx64, verb(e->access), e->length,
             e->length == 1 ? "" : "s", where);
     print_symbol(out, p, where);
+    if (where != e->home && e->home != e->gpa) { /* by another mapping than the region's */
+        fprintf(out, ", which is 0x%" PRIx64, e->home);
+        print_symbol(out, p, e->home);
+    }
     if (e->flags & PROTECT_EVENT_VALUE)
         print_bytes(out, "value", e->value, e->length);
     if (e->flags & PROTECT_EVENT_PREIMAGE)

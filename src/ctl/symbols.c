@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MAX_FILE = 1 << 30, LAST_SYMBOL_MAX = 1 << 20 };
+enum { MAX_FILE = 1 << 30, GUESSED_MAX = 1 << 20 };
 
 /* ---- The file
  * ------------------------------------------------------------------------------------ */
@@ -198,5 +198,8 @@ const char *bctl_symbol_at(const struct bctl_symbols *s, uint64_t address, uint6
         i--;
     uint64_t size = size_of(s, i);
     *offset = at - s->symbol[i].address;
-    return *offset < (size ? size : LAST_SYMBOL_MAX) ? s->symbol[i].name : NULL;
+    /* The end of a text table's symbols is a guess: not across a gap between sections. */
+    if (!s->symbol[i].size && (!size || size > GUESSED_MAX))
+        size = GUESSED_MAX;
+    return *offset < size ? s->symbol[i].name : NULL;
 }

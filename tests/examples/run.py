@@ -239,6 +239,25 @@ for (w in word) { n++; sum += length(word[w]) }; print n, sum, toupper(substr("u
         raise Failure(f"expected {expected} and no reports:\n{output}")
 
 
+# ---- Outside ------------------------------------------------------------------------------------------
+
+def outside():
+    """Another process guards the kernel: by symbol, by what runs, through an alias, and by a fault."""
+    script = os.path.join(os.path.dirname(__file__), "..", "..", "examples", "outside", "run")
+    expect(tool(script, os.path.dirname(BAILEY), GUESTS),
+           r"^guest# echo /tmp/evil >/proc/sys/kernel/modprobe; cat /proc/sys/kernel/modprobe\n/sbin/modprobe$",
+           r"^guest# sysctl -w kernel.modprobe=/sbin/kmod; .*\nkernel.modprobe = /sbin/kmod\n/sbin/kmod$",
+           r"^guarding modprobe_path, 256 bytes at 0xf{8}\w{8}$",
+           r"^'sh' on cpu 0, in proc_dostring\+0x\w+, writes to modprobe_path\+0x0: dropped$",
+           r"^'sysctl' on cpu 0, in proc_dostring\+0x\w+, writes to modprobe_path\+0x0: allowed$",
+           r"^guest# echo 1 >/proc/sys/kernel/sched_schedstats; .*\n1$",
+           r"kernel \(cpu 0, CPL 0, CR3 0x\w+\) at 0x\w+ <(memcpy|text_poke)\S*> writes 1 byte at 0x0*[0-7]\w{0,11}, "
+           r"which is 0xf{8}\w{8} <\w*\S+>, value cc, before \w\w: let through$",
+           r"^context \d+ session 0x\w+ region 0: 0x\w+ <modprobe_path\+0x0>, 256 bytes$",
+           r"^Killed\n/sbin/kmod$", r"BUG: unable to handle page fault", r"error_code\(0x8003\)", r"Comm: sh ",
+           r"RIP: 0010:proc_dostring", r"^the machine's exit status: 0$")
+
+
 TESTS = {f.__name__: f for f in (freestanding, bare_metal, unsealed_kernel, sealed_kernel, vault_open, vault_guarded,
-                                 heap_bugs, heap_unmodified, gc)}
+                                 heap_bugs, heap_unmodified, gc, outside)}
 sys.exit(run(TESTS, sys.argv[4:]))

@@ -70,6 +70,8 @@ START_TEST(a_system_map)
     check_at(s, 0xffffffff82a0013f, "modprobe_path", 0xff);
     check_at(s, 0xffffffff82a00140, "other", 0);
     check_at(s, 0xffffffffffffffff, NULL, 0); /* too far from anything */
+    check_at(s, 0x1000, "fixed_percpu_data", 0x1000);
+    check_at(s, 0x55550000, NULL, 0); /* in the gap between sections */
     uint64_t a, z;
     ck_assert(!bctl_symbol_find(s, "modprobe_pat", &a, &z));
     bctl_symbols_slide(s, 0x1000000);
