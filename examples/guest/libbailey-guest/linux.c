@@ -17,6 +17,7 @@ enum { /* <fcntl.h>, <sys/mman.h>, <sys/file.h> */
        MAP_SHARED_ = 1,
        MADV_DONTFORK_ = 10,
        LOCK_EX_ = 2,
+       LOCK_UN_ = 8,
        ENOENT_ = 2,
        PAGE = 4096,
 };
@@ -182,6 +183,8 @@ int bailey_linux_open(struct bailey_door *door)
      * would read each other's answer. */
     system_call(__NR_flock, fd, LOCK_EX_, 0, 0, 0, 0);
     status = bailey_door_open(door, doors, PROTECT_DOORS);
+    /* The mapping keeps the file open: without this the lock would be held as long as the door. */
+    system_call(__NR_flock, fd, LOCK_UN_, 0, 0, 0, 0);
     close_file(fd);
     if (status != PROTECT_OK) {
         unmap(doors, all);
