@@ -296,8 +296,8 @@ bool pci_bus_master(const struct pci_device *dev)
     return (pci_get16(dev, PCI_COMMAND) & PCI_COMMAND_MASTER) != 0;
 }
 
-/* May the device transfer [gpa, gpa + len)? Only memory, never registers: see internal/pci.h. */
-static bool dma_allowed(const struct pci_device *dev, uint64_t gpa, size_t len)
+/* Only memory, never registers: see internal/pci.h. */
+bool pci_dma_possible(const struct pci_device *dev, uint64_t gpa, size_t len)
 {
     if (!pci_bus_master(dev))
         return false;
@@ -323,13 +323,13 @@ static struct access dma_access(const struct pci_device *dev)
 bool pci_dma_read(struct pci_device *dev, uint64_t gpa, void *buf, size_t len)
 {
     struct access access = dma_access(dev);
-    return dma_allowed(dev, gpa, len) &&
+    return pci_dma_possible(dev, gpa, len) &&
            phys_read(dev->bus->board->map, &access, gpa, buf, len) == PHYS_OK;
 }
 
 bool pci_dma_write(struct pci_device *dev, uint64_t gpa, const void *buf, size_t len)
 {
     struct access access = dma_access(dev);
-    return dma_allowed(dev, gpa, len) &&
+    return pci_dma_possible(dev, gpa, len) &&
            phys_write(dev->bus->board->map, &access, gpa, buf, len) == PHYS_OK;
 }

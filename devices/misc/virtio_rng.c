@@ -26,7 +26,13 @@ static bool fill(struct virtio_device *dev, struct virtqueue *queue)
     const struct virtq_chain *chain = &dev->chain;
     size_t len = chain->in_len < sizeof(bytes) ? (size_t)chain->in_len : sizeof(bytes);
     host_random(bytes, len);
-    if (!virtq_write(dev, chain->segments + chain->out_count, chain->in_count, 0, bytes, len)) {
+    switch (virtq_write(dev, chain->segments + chain->out_count, chain->in_count, 0, bytes, len)) {
+    case VIRTQ_MOVED:
+        break;
+    case VIRTQ_REFUSED:
+        len = 0; /* the buffer comes back empty */
+        break;
+    case VIRTQ_NOT_MEMORY:
         virtio_break(dev, "entropy buffer is not in memory");
         return false;
     }

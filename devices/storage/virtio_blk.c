@@ -5,8 +5,9 @@
  * bounce buffer, BLK_CHUNK bytes at a time: read from the guest before a write is submitted,
  * written to the guest when a read completes, both in the I/O thread and through
  * phys_read()/phys_write(), so that protection and code invalidation see every byte. Memory in use
- * is bounded by the queue's size times BLK_CHUNK whatever the guest asks for. Data that the device
- * may not touch (a protection rule refuses it, or nothing is there) fails its request, no other.
+ * is bounded by the queue's size times BLK_CHUNK whatever the guest asks for. Data that a
+ * protection rule keeps from the device fails its request; data where no memory is breaks the
+ * device.
  *
  * A reset forgets the requests in flight but not their effects: until the last of these "stale"
  * ones has completed, nothing new is taken, so that an old write never lands after a newer one.
@@ -165,11 +166,23 @@ static void finish(struct blk_request *r, uint8_t status, uint64_t data)
         request_free(r);
         return;
     }
-    if (!virtq_write(dev, r->segments + r->out_count, r->in_count, r->in_len - 1, &status, 1))
+    if (virtq_write(dev, r->segments + r->out_count, r->in_count, r->in_len - 1, &status, 1) !=
+        VIRTQ_MOVED)
         virtio_break(dev, "block request's status byte is not in memory");
     else if (virtq_push(dev, queue, r->head, written))
         virtio_notify_queue(dev, queue);
     request_free(r);
+}
+
+/* Something of the request could not be read or written. */
+static void not_moved(struct blk_request *r, enum virtq_move why)
+{
+    if (why == VIRTQ_REFUSED) {
+        finish(r, BLK_S_IOERR, 0);
+    } else {
+        virtio_break(&r->disk->virtio, "part of a block request is not in memory");
+        request_free(r);
+    }
 }
 
 /* ---- Data -------------------------------------------------------------------------------------
@@ -204,10 +217,12 @@ static void next_chunk(struct blk_request *r)
         return;
     }
     r->iov.iov_len = len;
-    if (r->io.op == BLOCKDEV_WRITE &&
-        !virtq_read(dev, r->segments, r->out_count, sizeof(struct blk_header) + r->done,
-                    r->iov.iov_base, len)) {
-        finish(r, BLK_S_IOERR, 0);
+    enum virtq_move moved = VIRTQ_MOVED;
+    if (r->io.op == BLOCKDEV_WRITE)
+        moved = virtq_read(dev, r->segments, r->out_count, sizeof(struct blk_header) + r->done,
+                           r->iov.iov_base, len);
+    if (moved != VIRTQ_MOVED) {
+        not_moved(r, moved);
         return;
     }
     submit(r, r->io.op, r->position + r->done, len);
@@ -217,9 +232,12 @@ static void next_chunk(struct blk_request *r)
 static bool data_moved(struct blk_request *r)
 {
     struct virtio_device *dev = &r->disk->virtio;
-    if (r->io.op == BLOCKDEV_READ && !virtq_write(dev, r->segments + r->out_count, r->in_count,
-                                                  r->done, r->iov.iov_base, r->io.len)) {
-        finish(r, BLK_S_IOERR, 0);
+    enum virtq_move moved = VIRTQ_MOVED;
+    if (r->io.op == BLOCKDEV_READ)
+        moved = virtq_write(dev, r->segments + r->out_count, r->in_count, r->done, r->iov.iov_base,
+                            r->io.len);
+    if (moved != VIRTQ_MOVED) {
+        not_moved(r, moved);
         return true;
     }
     r->done += r->io.len;
@@ -289,10 +307,10 @@ static void start_erase(struct blk_request *r, enum blockdev_op op, uint64_t len
         finish(r, BLK_S_IOERR, 0);
         return;
     }
-    if (!virtq_read(&disk->virtio, r->segments, r->out_count, sizeof(struct blk_header), &erase,
-                    sizeof(erase))) {
-        virtio_break(&disk->virtio, "block request's segment is not in memory");
-        request_free(r);
+    enum virtq_move moved = virtq_read(&disk->virtio, r->segments, r->out_count,
+                                       sizeof(struct blk_header), &erase, sizeof(erase));
+    if (moved != VIRTQ_MOVED) {
+        not_moved(r, moved);
         return;
     }
     uint64_t sector = le64toh(erase.sector);
@@ -312,11 +330,12 @@ static void get_id(struct blk_request *r)
 {
     struct virtio_blk *disk = r->disk;
     size_t len = r->in_len - 1 < BLK_ID_BYTES ? (size_t)r->in_len - 1 : BLK_ID_BYTES;
-    if (!virtq_write(&disk->virtio, r->segments + r->out_count, r->in_count, 0, disk->id, len)) {
-        finish(r, BLK_S_IOERR, 0);
-        return;
-    }
-    finish(r, BLK_S_OK, len);
+    enum virtq_move moved =
+        virtq_write(&disk->virtio, r->segments + r->out_count, r->in_count, 0, disk->id, len);
+    if (moved != VIRTQ_MOVED)
+        not_moved(r, moved);
+    else
+        finish(r, BLK_S_OK, len);
 }
 
 static void start(struct blk_request *r, const struct blk_header *header, uint64_t out_data)
@@ -355,16 +374,18 @@ static void take(struct virtio_blk *disk)
         virtio_break(dev, "block request without header or status byte");
         return;
     }
-    if (!virtq_read(dev, chain->segments, chain->out_count, 0, &header, sizeof(header))) {
-        virtio_break(dev, "block request's header is not in memory");
-        return;
-    }
     struct blk_request *r = request_new(disk, chain);
     if (!r) {
         virtio_break(dev, "out of memory for a block request");
         return;
     }
-    start(r, &header, chain->out_len - sizeof(header));
+    uint64_t out_data = chain->out_len - sizeof(header);
+    enum virtq_move moved =
+        virtq_read(dev, chain->segments, chain->out_count, 0, &header, sizeof(header));
+    if (moved != VIRTQ_MOVED)
+        not_moved(r, moved);
+    else
+        start(r, &header, out_data);
 }
 
 static void blk_serve(struct virtio_device *dev, unsigned index)

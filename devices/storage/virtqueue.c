@@ -197,8 +197,9 @@ bool virtq_should_notify(struct virtio_device *dev, struct virtqueue *queue)
 
 enum direction { FROM_GUEST, TO_GUEST };
 
-static bool transfer(struct virtio_device *dev, const struct virtq_segment *segments,
-                     unsigned count, uint64_t offset, uint8_t *buf, size_t len, enum direction dir)
+static enum virtq_move transfer(struct virtio_device *dev, const struct virtq_segment *segments,
+                                unsigned count, uint64_t offset, uint8_t *buf, size_t len,
+                                enum direction dir)
 {
     for (unsigned i = 0; i < count && len; i++) {
         if (offset >= segments[i].len) {
@@ -212,22 +213,22 @@ static bool transfer(struct virtio_device *dev, const struct virtq_segment *segm
         bool ok = dir == FROM_GUEST ? pci_dma_read(&dev->pci, gpa, buf, n)
                                     : pci_dma_write(&dev->pci, gpa, buf, n);
         if (!ok)
-            return false;
+            return pci_dma_possible(&dev->pci, gpa, n) ? VIRTQ_REFUSED : VIRTQ_NOT_MEMORY;
         buf += n;
         len -= n;
         offset = 0;
     }
-    return len == 0;
+    return len == 0 ? VIRTQ_MOVED : VIRTQ_NOT_MEMORY;
 }
 
-bool virtq_read(struct virtio_device *dev, const struct virtq_segment *segments, unsigned count,
-                uint64_t offset, void *buf, size_t len)
+enum virtq_move virtq_read(struct virtio_device *dev, const struct virtq_segment *segments,
+                           unsigned count, uint64_t offset, void *buf, size_t len)
 {
     return transfer(dev, segments, count, offset, buf, len, FROM_GUEST);
 }
 
-bool virtq_write(struct virtio_device *dev, const struct virtq_segment *segments, unsigned count,
-                 uint64_t offset, const void *buf, size_t len)
+enum virtq_move virtq_write(struct virtio_device *dev, const struct virtq_segment *segments,
+                            unsigned count, uint64_t offset, const void *buf, size_t len)
 {
     return transfer(dev, segments, count, offset, (uint8_t *)buf, len, TO_GUEST);
 }

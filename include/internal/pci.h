@@ -153,6 +153,8 @@ bool pci_bus_master(const struct pci_device *dev);
  * peer-to-peer transfers, so no device ever re-enters another through DMA), or a rule refused. */
 bool pci_dma_read(struct pci_device *dev, uint64_t gpa, void *buf, size_t len);
 bool pci_dma_write(struct pci_device *dev, uint64_t gpa, const void *buf, size_t len);
+/* Bus mastering is on and all of the range is RAM or ROM: what fails then was refused by a rule. */
+bool pci_dma_possible(const struct pci_device *dev, uint64_t gpa, size_t len);
 
 /* Little-endian fields of configuration space. */
 uint16_t pci_get16(const struct pci_device *dev, unsigned offset);

@@ -70,11 +70,16 @@ bool virtq_push(struct virtio_device *dev, struct virtqueue *queue, uint16_t hea
 /* Whether the driver wants to be interrupted for what was pushed since the last time (2.7.7). */
 bool virtq_should_notify(struct virtio_device *dev, struct virtqueue *queue);
 /* Copies between `buf` and len bytes of the segments, from byte `offset` of their concatenation.
- * False: bad address or past the end; the caller breaks the device. */
-bool virtq_read(struct virtio_device *dev, const struct virtq_segment *segments, unsigned count,
-                uint64_t offset, void *buf, size_t len);
-bool virtq_write(struct virtio_device *dev, const struct virtq_segment *segments, unsigned count,
-                 uint64_t offset, const void *buf, size_t len);
+ * A refusal by a protection rule is the request's failure, everything else the device's end. */
+enum virtq_move {
+    VIRTQ_MOVED,
+    VIRTQ_REFUSED,   /* by a protection rule */
+    VIRTQ_NOT_MEMORY /* bad address or past the end: the caller breaks the device */
+};
+enum virtq_move virtq_read(struct virtio_device *dev, const struct virtq_segment *segments,
+                           unsigned count, uint64_t offset, void *buf, size_t len);
+enum virtq_move virtq_write(struct virtio_device *dev, const struct virtq_segment *segments,
+                            unsigned count, uint64_t offset, const void *buf, size_t len);
 
 /* ---- The transport -------------------------------------------------------------------------- */
 

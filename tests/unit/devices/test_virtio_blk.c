@@ -3,6 +3,7 @@
  * test says so, in any order, and can fail. (test_virtio_blk_image.c has a real image.)
  */
 #include "internal/blockdev.h"
+#include "internal/rules.h"
 #include "virtio_driver.h"
 #include <errno.h>
 
@@ -539,8 +540,32 @@ static void status_in_a_hole(void)
     set_desc(&drv, 1, RAM_SIZE, 1, DESC_WRITE, 0);
 }
 
+static void data_in_a_hole(void)
+{
+    set_desc(&drv, 0, HEADER_AT, 16, DESC_NEXT, 1);
+    set_desc(&drv, 1, RAM_SIZE, 512, DESC_NEXT | DESC_WRITE, 2);
+    set_desc(&drv, 2, STATUS_AT, 1, DESC_WRITE, 0);
+}
+
+static void written_data_in_a_hole(void)
+{
+    set_header(0, T_OUT, 0);
+    set_desc(&drv, 0, HEADER_AT, 16, DESC_NEXT, 1);
+    set_desc(&drv, 1, RAM_SIZE, 512, DESC_NEXT, 2);
+    set_desc(&drv, 2, STATUS_AT, 1, DESC_WRITE, 0);
+}
+
+static void data_in_registers(void)
+{
+    set_desc(&drv, 0, HEADER_AT, 16, DESC_NEXT, 1);
+    set_desc(&drv, 1, drv.notify, 512, DESC_NEXT | DESC_WRITE, 2);
+    set_desc(&drv, 2, STATUS_AT, 1, DESC_WRITE, 0);
+}
+
 static void (*const malformed[])(void) = {
-    no_header, short_header, no_status, empty_status, header_in_a_hole, status_in_a_hole,
+    no_header,      short_header,           no_status,
+    empty_status,   header_in_a_hole,       status_in_a_hole,
+    data_in_a_hole, written_data_in_a_hole, data_in_registers,
 };
 
 START_TEST(malformed_requests)
@@ -558,26 +583,82 @@ START_TEST(malformed_requests)
 }
 END_TEST
 
-/* ---- Data that the device may not touch
+/* ---- Data that a protection rule keeps from the device
  * --------------------------------------------------------------------------- */
+
+#define RULED_AT (BUFFER_AT + 0x200000) /* one page; the last one of a long buffer */
+
+static bool copy_in(void *opaque, uint64_t address, void *to, size_t len)
+{
+    (void)opaque;
+    memcpy(to, (const void *)(uintptr_t)address, len);
+    return true;
+}
+
+static uint64_t command(struct rules *rules, enum protect_op op, uint64_t session,
+                        const void *array, uint64_t count)
+{
+    const struct paging off = {.cr0 = 0x11, .maxphyaddr = 40, .a20 = true};
+    const struct rules_caller host = {.kind = RULES_HOST, .paging = &off, .copy_in = copy_in};
+    struct protect_command c = {
+        .op = (uint16_t)op, .session = session, .arg = {(uintptr_t)array, count}};
+    rules_change_begin(rules, -1);
+    rules_execute(rules, PROTECT_DOORS, &c, &host);
+    rules_change_end(rules, -1);
+    ck_assert_msg(c.status == PROTECT_OK, "%s", rules_status_text(c.status));
+    return c.result;
+}
+
+/* A page that devices may not touch. */
+static struct rules *keep_page(uint64_t gpa)
+{
+    struct error err = {""};
+    struct rules *rules = rules_new(board.map, NULL, board.clock, &quiet, &err);
+    ck_assert_msg(rules != NULL, "%s", err.msg);
+    uint64_t session = command(rules, PROTECT_OP_BIND, 0, NULL, 0);
+    struct protect_region region = {.base = gpa, .length = 4096, .flags = PROTECT_PHYSICAL};
+    struct protect_rule rule = {.count = 1, .allow = {7, 7, 7, 7, 7, 0, 7, 7}};
+    rule.region = (uint32_t)command(rules, PROTECT_OP_ADD_REGIONS, session, &region, 1);
+    command(rules, PROTECT_OP_SET_RULES, session, &rule, 1);
+    return rules;
+}
 
 static const struct {
     uint32_t type, len;
-    bool registers; /* data there, else in a hole */
-} untouchable[] = {
-    {T_IN, 512, false},           {T_IN, 512, true},
-    {T_OUT, 512, false},          {T_OUT, 2 * MAX_CHUNK, false},
-    {T_IN, 2 * MAX_CHUNK, false}, {T_GET_ID, 20, false},
-};
+} kept[] = {{T_IN, 512},           {T_OUT, 512},   {T_OUT, 2 * MAX_CHUNK},
+            {T_IN, 2 * MAX_CHUNK}, {T_GET_ID, 20}, {T_ZEROES, 16}};
 
 START_TEST(data_that_is_refused_fails_the_request_not_the_device)
 {
     driver_start(&drv, MODERN, ALL, 256);
-    uint64_t data = untouchable[_i].registers ? drv.notify : RAM_SIZE;
-    ck_assert_uint_eq(request(untouchable[_i].type, 3, data, untouchable[_i].len), S_IOERR);
+    struct rules *rules = keep_page(RULED_AT);
+    uint64_t data = kept[_i].len > 512 ? RULED_AT - kept[_i].len + 4096 : RULED_AT;
+    uint8_t before = disk.bytes[3 * 512];
+    ck_assert_uint_eq(request(kept[_i].type, 3, data, kept[_i].len), S_IOERR);
     /* 2.7.8.2: the status byte counts only if all before it was written */
-    ck_assert_uint_eq(last_written, untouchable[_i].type == T_OUT);
+    ck_assert_uint_eq(last_written, kept[_i].type == T_OUT || kept[_i].type == T_ZEROES);
+    if (kept[_i].len <= 512)
+        ck_assert_uint_eq(disk.bytes[3 * 512], before);
     ck_assert_uint_eq(request(T_IN, 3, BUFFER_AT, 512), S_OK);
+    rules_free(rules);
+    ck_assert_uint_eq(request(T_IN, 3, RULED_AT, 512), S_OK);
+}
+END_TEST
+
+START_TEST(a_header_that_is_refused_fails_the_request)
+{
+    driver_start(&drv, MODERN, ALL, 256);
+    struct rules *rules = keep_page(RULED_AT);
+    set_header(0, T_IN, 0);
+    set_desc(&drv, 0, RULED_AT, 16, DESC_NEXT, 1);
+    set_desc(&drv, 1, BUFFER_AT, 512, DESC_NEXT | DESC_WRITE, 2);
+    set_desc(&drv, 2, STATUS_AT, 1, DESC_WRITE, 0);
+    make_available(&drv, 0);
+    notify(&drv);
+    settle();
+    ck_assert_uint_eq(mem_in(STATUS_AT, 1), S_IOERR);
+    ck_assert(!(get_status(&drv) & VIRTIO_NEEDS_RESET));
+    rules_free(rules);
 }
 END_TEST
 
@@ -586,13 +667,13 @@ END_TEST
 START_TEST(refused_data_does_not_leave_waiting_requests_behind)
 {
     driver_start(&drv, MODERN, ALL, 8);
+    struct rules *rules = keep_page(RULED_AT);
     set_header(0, T_IN, 0);
-    for (unsigned n = 0; n < 8; n++) { /* the same chain again and again: the disk takes each */
-        set_desc(&drv, 0, HEADER_AT, 16, DESC_NEXT, 1);
-        set_desc(&drv, 1, RAM_SIZE, 512, DESC_NEXT | DESC_WRITE, 2);
-        set_desc(&drv, 2, STATUS_AT, 1, DESC_WRITE, 0);
+    set_desc(&drv, 0, HEADER_AT, 16, DESC_NEXT, 1);
+    set_desc(&drv, 1, RULED_AT, 512, DESC_NEXT | DESC_WRITE, 2);
+    set_desc(&drv, 2, STATUS_AT, 1, DESC_WRITE, 0);
+    for (unsigned n = 0; n < 8; n++) /* the same chain again and again: the disk takes each */
         make_available(&drv, 0);
-    }
     notify(&drv);
     event_poll(board.queue);
     ck_assert_uint_eq(disk.count, 8);
@@ -605,6 +686,7 @@ START_TEST(refused_data_does_not_leave_waiting_requests_behind)
     ck_assert_uint_eq(disk.count, 8); /* its turn */
     settle();
     ck_assert_uint_eq(used_idx(&drv), 9);
+    rules_free(rules);
 }
 END_TEST
 
@@ -633,8 +715,8 @@ int main(void)
     tcase_add_test(tc, system_reset_and_destruction_in_flight);
     tcase_add_test(tc, bus_mastering_off_in_flight);
     tcase_add_loop_test(tc, malformed_requests, 0, COUNT(malformed));
-    tcase_add_loop_test(tc, data_that_is_refused_fails_the_request_not_the_device, 0,
-                        COUNT(untouchable));
+    tcase_add_loop_test(tc, data_that_is_refused_fails_the_request_not_the_device, 0, COUNT(kept));
+    tcase_add_test(tc, a_header_that_is_refused_fails_the_request);
     tcase_add_test(tc, refused_data_does_not_leave_waiting_requests_behind);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
