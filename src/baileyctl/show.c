@@ -163,8 +163,9 @@ int run_status(struct program *p)
     json_t *reply;
     int status = show(p, json_pack("{ss}", "op", "status"), &reply);
     if (status == EXIT_DONE && !p->set.json)
-        printf("%s, %lld processors\n", json_string_value(json_object_get(reply, "machine")),
-               (long long)json_integer_value(json_object_get(reply, "vcpus")));
+        printf("%s, %lld processor%s\n", json_string_value(json_object_get(reply, "machine")),
+               (long long)json_integer_value(json_object_get(reply, "vcpus")),
+               json_integer_value(json_object_get(reply, "vcpus")) == 1 ? "" : "s");
     json_decref(reply);
     return status;
 }
