@@ -53,9 +53,9 @@ def initramfs(folder, programs):
 class Linux:
     """Debian's cloud kernel with the programs, at a shell."""
 
-    def __init__(self, programs, *options, append=""):
+    def __init__(self, programs, *options, append="", memory="256"):
         self.folder = tempfile.TemporaryDirectory()
-        self.guest = Guest(BAILEY, ["-m", "256", *options, "-kernel", os.path.join(GUESTS, "vmlinuz-cloud"),
+        self.guest = Guest(BAILEY, ["-m", memory, *options, "-kernel", os.path.join(GUESTS, "vmlinuz-cloud"),
                                     "-initrd", initramfs(self.folder.name, programs), "-append",
                                     f"console=ttyS0 {append}", "-nographic", "-no-reboot"])
 
@@ -139,12 +139,34 @@ def oops(access, code, value, *options):
     return test
 
 
+def huge():
+    with Linux(["huge"]) as guest:  # below 512 MiB the kernel starts without huge pages
+        guest.command("cd /sys/kernel/mm/transparent_hugepage && echo madvise > enabled && echo always > defrag; cd /")
+        run_program(guest, "huge")
+        kernel_is_content(guest)
+
+
+def swap():
+    with tempfile.TemporaryDirectory() as folder:
+        disk = os.path.join(folder, "disk")
+        with open(disk, "wb") as image:
+            image.truncate(256 << 20)
+        with Linux(["swap"], "-drive", f"file={disk},if=virtio,format=raw", memory="128") as guest:
+            guest.command(f"for m in {' '.join(MODULES)}; do insmod /modules/$m.ko; done")
+            guest.command("mkswap /dev/vda && swapon /dev/vda")
+            run_program(guest, "swap")
+            kernel_is_content(guest)
+
+
 # What a page fault of the kernel says (SDM vol. 3, 4.7), with the marker of protect.h.
 PRESENT, WRITE, MARKER = 1, 2, 1 << 15
 
 TESTS = {
     "fork": plain("fork"),
     "leave": plain("leave"),
+    "swap": swap,
+    "huge": huge,
+    "hammer": plain("hammer", "-smp", "2"),
     "upcalls": plain("upcalls"),
     "kernel": plain("kernel"),
     "kernel_smp": plain("kernel", "-smp", "2"),
