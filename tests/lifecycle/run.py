@@ -53,9 +53,9 @@ def initramfs(folder, programs):
 class Linux:
     """Debian's cloud kernel with the programs, at a shell."""
 
-    def __init__(self, programs, *options, append=""):
+    def __init__(self, programs, *options, append="", memory="256"):
         self.folder = tempfile.TemporaryDirectory()
-        self.guest = Guest(BAILEY, ["-m", "256", *options, "-kernel", os.path.join(GUESTS, "vmlinuz-cloud"),
+        self.guest = Guest(BAILEY, ["-m", memory, *options, "-kernel", os.path.join(GUESTS, "vmlinuz-cloud"),
                                     "-initrd", initramfs(self.folder.name, programs), "-append",
                                     f"console=ttyS0 {append}", "-nographic", "-no-reboot"])
 
@@ -108,9 +108,74 @@ def plain(program, *options, append=""):
     return test
 
 
+def isolation(option, enabled):
+    """The same with the kernel's and the program's page tables apart, or in one: a program then has two roots, or one."""
+    def test():
+        with Linux(["fork", "leave", "kernel", "upcalls"], append=option) as guest:
+            if ("Kernel/User page tables isolation: enabled" in guest.command("dmesg")) != enabled:
+                raise Failure(f"{option} does not do what it says")
+            for program in ("fork", "leave", "kernel", "upcalls"):
+                run_program(guest, program)
+            kernel_is_content(guest)
+    return test
+
+
+def oops(access, code, value, *options):
+    """The kernel's own access is refused: it says so, kills who asked, and goes on."""
+    def test():
+        linux = Linux(["oops"], *options)
+        try:
+            guest = linux.__enter__()
+            guest.command("dmesg -n 8")
+            guest.send(f"/life/oops {access} &\n")
+            guest.expect(r"BUG: unable to handle page fault for address: ffff", 60)
+            guest.expect(rf"error_code\(0x{code:04x}\)", 10)
+            guest.expect(rf"the one who asked ended by signal 9; event 1 subject 2 access {value}; secret k\n", 60)
+            guest.send("\n")
+            if guest.command("echo $((6 * 7))").strip() != "42":
+                raise Failure("the kernel does not go on")
+        finally:
+            linux.__exit__(Failure, None, None)
+    return test
+
+
+def huge():
+    with Linux(["huge"]) as guest:  # below 512 MiB the kernel starts without huge pages
+        guest.command("cd /sys/kernel/mm/transparent_hugepage && echo madvise > enabled && echo always > defrag; cd /")
+        run_program(guest, "huge")
+        kernel_is_content(guest)
+
+
+def swap():
+    with tempfile.TemporaryDirectory() as folder:
+        disk = os.path.join(folder, "disk")
+        with open(disk, "wb") as image:
+            image.truncate(256 << 20)
+        with Linux(["swap"], "-drive", f"file={disk},if=virtio,format=raw", memory="128") as guest:
+            guest.command(f"for m in {' '.join(MODULES)}; do insmod /modules/$m.ko; done")
+            guest.command("mkswap /dev/vda && swapon /dev/vda")
+            run_program(guest, "swap")
+            kernel_is_content(guest)
+
+
+# What a page fault of the kernel says (SDM vol. 3, 4.7), with the marker of protect.h.
+PRESENT, WRITE, MARKER = 1, 2, 1 << 15
+
 TESTS = {
     "fork": plain("fork"),
     "leave": plain("leave"),
+    "swap": swap,
+    "huge": huge,
+    "hammer": plain("hammer", "-smp", "2"),
     "upcalls": plain("upcalls"),
+    "kernel": plain("kernel"),
+    "kernel_smp": plain("kernel", "-smp", "2"),
+    "oops_read": oops("read", PRESENT | MARKER, 1),
+    "oops_write": oops("write", PRESENT | WRITE | MARKER, 2),
+    "oops_write_smp": oops("write", PRESENT | WRITE | MARKER, 2, "-smp", "2"),
+    "signals": plain("signals"),
+    "signals_smp": plain("signals", "-smp", "2"),
+    "pti_on": isolation("pti=on", True),
+    "pti_off": isolation("nopti", False),
 }
 sys.exit(run(TESTS, sys.argv[4:]))
