@@ -60,9 +60,15 @@ static uint64_t clock_ticks(const struct hpet *h)
     return clock_now(h->board->clock) / TICK_NS;
 }
 
+/* The counter when the clock has come to `ticks`. */
+static uint64_t counter_at(const struct hpet *h, uint64_t ticks)
+{
+    return h->conf & CONF_ENABLE ? ticks + h->offset : h->halted;
+}
+
 static uint64_t hpet_counter(const struct hpet *h)
 {
-    return h->conf & CONF_ENABLE ? clock_ticks(h) + h->offset : h->halted;
+    return counter_at(h, clock_ticks(h));
 }
 
 /* ---- Interrupts
@@ -133,25 +139,26 @@ static uint64_t comparator_mask(const struct comparator *t)
 }
 
 /* Arms for when the counter equals the comparator. A value in the past is met after a wrap: never,
- * with 64 bits. */
-static void comparator_arm(struct comparator *t, bool just_met)
+ * with 64 bits. So whoever makes a value that is ahead says what he took for now: by the time this
+ * is reached, it may have passed. */
+static void comparator_arm(struct comparator *t, uint64_t ticks, bool just_met)
 {
     struct hpet *h = t->hpet;
-    uint64_t wait = (t->value - hpet_counter(h)) & comparator_mask(t);
+    uint64_t wait = (t->value - counter_at(h, ticks)) & comparator_mask(t);
     timer_cancel(&t->timer);
     if (!(h->conf & CONF_ENABLE))
         return;
     if (wait == 0 && just_met) /* one wrap later */
         wait = t->conf & TN_32BIT ? 1ull << 32 : UINT64_MAX;
     if (wait < 1ull << 56)
-        timer_arm(&t->timer, (clock_ticks(h) + wait) * TICK_NS);
+        timer_arm(&t->timer, (ticks + wait) * TICK_NS);
 }
 
 /* A periodic comparator moves on by whole periods until it is ahead of the counter. */
-static void comparator_advance(struct comparator *t)
+static void comparator_advance(struct comparator *t, uint64_t ticks)
 {
     uint64_t mask = comparator_mask(t), period = t->period & mask;
-    uint64_t late = (hpet_counter(t->hpet) - t->value) & mask;
+    uint64_t late = (counter_at(t->hpet, ticks) - t->value) & mask;
     if (!(t->conf & TN_PERIODIC) || period == 0)
         return;
     if (period < MIN_TICKS)
@@ -162,9 +169,20 @@ static void comparator_advance(struct comparator *t)
 static void comparator_expired(void *opaque)
 {
     struct comparator *t = opaque;
-    comparator_advance(t);
-    comparator_arm(t, true);
+    uint64_t ticks = clock_ticks(t->hpet);
+    comparator_advance(t, ticks);
+    comparator_arm(t, ticks, true);
     comparator_interrupt(t);
+}
+
+/* Delivers what is due before anything is read or changed: the I/O thread may be late. */
+static void hpet_sync(struct hpet *h)
+{
+    for (unsigned n = 0; n < TIMERS; n++) {
+        struct comparator *t = &h->timers[n];
+        if (timer_armed(&t->timer) && t->timer.deadline <= clock_now(h->board->clock))
+            comparator_expired(t);
+    }
 }
 
 /* ---- Registers
@@ -198,12 +216,12 @@ static uint64_t read_register(struct hpet *h, unsigned reg)
 
 static void write_conf(struct hpet *h, uint64_t value)
 {
-    uint64_t counter = hpet_counter(h);
+    uint64_t ticks = clock_ticks(h), counter = counter_at(h, ticks);
     h->conf = value & (CONF_ENABLE | CONF_LEGACY);
     h->halted = counter;
-    h->offset = counter - clock_ticks(h);
+    h->offset = counter - ticks;
     for (unsigned n = 0; n < TIMERS; n++)
-        comparator_arm(&h->timers[n], false);
+        comparator_arm(&h->timers[n], ticks, false);
 }
 
 static void write_counter(struct hpet *h, uint64_t value)
@@ -222,7 +240,7 @@ static void write_comparator(struct comparator *t, uint64_t value, uint64_t mask
         t->period = (t->period & ~mask) | (value & mask);
     t->value &= comparator_mask(t);
     t->conf &= ~(uint64_t)TN_SET_VALUE;
-    comparator_arm(t, false);
+    comparator_arm(t, clock_ticks(t->hpet), false);
 }
 
 static void write_timer(struct hpet *h, unsigned n, unsigned reg, uint64_t value, uint64_t mask)
@@ -232,7 +250,7 @@ static void write_timer(struct hpet *h, unsigned n, unsigned reg, uint64_t value
     case TN_CONF:
         t->conf = (t->conf & ~mask) | (value & mask & TN_WRITABLE);
         t->value &= comparator_mask(t);
-        comparator_arm(t, false);
+        comparator_arm(t, clock_ticks(t->hpet), false);
         break;
     case TN_CMP:
         write_comparator(t, value, mask);
@@ -267,6 +285,7 @@ static void write_register(struct hpet *h, unsigned reg, uint64_t value, uint64_
 static uint64_t hpet_read(void *opaque, const struct access *access, uint64_t offset, unsigned size)
 {
     (void)access, (void)size;
+    hpet_sync(opaque);
     return read_register(opaque, (unsigned)offset & ~7u) >> (offset & 7) * 8;
 }
 
@@ -275,6 +294,7 @@ static void hpet_write(void *opaque, const struct access *access, uint64_t offse
 {
     unsigned shift = (offset & 4) * 8;
     (void)access;
+    hpet_sync(opaque);
     if ((offset & (size - 1)) == 0) /* an access across a register's middle is undefined (2.3.2) */
         write_register(opaque, (unsigned)offset & ~7u, value << shift,
                        size == 8 ? UINT64_MAX : (uint64_t)UINT32_MAX << shift);
