@@ -246,7 +246,7 @@ void region_drop(struct rules *r, uint32_t index)
     struct ruled_region *g = region_at(r, index);
     struct context *c = r->contexts[g->context];
     uint32_t pages = region_pages(g), *frames = region_frames(g);
-    for (uint32_t i = 0; i < pages; i++) {
+    for (uint32_t i = pages; i-- > 0;) { /* backwards, since lists begin with what came last */
         if (frames[i] == NONE)
             continue;
         span_remove(r, index, i, frames[i]);

@@ -324,6 +324,41 @@ TEST(the_door_unmapped_ends_the_context)
     CHECK_PASSES(CATCH(call_user(user_load, 0)));
 }
 
+/* Registers of the door by instructions that read, modify and write. */
+static word user_exchange_resume(word value)
+{
+    asm volatile("xchgq %0, %1" : "+r"(value), "+m"(DOOR(2)->resume)::"memory");
+    return DOOR(2)->resume_status;
+}
+TEST(locked_instructions_at_the_door)
+{
+    uint64_t doorbell = 3;
+    bind();
+    volatile struct protect_command *c = &DOOR(0)->command[3];
+    door_put(c, PROTECT_OP_SEAL);
+    door_put(&c->session, session);
+    asm volatile("xchgq %0, %1" : "+r"(doorbell), "+m"(DOOR(0)->doorbell)::"memory");
+    CHECK_EQ(c->status, PROTECT_OK);
+    door_put(&c->session, session + 1);
+    asm volatile("movl $3, %%eax; lock cmpxchgl %1, %0"
+                 : "+m"(*(volatile uint32_t *)&DOOR(0)->doorbell)
+                 : "r"(3)
+                 : "rax", "memory");
+    asm volatile("lock addq $3, %0" : "+m"(DOOR(0)->doorbell)::"memory");
+    CHECK(c->status == PROTECT_OK || c->status == PROTECT_WRONG_SESSION);
+    asm volatile("lock orq $-1, %0" : "+m"(DOOR(0)->event_head)::"memory");
+    asm volatile("lock incq %0" : "+m"(DOOR(0)->event_tail)::"memory"); /* beyond the head: no */
+    CHECK_EQ(DOOR(0)->event_head, 0);
+    CHECK_EQ(DOOR(0)->event_tail, 0);
+    asm volatile("lock cmpxchg16b (%0)" ::"r"(&DOOR(0)->command[5]), "a"(0), "b"(1), "c"(2), "d"(0)
+                 : "memory");
+    CHECK_EQ(DOOR(0)->state, PROTECT_DOOR_SUPERVISOR);
+    unbind();
+    CHECK_EQ(call_user(user_bind, PROTECT_DENY), 0);
+    CHECK_EQ(call_user(user_exchange_resume, PROTECT_RESUME(5, PROTECT_LET)), PROTECT_BAD_TOKEN);
+    CHECK_EQ(call_user(user_unbind, 0), PROTECT_OK);
+}
+
 /* ---- Tokens -------------------------------------------------------------------------------------
  */
 
@@ -672,6 +707,7 @@ const struct test guest_tests[] = {T(alias_of_the_frame),
                                    T(rules_on_page_tables),
                                    T(another_address_space_at_the_door),
                                    T(the_door_unmapped_ends_the_context),
+                                   T(locked_instructions_at_the_door),
                                    T(forged_tokens),
                                    T(a_stale_token_times_out),
                                    T(a_forged_frame_changes_nothing),
