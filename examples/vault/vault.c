@@ -2,7 +2,7 @@
  * vault.c - the vault example: a few bytes that only this program's own code may read, and who
  * tried.
  *
- * usage: vault open|guarded [DISK]      as root; DISK (default /dev/vda) is overwritten
+ * usage: vault [guarded|open [DISK]]      as root; DISK (default /dev/vda) is overwritten
  */
 #include "attacks.h"
 #include "bailey_guest.h"
@@ -106,9 +106,9 @@ static char *make_page(int *memfd)
 
 int main(int argc, char **argv)
 {
-    bool guarded = argc > 1 && strcmp(argv[1], "guarded") == 0;
-    if (argc < 2 || (!guarded && strcmp(argv[1], "open") != 0))
-        die("usage", "vault open|guarded [DISK]");
+    bool guarded = argc < 2 || strcmp(argv[1], "guarded") == 0;
+    if (!guarded && strcmp(argv[1], "open") != 0)
+        die("usage", "vault [guarded|open [DISK]]");
     struct bailey_door door;
     struct target target = {.pid = getpid(),
                             .at = SECRET_AT,
