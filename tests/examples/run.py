@@ -184,6 +184,22 @@ def vault_guarded():
         raise Failure("the secret is on the disk")
 
 
+def demo():
+    """What `./dev demo` begins with."""
+    image = os.path.join(GUESTS, "demo.cpio.gz")
+    guest = Guest(BAILEY, ["-m", "512", "-kernel", os.path.join(GUESTS, "vmlinuz-cloud"), "-initrd", image, "-append",
+                           "console=ttyS0 quiet demo=batch", "-nographic", "-no-reboot"])
+    try:
+        status = guest.finish(timeout=240)
+        expect(guest.seen, "^another process, shared memory +killed: Segmentation fault$", "^process_vm_readv.. +got \"[*]+\"$",
+               "^0 of 2 attacks got the secret; its owner reads it as ever$", "^    another process .*: refused$",
+               "^    the kernel .*: given something else", r"^6 \* 7 = 42$")
+        if status != 0:
+            raise Failure(f"exit status {status} after power-off")
+    finally:
+        guest.kill()
+
+
 def gc():
     with Linux() as guest:
         output = guest.command("gc", 300)
@@ -259,5 +275,5 @@ def outside():
 
 
 TESTS = {f.__name__: f for f in (freestanding, bare_metal, unsealed_kernel, sealed_kernel, vault_open, vault_guarded,
-                                 heap_bugs, heap_unmodified, gc, outside)}
+                                 heap_bugs, heap_unmodified, gc, outside, demo)}
 sys.exit(run(TESTS, sys.argv[4:]))
