@@ -214,6 +214,7 @@ MISTAKES = {
     "read-overrun": ("read of 1 byte by {}, 0 behind a block of 13 bytes", "read_overrun"),
     "use-after-free": ("write of 1 byte by {}, 5 into a block of 13 bytes", "use_after_free"),
     "double-free": ("free of 0x[0-9a-f]+ by {}, a block of 13 bytes", "double_free"),
+    "in-child": ("write of 1 byte by {}, 0 behind a block of 13 bytes", "in_child"),
     "system-call": (r"write of \d+ bytes? by a system call, 0 behind a block of 13 bytes", None),
 }
 
@@ -227,6 +228,8 @@ def heap_bugs():
             match = re.search("^heap: " + report.format(r"program\+0x([0-9a-f]+)") + r", allocated by program\+", output, re.M)
             if not match:
                 raise Failure(f"{mistake} is not reported as {report!r}:\n{output}")
+            if output.count("heap:") != 1 and mistake != "system-call":
+                raise Failure(f"{mistake} is reported more than once:\n{output}")
             if function:
                 inside(table, function, int(match.group(1), 16))
             without = guest.command(f"buggy {mistake} || true", 60)
