@@ -1,11 +1,12 @@
 /*
  * buggy.c - a program with the usual mistakes, one for each argument. It knows nothing of Bailey.
  *
- * usage: buggy overrun|underrun|read-overrun|use-after-free|double-free|system-call|none
+ * usage: buggy overrun|underrun|read-overrun|use-after-free|double-free|system-call|in-child|none
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define NOINLINE __attribute__((noinline))
@@ -53,6 +54,19 @@ static NOINLINE void system_call(void)
     printf("read() returned %zd\n", n);
 }
 
+/* An overrun of its parent's block. */
+static NOINLINE void in_child(void)
+{
+    pid_t child = fork();
+    if (child == 0) {
+        char *volatile more = malloc(3);
+        text[13] = 'x';
+        _exit(more == NULL);
+    }
+    waitpid(child, NULL, 0);
+    text[12] = '!'; /* and no mistake of the parent's */
+}
+
 static NOINLINE void none(void)
 {
     char line[200];
@@ -67,13 +81,10 @@ static const struct {
     const char *name;
     void (*make)(void);
 } mistakes[] = {
-    {"overrun", overrun},
-    {"underrun", underrun},
-    {"read-overrun", read_overrun},
-    {"use-after-free", use_after_free},
-    {"double-free", double_free},
-    {"system-call", system_call},
-    {"none", none},
+    {"overrun", overrun},           {"underrun", underrun},
+    {"read-overrun", read_overrun}, {"use-after-free", use_after_free},
+    {"double-free", double_free},   {"system-call", system_call},
+    {"in-child", in_child},         {"none", none},
 };
 
 int main(int argc, char **argv)

@@ -128,11 +128,10 @@ static int disk(const struct target *target, char *loot)
     return error;
 }
 
-const struct attack attacks[] = {
+const struct attack attacks[ATTACKS] = {
     {"another process, shared memory", shared_memory},
     {"process_vm_readv()", vm_readv},
     {"ptrace(PTRACE_PEEKDATA)", peek},
     {"/proc/kcore", kcore},
     {"a disk, by DMA", disk},
-    {NULL, NULL},
 };

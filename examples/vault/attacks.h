@@ -24,6 +24,7 @@ struct attack {
     int (*run)(const struct target *target, char *loot);
 };
 
-extern const struct attack attacks[]; /* ends with a NULL name */
+enum { ATTACKS = 5 };
+extern const struct attack attacks[ATTACKS];
 
 #endif

@@ -16,7 +16,6 @@ static struct group {
     char name[NAME];
 } groups[GROUPS];
 static unsigned group_count;
-static bool named;
 
 static struct group *find_group(const struct protect_event *event, unsigned attack)
 {
@@ -44,12 +43,11 @@ void report_collect(struct bailey_door *door, unsigned attack)
 }
 
 /* One pass over /proc/kallsyms: for each group's RIP the last symbol that is not behind it. */
-static void find_names(void)
+void report_names(void)
 {
     FILE *symbols = fopen("/proc/kallsyms", "r");
     char line[256], name[NAME];
     uint64_t address;
-    named = true;
     while (symbols && fgets(line, sizeof(line), symbols)) {
         if (sscanf(line, "%" SCNx64 " %*c %47s", &address, name) != 2)
             continue;
@@ -68,8 +66,6 @@ static void find_names(void)
 void report_print(unsigned attack)
 {
     char text[256];
-    if (!named)
-        find_names();
     for (unsigned n = 0; n < group_count; n++) {
         struct group *group = &groups[n];
         if (group->attack != attack)

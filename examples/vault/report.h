@@ -8,7 +8,9 @@
 
 /* Takes all events out of the ring; they belong to attack number `attack`. */
 void report_collect(struct bailey_door *door, unsigned attack);
-/* One line for each kind of event of that attack. Finds names the first time. */
+/* Finds the kernel's names for the addresses so far. */
+void report_names(void);
+/* One line for each kind of event of that attack. */
 void report_print(unsigned attack);
 
 #endif

@@ -5,6 +5,7 @@
  * Freestanding: no library, no vector registers, nothing but the machine's own registers and
  * tables.
  */
+#include <bailey/protect.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -292,7 +293,11 @@ static void show_processors(uint64_t rsdp)
 
 static void show_fault(const char *what, uint64_t address, int kind)
 {
-    static const char *const bits[] = {"present", "write", "user", "reserved", "fetch"};
+    static const struct {
+        uint8_t bit;
+        const char *name;
+    } bits[] = {{0, "present"},  {1, "write"}, {2, "user"},
+                {3, "reserved"}, {4, "fetch"}, {PROTECT_DEFAULT_MARKER, "a rule"}};
     faulted = false;
     demo_touch(address, kind);
     print("  ");
@@ -307,11 +312,11 @@ static void show_fault(const char *what, uint64_t address, int kind)
     print_hex(fault_error, 0);
     print(" (");
     bool any = false;
-    for (unsigned i = 0; i < 5; i++) {
-        if (!(fault_error >> i & 1))
+    for (unsigned i = 0; i < sizeof(bits) / sizeof(bits[0]); i++) {
+        if (!(fault_error >> bits[i].bit & 1))
             continue;
         print(any ? ", " : "");
-        print(bits[i]);
+        print(bits[i].name);
         any = true;
     }
     print(any ? ")\n" : "no bit: a read of a page that is not present)\n");
@@ -330,6 +335,71 @@ static void show_page_faults(void)
     *entry = 0;
     __asm__ volatile("invlpg (%0)" ::"r"(gib - page) : "memory");
     show_fault("fetch from an unmapped page", gib - page + 0x20, 2);
+}
+
+/* ---- The protection device
+ * ---------------------------------------------------------------------------------------- */
+
+static uint8_t guarded[4096] __attribute__((aligned(4096)));
+
+static uint64_t command(enum protect_op op, uint64_t session, const void *array)
+{
+    volatile struct protect_door *door = (void *)PROTECT_DOOR_ADDRESS(0);
+    volatile struct protect_command *c = &door->command[0];
+    *(volatile uint64_t *)c = op;
+    c->session = session;
+    c->arg[0] = (uint64_t)array;
+    c->arg[1] = array ? 1 : 0;
+    c->arg[2] = c->arg[3] = 0;
+    door->doorbell = 0;
+    if (c->status != PROTECT_OK)
+        print("  refused\n");
+    return c->result;
+}
+
+/* Code at CPL 0 to 2, whose context this is, may read the page and no more. */
+static void guard_page(void)
+{
+    const struct protect_region region = {.base = (uint64_t)guarded, .length = sizeof(guarded)};
+    struct protect_rule rule = PROTECT_RULE_DEFAULT(0, 1, PROTECT_READ, PROTECT_DENY);
+    uint64_t session = command(PROTECT_OP_BIND, 0, NULL);
+    rule.region = (uint32_t)command(PROTECT_OP_ADD_REGIONS, session, &region);
+    command(PROTECT_OP_SET_RULES, session, &rule);
+}
+
+static void show_event(void)
+{
+    const volatile struct protect_door *door = (void *)PROTECT_DOOR_ADDRESS(0);
+    struct protect_event event;
+    for (unsigned i = 0; i < sizeof(event) / 8; i++)
+        ((uint64_t *)&event)[i] = ((const volatile uint64_t *)&door->event[0])[i];
+    print("  who it was: processor ");
+    print_number(event.vcpu, 10, 0, ' ');
+    print(", CPL ");
+    print_number(event.cpl, 10, 0, ' ');
+    print(", RIP = ");
+    print_hex(event.rip, 0);
+    print(event.access == PROTECT_WRITE ? ", wrote " : ", touched ");
+    print_number(event.length, 10, 0, ' ');
+    print(" bytes at ");
+    print_hex(event.gva, 0);
+    print("\n");
+}
+
+static void show_protection(void)
+{
+    const volatile struct protect_door *door = (void *)PROTECT_DOOR_ADDRESS(0);
+    uint64_t attacked = (uint64_t)guarded + 0x123;
+    print("Protection\n");
+    if (door->id != PROTECT_ID) {
+        print("  this machine has no protection device\n");
+        return;
+    }
+    show_fault("write to a page of its own, before", attacked, 1);
+    guard_page();
+    show_fault("write to it, guarded by the device", attacked, 1);
+    show_event();
+    show_fault("read of it", attacked, 0);
 }
 
 static uint64_t tsc(void)
@@ -392,6 +462,7 @@ void demo_main(const struct start_info *info)
     show_memory(info);
     show_processors(info->rsdp);
     show_page_faults();
+    show_protection();
     show_time();
     print("Powering off through ACPI. Goodbye.\n");
     power_off(info->rsdp);

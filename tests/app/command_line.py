@@ -85,12 +85,16 @@ def check_demo():
     text = p.stdout.decode()
     expect(p.returncode == 0, f"demo: status {p.returncode}")
     for words in ("This is Bailey", "1 x ", "#PF, CR2 = 0x4000000000, error code 0x0",
-                  "error code 0x3 (present, write)", "ticks at 100 Hz", "Goodbye"):
+                  "error code 0x3 (present, write)", "before: no fault",
+                  "guarded by the device: #PF", "error code 0x8003 (present, write, a rule)",
+                  "who it was: processor 0, CPL 0", "read of it: no fault", "ticks at 100 Hz", "Goodbye"):
         expect(words in text, f"demo: {words!r} is missing")
     expect("did not power off" not in text, "demo: went on after power-off")
     expect("unexpected" not in text, "demo: exception")
     text = bailey("-nographic", "-smp", "4", "-m", "64").stdout.decode()
     expect("4 x " in text and "0x003ffffff" in text, "demo: -smp 4 -m 64")
+    text = bailey("-nographic", "-machine", "protect=off").stdout.decode()
+    expect("no protection device" in text and "Goodbye" in text, "demo: -machine protect=off")
 
 
 def check_exit_status(directory):
