@@ -47,6 +47,17 @@ static void describe(unsigned context, const struct protect_event *e, char *line
              e->home, e->length, e->region);
 }
 
+/* Puts off an upcall; one that the queue has no room for is a lost event. */
+static void defer_locked(struct rules *r, struct context *c, const struct protect_event *event)
+{
+    if (c->deferred_count == RULES_DEFERRED) {
+        c->statistics.lost_events++;
+        return;
+    }
+    c->deferred[(c->deferred_first + c->deferred_count++) % RULES_DEFERRED] = *event;
+    atomic_fetch_add(&r->deferred_waiting, 1);
+}
+
 void event_append(struct rules *r, unsigned context, struct protect_event *event, uint32_t notify)
 {
     const struct rules_hooks *h = &r->hooks;
@@ -54,11 +65,8 @@ void event_append(struct rules *r, unsigned context, struct protect_event *event
     event->time = now(r);
     pthread_mutex_lock(&r->lock);
     append_locked(r, c, event, notify);
-    if (event->type == PROTECT_EVENT_ACCESS && event->action == PROTECT_DEFERRED &&
-        c->handler.rip && c->deferred_count < RULES_DEFERRED) {
-        c->deferred[(c->deferred_first + c->deferred_count++) % RULES_DEFERRED] = *event;
-        atomic_fetch_add(&r->deferred_waiting, 1);
-    }
+    if (event->type == PROTECT_EVENT_ACCESS && event->action == PROTECT_DEFERRED && c->handler.rip)
+        defer_locked(r, c, event);
     pthread_mutex_unlock(&r->lock);
     if (h->event && (notify & PROTECT_NOTIFY_HOST || c->kind == RULES_HOST))
         h->event(h->opaque, context, event, notify);

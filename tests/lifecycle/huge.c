@@ -185,37 +185,51 @@ static void mapped_over(void)
     }
 }
 
-/* Every second page of a lot of memory is given back: compaction has something to do. */
+/* Most of the memory is taken and given back but for every 32nd page, all of which have rules: in
+ * every corner of the memory there is something for compaction to move. */
+enum { MOST = 28672, STRIDE = 32, RULED = MOST / STRIDE };
+
+static void protect_every(struct bailey_door *door, volatile uint8_t *pages)
+{
+    static struct protect_region regions[RULED];
+    struct protect_rule rule = life_rule(PROTECT_READ, PROTECT_DENY);
+    for (unsigned n = 0; n < RULED; n++)
+        regions[n] = (struct protect_region){
+            .base = (uintptr_t)(pages + n * STRIDE * PAGE), .length = PAGE, .cookie = n};
+    rule.count = RULED;
+    CHECK_OK(bailey_regions_add(door, regions, RULED, &rule.region));
+    CHECK_OK(bailey_rules_set(door, &rule, 1));
+}
+
 static void compaction(void)
 {
-    enum { MANY = 4096, RULED = 512 };
     struct bailey_door door;
     struct protect_event event;
     static uint64_t frame[RULED];
     unsigned moved = 0;
     life_open(&door, PROTECT_GRANT_PHYSICAL);
-    volatile uint8_t *ballast = life_pages(MANY), *pages = life_pages(RULED);
-    for (unsigned n = 0; n < RULED; n++)
-        *(volatile uint32_t *)(pages + n * PAGE) = n;
-    life_protect(&door, pages, RULED * PAGE, life_rule(PROTECT_READ, PROTECT_DENY));
-    for (unsigned n = 0; n < MANY; n += 2)
-        CHECK(madvise(plain(ballast + n * PAGE), PAGE, MADV_DONTNEED) == 0);
-    for (unsigned round = 0; round < 5 && !moved; round++) {
-        for (unsigned n = 0; n < RULED; n++)
-            frame[n] = life_frame(pages + n * PAGE);
-        CHECK(life_set("/proc/sys/vm/compact_memory", "1"));
-        for (unsigned n = 0; n < RULED; n++)
-            moved += life_frame(pages + n * PAGE) != frame[n];
+    volatile uint8_t *pages = life_pages(MOST);
+    for (unsigned n = 0; n < RULED; n++) {
+        volatile uint8_t *page = pages + n * STRIDE * PAGE;
+        *(volatile uint32_t *)page = n;
+        CHECK(madvise(plain(page + PAGE), (STRIDE - 1) * PAGE, MADV_DONTNEED) == 0);
     }
+    protect_every(&door, pages);
+    for (unsigned n = 0; n < RULED; n++)
+        frame[n] = life_frame(pages + n * STRIDE * PAGE);
+    CHECK(life_set("/proc/sys/vm/compact_memory", "1"));
+    for (unsigned n = 0; n < RULED; n++)
+        moved += life_frame(pages + n * STRIDE * PAGE) != frame[n];
     printf("  %u of %u pages were moved\n", moved, RULED);
     CHECK(moved);
     for (unsigned n = 0; n < RULED; n++) {
-        volatile uint8_t *page = pages + n * PAGE;
+        volatile uint8_t *page = pages + n * STRIDE * PAGE;
         life_drain(&door);
         CHECK_SAME(*(volatile uint32_t *)page, n);
         CHECK_REFUSES(page + 8);
         CHECK(life_event(&door, PROTECT_EVENT_ACCESS, page, &event));
         CHECK_SAME(event.gpa, life_frame(page) * PAGE + 8);
+        CHECK_SAME(event.cookie, n);
     }
 }
 

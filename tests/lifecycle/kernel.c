@@ -180,6 +180,28 @@ static void small_copies(void)
     CHECK_SAME(errno, EFAULT);
 }
 
+/* FUTEX_WAKE_OP on a word that the kernel may not write is retried for ever when it is refused,
+ * since the page tables say that it may; with PROTECT_SKIP it ends (docs/protection.md, limits). */
+static void futex_word_skipped(void)
+{
+    enum { FUTEX_WAKE_OP_ = 5, SET_TO_1 = 1 << 12 };
+    static uint32_t other;
+    struct bailey_door door;
+    struct protect_rule rule = kernel_rule(PROTECT_READ);
+    rule.action[PROTECT_KERNEL] = PROTECT_SKIP;
+    life_open(&door, PROTECT_GRANT_KERNEL | PROTECT_GRANT_OBSERVE);
+    volatile uint32_t *word = (volatile uint32_t *)life_pages(1);
+    *word = 77;
+    life_protect(&door, word, 4, rule);
+    CHECK_SAME(syscall(SYS_futex, &other, FUTEX_WAKE_OP_, 1, 1, word, SET_TO_1), 0);
+    CHECK_SAME(*word, 77);
+    struct protect_event event;
+    CHECK(life_event(&door, PROTECT_EVENT_ACCESS, word, &event));
+    CHECK_SAME(event.subject, PROTECT_KERNEL);
+    CHECK_SAME(event.access, PROTECT_READ | PROTECT_WRITE); /* XCHG */
+    CHECK_SAME(event.action, PROTECT_SKIP);
+}
+
 static void take_signal(void *opaque)
 {
     uint8_t *stack = opaque;
@@ -233,6 +255,7 @@ static const struct life_test tests[] = {
     {"write_from_it", write_from_it},
     {"middle_of_a_buffer", middle_of_a_buffer},
     {"small_copies", small_copies},
+    {"futex_word_skipped", futex_word_skipped},
     {"signal_frame", signal_frame},
     {"process_vm", process_vm},
 };

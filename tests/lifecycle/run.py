@@ -139,19 +139,19 @@ def oops(access, code, value, *options):
     return test
 
 
-def huge():
-    with Linux(["huge"]) as guest:  # below 512 MiB the kernel starts without huge pages
+def huge(*options):
+    with Linux(["huge"], *options) as guest:  # below 512 MiB the kernel starts without huge pages
         guest.command("cd /sys/kernel/mm/transparent_hugepage && echo madvise > enabled && echo always > defrag; cd /")
         run_program(guest, "huge")
         kernel_is_content(guest)
 
 
-def swap():
+def swap(*options):
     with tempfile.TemporaryDirectory() as folder:
         disk = os.path.join(folder, "disk")
         with open(disk, "wb") as image:
             image.truncate(256 << 20)
-        with Linux(["swap"], "-drive", f"file={disk},if=virtio,format=raw", memory="128") as guest:
+        with Linux(["swap"], "-drive", f"file={disk},if=virtio,format=raw", *options, memory="128") as guest:
             guest.command(f"for m in {' '.join(MODULES)}; do insmod /modules/$m.ko; done")
             guest.command("mkswap /dev/vda && swapon /dev/vda")
             run_program(guest, "swap")
@@ -165,7 +165,11 @@ TESTS = {
     "fork": plain("fork"),
     "leave": plain("leave"),
     "swap": swap,
+    "swap_smp": lambda: swap("-smp", "2"),
     "huge": huge,
+    "huge_smp": lambda: huge("-smp", "2"),
+    "leave_smp": plain("leave", "-smp", "2"),
+    "fork_smp": plain("fork", "-smp", "2"),
     "hammer": plain("hammer", "-smp", "2"),
     "upcalls": plain("upcalls"),
     "kernel": plain("kernel"),

@@ -3,7 +3,7 @@
  * fork, exec and exit inside a handler, handlers that take too long, deferred upcalls.
  */
 #include "life.h"
-#include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -413,6 +413,27 @@ static void deferred_while_masked(void)
     CHECK_SAME(door.regs->upcall_depth, 0);
 }
 
+/* More than the device can put off: the rest is counted. */
+static void deferred_too_many(void)
+{
+    enum { READS = 40 };
+    struct bailey_door door;
+    struct protect_statistics statistics;
+    uint8_t *page = deferring(&door);
+    int fd = open("/dev/zero", O_RDONLY);
+    door.regs->masked = 1;
+    for (unsigned i = 0; i < READS; i++) {
+        CHECK_SAME(read(fd, page + i, 1), 1);
+        life_drain(&door); /* the ring loses nothing */
+    }
+    door.regs->masked = 0;
+    getppid();
+    CHECK_OK(bailey_statistics(&door, &statistics));
+    CHECK_SAME(statistics.deferred, READS);
+    CHECK(deferred.calls > 0 && !deferred.wrong);
+    CHECK_SAME(deferred.calls + statistics.lost_events, READS);
+}
+
 static const struct life_test tests[] = {
     {"threads_on_their_own_stacks", threads_on_their_own_stacks},
     {"threads_on_alternate_stacks", threads_on_alternate_stacks},
@@ -426,5 +447,6 @@ static const struct life_test tests[] = {
     {"signals_among_upcalls", signals_among_upcalls},
     {"deferred_after_read", deferred_after_read},
     {"deferred_while_masked", deferred_while_masked},
+    {"deferred_too_many", deferred_too_many},
 };
 LIFE_MAIN(tests)
