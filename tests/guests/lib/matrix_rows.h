@@ -1,14 +1,14 @@
 /*
  * matrix_rows.h - the instructions of the protection matrix, a row each: its text, and the accesses
  * that it makes to its operand, in order. matrix.h includes it several times, for each code size,
- * with B, S, D and P defined as the names of RBX, RSI and RDI and a prefix for 32-bit addresses, and
- * WS as the size of a push.
+ * with B, S, D and P defined as the names of RBX, RSI and RDI and a prefix for 32-bit addresses,
+ * and WS as the size of a push.
  *
  *     ROW(name, text, ACC({kinds, offset, length}, ...), .field = ...)
  *
  * B points to the operand. .si, .di, .sp, .bp = AT(n): that register points n bytes into it, too;
- * else to memory that nobody protects. Neighbouring accesses of one instruction that go on where the
- * last one ended count as one (docs/protection.md).
+ * else to memory that nobody protects. Neighbouring accesses of one instruction that go on where
+ * the last one ended count as one (docs/protection.md).
  */
 
 /* ---- MOV and its kind ---- */
@@ -98,11 +98,14 @@ ROW(stos, P "stosl", ACC({W, 0, 4}), .di = AT(0))
 ROW(lods, P "lodsl", ACC({R, 0, 4}), .si = AT(0))
 ROW(cmps, P "cmpsl", ACC({R, 0, 4}), .si = AT(0))
 ROW(scas, P "scasl", ACC({R, 0, 4}), .di = AT(0))
-ROW(rep_movsb_source, P "rep movsb", ACC({R, 0, 1}, {R, 1, 1}, {R, 2, 1}, {R, 3, 1}), .si = AT(0), .cx = 4, .rep = 1)
-ROW(rep_movsl_destination, P "rep movsl", ACC({W, 0, 4}, {W, 4, 4}, {W, 8, 4}), .di = AT(0), .cx = 3, .rep = 1)
+ROW(rep_movsb_source, P "rep movsb", ACC({R, 0, 1}, {R, 1, 1}, {R, 2, 1}, {R, 3, 1}), .si = AT(0),
+    .cx = 4, .rep = 1)
+ROW(rep_movsl_destination, P "rep movsl", ACC({W, 0, 4}, {W, 4, 4}, {W, 8, 4}), .di = AT(0),
+    .cx = 3, .rep = 1)
 ROW(rep_stosb, P "rep stosb", ACC({W, 0, 1}, {W, 1, 1}, {W, 2, 1}), .di = AT(0), .cx = 3, .rep = 1)
 ROW(rep_lodsw, P "rep lodsw", ACC({R, 0, 2}, {R, 2, 2}), .si = AT(0), .cx = 2, .rep = 1)
-ROW(repne_scasw, P "repne scasw", ACC({R, 0, 2}, {R, 2, 2}, {R, 4, 2}), .di = AT(0), .cx = 3, .rep = 1)
+ROW(repne_scasw, P "repne scasw", ACC({R, 0, 2}, {R, 2, 2}, {R, 4, 2}), .di = AT(0), .cx = 3,
+    .rep = 1)
 ROW(repne_cmpsl, P "repne cmpsl", ACC({R, 0, 4}, {R, 4, 4}), .si = AT(0), .cx = 2, .rep = 1)
 ROW(outs, P "outsb", ACC({R, 0, 1}), .si = AT(0))
 ROW(ins, P "insl", ACC({W, 0, 4}), .di = AT(0), .no_value = 1)
@@ -167,8 +170,10 @@ ROW(vextractf128, "vextractf128 $1, %ymm1, (" B ")", ACC({W, 0, 16}), .vector = 
 ROW(vmaskmovps_load, "vmaskmovps (" B "), %ymm7, %ymm0", ACC({R, 4, 8}), .vector = 2)
 ROW(vmaskmovps_store, "vmaskmovps %ymm1, %ymm7, (" B ")", ACC({W, 4, 8}), .vector = 2)
 ROW(vpmaskmovd_store, "vpmaskmovd %ymm1, %ymm7, (" B ")", ACC({W, 4, 8}), .vector = 2)
-ROW(vgatherdps, "vgatherdps %ymm7, (" B ",%ymm6,4), %ymm0", ACC({R, 8, 4}, {R, 24, 4}), .vector = 2, .partial = 1)
-ROW(vpgatherdd, "vpgatherdd %xmm7, (" B ",%xmm6,4), %xmm0", ACC({R, 8, 4}, {R, 24, 4}), .vector = 2, .partial = 1)
+ROW(vgatherdps, "vgatherdps %ymm7, (" B ",%ymm6,4), %ymm0", ACC({R, 8, 4}, {R, 24, 4}), .vector = 2,
+    .partial = 1)
+ROW(vpgatherdd, "vpgatherdd %xmm7, (" B ",%xmm6,4), %xmm0", ACC({R, 8, 4}, {R, 24, 4}), .vector = 2,
+    .partial = 1)
 
 #if CODE_SIZE == 64
 ROW(mov_load_64, "movq (" B "), %rax", ACC({R, 0, 8}))
@@ -177,16 +182,20 @@ ROW(mov_store_moffs, "movslq (" B "), %rax", ACC({R, 0, 4}))
 ROW(add_to_memory_64, "addq %rax, (" B ")", ACC({RW, 0, 8}))
 ROW(lock_xadd_64, "lock xaddq %rax, (" B ")", ACC({RW, 0, 8}))
 ROW(cmpxchg16b_fails, "cmpxchg16b (" B ")", ACC({RW, 0, 16}), .align = 16)
-ROW(cmpxchg16b_succeeds, "cmpxchg16b (" B ")", ACC({RW, 0, 16}), .align = 16, .memory = LIKE_RDX_RAX_64)
+ROW(cmpxchg16b_succeeds, "cmpxchg16b (" B ")", ACC({RW, 0, 16}), .align = 16,
+    .memory = LIKE_RDX_RAX_64)
 ROW(lock_cmpxchg16b_fails, "lock cmpxchg16b (" B ")", ACC({RW, 0, 16}), .align = 16)
-ROW(lock_cmpxchg16b_succeeds, "lock cmpxchg16b (" B ")", ACC({RW, 0, 16}), .align = 16, .memory = LIKE_RDX_RAX_64)
+ROW(lock_cmpxchg16b_succeeds, "lock cmpxchg16b (" B ")", ACC({RW, 0, 16}), .align = 16,
+    .memory = LIKE_RDX_RAX_64)
 ROW(sgdt, "sgdt (" B ")", ACC({W, 0, 10}))
 ROW(sidt, "sidt (" B ")", ACC({W, 0, 10}))
 #else
 ROW(sgdt, "sgdt (" B ")", ACC({W, 0, 6}))
 ROW(sidt, "sidt (" B ")", ACC({W, 0, 6}))
 ROW(bound, "bound %eax, (" B ")", ACC({R, 0, 8}))
-ROW(pusha, "pusha" WX, ACC({W, 7 * WS, WS}, {W, 6 * WS, WS}, {W, 5 * WS, WS}, {W, 4 * WS, WS},
-                             {W, 3 * WS, WS}, {W, 2 * WS, WS}, {W, WS, WS}, {W, 0, WS}), .sp = AT(8 * WS))
+ROW(pusha, "pusha" WX,
+    ACC({W, 7 * WS, WS}, {W, 6 * WS, WS}, {W, 5 * WS, WS}, {W, 4 * WS, WS}, {W, 3 * WS, WS},
+        {W, 2 * WS, WS}, {W, WS, WS}, {W, 0, WS}),
+    .sp = AT(8 * WS))
 ROW(popa, "popa" WX, ACC({R, 0, 8 * WS}), .sp = AT(0), .partial = 1)
 #endif
