@@ -70,7 +70,7 @@ static void two_threads(bool alternate)
         team.stacks = life_pages(STACKS * STACK / PAGE);
     for (unsigned i = 0; i < STACKS; i++)
         tops[i] = team.stacks + (size_t)(i + 1) * STACK;
-    CHECK_OK(bailey_handler_set(&door, count_call, NULL, tops, alternate ? STACKS : 0, 0));
+    CHECK_OK(bailey_handler_set(&door, count_call, NULL, tops, alternate ? STACKS : 0, 60000));
     life_protect(&door, team.page, PAGE, life_rule(PROTECT_READ, PROTECT_UPCALL));
     for (unsigned i = 0; i < THREADS; i++)
         CHECK(
@@ -234,12 +234,12 @@ static void thread_exits_in_a_handler(void)
 {
     pthread_t thread;
     void *top = life_pages(4) + 4 * PAGE;
-    volatile uint8_t *page = guarded(leave_thread, 50, &top, 1);
+    volatile uint8_t *page = guarded(leave_thread, 500, &top, 1);
     CHECK(!pthread_create(&thread, NULL, fault_once, (void *)(uintptr_t)page));
     while (inside.calls == 0)
         usleep(1000);
     CHECK_SAME(inside.door.regs->upcall_depth, 1);
-    usleep(200000);
+    usleep(1000000);
     CHECK_SAME(life_write(page + 1, 2).signal, 0);
     CHECK_SAME(inside.calls, 2);
     CHECK_SAME(page[0], 0);
@@ -316,7 +316,7 @@ static void signals_among_upcalls(void)
     life_open(&door, 0);
     team.page = life_pages(1);
     in_signal = (volatile uint64_t *)(team.page + 512);
-    CHECK_OK(bailey_handler_set(&door, count_call, NULL, NULL, 0, 0));
+    CHECK_OK(bailey_handler_set(&door, count_call, NULL, NULL, 0, 60000));
     life_protect(&door, team.page, PAGE, life_rule(PROTECT_READ, PROTECT_UPCALL));
     sigaction(SIGALRM, &action, NULL);
     setitimer(ITIMER_REAL, &timer, NULL);

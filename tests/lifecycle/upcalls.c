@@ -35,7 +35,7 @@ static void run(enum protect_verdict verdict)
     life_open(&door, 0);
     volatile uint64_t *word = (volatile uint64_t *)life_pages(1);
     word[0] = 12345;
-    CHECK_OK(bailey_handler_set(&door, handler, &work, NULL, 0, 0));
+    CHECK_OK(bailey_handler_set(&door, handler, &work, NULL, 0, 60000));
     life_protect(&door, word, PAGE, life_rule(PROTECT_READ, PROTECT_UPCALL));
     word[0] = work.next = 1; /* the stack below is there from now on */
     after = (struct protect_statistics){0};
