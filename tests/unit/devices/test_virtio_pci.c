@@ -2,7 +2,7 @@
  * test_virtio_pci.c - the virtio transport's registers, modern and legacy, and its interrupts,
  * exercised through the entropy device.
  */
-#include "virtio_driver.h"
+#include "kept_page.h"
 
 static struct pci_device *rng;
 static struct driver drv;
@@ -308,6 +308,24 @@ START_TEST(legacy_drivers_forget_bus_mastering)
 }
 END_TEST
 
+START_TEST(a_buffer_that_a_rule_refuses_comes_back_empty)
+{
+    uint32_t written;
+    driver_start(&drv, MODERN, 0, 8);
+    struct rules *rules = keep_page(BUFFER_AT);
+    set_desc(&drv, 0, BUFFER_AT, 64, DESC_WRITE, 0);
+    make_available(&drv, 0);
+    notify(&drv);
+    ck_assert_uint_eq(next_used(&drv, &written), 0);
+    ck_assert_uint_eq(written, 0);
+    rules_free(rules);
+    make_available(&drv, 0);
+    notify(&drv);
+    ck_assert_uint_eq(next_used(&drv, &written), 0);
+    ck_assert_uint_eq(written, 64);
+}
+END_TEST
+
 START_TEST(not_before_driver_ok)
 {
     driver_start(&drv, MODERN, 0, 8);
@@ -425,6 +443,7 @@ int main(void)
     tcase_add_loop_test(tc, indirect_descriptors, 0, 2);
     tcase_add_test(tc, needs_bus_mastering);
     tcase_add_test(tc, legacy_drivers_forget_bus_mastering);
+    tcase_add_test(tc, a_buffer_that_a_rule_refuses_comes_back_empty);
     tcase_add_test(tc, not_before_driver_ok);
     tcase_add_test(tc, configuration_access_window);
     tcase_add_loop_test(tc, random_register_accesses, 0, 4);
