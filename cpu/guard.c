@@ -65,7 +65,8 @@ static const struct {
 } parts[] = {
     {0, offsetof(struct cpu, request)},
     {offsetof(struct cpu, attention), offsetof(struct cpu, mmu)},
-    {offsetof(struct cpu, seg), offsetof(struct cpu, exception)},
+    {offsetof(struct cpu, seg), offsetof(struct cpu, tsc_offset)}, /* that one others read */
+    {offsetof(struct cpu, msr_tsc_adjust), offsetof(struct cpu, exception)},
     {offsetof(struct cpu, debug_pending), offsetof(struct cpu, index)},
 };
 
