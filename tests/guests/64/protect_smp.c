@@ -73,10 +73,14 @@ static void other_cpu(unsigned apic_id)
 {
     unsigned seen = 0;
     for (;;) {
-        while (job == IDLE || (job == STORE_ONCE && rounds == seen))
+        enum job now = job; /* once: it may change at any time */
+        switch (now) {
+        case IDLE:
             asm volatile("pause");
-        switch (job) {
+            break;
         case STORE_ONCE:
+            if (rounds == seen)
+                break;
             seen = rounds;
             store_rax(page, 2);
             finished = seen;
