@@ -39,11 +39,7 @@ tsan() {
     done)
     # shellcheck disable=SC2086 # a list of targets
     sanitizer_build build-tsan thread gcc bailey guests $units &&
-<<<<<<< HEAD
-        TSAN_OPTIONS=halt_on_error=1 run_ctest build-tsan -L quick -R 'guest/64/(smp|protect|protect_smp|protect_attacks)$|unit/mmu'
-=======
-        TSAN_OPTIONS=halt_on_error=1 run_ctest build-tsan -R 'guest/64/smp|unit/mmu|unit/control'
->>>>>>> control
+        TSAN_OPTIONS=halt_on_error=1 run_ctest build-tsan -L quick -R 'guest/64/(smp|protect|protect_smp|protect_attacks)$|unit/mmu|unit/control'
 }
 
 fuzz() { # SECONDS
