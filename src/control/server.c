@@ -121,7 +121,8 @@ static void flush(struct connection *c)
         }
         sent += (size_t)n;
     }
-    memmove(c->out, c->out + sent, c->out_len - sent);
+    if (sent)
+        memmove(c->out, c->out + sent, c->out_len - sent);
     c->out_len -= sent;
 }
 
@@ -217,21 +218,34 @@ static bool takes_requests(struct connection *c)
     return !c->closing && pending(c) < SERVER_PENDING && c->out_len < SERVER_OUTPUT_HARD;
 }
 
+/* The end of the line that begins at `at`, if it has come; nothing at all may have come yet. */
+static char *end_of_line(const struct connection *c, size_t at)
+{
+    return at < c->in_len ? memchr(c->in + at, '\n', c->in_len - at) : NULL;
+}
+
+static void drop_input(struct connection *c, size_t len)
+{
+    if (len == 0)
+        return;
+    memmove(c->in, c->in + len, c->in_len - len);
+    c->in_len -= len;
+}
+
 /* The lines that have come in whole. */
 static void handle_lines(struct connection *c)
 {
     size_t at = 0;
     while (takes_requests(c)) {
-        char *newline = memchr(c->in + at, '\n', c->in_len - at);
+        char *newline = end_of_line(c, at);
         if (!newline)
             break;
         *newline = 0;
         handle_line(c, c->in + at, (size_t)(newline - (c->in + at)));
         at = (size_t)(newline + 1 - c->in);
     }
-    memmove(c->in, c->in + at, c->in_len - at);
-    c->in_len -= at;
-    if (c->in_len == WIRE_LINE_MAX && !memchr(c->in, '\n', c->in_len) && !c->closing) {
+    drop_input(c, at);
+    if (c->in_len == WIRE_LINE_MAX && !end_of_line(c, 0) && !c->closing) {
         put_line(c, line_closed("TOO_LONG", "a line has more than 1 MiB"));
         c->closing = true;
     }
@@ -319,7 +333,7 @@ static void client_left(void *opaque, char *reply)
  * still has to do for it; then the connection is freed. True: it is gone. */
 static bool wind_up(struct connection *c)
 {
-    bool over = c->closing || (c->eof && settled(c) && !memchr(c->in, '\n', c->in_len));
+    bool over = c->closing || (c->eof && settled(c) && !end_of_line(c, 0));
     if (c->fd >= 0 && over && c->out_len == 0) {
         close(c->fd);
         c->fd = -1;

@@ -228,7 +228,7 @@ bool wire_only(const json_t *object, const char *const *names, struct wire_error
 
 static uint64_t max_of(unsigned size)
 {
-    return size == 8 ? UINT64_MAX : (1ull << 8 * size) - 1;
+    return size >= 8 ? UINT64_MAX : (1ull << 8 * size) - 1;
 }
 
 /* Little-endian hosts only, like all of Bailey. */
