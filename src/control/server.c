@@ -322,11 +322,12 @@ static void free_connection(struct connection *c)
 static void client_left(void *opaque, char *reply)
 {
     struct connection *c = opaque;
+    struct server *s = c->server;
     (void)reply;
-    pthread_mutex_lock(&c->server->lock);
-    c->left = true;
-    pthread_mutex_unlock(&c->server->lock);
-    wake(c->server);
+    pthread_mutex_lock(&s->lock);
+    c->left = true; /* the server may free it as soon as the lock is let go */
+    pthread_mutex_unlock(&s->lock);
+    wake(s);
 }
 
 /* One that has nothing more to say is closed; its client is ended by the worker, after what it
