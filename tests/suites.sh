@@ -33,10 +33,13 @@ asan_ubsan() {
 
 tsan() {
     local units file
-    units=$(for file in tests/unit/mmu/test_*.c; do echo "unit_mmu_$(basename "$file" .c)"; done)
+    units=$(for file in tests/unit/{mmu,control}/test_*.c; do
+        file=${file#tests/unit/}
+        echo "unit_${file%%/*}_$(basename "$file" .c)"
+    done)
     # shellcheck disable=SC2086 # a list of targets
     sanitizer_build build-tsan thread gcc bailey guests $units &&
-        TSAN_OPTIONS=halt_on_error=1 run_ctest build-tsan -L quick -R 'guest/64/(smp|protect|protect_smp|protect_attacks)$|unit/mmu'
+        TSAN_OPTIONS=halt_on_error=1 run_ctest build-tsan -L quick -R 'guest/64/(smp|protect|protect_smp|protect_attacks)$|unit/(mmu|control)'
 }
 
 fuzz() { # SECONDS

@@ -63,6 +63,9 @@ def check_errors(directory):
     expect_error(["-kernel", BAILEY, "-m", "2"], 1, "larger than the guest's memory")
     expect_error(["-kernel", BAILEY], 1, "neither a PVH note")
     expect_error(["-D", "/nonexistent/log"], 1, "/nonexistent/log")
+    expect_error(["-protect", "path"], 2, "-protect")
+    expect_error(["-protect", "socket=/nonexistent/socket"], 1, "-protect: could not open the folder")
+    expect_error(["-protect", f"socket={short}"], 1, "there is a file of that name")
 
 
 def check_information():

@@ -67,6 +67,13 @@ START_TEST(the_board_without_its_extras)
     parse_ok("-machine protect=off -machine protect=on,hpet=off");
     ck_assert(!c.hpet && c.protect);
     ck_assert_int_eq(parse("-machine protect=maybe"), OPTIONS_WRONG);
+    parse_ok("-protect socket=/a -protect socket=/b");
+    ck_assert_str_eq(c.protect_socket, "/b");
+    ck_assert_int_eq(parse("-protect"), OPTIONS_WRONG);
+    ck_assert_int_eq(parse("-protect socket="), OPTIONS_WRONG);
+    ck_assert_int_eq(parse("-protect /a"), OPTIONS_WRONG);
+    ck_assert_int_eq(parse("-protect socket=/a,mode=0666"), OPTIONS_WRONG);
+    ck_assert_int_eq(parse("-protect socket=/a -machine protect=off"), OPTIONS_WRONG);
 }
 END_TEST
 
