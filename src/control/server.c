@@ -353,14 +353,16 @@ static bool wind_up(struct connection *c)
 
 static void serve(struct server *s, struct connection *c, unsigned events)
 {
-    (void)s;
     if (events & (POLLIN | POLLHUP | POLLERR))
         read_some(c);
     put_replies(c);
     handle_lines(c);
     put_messages(c);
+    bool any = c->out_len != 0;
     if (c->fd >= 0)
         flush(c);
+    if (any && c->out_len == 0)
+        wake(s); /* what the full buffer held back has another turn: nothing else would tell */
 }
 
 /* ---- The thread

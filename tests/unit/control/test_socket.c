@@ -120,7 +120,7 @@ START_TEST(paths_that_cannot_be_are_said)
     path[0] = '/';
     path[sizeof(path) - 1] = 0;
     ck_assert(!control_listen(w.control, path, &err));
-    ck_assert_ptr_nonnull(strstr(err.msg, "1 to 107 bytes"));
+    ck_assert_ptr_nonnull(strstr(err.msg, "1 to 103 bytes"));
     ck_assert(!control_listen(w.control, "/nonexistent/socket", &err));
     ck_assert_ptr_nonnull(strstr(err.msg, "No such file or directory"));
     snprintf(file, sizeof(file), "%s/file", w.folder);
@@ -133,6 +133,36 @@ START_TEST(paths_that_cannot_be_are_said)
     close(fd);
     unlink(file);
     world_free(&w);
+}
+END_TEST
+
+/* Whoever waits for the name to appear can connect as soon as it has. */
+static void *connects_at_once(void *opaque)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct stat st;
+    (void)opaque;
+    strcpy(address.sun_path, w.path);
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    while (stat(w.path, &st) != 0)
+        ;
+    int result = connect(fd, (struct sockaddr *)&address, sizeof(address));
+    close(fd);
+    return (void *)(intptr_t)result;
+}
+
+START_TEST(the_name_appears_when_somebody_listens)
+{
+    for (unsigned i = 0; i < 200; i++) {
+        pthread_t thread;
+        void *result;
+        world_init(&w);
+        ck_assert_int_eq(pthread_create(&thread, NULL, connects_at_once, NULL), 0);
+        ck_assert_msg(control_listen(w.control, w.path, &err), "%s", err.msg);
+        pthread_join(thread, &result);
+        ck_assert_int_eq((int)(intptr_t)result, 0);
+        world_free(&w);
+    }
 }
 END_TEST
 
@@ -413,6 +443,39 @@ START_TEST(a_slow_reader_loses_events_and_is_told_how_many)
 }
 END_TEST
 
+/* A reader that takes a full buffer at once gets what had to wait behind it, too. */
+static void *writes_events(void *opaque)
+{
+    for (unsigned i = 0; i < *(unsigned *)opaque; i++)
+        dma_write(&w, 0x5000, 1);
+    return NULL;
+}
+
+START_TEST(a_full_buffer_that_is_read_at_once_does_not_stop_the_rest)
+{
+    enum { ROUNDS = 20 };
+    unsigned events = 5000;
+    struct wire c;
+    world_listen(&w);
+    wire_open(&c, &w);
+    wire_protect(&c, 0x5000, 16, NO_DMA);
+    wire_do(&c, "{\"op\":\"subscribe\"}", "OK");
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        pthread_t thread;
+        uint64_t heard = 0;
+        pthread_create(&thread, NULL, writes_events, &events);
+        while (heard < events) {
+            json_t *line = wire_next(&c);
+            heard += json_object_get(line, "event") ? 1 : (uint64_t)lost_of(line);
+            json_decref(line);
+        }
+        pthread_join(thread, NULL);
+    }
+    wire_close(&c);
+    world_free(&w);
+}
+END_TEST
+
 /* Requests without end from one who reads no reply: the server stops reading them. */
 START_TEST(who_reads_no_replies_is_not_heard_any_more)
 {
@@ -436,6 +499,26 @@ START_TEST(who_reads_no_replies_is_not_heard_any_more)
     wire_do(&other, "{\"op\":\"status\"}", "OK");
     wire_close(&deaf);
     wire_close(&other);
+    world_free(&w);
+}
+END_TEST
+
+/* One who asks for more than the buffers hold, and reads it later, gets all of it. */
+START_TEST(requests_that_had_to_wait_are_answered)
+{
+    enum { REQUESTS = 100 };
+    struct wire c;
+    world_listen(&w);
+    wire_open(&c, &w);
+    for (unsigned i = 0; i < REQUESTS; i++)
+        wire_line(&c, "{\"op\":\"read\",\"address\":{\"physical\":0},\"length\":65536}");
+    usleep(100000); /* so that most of them do have to wait */
+    for (unsigned i = 0; i < REQUESTS; i++) {
+        json_t *reply = wire_next(&c);
+        ck_assert_uint_eq(strlen(text_of(reply, "data")), 2 * 65536);
+        json_decref(reply);
+    }
+    wire_close(&c);
     world_free(&w);
 }
 END_TEST
@@ -465,6 +548,7 @@ int main(void)
     tcase_add_test(t, a_machine_that_listens_is_left_alone);
     tcase_add_test(t, the_end_removes_only_its_own_socket);
     tcase_add_test(t, paths_that_cannot_be_are_said);
+    tcase_add_test(t, the_name_appears_when_somebody_listens);
     tcase_add_test(t, the_greeting_says_who_is_there);
     tcase_add_test(t, malformed_lines_are_answered_and_survived);
     tcase_add_test(t, deep_nests_are_refused);
@@ -474,7 +558,9 @@ int main(void)
     tcase_add_test(t, who_has_said_all_still_gets_the_replies);
     tcase_add_test(t, there_are_only_so_many_connections);
     tcase_add_test(t, a_slow_reader_loses_events_and_is_told_how_many);
+    tcase_add_test(t, a_full_buffer_that_is_read_at_once_does_not_stop_the_rest);
     tcase_add_test(t, who_reads_no_replies_is_not_heard_any_more);
+    tcase_add_test(t, requests_that_had_to_wait_are_answered);
     tcase_add_test(t, the_end_of_the_machine_is_said);
     suite_add_tcase(suite, t);
     return run_suite(suite);
