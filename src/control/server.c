@@ -422,6 +422,16 @@ static void *server_main(void *opaque)
     return NULL;
 }
 
+/* So that the last line is whole for a reader who is only a little behind. */
+static void flush_last(struct connection *c)
+{
+    enum { PATIENCE_MS = 100 };
+    struct pollfd poll_fd = {.fd = c->fd, .events = POLLOUT};
+    flush(c);
+    while (c->out_len && poll(&poll_fd, 1, PATIENCE_MS) > 0)
+        flush(c);
+}
+
 /* The machine is gone; whoever listens learns it. */
 static void say_goodbye(struct server *s)
 {
@@ -433,7 +443,7 @@ static void say_goodbye(struct server *s)
             put_replies(c);
             put_messages(c);
             put_line(c, line_closed("OK", "the machine has ended"));
-            flush(c);
+            flush_last(c);
         }
         if (!c->left)
             control_leave(c->client);
