@@ -90,6 +90,10 @@ struct control_client *control_join(struct control *control, void (*wake)(void *
 /* Ends the client's contexts but for those that it keeps, or sealed against removal. */
 void control_leave(struct control_client *client);
 
+/* The client will give no answers any more: it handles nothing, at once, though control_leave() may
+ * have to wait for what it still wants done. */
+void control_retire(struct control_client *client);
+
 /* The next message: asks first, then events in order, with what was lost in its place, then the
  * state. False: none. */
 bool control_take(struct control_client *client, struct control_message *message);
@@ -105,7 +109,8 @@ enum protect_status control_handle(struct control_client *client, unsigned conte
 enum protect_status control_answer(struct control_client *client, uint64_t token,
                                    enum protect_verdict verdict, uint64_t value);
 /* A client that let an ask time out is not waited for again until it answers one (however late) or
- * calls this: so one time-out is all that a dead client costs. */
+ * calls this: so one time-out is all that a dead client costs. If it never took the ask, taking
+ * something is enough. */
 void control_alive(struct control_client *client);
 
 /* An address space: which one a context's virtual addresses belong to is decided by BIND. */

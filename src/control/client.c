@@ -72,13 +72,9 @@ static void set_watch_locked(struct control_client *client, enum control_watch w
     client->watch = watch;
 }
 
-/* Nobody hears of the client any more, and nobody waits for it. */
-static void forget_client_locked(struct control *c, struct control_client *client)
+/* Nobody asks the client any more, and nobody waits for it. */
+static void stop_asking_locked(struct control *c, struct control_client *client)
 {
-    set_watch_locked(client, CONTROL_NONE);
-    for (unsigned i = 0; i < CONTROL_CLIENTS; i++)
-        if (c->client[i] == client)
-            c->client[i] = NULL;
     for (unsigned i = 0; i < RULES_CONTEXTS; i++)
         if (c->handler[i].client == client)
             c->handler[i].client = NULL;
@@ -86,6 +82,25 @@ static void forget_client_locked(struct control *c, struct control_client *clien
         if (ask->client == client)
             ask->client = NULL;
     pthread_cond_broadcast(&c->changed);
+}
+
+/* Nobody hears of the client any more, either. */
+static void forget_client_locked(struct control *c, struct control_client *client)
+{
+    set_watch_locked(client, CONTROL_NONE);
+    for (unsigned i = 0; i < CONTROL_CLIENTS; i++)
+        if (c->client[i] == client)
+            c->client[i] = NULL;
+    stop_asking_locked(c, client);
+}
+
+void control_retire(struct control_client *client)
+{
+    struct control *c = client->control;
+    pthread_mutex_lock(&c->lock);
+    client->retired = true;
+    stop_asking_locked(c, client);
+    pthread_mutex_unlock(&c->lock);
 }
 
 /* Ends a context, unless it is no longer the one that the client bound, or is sealed. */
@@ -269,6 +284,7 @@ static bool take_locked(struct control_client *client, struct control_message *m
 bool control_take(struct control_client *client, struct control_message *message)
 {
     pthread_mutex_lock(&client->control->lock);
+    client->behind = false;
     bool any = take_locked(client, message);
     pthread_mutex_unlock(&client->control->lock);
     return any;
@@ -285,7 +301,7 @@ enum protect_status control_handle(struct control_client *client, unsigned conte
     if (context >= RULES_CONTEXTS || timeout_ms > CONTROL_TIMEOUT_MAX)
         return PROTECT_BAD_ARGUMENT;
     pthread_mutex_lock(&c->lock);
-    if (c->handler[context].client && c->handler[context].client != client) {
+    if (client->retired || (c->handler[context].client && c->handler[context].client != client)) {
         status = PROTECT_BUSY;
     } else {
         c->handler[context].client = on ? client : NULL;
@@ -333,8 +349,10 @@ static void wait_locked(struct control *c, struct ask *ask)
     int error = 0;
     while (!ask->answered && ask->client && !c->hushed && error == 0)
         error = pthread_cond_timedwait(&c->changed, &c->lock, &deadline);
-    if (error == ETIMEDOUT && !ask->answered && ask->client)
-        ask->client->asleep = true;
+    if (error == ETIMEDOUT && !ask->answered && ask->client) {
+        ask->client->asleep |= ask->taken;
+        ask->client->behind |= !ask->taken;
+    }
 }
 
 bool control_can_ask(void *control, unsigned context)
@@ -354,7 +372,7 @@ bool control_ask(void *control, unsigned context, const struct protect_event *ev
     struct ask ask = {.context = context, .event = event};
     pthread_mutex_lock(&c->lock);
     ask.client = c->handler[context].client;
-    if (ask.client && !ask.client->asleep && !c->hushed) {
+    if (ask.client && !ask.client->asleep && !ask.client->behind && !c->hushed) {
         ask.timeout_ms = c->handler[context].timeout_ms ? c->handler[context].timeout_ms
                          : timeout_ms                   ? timeout_ms
                                                         : CONTROL_TIMEOUT_MS;

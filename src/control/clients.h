@@ -14,7 +14,9 @@ struct control_client {
     void (*wake)(void *opaque);
     void *opaque;
     enum control_watch watch;
-    bool asleep; /* let an ask time out and has not been heard of since */
+    bool asleep;  /* was asked, let the time run out, and has not been heard of since */
+    bool behind;  /* an ask's time ran out before it was taken, and nothing has been taken since */
+    bool retired; /* will not be heard of any more */
     /* events that wait: a ring */
     struct {
         unsigned context;

@@ -32,6 +32,7 @@ struct connection {
     size_t out_len, out_size;
     bool eof;     /* nothing more will come in */
     bool closing; /* closed as soon as all is written */
+    bool retired; /* the client answers no more */
     bool leaving; /* the worker has been told to end the client */
     /* under the server's lock: */
     unsigned pending; /* requests with the worker */
@@ -334,6 +335,10 @@ static void client_left(void *opaque, char *reply)
  * still has to do for it; then the connection is freed. True: it is gone. */
 static bool wind_up(struct connection *c)
 {
+    if ((c->eof || c->closing) && !c->retired) {
+        control_retire(c->client); /* so that another may handle what it did, at once */
+        c->retired = true;
+    }
     bool over = c->closing || (c->eof && settled(c) && !end_of_line(c, 0));
     if (c->fd >= 0 && over && c->out_len == 0) {
         close(c->fd);
