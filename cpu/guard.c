@@ -177,8 +177,7 @@ static void note(struct cpu *cpu, const struct access *access, const struct guar
 /* ---- Loads
  * --------------------------------------------------------------------------------------- */
 
-/* What the stores so far have made of `size` bytes at gpa. */
-static void overlay(const struct guard *g, uint64_t gpa, unsigned size, uint8_t *buf)
+void guard_overlay(const struct guard *g, uint64_t gpa, unsigned size, uint8_t *buf)
 {
     for (unsigned i = 0; i < g->store_count; i++) {
         const struct store *s = &g->store[i];
@@ -264,7 +263,7 @@ void guard_read(struct cpu *cpu, const struct access *access, const struct guard
     note(cpu, access, piece, pieces, ACCESS_READ, priv, true);
     for (unsigned i = 0; i < pieces; i++) {
         phys_read(cpu->map, &judged, piece[i].gpa, to, piece[i].size);
-        overlay(cpu->guard, piece[i].gpa, piece[i].size, to);
+        guard_overlay(cpu->guard, piece[i].gpa, piece[i].size, to);
         to += piece[i].size;
     }
     replace_bytes(cpu, access, piece, pieces, buf);

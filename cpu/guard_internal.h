@@ -52,5 +52,7 @@ bool guard_changes_tables(struct cpu *cpu);
 /* Drops what was judged under rules that have changed since. */
 void guard_refresh_passes(struct cpu *cpu);
 struct rules_check guard_check(const struct noted *n);
+/* What the stores so far have made of `size` bytes at gpa, read into buf before. */
+void guard_overlay(const struct guard *g, uint64_t gpa, unsigned size, uint8_t *buf);
 
 #endif

@@ -35,30 +35,24 @@ struct cpu_resume {
     uint64_t set, gpr[16], rip, rflags, substitute;
 };
 
-static bool canonical(uint64_t address)
-{
-    return (uint64_t)((int64_t)(address << 16) >> 16) == address;
-}
-
 /* ---- The program's memory
  * ------------------------------------------------------------------------ */
 
 enum place { PLACE_READY, PLACE_REFUSED, PLACE_FAULTS };
 
-/* The pieces of [address, address + len) as the program itself could write them. PLACE_FAULTS: with
- * *lin and *code for #PF. */
-static enum place find_place(struct cpu *cpu, uint64_t address, unsigned len,
-                             struct guard_piece piece[2], unsigned *pieces, uint64_t *lin,
-                             uint32_t *code)
+/* The pieces of the frame's place, as the program itself could write them. PLACE_FAULTS: with *lin
+ * and *code for #PF. */
+static enum place find_place(struct cpu *cpu, struct upcall *upcall, uint64_t *lin, uint32_t *code)
 {
     struct access access = mem_access(cpu, MMU_USER);
-    *pieces = 0;
-    for (uint64_t at = address; len;) {
+    unsigned len = sizeof upcall->frame;
+    upcall->pieces = 0;
+    for (uint64_t at = upcall->address; len;) {
         unsigned in_page = (unsigned)(PAGE_SIZE - (at & ~PAGE_MASK)),
                  n = len < in_page ? len : in_page;
         struct mmu_xlat x;
         access.gva = at;
-        if (!canonical(at))
+        if (!is_canonical(at))
             return PLACE_REFUSED;
         if (mmu_translate(&cpu->mmu, &access, at, ACCESS_WRITE, MMU_USER, &x) != MMU_OK) {
             *lin = at;
@@ -67,7 +61,7 @@ static enum place find_place(struct cpu *cpu, uint64_t address, unsigned len,
         }
         if (x.ruled && guard_wanted(cpu, &access, x.gpa, n, ACCESS_WRITE))
             return PLACE_REFUSED;
-        piece[(*pieces)++] = (struct guard_piece){x.gpa, n};
+        upcall->piece[upcall->pieces++] = (struct guard_piece){x.gpa, n};
         at += n;
         len -= n;
     }
@@ -76,20 +70,12 @@ static enum place find_place(struct cpu *cpu, uint64_t address, unsigned len,
 
 static void write_frame(struct cpu *cpu, const struct upcall *upcall)
 {
-    struct guard_piece piece[2];
-    unsigned pieces;
-    uint64_t lin;
-    uint32_t code;
     struct access access = mem_access(cpu, MMU_USER);
     const char *from = (const char *)&upcall->frame;
-    access.judged = true;
-    /* It was found ready just now, and this vCPU has not left the guest since. */
-    if (find_place(cpu, upcall->address, sizeof upcall->frame, piece, &pieces, &lin, &code) !=
-        PLACE_READY)
-        return;
-    for (unsigned i = 0; i < pieces; i++) {
-        phys_write(cpu->map, &access, piece[i].gpa, from, piece[i].size);
-        from += piece[i].size;
+    access.judged = true; /* find_place() has, and this vCPU has not left the guest since */
+    for (unsigned i = 0; i < upcall->pieces; i++) {
+        phys_write(cpu->map, &access, upcall->piece[i].gpa, from, upcall->piece[i].size);
+        from += upcall->piece[i].size;
     }
 }
 
@@ -160,8 +146,7 @@ static bool take_token(struct cpu *cpu, unsigned context, struct interrupted *i,
                        struct upcall *upcall)
 {
     struct rules *rules = phys_rules(cpu->map);
-    struct guard_piece piece[2];
-    unsigned pieces, depth;
+    unsigned depth;
     uint64_t stack = 0, lin = 0;
     uint32_t code = 0;
     uint64_t token = rules_token_issue(rules, context, i, &stack, &depth);
@@ -173,11 +158,10 @@ static bool take_token(struct cpu *cpu, unsigned context, struct interrupted *i,
     upcall->frame.token = token;
     upcall->frame.depth = (uint16_t)depth;
     upcall->address = i->address = frame_address(cpu, stack);
-    enum place place =
-        find_place(cpu, upcall->address, sizeof upcall->frame, piece, &pieces, &lin, &code);
+    enum place place = find_place(cpu, upcall, &lin, &code);
     if (place == PLACE_READY)
         return true;
-    free(rules_token_cancel(rules, context, token));
+    upcall_forget(cpu, context, upcall);
     if (place == PLACE_FAULTS)
         cpu_raise_page_fault(cpu, lin, code);
     return false;
@@ -255,7 +239,7 @@ void upcall_deferred(struct cpu *cpu)
     if (!take_token(cpu, (unsigned)context, i, &upcall))
         return;
     if (!rules_take_deferred(rules, (unsigned)context, &e)) {
-        free(rules_token_cancel(rules, (unsigned)context, upcall.frame.token));
+        upcall_forget(cpu, (unsigned)context, &upcall);
         return;
     }
     struct protect_frame *f = &upcall.frame;
@@ -301,7 +285,7 @@ enum protect_status cpu_upcall_resume(struct cpu *cpu, unsigned context, uint64_
             r->rip = frame.rip;
             r->rflags = frame.rflags;
             r->substitute = frame.substitute;
-            if (r->set >> 16 & 1 && !canonical(r->rip)) /* no instruction could go there */
+            if (r->set >> 16 & 1 && !is_canonical(r->rip)) /* no instruction could go there */
                 r->verdict = PROTECT_REFUSE;
         } else {
             r->verdict = PROTECT_REFUSE;
@@ -393,7 +377,7 @@ static bool caller_copy(struct cpu *cpu, uint64_t address, void *to, const void 
     struct walk walk;
     while (len) {
         size_t in_page = PAGE_SIZE - (address & ~PAGE_MASK), n = len < in_page ? len : in_page;
-        if (cpu->mode & MODE_LONG ? !canonical(address) : address >> 32 != 0)
+        if (cpu->mode & MODE_LONG ? !is_canonical(address) : address >> 32 != 0)
             return false;
         access.gva = address;
         if (!mmu_walk(cpu->map, &cpu->mmu.paging, &access, address,

@@ -17,7 +17,9 @@ _Noreturn void guard_refuse(struct cpu *cpu, const struct guard_refusal *how);
 /* A call that has been prepared: its frame's place is mapped and its token is taken. */
 struct upcall {
     struct protect_frame frame;
-    uint64_t address, rip; /* of the frame, of the handler */
+    uint64_t address, rip;       /* of the frame, of the handler */
+    struct guard_piece piece[2]; /* of the frame, in physical memory */
+    unsigned pieces;
 };
 
 /* With the registers as the instruction has left them: those to save are the guard's. Raises #PF

@@ -119,20 +119,12 @@ enum course {
 static const void *value_of(struct cpu *cpu, const struct noted *n, uint8_t *buf)
 {
     static const struct access own = {.initiator = INITIATOR_DEBUGGER, .judged = true};
-    const struct guard *g = cpu->guard;
     unsigned done = 0;
     for (unsigned i = 0; i < n->pieces; i++) {
         const struct guard_piece *p = &n->piece[i];
         phys_read(cpu->map, &own, p->gpa, buf + done, p->size);
-        for (unsigned s = 0; n->kind & ACCESS_WRITE && s < g->store_count; s++) {
-            const struct guard_piece *w = &g->store[s].piece;
-            uint64_t lo = p->gpa > w->gpa ? p->gpa : w->gpa;
-            uint64_t end = p->gpa + p->size, w_end = w->gpa + w->size;
-            uint64_t hi = end < w_end ? end : w_end;
-            if (lo < hi)
-                memcpy(buf + done + (lo - p->gpa), g->bytes + g->store[s].at + (lo - w->gpa),
-                       hi - lo);
-        }
+        if (n->kind & ACCESS_WRITE)
+            guard_overlay(cpu->guard, p->gpa, p->size, buf + done);
         done += p->size;
     }
     return buf;

@@ -156,33 +156,13 @@ static void log_hole(struct phys_map *map, const struct access *access, const ch
 
 /* ---- Rules ---------------------------------------------------------------------------------- */
 
-static bool judge(struct phys_map *map, struct rules *rules, const struct access *access,
-                  uint64_t gpa, size_t len, uint8_t kind, const void *value)
+static bool judge(struct rules *rules, const struct access *access, uint64_t gpa, size_t len,
+                  uint8_t kind, const void *value)
 {
-    bool refused = false;
-    pthread_mutex_lock(map->machine_lock);
-    if (rules_touches(rules, access, gpa, len, kind)) {
-        const struct rules_check check = {.access = access,
-                                          .kind = kind,
-                                          .pieces = 1,
-                                          .piece = {{gpa, len}},
-                                          .value = value,
-                                          .nobody_to_ask = true};
-        struct rules_verdict verdict;
-        rules_judge(rules, &check, &verdict);
-        refused = verdict.action < PROTECT_ALLOW_ONCE;
-    }
-    pthread_mutex_unlock(map->machine_lock);
-    return !refused;
-}
-
-/* vCPUs read the rules without a lock; the walker and event delivery are vCPUs too. */
-static bool judge_vcpu(struct rules *rules, const struct access *access, uint64_t gpa, size_t len,
-                       uint8_t kind, const void *value)
-{
+    bool walks = access->initiator == INITIATOR_WALKER, vcpu = access->initiator <= INITIATOR_EVENT;
     const struct rules_check check = {.access = access,
                                       .kind = kind,
-                                      .has_gva = access->initiator != INITIATOR_WALKER,
+                                      .has_gva = vcpu && !walks,
                                       .gva = access->gva,
                                       .pieces = 1,
                                       .piece = {{gpa, len}},
@@ -195,6 +175,17 @@ static bool judge_vcpu(struct rules *rules, const struct access *access, uint64_
     return verdict.action >= PROTECT_ALLOW_ONCE;
 }
 
+/* vCPUs read the rules without a lock, and the walker and event delivery are vCPUs too; all others
+ * need the machine lock. */
+static bool judge_with_lock(struct phys_map *map, struct rules *rules, const struct access *access,
+                            uint64_t gpa, size_t len, uint8_t kind, const void *value)
+{
+    pthread_mutex_lock(map->machine_lock);
+    bool allowed = judge(rules, access, gpa, len, kind, value);
+    pthread_mutex_unlock(map->machine_lock);
+    return allowed;
+}
+
 /* Whether the rules let the access happen. Costs a load when there are none. */
 static inline bool rules_allow(struct phys_map *map, const struct access *access, uint64_t gpa,
                                size_t len, uint8_t kind, const void *value)
@@ -202,8 +193,9 @@ static inline bool rules_allow(struct phys_map *map, const struct access *access
     struct rules *rules = atomic_load_explicit(&map->rules, memory_order_relaxed);
     if (__builtin_expect(!rules || access->judged || access->initiator == INITIATOR_LOADER, 1))
         return true;
-    return access->initiator <= INITIATOR_EVENT ? judge_vcpu(rules, access, gpa, len, kind, value)
-                                                : judge(map, rules, access, gpa, len, kind, value);
+    return access->initiator <= INITIATOR_EVENT
+               ? judge(rules, access, gpa, len, kind, value)
+               : judge_with_lock(map, rules, access, gpa, len, kind, value);
 }
 
 /* ---- Memory --------------------------------------------------------------------------------- */

@@ -190,14 +190,13 @@ static void deliver_with_nested(struct cpu *cpu, struct event event)
     if (!down) {
         struct event now = current;
 
-        if (!guarded) { /* else the same event again */
+        if (guarded) {
+            guard_deliver(cpu, deliver_guarded, &now);
+        } else {
             count_event(cpu, &now);
             log_event(cpu, &now);
-        }
-        if (guarded)
-            guard_deliver(cpu, deliver_guarded, &now);
-        else
             deliver_event(cpu, &now);
+        }
         cpu->rip = cpu->next_rip;
         cpu->shadow = 0;
         if (now.kind == EVENT_NMI)

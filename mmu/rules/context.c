@@ -120,7 +120,7 @@ static bool watch_door(struct rules *r, unsigned number)
     if (!follow_walk(r, number, c->door_gva, &gpa))
         return false;
     c->door_gpa = gpa & PAGE_MASK;
-    cursor_init(&cursor, r, number, true);
+    cursor_init(&cursor, r, number);
     cursor_virtual(&cursor, c->door_gva, &frame);
     return true;
 }
@@ -268,28 +268,28 @@ bool rules_next_region(struct rules *r, unsigned number, uint32_t *id, struct pr
     return true;
 }
 
-void rules_count_page_fault(struct rules *r, uint64_t cr3)
+/* Adds one to a counter of every context whose owner's address space this is. */
+static void count_for_owner(struct rules *r, uint64_t cr3, size_t counter)
 {
     if (!atomic_load_explicit(&r->users, memory_order_relaxed))
         return;
     pthread_mutex_lock(&r->lock);
-    for (unsigned i = 0; i < PROTECT_DOORS; i++)
-        if (r->contexts[i] && r->contexts[i]->kind == RULES_USER &&
-            context_is_root(r->contexts[i], cr3))
-            r->contexts[i]->statistics.page_faults++;
+    for (unsigned i = 0; i < PROTECT_DOORS; i++) {
+        struct context *c = r->contexts[i];
+        if (c && c->kind == RULES_USER && context_is_root(c, cr3))
+            ++*(uint64_t *)((char *)&c->statistics + counter);
+    }
     pthread_mutex_unlock(&r->lock);
+}
+
+void rules_count_page_fault(struct rules *r, uint64_t cr3)
+{
+    count_for_owner(r, cr3, offsetof(struct protect_statistics, page_faults));
 }
 
 void rules_count_system_call(struct rules *r, uint64_t cr3)
 {
-    if (!atomic_load_explicit(&r->users, memory_order_relaxed))
-        return;
-    pthread_mutex_lock(&r->lock);
-    for (unsigned i = 0; i < PROTECT_DOORS; i++)
-        if (r->contexts[i] && r->contexts[i]->kind == RULES_USER &&
-            context_is_root(r->contexts[i], cr3))
-            r->contexts[i]->statistics.system_calls++;
-    pthread_mutex_unlock(&r->lock);
+    count_for_owner(r, cr3, offsetof(struct protect_statistics, system_calls));
 }
 
 const char *rules_status_text(enum protect_status status)

@@ -66,13 +66,7 @@ static bool add_use(struct rules *r, unsigned context, uint32_t frame, unsigned 
         use_at(r, c->uses)->context_prev = i;
     c->uses = i;
     *chain = i;
-    struct frame *f = frame_by_number(r->map, frame);
-    if (!(atomic_fetch_or(&f->attr, FRAME_RULED_TABLE) & FRAME_RULED_TABLE))
-        for (unsigned v = 0; v < MMU_MAX_CPUS; v++) {
-            struct mmu_cpu *mmu = atomic_load(&r->map->cpus[v]);
-            if (mmu)
-                rmap_revoke_write(mmu, frame);
-        }
+    span_tighten(r, frame, FRAME_RULED_TABLE);
     return true;
 }
 
@@ -106,9 +100,9 @@ void uses_drop_context(struct rules *r, unsigned context)
 /* ---- Resolving
  * ----------------------------------------------------------------------------------- */
 
-void cursor_init(struct cursor *c, struct rules *r, unsigned context, bool trace)
+void cursor_init(struct cursor *c, struct rules *r, unsigned context)
 {
-    *c = (struct cursor){.rules = r, .context = context, .trace = trace};
+    *c = (struct cursor){.rules = r, .context = context};
     c->range = c->entries = (struct phys_range)PHYS_RANGE_INIT;
 }
 
@@ -229,7 +223,7 @@ enum resolved cursor_virtual(struct cursor *c, uint64_t gva, uint32_t *frame)
     bool found = walk_page(c->rules, c->context, gva, &walk);
     if (!found)
         walk.fault = WALK_USER; /* also what the context may not name */
-    if (c->trace && !note_tables(c, &walk))
+    if (!note_tables(c, &walk))
         LOG(c->rules->log, LOG_GUEST_ERRORS,
             "protection: a page table of context %u is not watched\n", c->context);
     remember_table(c, &walk);
@@ -342,7 +336,7 @@ static void follow_range(struct rules *r, unsigned context, uint64_t lo, uint64_
         LOG(r->log, LOG_GUEST_ERRORS, "protection: no host memory to follow context %u\n", context);
         return;
     }
-    cursor_init(&cursor, r, context, true);
+    cursor_init(&cursor, r, context);
     for (uint32_t i = first_reaching(c, lo); i < c->by_base_count; i++) {
         if (region_at(r, c->by_base[i])->base > (hi | ~PAGE_MASK))
             break;
@@ -361,7 +355,7 @@ static bool still_alive(struct rules *r, unsigned context, uint64_t lo, uint64_t
         return false;
     struct cursor cursor; /* its tables may be new ones */
     uint32_t frame;
-    cursor_init(&cursor, r, context, true);
+    cursor_init(&cursor, r, context);
     cursor_virtual(&cursor, c->door_gva, &frame);
     return true;
 }

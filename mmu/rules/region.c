@@ -206,7 +206,7 @@ enum protect_status regions_add(struct rules *r, unsigned context,
         return PROTECT_NO_MEMORY;
     }
     enum protect_status status = PROTECT_OK;
-    cursor_init(&cursor, r, context, true);
+    cursor_init(&cursor, r, context);
     for (uint32_t i = 0; i < count && status == PROTECT_OK; i++) {
         *element = i;
         status = add_one(r, context, &array[i], &cursor, &batch);

@@ -123,7 +123,7 @@ void span_tighten(struct rules *r, uint32_t frame, uint32_t attr)
     if ((before & attr) == attr)
         return;
     atomic_fetch_or(&f->attr, attr);
-    if (attr & FRAME_RULED_CODE & ~before)
+    if (attr & ~before & (FRAME_RULED_CODE | FRAME_RULED_TABLE))
         revoke(r, frame, attr & ~before);
 }
 

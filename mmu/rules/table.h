@@ -68,7 +68,6 @@ struct token {
     uint64_t value; /* 0: the slot is free */
     void *state;
     uint64_t deadline; /* guest nanoseconds */
-    uint32_t region;
     unsigned stack; /* of the handler's stacks; NONE: the thread's own */
 };
 
@@ -202,7 +201,8 @@ void span_add(struct rules *r, uint32_t region, uint32_t page, uint32_t frame);
 void span_remove(struct rules *r, uint32_t region, uint32_t page, uint32_t frame);
 /* Takes from the frame's attributes what no span's rule asks for any more. */
 void span_derive(struct rules *r, uint32_t frame);
-/* What one more rule means for a frame: like span_derive(), when nothing was taken away. */
+/* What one more rule, or being a followed table, means for a frame: more attributes, of which the
+ * views are told. */
 void span_tighten(struct rules *r, uint32_t frame, uint32_t attr);
 
 /* What is done once for any number of frames; before the vCPUs run again. */
@@ -230,11 +230,11 @@ void region_zero(struct rules *r, struct ruled_region *g);
  * ------------------------------------------------------------------------------------ */
 
 bool follow_init(struct rules *r); /* false: no host memory */
-/* Resolves pages one after another, cheaply where they lie close together. */
+/* Resolves pages one after another, cheaply where they lie close together, and notes the tables on
+ * the way as uses. */
 struct cursor {
     struct rules *rules;
     unsigned context;
-    bool trace;                      /* note the tables as uses */
     uint64_t table_base, entry_gpa;  /* of the last level's table that the last page was found in */
     uint64_t large_gva, large_gpa;   /* of the large page that the last page lay in */
     uint8_t entry_size, large_shift; /* large_shift 0: it lay in none */
@@ -242,7 +242,7 @@ struct cursor {
     struct phys_range range, entries;
 };
 enum resolved { RESOLVED, RESOLVED_NOTHING, RESOLVED_NOT_MEMORY };
-void cursor_init(struct cursor *c, struct rules *r, unsigned context, bool trace);
+void cursor_init(struct cursor *c, struct rules *r, unsigned context);
 enum resolved cursor_virtual(struct cursor *c, uint64_t gva, uint32_t *frame);
 enum resolved cursor_physical(struct cursor *c, uint64_t gpa, uint32_t *frame);
 /* Where a virtual address of the context leads; false: nowhere. */
