@@ -55,8 +55,7 @@ void guard_refresh_passes(struct cpu *cpu)
     p->generation = now;
 }
 
-/* ---- Registers
- * ----------------------------------------------------------------------------------- */
+/* ---- Registers ------------------------------------------------------------------------------- */
 
 /* The parts of struct cpu that an instruction may change, less what belongs to other threads and to
  * the MMU. */
@@ -93,8 +92,7 @@ void guard_restore(struct cpu *cpu)
         mmu_set_cr3(&cpu->mmu, g->paging.cr3, true, g->paging.pdpte);
 }
 
-/* ---- Notes
- * --------------------------------------------------------------------------------------- */
+/* ---- Notes ----------------------------------------------------------------------------------- */
 
 static bool same_actor(const struct noted *n, const struct access *access, enum mmu_priv priv)
 {
@@ -174,8 +172,7 @@ static void note(struct cpu *cpu, const struct access *access, const struct guar
         n->piece[1] = piece[1];
 }
 
-/* ---- Loads
- * --------------------------------------------------------------------------------------- */
+/* ---- Loads ----------------------------------------------------------------------------------- */
 
 void guard_overlay(const struct guard *g, uint64_t gpa, unsigned size, uint8_t *buf)
 {
@@ -269,8 +266,7 @@ void guard_read(struct cpu *cpu, const struct access *access, const struct guard
     replace_bytes(cpu, access, piece, pieces, buf);
 }
 
-/* ---- Stores
- * -------------------------------------------------------------------------------------- */
+/* ---- Stores ---------------------------------------------------------------------------------- */
 
 void guard_probe(struct cpu *cpu, const struct access *access, const struct guard_piece *piece,
                  unsigned pieces, enum mmu_priv priv)
@@ -312,8 +308,7 @@ void guard_effect(struct cpu *cpu)
     siglongjmp(*cpu->unwind, 1);
 }
 
-/* ---- Fetches
- * ------------------------------------------------------------------------------------- */
+/* ---- Fetches --------------------------------------------------------------------------------- */
 
 void guard_exec(struct cpu *cpu, unsigned len)
 {
@@ -343,8 +338,7 @@ void guard_exec(struct cpu *cpu, unsigned len)
             guard_trap(cpu);
 }
 
-/* ---- Running
- * ------------------------------------------------------------------------------------- */
+/* ---- Running --------------------------------------------------------------------------------- */
 
 /* One attempt. 0: it ran through; else cpu->exception says what ended it. The registers are new
  * ones, memory is as it was. */

@@ -43,8 +43,7 @@ static inline bool guard_active(const struct cpu *cpu)
 bool guard_wanted(struct cpu *cpu, const struct access *access, uint64_t gpa, unsigned size,
                   unsigned kind);
 
-/* ---- While active: mem.c comes here instead
- * ------------------------------------------------------- */
+/* ---- While active: mem.c comes here instead -------------------------------------------------- */
 
 struct guard_piece {
     uint64_t gpa;
@@ -65,15 +64,13 @@ void guard_locked(struct cpu *cpu);
  * far is judged first. */
 void guard_effect(struct cpu *cpu);
 
-/* ---- Fetches
- * -------------------------------------------------------------------------------------- */
+/* ---- Fetches --------------------------------------------------------------------------------- */
 
 /* The `len` bytes at cpu->rip are about to be executed: notes it while active, traps when a rule
  * forbids it. */
 void guard_exec(struct cpu *cpu, unsigned len);
 
-/* ---- The run loop's side
- * --------------------------------------------------------------------------- */
+/* ---- The run loop's side --------------------------------------------------------------------- */
 
 /* Executes the instruction at cpu->rip. Raises what it or its verdict raises. */
 void guard_step(struct cpu *cpu);

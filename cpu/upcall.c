@@ -35,8 +35,7 @@ struct cpu_resume {
     uint64_t set, gpr[16], rip, rflags, substitute;
 };
 
-/* ---- The program's memory
- * ------------------------------------------------------------------------ */
+/* ---- The program's memory -------------------------------------------------------------------- */
 
 enum place { PLACE_READY, PLACE_REFUSED, PLACE_FAULTS };
 
@@ -99,8 +98,7 @@ static bool read_user(struct cpu *cpu, uint64_t address, void *buf, size_t len)
     return true;
 }
 
-/* ---- Going there
- * --------------------------------------------------------------------------------- */
+/* ---- Going there ----------------------------------------------------------------------------- */
 
 static struct interrupted *remember(struct cpu *cpu)
 {
@@ -256,8 +254,7 @@ void upcall_deferred(struct cpu *cpu)
     upcall_enter(cpu, &upcall);
 }
 
-/* ---- Coming back
- * --------------------------------------------------------------------------------- */
+/* ---- Coming back ----------------------------------------------------------------------------- */
 
 enum protect_status cpu_upcall_resume(struct cpu *cpu, unsigned context, uint64_t value)
 {
@@ -366,8 +363,7 @@ bool upcall_finish(struct cpu *cpu)
     }
 }
 
-/* ---- Who is calling
- * ------------------------------------------------------------------------------ */
+/* ---- Who is calling -------------------------------------------------------------------------- */
 
 /* The device's copying is the caller's own access: with its rights, and judged like any other. */
 static bool caller_copy(struct cpu *cpu, uint64_t address, void *to, const void *from, size_t len)

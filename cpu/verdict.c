@@ -11,8 +11,7 @@
 
 enum { PF_PRESENT = 1 << 0, PF_WRITE = 1 << 1, PF_USER = 1 << 2, PF_FETCH = 1 << 4 };
 
-/* ---- Other vCPUs
- * --------------------------------------------------------------------------------- */
+/* ---- Other vCPUs ----------------------------------------------------------------------------- */
 
 static void begin_alone(struct cpu *cpu)
 {
@@ -30,8 +29,7 @@ static void end_alone(struct cpu *cpu)
         exclusive_end(cpu->exclusive, cpu->index);
 }
 
-/* ---- Refusals
- * ------------------------------------------------------------------------------------ */
+/* ---- Refusals -------------------------------------------------------------------------------- */
 
 _Noreturn void guard_refuse(struct cpu *cpu, const struct guard_refusal *how)
 {
@@ -56,8 +54,7 @@ static struct guard_refusal refusal_of(const struct noted *n, const struct rules
                                   .user = n->priv == MMU_USER};
 }
 
-/* ---- Passes
- * -------------------------------------------------------------------------------------- */
+/* ---- Passes ---------------------------------------------------------------------------------- */
 
 static bool is_of(const struct guard_pass *p, const struct noted *n)
 {
@@ -104,8 +101,7 @@ static bool note_told(struct guard *g, const struct noted *n, const struct rules
     return true;
 }
 
-/* ---- Judging
- * ------------------------------------------------------------------------------------- */
+/* ---- Judging --------------------------------------------------------------------------------- */
 
 enum course {
     GO_ON,     /* to the next access */
@@ -236,8 +232,7 @@ static enum course judge_all(struct cpu *cpu, unsigned count, bool faulted, bool
     return GO_ON;
 }
 
-/* ---- Asking outside
- * ------------------------------------------------------------------------------ */
+/* ---- Asking outside -------------------------------------------------------------------------- */
 
 static bool add_answer(struct guard *g, const struct noted *n, enum guard_mode mode,
                        unsigned context, uint64_t value)
@@ -277,8 +272,7 @@ static bool ask_outside(struct cpu *cpu, const struct noted *n, const struct rul
     }
 }
 
-/* ---- The loop
- * ------------------------------------------------------------------------------------ */
+/* ---- The loop -------------------------------------------------------------------------------- */
 
 static _Noreturn void raise_again(struct cpu *cpu, unsigned vector, uint64_t cr2)
 {

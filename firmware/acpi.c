@@ -77,8 +77,7 @@ static uint32_t add_dsdt(struct area *area, const struct firmware_config *config
     return end_table(area, at);
 }
 
-/* ---- FADT (5.2.9)
- * --------------------------------------------------------------------------------------- */
+/* ---- FADT (5.2.9) ---------------------------------------------------------------------------- */
 
 enum {
     FADT_WBINVD = 1 << 0,
@@ -144,8 +143,7 @@ static uint32_t add_fadt(struct area *area, const struct firmware_config *config
     return end_table(area, at);
 }
 
-/* ---- MADT (5.2.12)
- * ---------------------------------------------------------------------------------------- */
+/* ---- MADT (5.2.12) --------------------------------------------------------------------------- */
 
 enum { ACTIVE_HIGH = 1, LEVEL = 3 << 2 };
 
@@ -211,9 +209,7 @@ static uint32_t add_hpet(struct area *area, const struct firmware_config *config
     return end_table(area, at);
 }
 
-/* ---- Roots
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- Roots ----------------------------------------------------------------------------------- */
 
 static uint32_t add_root(struct area *area, const char *signature, unsigned width,
                          const uint32_t *tables, unsigned count)

@@ -77,8 +77,7 @@ void aml_namestring(struct aml *a, const char *path)
     }
 }
 
-/* ---- Objects with a length
- * ----------------------------------------------------------------------- */
+/* ---- Objects with a length ------------------------------------------------------------------- */
 
 static void open_object(struct aml *a)
 {
@@ -137,8 +136,7 @@ void aml_close(struct aml *a)
         a->bytes[at + 1 + i] = (uint8_t)(total >> (4 + 8 * i));
 }
 
-/* ---- Names
- * ---------------------------------------------------------------------------------------- */
+/* ---- Names ----------------------------------------------------------------------------------- */
 
 void aml_name(struct aml *a, const char *name)
 {
@@ -175,8 +173,7 @@ void aml_name_eisaid(struct aml *a, const char *name, const char *id)
     aml_little(a, __builtin_bswap32(v), 4);
 }
 
-/* ---- Resources
- * -------------------------------------------------------------------------------------- */
+/* ---- Resources ------------------------------------------------------------------------------- */
 
 void aml_resources_init(struct aml_resources *r)
 {

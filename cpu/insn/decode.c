@@ -74,8 +74,7 @@ static int64_t take_signed(struct scan *s, unsigned size)
     }
 }
 
-/* ---- Prefixes
- * ------------------------------------------------------------------------------------ */
+/* ---- Prefixes -------------------------------------------------------------------------------- */
 
 /* True when `byte` is a legacy prefix; notes what it says. The last of a group wins, except that in
  * 64-bit code ES, CS, SS and DS overrides are as if absent (SDM vol. 1, 3.3.7.1): FS or GS stay. */
@@ -160,8 +159,7 @@ static uint8_t plain_opsize(const struct scan *s)
     return (insn->code == 16) != insn->osz66 ? 2 : 4;
 }
 
-/* ---- Opcode map and opcode
- * ------------------------------------------------------------------------ */
+/* ---- Opcode map and opcode ------------------------------------------------------------------- */
 
 /* C4 or C5 begins VEX in 64-bit code, and elsewhere when what would be ModRM has mod = 3, which LES
  * and LDS do not have; in real and virtual-8086 mode there is no VEX (SDM vol. 2, 2.3). */
@@ -225,8 +223,7 @@ static enum decode_result read_opcode(struct scan *s)
     return DECODE_OK;
 }
 
-/* ---- The row
- * ----------------------------------------------------------------------------------------- */
+/* ---- The row --------------------------------------------------------------------------------- */
 
 /* log2 of 2, 4, 8 less one: values of DIM_OPSIZE and DIM_ADSIZE */
 static unsigned size_value(unsigned size)
@@ -302,8 +299,7 @@ static void set_opsize(struct scan *s)
         insn->opsize = 8;
 }
 
-/* ---- ModRM, SIB, displacement
- * -------------------------------------------------------------------------- */
+/* ---- ModRM, SIB, displacement ---------------------------------------------------------------- */
 
 static bool read_disp(struct scan *s, unsigned size)
 {
@@ -390,8 +386,7 @@ static enum decode_result read_modrm(struct scan *s)
     return complete ? DECODE_OK : ran_out(s);
 }
 
-/* ---- Operands
- * --------------------------------------------------------------------------------------------- */
+/* ---- Operands -------------------------------------------------------------------------------- */
 
 static uint16_t operand_size(const struct scan *s, const struct opnd_shape *shape, bool is_register)
 {

@@ -100,8 +100,7 @@ static const struct gen_row source_rows[] = {
 
 enum { SOURCE_ROWS = sizeof(source_rows) / sizeof(source_rows[0]) };
 
-/* ---- Errors
- * ----------------------------------------------------------------------------------------- */
+/* ---- Errors ---------------------------------------------------------------------------------- */
 
 static unsigned error_count;
 
@@ -144,8 +143,7 @@ static void free_all(void)
     }
 }
 
-/* ---- Rows: parse, expand, name their exec functions
- * -------------------------------------------------- */
+/* ---- Rows: parse, expand, name their exec functions ------------------------------------------ */
 
 /* "jcc" with condition 4 becomes "je", "setcc" "sete". */
 static const char *condition_mnemonic(const char *mnemonic, unsigned cc)
@@ -214,8 +212,7 @@ static void name_execs(struct gen_table *table)
     }
 }
 
-/* ---- The decode tree
- * ----------------------------------------------------------------------------------- */
+/* ---- The decode tree ------------------------------------------------------------------------- */
 
 /* A set of rows that all match what has been tested so far. */
 struct row_set {

@@ -44,8 +44,7 @@ static void narrow(struct gen_row *row, enum tree_dim dim, unsigned allowed)
         gen_error(row, "contradictory conditions in encoding and operands");
 }
 
-/* ---- Encoding
- * ------------------------------------------------------------------------------------ */
+/* ---- Encoding -------------------------------------------------------------------------------- */
 
 struct condition_word {
     const char *word;
@@ -187,8 +186,7 @@ static void parse_encoding(struct gen_row *row)
         narrow(row, DIM_MODE, 1 << 1);
 }
 
-/* ---- Operands
- * --------------------------------------------------------------------------------------- */
+/* ---- Operands -------------------------------------------------------------------------------- */
 
 struct size_word {
     const char *word;
@@ -432,8 +430,7 @@ static void parse_operands(struct gen_row *row)
      * decoder checks registers it names by number (CR, DR, Sreg) itself. */
 }
 
-/* ---- Flags
- * -------------------------------------------------------------------------------------------- */
+/* ---- Flags ----------------------------------------------------------------------------------- */
 
 uint16_t gen_condition_flags(unsigned cc)
 {

@@ -187,8 +187,7 @@ static void learn(struct cpu *cpu, const struct insn *insn, unsigned opcode,
     entry->flags = form.flags;
 }
 
-/* ---- Running
- * ------------------------------------------------------------------------------------- */
+/* ---- Running --------------------------------------------------------------------------------- */
 
 static bool in_use(const struct x87 *x87, unsigned i)
 {

@@ -97,8 +97,7 @@ struct msi_port apic_bus_msi(struct apic_bus *bus)
     return (struct msi_port){.send = msi_send, .opaque = bus};
 }
 
-/* ---- The window
- * ----------------------------------------------------------------------------------- */
+/* ---- The window ------------------------------------------------------------------------------ */
 
 /* The local APIC that an access to the first page is for; NULL: none. */
 static struct lapic *accessed_lapic(struct apic_bus *bus, const struct access *access,
@@ -140,8 +139,7 @@ static void window_write(void *opaque, const struct access *access, uint64_t off
         msi_send(bus, APIC_DEFAULT_BASE + offset, (uint32_t)value);
 }
 
-/* ---- Life
- * ------------------------------------------------------------------------------------------- */
+/* ---- Life ------------------------------------------------------------------------------------ */
 
 void apic_bus_add_lapic(struct apic_bus *bus, struct lapic *l)
 {

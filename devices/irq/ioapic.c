@@ -100,8 +100,7 @@ void ioapic_eoi(struct ioapic *io, uint8_t vector)
     }
 }
 
-/* ---- Registers
- * ------------------------------------------------------------------------------------ */
+/* ---- Registers ------------------------------------------------------------------------------- */
 
 /* Half of an entry. Making it edge triggered clears remote IRR: that is how systems get rid of a
  * stuck one on an I/O APIC without EOI register. */
@@ -165,8 +164,7 @@ static void page_write(void *opaque, const struct access *access, uint64_t offse
         ioapic_eoi(io, (uint8_t)value);
 }
 
-/* ---- Life
- * --------------------------------------------------------------------------------------------- */
+/* ---- Life ------------------------------------------------------------------------------------ */
 
 static void ioapic_reset(struct device *dev)
 {

@@ -165,8 +165,7 @@ void lapic_local(struct lapic *l, enum lapic_lvt source)
         lapic_accept(l, (uint8_t)mode, (uint8_t)lvt, false);
 }
 
-/* ---- LINT pins
- * ------------------------------------------------------------------------------------ */
+/* ---- LINT pins ------------------------------------------------------------------------------- */
 
 static bool lint_is_level(uint32_t lvt)
 {
@@ -240,8 +239,7 @@ static void end_of_interrupt(struct lapic *l)
     lapic_update(l);
 }
 
-/* ---- Registers
- * ---------------------------------------------------------------------------------------- */
+/* ---- Registers ------------------------------------------------------------------------------- */
 
 static uint32_t read_ldr(const struct lapic *l)
 {
@@ -424,8 +422,7 @@ void lapic_page_write(struct lapic *l, uint64_t offset, unsigned size, uint32_t 
         lapic_error(l, ESR_ILLEGAL_REGISTER);
 }
 
-/* ---- x2APIC MSRs (11.12.1)
- * ------------------------------------------------------------------------- */
+/* ---- x2APIC MSRs (11.12.1) ------------------------------------------------------------------- */
 
 /* Bits of a register that may be written in x2APIC mode without #GP. Read-only bits are ignored. */
 static uint32_t x2apic_allowed(const struct lapic *l, unsigned reg)
@@ -473,8 +470,7 @@ static bool x2apic_read(struct lapic *l, unsigned reg, uint64_t *value)
     return true;
 }
 
-/* ---- The port to the CPU
- * ---------------------------------------------------------------------------- */
+/* ---- The port to the CPU --------------------------------------------------------------------- */
 
 static void port_lock(struct lapic *l)
 {
@@ -591,8 +587,7 @@ static void port_write_cr8(void *opaque, uint8_t tpr)
     port_unlock(l);
 }
 
-/* ---- Life
- * ---------------------------------------------------------------------------------------------- */
+/* ---- Life ------------------------------------------------------------------------------------ */
 
 /* The state after power-up, less the base (11.4.7.1). The pins stay as they are driven. */
 static void lapic_clear(struct lapic *l)

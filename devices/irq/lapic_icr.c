@@ -48,8 +48,7 @@ bool lapic_matches(const struct lapic *l, const struct apic_message *msg)
     return lapic_x2apic(l) ? matches_x2apic(l, msg) : matches_xapic(l, msg);
 }
 
-/* ---- Sending
- * ------------------------------------------------------------------------------------- */
+/* ---- Sending --------------------------------------------------------------------------------- */
 
 /* Table 11-3: self and all-including-self are for fixed interrupts only; ExtINT and 3 never. */
 static bool ipi_valid(unsigned mode, unsigned shorthand)

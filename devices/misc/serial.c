@@ -377,8 +377,7 @@ static void serial_write(void *opaque, const struct access *access, uint64_t off
         accept_input(s);
 }
 
-/* ---- Life
- * ---------------------------------------------------------------------------------------- */
+/* ---- Life ------------------------------------------------------------------------------------ */
 
 /* Master reset (data sheet, table III). The divisor, undefined there, is firmware's 9600 baud. */
 static void serial_reset(struct device *dev)

@@ -227,8 +227,7 @@ static void apm_write(void *opaque, const struct access *access, uint64_t offset
     pm_update(pm);
 }
 
-/* ---- Life
- * ------------------------------------------------------------------------------------------ */
+/* ---- Life ------------------------------------------------------------------------------------ */
 
 static const struct io_ops pm_ops = {pm_read, pm_write, 1, 4};
 static const struct io_ops gpe_ops = {gpe_read, gpe_write, 1, 1};

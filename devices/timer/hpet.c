@@ -71,8 +71,7 @@ static uint64_t hpet_counter(const struct hpet *h)
     return counter_at(h, clock_ticks(h));
 }
 
-/* ---- Interrupts
- * ---------------------------------------------------------------------------------- */
+/* ---- Interrupts ------------------------------------------------------------------------------ */
 
 static unsigned comparator_index(const struct comparator *t)
 {
@@ -130,8 +129,7 @@ static void comparator_interrupt(struct comparator *t)
     }
 }
 
-/* ---- Comparators
- * ---------------------------------------------------------------------------------- */
+/* ---- Comparators ----------------------------------------------------------------------------- */
 
 static uint64_t comparator_mask(const struct comparator *t)
 {
@@ -185,8 +183,7 @@ static void hpet_sync(struct hpet *h)
     }
 }
 
-/* ---- Registers
- * ------------------------------------------------------------------------------------- */
+/* ---- Registers ------------------------------------------------------------------------------- */
 
 static uint64_t read_register(struct hpet *h, unsigned reg)
 {
@@ -300,8 +297,7 @@ static void hpet_write(void *opaque, const struct access *access, uint64_t offse
                        size == 8 ? UINT64_MAX : (uint64_t)UINT32_MAX << shift);
 }
 
-/* ---- Life
- * ------------------------------------------------------------------------------------------- */
+/* ---- Life ------------------------------------------------------------------------------------ */
 
 static void hpet_reset(struct device *dev)
 {

@@ -424,8 +424,7 @@ static void pit_write(void *opaque, const struct access *access, uint64_t offset
     }
 }
 
-/* ---- Port 61h
- * ------------------------------------------------------------------------------------ */
+/* ---- Port 61h -------------------------------------------------------------------------------- */
 
 static uint64_t speaker_read(void *opaque, const struct access *access, uint64_t offset,
                              unsigned size)
@@ -451,8 +450,7 @@ static void speaker_write(void *opaque, const struct access *access, uint64_t of
     counter_set_gate(c, now, value & SPK_GATE);
 }
 
-/* ---- Life
- * ----------------------------------------------------------------------------------------- */
+/* ---- Life ------------------------------------------------------------------------------------ */
 
 /* As firmware leaves it, there may be none: counter 0 at 18.2 Hz, counter 1 at the refresh rate. */
 static void pit_reset(struct device *dev)

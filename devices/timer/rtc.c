@@ -98,8 +98,7 @@ static struct date date_of(int64_t seconds)
     return d;
 }
 
-/* ---- Registers as numbers
- * ------------------------------------------------------------------------ */
+/* ---- Registers as numbers -------------------------------------------------------------------- */
 
 static uint8_t encode(const struct rtc *rtc, unsigned n)
 {
@@ -158,8 +157,7 @@ static void seconds_to_registers(struct rtc *rtc, int64_t seconds)
     r[REG_CENTURY] = encode(rtc, (unsigned)((d.year / 100 % 100 + 100) % 100));
 }
 
-/* ---- The running time
- * ---------------------------------------------------------------------------- */
+/* ---- The running time ------------------------------------------------------------------------ */
 
 static bool rtc_stopped(const struct rtc *rtc)
 {
@@ -209,8 +207,7 @@ static void rtc_fetch(struct rtc *rtc)
         seconds_to_registers(rtc, rtc_second(rtc));
 }
 
-/* ---- Flags and interrupts
- * ------------------------------------------------------------------------ */
+/* ---- Flags and interrupts -------------------------------------------------------------------- */
 
 static bool alarm_matches(uint8_t alarm, unsigned decoded, unsigned n)
 {
@@ -326,8 +323,7 @@ static void rtc_expired(void *opaque)
     rtc_update(rtc);
 }
 
-/* ---- Ports
- * ------------------------------------------------------------------------------------------ */
+/* ---- Ports ----------------------------------------------------------------------------------- */
 
 static bool is_time(unsigned reg)
 {
@@ -446,8 +442,7 @@ static void rtc_write(void *opaque, const struct access *access, uint64_t offset
     rtc_update(rtc);
 }
 
-/* ---- For the machine
- * ------------------------------------------------------------------------------- */
+/* ---- For the machine ------------------------------------------------------------------------- */
 
 void rtc_cmos_set(struct rtc *rtc, unsigned index, uint8_t value)
 {
@@ -484,8 +479,7 @@ void rtc_cmos_set_memory(struct rtc *rtc, uint64_t below_4g, uint64_t above_4g)
     rtc_cmos_set(rtc, 0x5d, (uint8_t)(above_4g >> 32));
 }
 
-/* ---- Life
- * --------------------------------------------------------------------------------------------- */
+/* ---- Life ------------------------------------------------------------------------------------ */
 
 /* RESET clears the interrupt enables and flags; time and memory have a battery. */
 static void rtc_reset(struct device *dev)

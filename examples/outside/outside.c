@@ -32,8 +32,7 @@ static int fail(const char *what)
     return 1;
 }
 
-/* ---- Who is running
- * --------------------------------------------------------------------------------- */
+/* ---- Who is running -------------------------------------------------------------------------- */
 
 static bool find(struct guard *g, const char *name, uint64_t *address)
 {
@@ -71,8 +70,7 @@ static bool who(struct guard *g, unsigned cpu, char name[COMM + 1])
            bctl_read(g->ctl, BCTL_VIRTUAL, task + g->comm, name, COMM, &g->error);
 }
 
-/* ---- Deciding
- * --------------------------------------------------------------------------------------- */
+/* ---- Deciding -------------------------------------------------------------------------------- */
 
 static bool is_allowed(const struct guard *g, const char *name)
 {
@@ -106,8 +104,7 @@ static bool decide(struct guard *g, const struct bctl_message *m)
            !g->error.lost;
 }
 
-/* ---- Guarding
- * --------------------------------------------------------------------------------------- */
+/* ---- Guarding -------------------------------------------------------------------------------- */
 
 static bool protect(struct guard *g, const char *name)
 {

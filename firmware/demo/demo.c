@@ -10,8 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* ---- Ports and the serial line
- * -------------------------------------------------------------------------- */
+/* ---- Ports and the serial line --------------------------------------------------------------- */
 
 static inline void outb(uint16_t port, uint8_t v)
 {
@@ -67,8 +66,7 @@ static void print_hex(uint64_t v, unsigned width)
     print_number(v, 16, width, '0');
 }
 
-/* ---- Interrupts
- * -------------------------------------------------------------------------------------------- */
+/* ---- Interrupts ------------------------------------------------------------------------------ */
 
 struct frame { /* as start.S pushes it */
     uint64_t r15, r14, r13, r12, r11, r10, r9, r8, rdi, rsi, rbp, rbx, rdx, rcx, rax;
@@ -142,8 +140,7 @@ static void set_up_interrupts(void)
     outb(PIT_CHANNEL0, (PIT_HZ / HZ) >> 8);
 }
 
-/* ---- What the machine says of itself
- * -------------------------------------------------------------------------- */
+/* ---- What the machine says of itself --------------------------------------------------------- */
 
 struct start_info { /* PVH */
     uint32_t magic, version, flags, modules;
@@ -288,8 +285,7 @@ static void show_processors(uint64_t rsdp)
     show_features();
 }
 
-/* ---- Page faults and time
- * ---------------------------------------------------------------------------------------- */
+/* ---- Page faults and time -------------------------------------------------------------------- */
 
 static void show_fault(const char *what, uint64_t address, int kind)
 {
@@ -337,8 +333,7 @@ static void show_page_faults(void)
     show_fault("fetch from an unmapped page", gib - page + 0x20, 2);
 }
 
-/* ---- The protection device
- * ---------------------------------------------------------------------------------------- */
+/* ---- The protection device ------------------------------------------------------------------- */
 
 static uint8_t guarded[4096] __attribute__((aligned(4096)));
 
@@ -426,9 +421,7 @@ static void show_time(void)
     print(" thousand TSC cycles\n");
 }
 
-/* ---- The end
- * ---------------------------------------------------------------------------------------------------------
- */
+/* ---- The end --------------------------------------------------------------------------------- */
 
 /* The sleep type of \_S5 in the DSDT: Name(_S5, Package(n){type, ...}) (ACPI 6.5, 7.4.2). */
 static uint8_t sleep_type(const uint8_t *dsdt)

@@ -287,8 +287,7 @@ struct protect_statistics {
 #undef X
 };
 
-/* ---- Events
- * -------------------------------------------------------------------------------------- */
+/* ---- Events ---------------------------------------------------------------------------------- */
 
 enum protect_event_type {
     PROTECT_EVENT_ACCESS = 1, /* an access that the rules did not allow */
@@ -331,8 +330,7 @@ struct protect_event {
 };
 #define PROTECT_EVENTS 32u /* slots: sequence n is in slot (n - 1) modulo PROTECT_EVENTS */
 
-/* ---- Upcalls
- * -------------------------------------------------------------------------------------- */
+/* ---- Upcalls --------------------------------------------------------------------------------- */
 
 /* What a handler finds at RDI. The monitor keeps the true registers: what the handler writes here
  * counts only as far as its verdict says so. */

@@ -168,8 +168,7 @@ struct hpet;
 #define HPET_BASE 0xfed00000ull
 struct hpet *hpet_new(struct board *board, struct gsi *gsi, struct msi_port msi, struct error *err);
 
-/* ---- Ports
- * ---------------------------------------------------------------------------------------- */
+/* ---- Ports ----------------------------------------------------------------------------------- */
 
 /* 16550A (devices/misc/serial.c). COM1-4: 3F8h/4, 2F8h/3, 3E8h/4, 2E8h/3. */
 struct serial;

@@ -64,8 +64,7 @@ bool control_can_ask(void *control, unsigned context);
 bool control_ask(void *control, unsigned context, const struct protect_event *event,
                  unsigned timeout_ms, enum protect_verdict *verdict, uint64_t *value);
 
-/* ---- Clients (client.c)
- * -------------------------------------------------------------------------- */
+/* ---- Clients (client.c) ---------------------------------------------------------------------- */
 
 enum control_message_type { CONTROL_EVENT, CONTROL_ASK, CONTROL_LOST, CONTROL_STATE };
 

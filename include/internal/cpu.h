@@ -326,8 +326,7 @@ void cpu_set_rflags(struct cpu *cpu, uint64_t rflags);
 /* Recomputes mode, priv, seg_base, attention from CR0, CR4, EFER, XCR0, CPL, segments, RFLAGS. */
 void cpu_mode_update(struct cpu *cpu);
 
-/* ---- Exceptions (cpu/sys/exception.c)
- * ------------------------------------------------------------- */
+/* ---- Exceptions (cpu/sys/exception.c) -------------------------------------------------------- */
 
 /* Abandons the current instruction: nothing of it may have been committed. cpu->rip must be its
  * start. Never returns: unwinds to cpu->unwind. Never call it with a lock held. */
@@ -336,8 +335,7 @@ _Noreturn void cpu_raise_error(struct cpu *cpu, enum vector vector, uint32_t err
 _Noreturn void cpu_raise_page_fault(struct cpu *cpu, uint64_t cr2, uint32_t error_code);
 _Noreturn void cpu_raise_debug(struct cpu *cpu, uint64_t dr6_bits); /* fault-class #DB */
 
-/* ---- Engines
- * ---------------------------------------------------------------------------------------- */
+/* ---- Engines --------------------------------------------------------------------------------- */
 
 /* The interpreter: runs whole blocks until (request & attention) or a block end that needs the
  * careful loop. With `single` exactly one instruction (or one REP iteration). Called with

@@ -14,8 +14,7 @@
 struct error;
 struct phys_map;
 
-/* ---- The memory map, as INT 15h E820h would report it
- * -------------------------------------------- */
+/* ---- The memory map, as INT 15h E820h would report it ---------------------------------------- */
 
 enum memory_type { MEMORY_USABLE = 1, MEMORY_RESERVED = 2, MEMORY_ACPI = 3, MEMORY_NVS = 4 };
 
@@ -28,8 +27,7 @@ struct memory_map {
     struct memory_range range[16]; /* ascending, disjoint */
 };
 
-/* ---- What the tables describe
- * ---------------------------------------------------------------------- */
+/* ---- What the tables describe ---------------------------------------------------------------- */
 
 struct firmware_config {
     uint64_t ram_low;  /* RAM from 0 up to here (with the legacy hole inside) */

@@ -15,8 +15,7 @@
 struct error;
 struct machine;
 
-/* ---- What the options say (options.c)
- * ------------------------------------------------------------- */
+/* ---- What the options say (options.c) -------------------------------------------------------- */
 
 enum {
     MACHINE_MAX_CPUS = 8,
@@ -89,8 +88,7 @@ void machine_config_free(struct machine_config *config);
 /* "Bailey 0.1.0 (features)". */
 const char *machine_version(void);
 
-/* ---- The machine (machine.c)
- * ------------------------------------------------------------------------ */
+/* ---- The machine (machine.c) ----------------------------------------------------------------- */
 
 /* Why a run ended. */
 enum machine_end {

@@ -62,8 +62,7 @@ void rules_set_hooks(struct rules *rules, const struct rules_hooks *hooks);
  * vCPU runs. */
 void rules_reset(struct rules *rules);
 
-/* ---- Commands
- * ------------------------------------------------------------------------------------ */
+/* ---- Commands -------------------------------------------------------------------------------- */
 
 /* Who gives a command, and how its arrays are reached. */
 struct rules_caller {
@@ -116,8 +115,7 @@ void rules_set_masked(struct rules *rules, unsigned context, bool masked);
 bool rules_next_region(struct rules *rules, unsigned context, uint32_t *id,
                        struct protect_query *query);
 
-/* ---- Judging
- * ------------------------------------------------------------------------------------- */
+/* ---- Judging --------------------------------------------------------------------------------- */
 
 /* A set of contexts. */
 struct rules_set {
@@ -195,8 +193,7 @@ void rules_table_dirty(struct rules *rules, uint64_t gpa, uint64_t len);
 /* What rules_table_dirty() has noted. In a vCPU's thread, between instructions (mmu_service()). */
 void rules_service(struct rules *rules, unsigned vcpu);
 
-/* ---- Upcalls
- * ------------------------------------------------------------------------------------- */
+/* ---- Upcalls --------------------------------------------------------------------------------- */
 
 /* Takes a token for an upcall of the context, to be redeemed once. `state` (owned by the caller's
  * module; freed by rules through free()) is given back by redeem. 0: none left, or too deep.

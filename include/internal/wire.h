@@ -31,8 +31,7 @@ struct wire_error {
 };
 bool wire_fail(struct wire_error *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* ---- Words (words.c)
- * ----------------------------------------------------------------------------- */
+/* ---- Words (words.c) ------------------------------------------------------------------------- */
 
 /* Lists end with NULL; the index is the number, or the bit. */
 extern const char *const wire_subjects[],
@@ -54,8 +53,7 @@ const char *wire_word_of(const char *const *words, uint64_t index);
 /* "done" for PROTECT_OK and so on. */
 const char *wire_status_text(unsigned status);
 
-/* ---- Values (codec.c)
- * ---------------------------------------------------------------------------- */
+/* ---- Values (codec.c) ------------------------------------------------------------------------ */
 
 /* All decoders return false with *err set, which then names `name`. Those for bits take a list of
  * words, one word, or a number. */
@@ -78,8 +76,7 @@ bool wire_bytes(const json_t *value, const char *name, void *out, size_t max, si
 /* Fails when the object has a member that `names` (ending with NULL) lacks. */
 bool wire_only(const json_t *object, const char *const *names, struct wire_error *err);
 
-/* ---- Structures (layout.c)
- * ----------------------------------------------------------------------- */
+/* ---- Structures (layout.c) ------------------------------------------------------------------- */
 
 enum wire_type {
     WIRE_DECIMAL, /* number, shown as an integer */
@@ -121,8 +118,7 @@ bool wire_decode(const json_t *object, const struct wire_layout *layout, enum wi
                  void *to, struct wire_error *err);
 json_t *wire_encode(const struct wire_layout *layout, const void *from);
 
-/* ---- Commands (command.c)
- * ------------------------------------------------------------------------ */
+/* ---- Commands (command.c) -------------------------------------------------------------------- */
 
 /* How an operation's arguments look. */
 enum wire_shape {

@@ -9,8 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- All of it
- * ----------------------------------------------------------------------------------- */
+/* ---- All of it ------------------------------------------------------------------------------- */
 
 struct rules *rules_new(struct phys_map *map, struct exclusive *exclusive, struct clock *clock,
                         struct log *log, struct error *err)
@@ -102,8 +101,7 @@ void rules_change_end(struct rules *r, int vcpu)
         exclusive_end_outside(r->exclusive);
 }
 
-/* ---- Binding
- * ------------------------------------------------------------------------------------- */
+/* ---- Binding --------------------------------------------------------------------------------- */
 
 static bool number_fits(unsigned number, enum rules_kind kind)
 {
@@ -193,8 +191,7 @@ void context_end(struct rules *r, unsigned number)
     free(c);
 }
 
-/* ---- The admin page
- * ------------------------------------------------------------------------------ */
+/* ---- The admin page -------------------------------------------------------------------------- */
 
 enum protect_status rules_grant(struct rules *r, unsigned number, uint32_t grants, bool take)
 {

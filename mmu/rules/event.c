@@ -108,8 +108,7 @@ void event_of_timeout_locked(struct rules *r, struct context *c, const struct to
     append_locked(r, c, &event, 0);
 }
 
-/* ---- Reading the ring
- * ---------------------------------------------------------------------------- */
+/* ---- Reading the ring ------------------------------------------------------------------------ */
 
 void rules_read_event(struct rules *r, unsigned context, unsigned slot, struct protect_event *event)
 {
@@ -141,8 +140,7 @@ void rules_set_masked(struct rules *r, unsigned context, bool masked)
     pthread_mutex_unlock(&r->lock);
 }
 
-/* ---- Deferred upcalls
- * ---------------------------------------------------------------------------- */
+/* ---- Deferred upcalls ------------------------------------------------------------------------ */
 
 bool rules_deferred_waiting(const struct rules *r)
 {

@@ -18,8 +18,7 @@ enum { USE_HASH_BITS = 14 };
 /* The monitor's own reading of the guest's tables: no rule is asked. */
 static const struct access own = {.initiator = INITIATOR_WALKER, .judged = true};
 
-/* ---- Uses
- * ---------------------------------------------------------------------------------------- */
+/* ---- Uses ------------------------------------------------------------------------------------ */
 
 static uint32_t *bucket(struct rules *r, uint32_t frame)
 {
@@ -97,8 +96,7 @@ void uses_drop_context(struct rules *r, unsigned context)
         drop_use(r, r->contexts[context]->uses);
 }
 
-/* ---- Resolving
- * ----------------------------------------------------------------------------------- */
+/* ---- Resolving ------------------------------------------------------------------------------- */
 
 void cursor_init(struct cursor *c, struct rules *r, unsigned context)
 {
@@ -230,8 +228,7 @@ enum resolved cursor_virtual(struct cursor *c, uint64_t gva, uint32_t *frame)
     return found ? cursor_physical(c, walk.gpa & PAGE_MASK, frame) : RESOLVED_NOTHING;
 }
 
-/* ---- Regions by address
- * -------------------------------------------------------------------------- */
+/* ---- Regions by address ---------------------------------------------------------------------- */
 
 static struct rules *sorting; /* for qsort() only; every caller has the machine lock */
 
@@ -295,8 +292,7 @@ static uint32_t first_reaching(const struct context *c, uint64_t gva)
     return lo;
 }
 
-/* ---- Moving
- * -------------------------------------------------------------------------------------- */
+/* ---- Moving ---------------------------------------------------------------------------------- */
 
 static void move_page(struct rules *r, uint32_t index, uint32_t page, uint32_t frame)
 {
@@ -360,8 +356,7 @@ static bool still_alive(struct rules *r, unsigned context, uint64_t lo, uint64_t
     return true;
 }
 
-/* ---- Stores to tables
- * ---------------------------------------------------------------------------- */
+/* ---- Stores to tables ------------------------------------------------------------------------ */
 
 /* What one use makes of a store: addresses of one context. */
 struct change {
@@ -446,8 +441,7 @@ void rules_table_written(struct rules *r, uint64_t gpa, uint64_t len)
     free(change);
 }
 
-/* ---- Stores by others than vCPUs
- * ----------------------------------------------------------------- */
+/* ---- Stores by others than vCPUs ------------------------------------------------------------- */
 
 void rules_table_dirty(struct rules *r, uint64_t gpa, uint64_t len)
 {

@@ -9,8 +9,7 @@
 #include "table.h"
 #include <string.h>
 
-/* ---- Who is it
- * ----------------------------------------------------------------------------------- */
+/* ---- Who is it ------------------------------------------------------------------------------- */
 
 /* PROTECT_SUBJECTS: nobody that rules speak of (the machine itself, before the guest runs). */
 static enum protect_subject subject_for(const struct context *c, const struct access *a)
@@ -36,8 +35,7 @@ static enum protect_subject subject_for(const struct context *c, const struct ac
     }
 }
 
-/* ---- Looking
- * ------------------------------------------------------------------------------------- */
+/* ---- Looking --------------------------------------------------------------------------------- */
 
 /* One overlap of an access with a region that forbids it. */
 struct objection {
@@ -133,8 +131,7 @@ bool rules_touches(struct rules *r, const struct access *access, uint64_t gpa, u
     return found;
 }
 
-/* ---- Judging
- * ------------------------------------------------------------------------------------- */
+/* ---- Judging --------------------------------------------------------------------------------- */
 
 /* What one context has to say. */
 struct opinion {
@@ -408,8 +405,7 @@ void rules_judge(struct rules *r, const struct rules_check *check, struct rules_
         tell(r, check, &trial, v);
 }
 
-/* ---- Byte masks
- * ---------------------------------------------------------------------------------- */
+/* ---- Byte masks ------------------------------------------------------------------------------ */
 
 struct masking {
     struct rules *rules;

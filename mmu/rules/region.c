@@ -9,8 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- Ids
- * ----------------------------------------------------------------------------------------- */
+/* ---- Ids ------------------------------------------------------------------------------------- */
 
 struct ruled_region *region_find(struct rules *r, const struct context *c, uint64_t id)
 {
@@ -60,8 +59,7 @@ static void take_ids(struct context *c, uint32_t first, uint32_t count)
         c->ids[c->id_count] = NONE;
 }
 
-/* ---- Adding: validation
- * -------------------------------------------------------------------------- */
+/* ---- Adding: validation ---------------------------------------------------------------------- */
 
 /* User space as every processor with 4-level paging has it; below 4 GiB there is no upper half. */
 #define USER_END (1ull << 47)
@@ -90,8 +88,7 @@ static enum protect_status check_region(const struct context *c, const struct pr
     return PROTECT_OK;
 }
 
-/* ---- Adding: frames
- * ------------------------------------------------------------------------------ */
+/* ---- Adding: frames -------------------------------------------------------------------------- */
 
 static bool make_frames(struct ruled_region *g)
 {
@@ -133,8 +130,7 @@ static void free_frames(struct ruled_region *g)
         free(g->frames.many);
 }
 
-/* ---- Adding
- * -------------------------------------------------------------------------------------- */
+/* ---- Adding ---------------------------------------------------------------------------------- */
 
 /* Regions made so far by a command that may still be refused. */
 struct batch {
@@ -232,8 +228,7 @@ enum protect_status regions_add(struct rules *r, unsigned context,
     return PROTECT_OK;
 }
 
-/* ---- Removing
- * ------------------------------------------------------------------------------------ */
+/* ---- Removing -------------------------------------------------------------------------------- */
 
 static void rule_release(struct rules *r, uint32_t rule)
 {
@@ -296,8 +291,7 @@ void region_zero(struct rules *r, struct ruled_region *g)
     }
 }
 
-/* ---- Rules
- * --------------------------------------------------------------------------------------- */
+/* ---- Rules ----------------------------------------------------------------------------------- */
 
 /* The grant that restricting a subject takes; 0: none. */
 static const uint32_t needs_grant[PROTECT_SUBJECTS] = {
@@ -439,8 +433,7 @@ enum protect_status rules_set(struct rules *r, unsigned context, const struct pr
     return PROTECT_OK;
 }
 
-/* ---- Moving, describing
- * -------------------------------------------------------------------------- */
+/* ---- Moving, describing ---------------------------------------------------------------------- */
 
 void region_move_page(struct rules *r, uint32_t index, uint32_t page, uint32_t frame)
 {

@@ -15,8 +15,7 @@
 
 enum { CHUNK_SHIFT = 10, CHUNK = 1 << CHUNK_SHIFT };
 
-/* ---- Lists
- * --------------------------------------------------------------------------------------- */
+/* ---- Lists ----------------------------------------------------------------------------------- */
 
 static uint32_t *head_of(const struct rules *r, uint32_t frame)
 {
@@ -84,8 +83,7 @@ void span_remove(struct rules *r, uint32_t region, uint32_t page, uint32_t frame
     r->ruled_pages -= span_first(r, frame) == NONE;
 }
 
-/* ---- Deriving
- * ------------------------------------------------------------------------------------ */
+/* ---- Deriving -------------------------------------------------------------------------------- */
 
 /* Takes the fast permissions that `attr` forbids out of all views. The vCPUs are parked, which is
  * what makes it right to edit them here. */

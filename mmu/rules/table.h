@@ -180,8 +180,7 @@ static inline void region_bytes(const struct ruled_region *g, uint32_t page, uin
     *hi = last >> PAGE_SHIFT == page ? (uint16_t)(last & ~PAGE_MASK) : PAGE_SIZE - 1;
 }
 
-/* ---- pool.c
- * -------------------------------------------------------------------------------------- */
+/* ---- pool.c ---------------------------------------------------------------------------------- */
 
 /* Makes sure that `more` items can be had without failing. `size`: of one; its first uint32_t links
  * free ones. */
@@ -189,8 +188,7 @@ bool pool_reserve(struct pool *pool, uint32_t more, size_t size);
 uint32_t pool_take(struct pool *pool, size_t size);
 void pool_give(struct pool *pool, uint32_t index, size_t size);
 
-/* ---- span.c
- * -------------------------------------------------------------------------------------- */
+/* ---- span.c ---------------------------------------------------------------------------------- */
 
 /* First span of a frame; NONE. */
 uint32_t span_first(const struct rules *r, uint32_t frame);
@@ -208,8 +206,7 @@ void span_tighten(struct rules *r, uint32_t frame, uint32_t attr);
 /* What is done once for any number of frames; before the vCPUs run again. */
 void span_settle(struct rules *r);
 
-/* ---- region.c
- * ------------------------------------------------------------------------------------ */
+/* ---- region.c -------------------------------------------------------------------------------- */
 
 struct ruled_region *region_find(struct rules *r, const struct context *c, uint64_t id);
 enum protect_status regions_add(struct rules *r, unsigned context,
@@ -226,8 +223,7 @@ void region_move_page(struct rules *r, uint32_t index, uint32_t page, uint32_t f
 /* Zeroes the protected bytes that have frames. */
 void region_zero(struct rules *r, struct ruled_region *g);
 
-/* ---- follow.c
- * ------------------------------------------------------------------------------------ */
+/* ---- follow.c -------------------------------------------------------------------------------- */
 
 bool follow_init(struct rules *r); /* false: no host memory */
 /* Resolves pages one after another, cheaply where they lie close together, and notes the tables on
@@ -249,8 +245,7 @@ enum resolved cursor_physical(struct cursor *c, uint64_t gpa, uint32_t *frame);
 bool follow_walk(struct rules *r, unsigned context, uint64_t gva, uint64_t *gpa);
 void uses_drop_context(struct rules *r, unsigned context);
 
-/* ---- context.c
- * ----------------------------------------------------------------------------------- */
+/* ---- context.c ------------------------------------------------------------------------------- */
 
 enum protect_status context_bind(struct rules *r, unsigned number, uint64_t cr3,
                                  const struct rules_caller *caller, uint64_t *session);
@@ -266,8 +261,7 @@ static inline bool context_is_root(const struct context *c, uint64_t cr3)
     return !((cr3 ^ c->paging.cr3) & context_root_mask(c));
 }
 
-/* ---- event.c
- * ------------------------------------------------------------------------------------- */
+/* ---- event.c --------------------------------------------------------------------------------- */
 
 /* Appends to the ring and tells who is to be told. Fills in sequence and time. */
 void event_append(struct rules *r, unsigned context, struct protect_event *event, uint32_t notify);
@@ -275,8 +269,7 @@ void event_of_page(struct rules *r, const struct ruled_region *g, uint32_t page,
                    enum protect_event_type type);
 void event_of_timeout_locked(struct rules *r, struct context *c, const struct token *t);
 
-/* ---- token.c
- * ------------------------------------------------------------------------------------- */
+/* ---- token.c --------------------------------------------------------------------------------- */
 
 void tokens_drop(struct rules *r, struct context *c);
 /* Voids the tokens whose time has run out. Whoever looks at a context's upcalls or events does this

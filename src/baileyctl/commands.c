@@ -7,8 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- Protecting and watching
- * --------------------------------------------------------------------- */
+/* ---- Protecting and watching ----------------------------------------------------------------- */
 
 static int done(const struct program *p, bool ok)
 {
@@ -104,8 +103,7 @@ int run_watch(struct program *p)
     return bctl_subscribe(p->ctl, true, &p->error) ? watch(p) : fail_error(p);
 }
 
-/* ---- Contexts
- * ------------------------------------------------------------------------------------ */
+/* ---- Contexts -------------------------------------------------------------------------------- */
 
 static bool get_context(const struct program *p, unsigned *context)
 {
@@ -168,8 +166,7 @@ int run_destroy(struct program *p)
     return done(p, bctl_destroy(p->ctl, context, &p->error));
 }
 
-/* ---- The machine and its memory
- * ------------------------------------------------------------------ */
+/* ---- The machine and its memory -------------------------------------------------------------- */
 
 int run_pause(struct program *p)
 {

@@ -17,8 +17,7 @@ struct option {
     bool (*set)(struct settings *set, const char *arg);
 };
 
-/* ---- Values
- * ------------------------------------------------------------------------------------- */
+/* ---- Values ---------------------------------------------------------------------------------- */
 
 bool parse_number(const char *text, uint64_t *out)
 {
@@ -63,8 +62,7 @@ bool parse_bits(const char *text, const char *const *words, uint32_t *bits)
     return true;
 }
 
-/* ---- One function an option
- * ---------------------------------------------------------------------- */
+/* ---- One function an option ------------------------------------------------------------------ */
 
 static bool set_socket(struct settings *s, const char *arg)
 {
@@ -226,8 +224,7 @@ void print_options(FILE *out)
     fprintf(out, "  %-20s %s\n", "--help, --version", "say what there is to say");
 }
 
-/* ---- The command line
- * ---------------------------------------------------------------------------- */
+/* ---- The command line ------------------------------------------------------------------------ */
 
 /* --NAME ARG or --NAME=ARG; *at moves behind it. */
 static int parse_option(struct settings *set, int argc, char **argv, int *at)

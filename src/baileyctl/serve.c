@@ -23,8 +23,7 @@ struct answer {
     uint64_t value;
 };
 
-/* ---- What the program is told
- * -------------------------------------------------------------------- */
+/* ---- What the program is told ---------------------------------------------------------------- */
 
 static void tell_number(const char *name, const char *format, uint64_t value)
 {
@@ -69,8 +68,7 @@ static void tell(const struct program *p, const struct bctl_message *m)
     tell_symbol(p, "BAILEY_RIP_SYMBOL", e->rip);
 }
 
-/* ---- Running it
- * ---------------------------------------------------------------------------------- */
+/* ---- Running it ------------------------------------------------------------------------------ */
 
 /* In the child. The event goes to it by a pipe whose buffer holds a line of any event. */
 static void become(const struct program *p, const struct bctl_message *m, int in, int out)

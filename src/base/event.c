@@ -183,8 +183,7 @@ bool timer_armed(const struct timer *timer)
     return armed;
 }
 
-/* ---- Posts and descriptors
- * ------------------------------------------------------------------------ */
+/* ---- Posts and descriptors ------------------------------------------------------------------- */
 
 void event_post(struct event_queue *q, event_fn *fn, void *opaque)
 {
@@ -229,8 +228,7 @@ void event_watch(struct event_queue *q, int fd, unsigned poll_events, event_fd_f
     wake(q);
 }
 
-/* ---- The loop
- * -------------------------------------------------------------------------------------- */
+/* ---- The loop -------------------------------------------------------------------------------- */
 
 /* Takes one due timer or one post off the queue; false when there is none. */
 static bool take_one(struct event_queue *q, uint64_t now, event_fn **fn, void **opaque)

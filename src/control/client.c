@@ -43,8 +43,7 @@ struct control *control_new(struct rules *rules, struct phys_map *map,
     return c;
 }
 
-/* ---- Clients come and go
- * ------------------------------------------------------------------------- */
+/* ---- Clients come and go --------------------------------------------------------------------- */
 
 struct control_client *control_join(struct control *c, void (*wake)(void *opaque), void *opaque)
 {
@@ -138,8 +137,7 @@ void control_leave(struct control_client *client)
     free(client);
 }
 
-/* ---- Messages
- * ----------------------------------------------------------------------------------- */
+/* ---- Messages -------------------------------------------------------------------------------- */
 
 /* Whether the client, once it watches, takes the context's events off its ring as they come. */
 static bool drains_locked(const struct control *c, const struct control_client *client,
@@ -290,8 +288,7 @@ bool control_take(struct control_client *client, struct control_message *message
     return any;
 }
 
-/* ---- Asking
- * ------------------------------------------------------------------------------------- */
+/* ---- Asking ---------------------------------------------------------------------------------- */
 
 enum protect_status control_handle(struct control_client *client, unsigned context, bool on,
                                    unsigned timeout_ms)

@@ -6,8 +6,7 @@
 #include "clients.h"
 #include <string.h>
 
-/* ---- Address spaces
- * ------------------------------------------------------------------------------ */
+/* ---- Address spaces -------------------------------------------------------------------------- */
 
 #define CR4_PAE  (1ull << 5)
 #define EFER_LMA (1ull << 10)
@@ -31,8 +30,7 @@ static void paging_of(struct control *c, const struct control_space *space, stru
         }
 }
 
-/* ---- Commands
- * ------------------------------------------------------------------------------------ */
+/* ---- Commands -------------------------------------------------------------------------------- */
 
 bool control_context(struct control_client *client, unsigned *context)
 {
@@ -186,8 +184,7 @@ enum protect_status control_destroy(struct control *c, unsigned context)
     return status;
 }
 
-/* ---- Memory
- * ------------------------------------------------------------------------------------- */
+/* ---- Memory ---------------------------------------------------------------------------------- */
 
 enum { MAX_PIECES = 64 };
 

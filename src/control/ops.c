@@ -32,8 +32,7 @@ static bool resolve_context(struct control_client *client, struct request *r, js
     return false;
 }
 
-/* ---- Commands
- * ------------------------------------------------------------------------------------ */
+/* ---- Commands -------------------------------------------------------------------------------- */
 
 static bool copy_in(void *opaque, uint64_t from, void *to, size_t len)
 {
@@ -77,8 +76,7 @@ static void run_destroy(struct control_client *client, struct request *r, json_t
     set_protect_status(reply, control_destroy(client->control, r->context));
 }
 
-/* ---- What there is, and what happened
- * ------------------------------------------------------------ */
+/* ---- What there is, and what happened -------------------------------------------------------- */
 
 static void run_list(struct control_client *client, struct request *r, json_t *reply)
 {
@@ -122,8 +120,7 @@ static void run_answer(struct control_client *client, struct request *r, json_t 
     set_protect_status(reply, control_answer(client, r->token, r->verdict, r->value));
 }
 
-/* ---- Memory
- * -------------------------------------------------------------------------------------- */
+/* ---- Memory ---------------------------------------------------------------------------------- */
 
 static void set_memory_result(json_t *reply, enum control_result result, size_t done)
 {
@@ -162,8 +159,7 @@ static void run_memory(struct control_client *client, struct request *r, json_t 
         free(buf);
 }
 
-/* ---- The machine
- * --------------------------------------------------------------------------------- */
+/* ---- The machine ----------------------------------------------------------------------------- */
 
 /* The vCPUs stop at their next safepoint: at once, unless one waits for an answer. The reply says
  * whether they have. */
@@ -191,8 +187,7 @@ static void run_machine(struct control_client *client, struct request *r, json_t
     set_protect_status(reply, PROTECT_OK);
 }
 
-/* ---- Lines
- * --------------------------------------------------------------------------------------- */
+/* ---- Lines ----------------------------------------------------------------------------------- */
 
 static char *to_line(json_t *object)
 {

@@ -10,8 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- Members
- * ------------------------------------------------------------------------------------- */
+/* ---- Members --------------------------------------------------------------------------------- */
 
 static bool number(const json_t *json, const char *name, uint64_t max, uint64_t *out,
                    struct wire_error *err)
@@ -43,8 +42,7 @@ static bool need(const json_t *json, const char *name, struct wire_error *err)
     return json_object_get(json, name) || wire_fail(err, "'%s' is missing", name);
 }
 
-/* ---- Addresses
- * ----------------------------------------------------------------------------------- */
+/* ---- Addresses ------------------------------------------------------------------------------- */
 
 /* All virtual addresses of a request are looked up in one address space. */
 static bool one_space(struct request *r, const json_t *cr3, struct wire_error *err)
@@ -96,8 +94,7 @@ static bool plain_base(struct request *r, json_t *region, struct wire_error *err
     return true;
 }
 
-/* ---- The operations
- * ------------------------------------------------------------------------------ */
+/* ---- The operations -------------------------------------------------------------------------- */
 
 static bool get_command(struct request *r, json_t *json, struct wire_error *err)
 {
@@ -248,8 +245,7 @@ static bool check_keys(const json_t *json, const struct op *op, struct wire_erro
     return true;
 }
 
-/* ---- A line
- * -------------------------------------------------------------------------------------- */
+/* ---- A line ---------------------------------------------------------------------------------- */
 
 static const struct op *find_op(const json_t *json, struct wire_error *err)
 {

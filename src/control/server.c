@@ -65,8 +65,7 @@ static void wake(void *opaque)
     }
 }
 
-/* ---- Output
- * ------------------------------------------------------------------------------------- */
+/* ---- Output ---------------------------------------------------------------------------------- */
 
 /* Grows *buffer so that `more` bytes fit behind `len`. */
 static bool make_room(char **buffer, size_t *size, size_t len, size_t more)
@@ -147,8 +146,7 @@ static void put_messages(struct connection *c)
         put_line(c, line_message(&message));
 }
 
-/* ---- Requests
- * ------------------------------------------------------------------------------------ */
+/* ---- Requests -------------------------------------------------------------------------------- */
 
 /* In the worker's thread. */
 static void request_done(void *opaque, char *reply)
@@ -268,8 +266,7 @@ static void read_some(struct connection *c)
         c->eof = true;
 }
 
-/* ---- Connections
- * --------------------------------------------------------------------------------- */
+/* ---- Connections ----------------------------------------------------------------------------- */
 
 static void refuse_connection(int fd, const char *status, const char *text)
 {
@@ -370,8 +367,7 @@ static void serve(struct server *s, struct connection *c, unsigned events)
         wake(s); /* what the full buffer held back has another turn: nothing else would tell */
 }
 
-/* ---- The thread
- * ---------------------------------------------------------------------------------- */
+/* ---- The thread ------------------------------------------------------------------------------ */
 
 static short wanted_events(struct connection *c)
 {

@@ -6,8 +6,7 @@
 #include "clients.h"
 #include <stdlib.h>
 
-/* ---- Contexts
- * ------------------------------------------------------------------------------------ */
+/* ---- Contexts -------------------------------------------------------------------------------- */
 
 static json_t *context_json(struct control *c, unsigned context,
                             const struct rules_context_info *info)
@@ -57,8 +56,7 @@ void show_contexts(struct control *c, json_t *reply)
     json_object_set_new(reply, "statistics", wire_encode(&wire_statistics, &total));
 }
 
-/* ---- Regions
- * ------------------------------------------------------------------------------------- */
+/* ---- Regions --------------------------------------------------------------------------------- */
 
 void show_regions(struct control *c, unsigned context, uint32_t first, uint32_t count,
                   json_t *reply)
@@ -83,8 +81,7 @@ void show_regions(struct control *c, unsigned context, uint32_t first, uint32_t 
     free(query);
 }
 
-/* ---- Events
- * -------------------------------------------------------------------------------------- */
+/* ---- Events ---------------------------------------------------------------------------------- */
 
 enum protect_status show_events(struct control_client *client, unsigned context, uint64_t session,
                                 const uint64_t *acknowledge, json_t *reply)

@@ -4,8 +4,7 @@
 #include "connection.h"
 #include <string.h>
 
-/* ---- Commands
- * ------------------------------------------------------------------------------------ */
+/* ---- Commands -------------------------------------------------------------------------------- */
 
 void bctl_use(struct bctl *ctl, unsigned context, uint64_t session)
 {
@@ -137,8 +136,7 @@ bool bctl_destroy(struct bctl *ctl, unsigned context, struct bctl_error *error)
     return simple(ctl, json_pack("{sssi}", "op", "destroy", "context", (int)context), error);
 }
 
-/* ---- Memory and the machine
- * ---------------------------------------------------------------------- */
+/* ---- Memory and the machine ------------------------------------------------------------------ */
 
 static json_t *memory_request(struct bctl *ctl, const char *op, enum bctl_address kind,
                               uint64_t address)
@@ -214,8 +212,7 @@ bool bctl_stop(struct bctl *ctl, struct bctl_error *error)
     return simple(ctl, json_pack("{ss}", "op", "stop"), error);
 }
 
-/* ---- Events and questions
- * ------------------------------------------------------------------------ */
+/* ---- Events and questions -------------------------------------------------------------------- */
 
 bool bctl_subscribe(struct bctl *ctl, bool on, struct bctl_error *error)
 {

@@ -14,8 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* ---- Errors
- * -------------------------------------------------------------------------------------- */
+/* ---- Errors ---------------------------------------------------------------------------------- */
 
 static void set_error(struct bctl_error *error, bool lost, const char *fmt, va_list ap)
 {
@@ -44,8 +43,7 @@ bool ctl_lose(struct bctl_error *error, const char *fmt, ...)
     return false;
 }
 
-/* ---- Lines in
- * ------------------------------------------------------------------------------------ */
+/* ---- Lines in -------------------------------------------------------------------------------- */
 
 static int64_t now_ms(void)
 {
@@ -127,8 +125,7 @@ enum ctl_receive ctl_receive(struct bctl *ctl, int timeout_ms, json_t **json, ch
     }
 }
 
-/* ---- Messages that are not replies
- * --------------------------------------------------------------- */
+/* ---- Messages that are not replies ----------------------------------------------------------- */
 
 /* Keeps a message for bctl_next(). Of too many, events go: questions have somebody waiting. */
 static void keep_pushed(struct bctl *ctl, json_t *json, char *line)
@@ -159,8 +156,7 @@ bool ctl_goodbye(struct bctl *ctl, const json_t *json, struct bctl_error *error)
     return true;
 }
 
-/* ---- Requests
- * ------------------------------------------------------------------------------------ */
+/* ---- Requests -------------------------------------------------------------------------------- */
 
 static bool send_all(struct bctl *ctl, const char *bytes, size_t len, struct bctl_error *error)
 {
@@ -234,8 +230,7 @@ bool bctl_check(const json_t *reply, struct bctl_error *error)
     return ctl_fail(error, "%s: %s", status ? status : "?", text ? text : "");
 }
 
-/* ---- Coming and going
- * ---------------------------------------------------------------------------- */
+/* ---- Coming and going ------------------------------------------------------------------------ */
 
 static bool greet(struct bctl *ctl, const char *path, struct bctl_error *error)
 {

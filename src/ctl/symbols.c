@@ -15,8 +15,7 @@
 
 enum { MAX_FILE = 1 << 30, GUESSED_MAX = 1 << 20 };
 
-/* ---- The file
- * ------------------------------------------------------------------------------------ */
+/* ---- The file -------------------------------------------------------------------------------- */
 
 /* Reads to the end: files in /proc have no size. */
 static bool read_all(int fd, struct bctl_symbols *s)
@@ -71,8 +70,7 @@ bool symbols_add(struct bctl_symbols *s, uint64_t address, uint64_t size, const 
     return true;
 }
 
-/* ---- Text
- * ---------------------------------------------------------------------------------------- */
+/* ---- Text ------------------------------------------------------------------------------------ */
 
 /* Takes "ADDRESS TYPE NAME[\t[MODULE]]" apart, in place; false: it is not like that. */
 static bool parse_line(char *line, uint64_t *address, const char **name)
@@ -115,8 +113,7 @@ static bool read_text(struct bctl_symbols *s, const char *path, struct bctl_erro
     return true;
 }
 
-/* ---- Looking up
- * ---------------------------------------------------------------------------------- */
+/* ---- Looking up ------------------------------------------------------------------------------ */
 
 static int compare(const void *left, const void *right)
 {

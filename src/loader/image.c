@@ -9,9 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* ---- Files
- * -----------------------------------------------------------------------------------------------
- */
+/* ---- Files ----------------------------------------------------------------------------------- */
 
 static bool too_large(const char *what, const char *path, uint64_t limit, struct error *err)
 {
@@ -80,9 +78,7 @@ const uint8_t *file_get(const struct file *file, uint64_t offset, uint64_t len)
     return file->bytes + offset;
 }
 
-/* ---- Modules
- * -----------------------------------------------------------------------------------------------
- */
+/* ---- Modules --------------------------------------------------------------------------------- */
 
 static bool add_module(struct boot_image *image, const char *path, const char *cmdline,
                        uint64_t limit, struct error *err)
@@ -135,9 +131,7 @@ static bool read_module_list(struct boot_image *image, const char *list, uint64_
     return ok;
 }
 
-/* ---- The image
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- The image ------------------------------------------------------------------------------- */
 
 /* In this order: as QEMU does, a multiboot header wins over an ELF note. Anything goes as flat. */
 static const struct protocol *const protocols[] = {

@@ -53,8 +53,7 @@ static inline void put64(uint8_t *p, uint64_t v)
     put32(p + 4, (uint32_t)(v >> 32));
 }
 
-/* ---- One module (initrd) per file
- * ------------------------------------------------------------------ */
+/* ---- One module (initrd) per file ------------------------------------------------------------ */
 
 struct module {
     struct file file;
@@ -84,8 +83,7 @@ struct boot_image {
     const struct protocol *protocol;
 };
 
-/* ---- The placer
- * -------------------------------------------------------------------------------------- */
+/* ---- The placer ------------------------------------------------------------------------------ */
 
 struct placer {
     struct phys_map *map;
@@ -128,8 +126,7 @@ bool place_modules(struct placer *placer, const struct boot_image *image, uint64
 bool boot_flat32(struct placer *placer, struct boot_entry *entry, struct error *err);
 bool boot_flat64(struct placer *placer, struct boot_entry *entry, struct error *err);
 
-/* ---- ELF (elf.c)
- * --------------------------------------------------------------------------------------- */
+/* ---- ELF (elf.c) ----------------------------------------------------------------------------- */
 
 bool elf_probe(const struct file *file);
 /* Loads every PT_LOAD segment at its physical address. */

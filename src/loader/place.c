@@ -160,8 +160,7 @@ bool place_modules(struct placer *placer, const struct boot_image *image, uint64
     return true;
 }
 
-/* ---- Descriptor tables and the identity map
- * ------------------------------------------------------------ */
+/* ---- Descriptor tables and the identity map -------------------------------------------------- */
 
 /* SDM vol. 3, 3.4.5: base 0, limit 4 GiB, present, ring 0, accessed. */
 #define DESC_CODE32 0x00cf9b000000ffffull

@@ -6,8 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* ---- Disk images
- * ------------------------------------------------------------------------------------- */
+/* ---- Disk images ----------------------------------------------------------------------------- */
 
 /* Images that are not raw would be shown to the guest, and overwritten, as they are in the file. */
 static bool refuse_other_formats(const char *path, struct error *err)
@@ -46,8 +45,7 @@ static bool open_disk(struct machine *m, unsigned i, struct error *err)
     return m->disks[i] != NULL;
 }
 
-/* ---- Character devices
- * -------------------------------------------------------------------------------- */
+/* ---- Character devices ----------------------------------------------------------------------- */
 
 /* Ctrl-A x. */
 static void terminal_quit(void *opaque)

@@ -23,8 +23,7 @@ struct bailey_protection {
     _Atomic bool quit;
 };
 
-/* ---- Messages
- * ------------------------------------------------------------------------------------ */
+/* ---- Messages -------------------------------------------------------------------------------- */
 
 /* Any thread, any lock held. */
 static void wake(void *opaque)
@@ -77,8 +76,7 @@ static void *protection_main(void *opaque)
     return NULL;
 }
 
-/* ---- Commands
- * ------------------------------------------------------------------------------------ */
+/* ---- Commands -------------------------------------------------------------------------------- */
 
 /* The program's own memory: it is trusted as far as any C function trusts its caller. */
 static bool copy_in(void *opaque, uint64_t from, void *to, size_t len)
@@ -123,8 +121,7 @@ unsigned bailey_protection_context(const struct bailey_protection *p)
     return p->context;
 }
 
-/* ---- Coming and going
- * ---------------------------------------------------------------------------- */
+/* ---- Coming and going ------------------------------------------------------------------------ */
 
 static bool start(struct bailey_protection *p, struct machine *m, const uint64_t *cr3,
                   struct error *err)

@@ -17,8 +17,7 @@ char *copy_string(const char *text)
     return copy;
 }
 
-/* ---- Lists
- * ------------------------------------------------------------------------------------------ */
+/* ---- Lists ----------------------------------------------------------------------------------- */
 
 /* Cuts the next item off; undoubles commas in place. */
 static char *cut_item(char **rest)
@@ -89,8 +88,7 @@ bool keyval_only(const struct keyval *kv, const char *const *keys, const char *w
     return true;
 }
 
-/* ---- Words
- * -------------------------------------------------------------------------------------------- */
+/* ---- Words ----------------------------------------------------------------------------------- */
 
 static unsigned min3(unsigned a, unsigned b, unsigned c)
 {
@@ -137,8 +135,7 @@ int choose_word(const char *word, const char *const *words, const char *what, st
     return -1;
 }
 
-/* ---- Values
- * ------------------------------------------------------------------------------------------- */
+/* ---- Values ---------------------------------------------------------------------------------- */
 
 bool keyval_bool(const struct keyval *kv, const char *key, bool *value, const char *what,
                  struct error *err)

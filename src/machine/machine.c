@@ -13,8 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- Wishes
- * ------------------------------------------------------------------------------------------ */
+/* ---- Wishes ---------------------------------------------------------------------------------- */
 
 /* The vCPUs leave the guest at their next safepoint and stay out; the I/O thread takes it from
  * there. Called with run_lock held, which it releases. */
@@ -86,8 +85,7 @@ bool machine_paused(struct machine *m)
     return paused;
 }
 
-/* ---- Making and freeing
- * -------------------------------------------------------------------------------- */
+/* ---- Making and freeing ---------------------------------------------------------------------- */
 
 static bool make_lock(struct machine *m)
 {
@@ -193,8 +191,7 @@ void machine_free(struct machine *m)
     free(m);
 }
 
-/* ---- Running
- * --------------------------------------------------------------------------------------------- */
+/* ---- Running --------------------------------------------------------------------------------- */
 
 /* Takes the wish; a wanted stop is not taken but stays. True when either is there. */
 static bool take_wish(struct machine *m, enum wish *wish, int *status, bool *stop)
@@ -301,8 +298,7 @@ enum machine_end machine_run(struct machine *m, int *status, struct error *err)
     return end;
 }
 
-/* ---- From outside
- * --------------------------------------------------------------------------------------------- */
+/* ---- From outside ---------------------------------------------------------------------------- */
 
 static const struct access host_access = {.initiator = INITIATOR_HOST};
 

@@ -21,8 +21,7 @@ struct option {
     const char *words[4]; /* set_word: the only values there are */
 };
 
-/* ---- Processors and memory
- * ---------------------------------------------------------------------------- */
+/* ---- Processors and memory ------------------------------------------------------------------- */
 
 static bool set_memory(struct options *o, const struct option *option, const char *arg)
 {
@@ -170,8 +169,7 @@ static bool set_machine(struct options *o, const struct option *option, const ch
     return ok;
 }
 
-/* ---- What to boot
- * ----------------------------------------------------------------------------------------- */
+/* ---- What to boot ---------------------------------------------------------------------------- */
 
 static bool set_kernel(struct options *o, const struct option *option, const char *arg)
 {
@@ -192,8 +190,7 @@ static bool set_append(struct options *o, const struct option *option, const cha
     return true;
 }
 
-/* ---- Disks and devices
- * ---------------------------------------------------------------------------------------- */
+/* ---- Disks and devices ----------------------------------------------------------------------- */
 
 static bool set_drive(struct options *o, const struct option *option, const char *arg)
 {
@@ -268,8 +265,7 @@ static bool set_word(struct options *o, const struct option *option, const char 
     return choose_word(arg, option->words, what, o->err) >= 0;
 }
 
-/* ---- Time, life and death
- * --------------------------------------------------------------------------------------- */
+/* ---- Time, life and death -------------------------------------------------------------------- */
 
 /* YYYY-MM-DDTHH:MM:SS or YYYY-MM-DD, in UTC. */
 static bool parse_date(const char *text, int64_t *seconds)
@@ -349,8 +345,7 @@ static bool set_name(struct options *o, const struct option *option, const char 
     return ok;
 }
 
-/* ---- Logs and information
- * ----------------------------------------------------------------------------------------- */
+/* ---- Logs and information -------------------------------------------------------------------- */
 
 static const char *const log_words[] = {
 #define X(id, name, help) name,
@@ -394,9 +389,7 @@ static bool show_version(struct options *o, const struct option *option, const c
 }
 static bool show_help(struct options *o, const struct option *option, const char *arg);
 
-/* ---- The table
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- The table ------------------------------------------------------------------------------- */
 
 static const struct option options[] = {
     {"m",
@@ -534,9 +527,7 @@ static bool show_help(struct options *o, const struct option *option, const char
     return o->informed = true;
 }
 
-/* ---- The parser
- * -------------------------------------------------------------------------------------------------------
- */
+/* ---- The parser ------------------------------------------------------------------------------ */
 
 static bool unknown(struct options *o, const char *arg, const char *name)
 {

@@ -5,8 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- Drives
- * ------------------------------------------------------------------------------------------- */
+/* ---- Drives ---------------------------------------------------------------------------------- */
 
 static struct drive_config *new_drive(struct options *o, const char *file, const char *id)
 {
@@ -92,8 +91,7 @@ bool option_hard_disk(struct options *o, unsigned index, const char *arg)
     return drive != NULL;
 }
 
-/* ---- Devices
- * --------------------------------------------------------------------------------------------- */
+/* ---- Devices --------------------------------------------------------------------------------- */
 
 struct device_type {
     const char *name, *alias;
@@ -224,8 +222,7 @@ bool option_device(struct options *o, const char *arg)
     return ok;
 }
 
-/* ---- Who has which drive
- * ------------------------------------------------------------------------------------ */
+/* ---- Who has which drive --------------------------------------------------------------------- */
 
 static bool resolve_drive(struct options *o, struct device_config *device, const char *id)
 {

@@ -52,8 +52,7 @@ bool pc_own(struct machine *m, void *chip, struct error *err)
     return true;
 }
 
-/* ---- Memory
- * ------------------------------------------------------------------------------------------- */
+/* ---- Memory ---------------------------------------------------------------------------------- */
 
 static bool check_host_memory(uint64_t size, struct error *err)
 {
@@ -92,8 +91,7 @@ static bool build_memory(struct machine *m, struct error *err)
     return true;
 }
 
-/* ---- Interrupts
- * ---------------------------------------------------------------------------------------- */
+/* ---- Interrupts ------------------------------------------------------------------------------ */
 
 static bool build_lapic(struct machine *m, unsigned i, struct error *err)
 {
@@ -149,8 +147,7 @@ static bool build_interrupts(struct machine *m, struct error *err)
     return pc_own(m, m->gsi, err) && pc_own(m, m->fpu_error, err);
 }
 
-/* ---- The ISA side
- * ----------------------------------------------------------------------------------------- */
+/* ---- The ISA side ---------------------------------------------------------------------------- */
 
 /* The last write to either gate decides, as on QEMU's `pc`. (A board ORs the two lines; there a
  * program that closes one gate must know how the other stands, and none does.) */
@@ -244,9 +241,7 @@ static bool build_ports(struct machine *m, struct error *err)
     return !chr || pc_own(m, debugcon_new(&m->board, DEBUGCON_PORT, chr), err);
 }
 
-/* ---- PCI
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- PCI ------------------------------------------------------------------------------------- */
 
 static bool build_pci(struct machine *m, struct error *err)
 {
@@ -281,9 +276,7 @@ static bool build_device(struct machine *m, const struct device_config *d, struc
     return error_set(err, "unknown device");
 }
 
-/* ---- All of it
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- All of it ------------------------------------------------------------------------------- */
 
 static void describe(struct machine *m)
 {

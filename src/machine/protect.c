@@ -50,8 +50,7 @@ static uint64_t guest_time(void *opaque)
     return clock_now(m->clock) + __atomic_load_n(&cpu->tsc_offset, __ATOMIC_RELAXED);
 }
 
-/* ---- Clients outside
- * ----------------------------------------------------------------------------- */
+/* ---- Clients outside ------------------------------------------------------------------------- */
 
 static void on_event(void *opaque, unsigned context, const struct protect_event *event,
                      uint32_t notify)
@@ -117,8 +116,7 @@ bool protect_listen(struct machine *m, struct error *err)
     return !path || control_listen(m->control, path, err) || error_prefix(err, "-protect");
 }
 
-/* ---- All of it
- * ------------------------------------------------------------------------------------ */
+/* ---- All of it ------------------------------------------------------------------------------- */
 
 bool protect_build(struct machine *m, struct error *err)
 {

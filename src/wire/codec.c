@@ -8,8 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- Numbers
- * ------------------------------------------------------------------------------------- */
+/* ---- Numbers --------------------------------------------------------------------------------- */
 
 /* "0x1f" or "31", nothing else: strtoull() alone would take signs, spaces and octal. */
 static bool parse_number(const char *text, uint64_t *out)
@@ -57,8 +56,7 @@ json_t *wire_decimal(uint64_t value)
     return value <= INT64_MAX ? json_integer((json_int_t)value) : wire_hex(value);
 }
 
-/* ---- Words and bits
- * ------------------------------------------------------------------------------ */
+/* ---- Words and bits -------------------------------------------------------------------------- */
 
 /* A string that is no number is a word. */
 static bool is_word(const json_t *value)
@@ -162,8 +160,7 @@ static json_t *encode_access(uint64_t value)
     return json_stringn(text, n);
 }
 
-/* ---- Bytes
- * --------------------------------------------------------------------------------------- */
+/* ---- Bytes ----------------------------------------------------------------------------------- */
 
 json_t *wire_bytes_json(const void *bytes, size_t len)
 {
@@ -209,8 +206,7 @@ bool wire_bytes(const json_t *value, const char *name, void *out, size_t max, si
     return true;
 }
 
-/* ---- Structures
- * ---------------------------------------------------------------------------------- */
+/* ---- Structures ------------------------------------------------------------------------------ */
 
 bool wire_only(const json_t *object, const char *const *names, struct wire_error *err)
 {

@@ -46,8 +46,7 @@ static unsigned own_arguments(const struct wire_op *op)
     return op->shape == WIRE_ARRAY || op->shape == WIRE_RANGE ? 2 : 1;
 }
 
-/* ---- Requests, read
- * ------------------------------------------------------------------------------ */
+/* ---- Requests, read -------------------------------------------------------------------------- */
 
 static bool member_number(const json_t *object, const char *name, uint64_t max, uint64_t *out,
                           struct wire_error *err)
@@ -197,8 +196,7 @@ void *wire_command_memory(const struct wire_command *c, uint64_t address, size_t
     return (uint8_t *)c->memory + offset;
 }
 
-/* ---- Requests, written
- * --------------------------------------------------------------------------- */
+/* ---- Requests, written ----------------------------------------------------------------------- */
 
 static json_t *encode_array(const struct wire_layout *layout, const struct protect_command *c)
 {
@@ -269,8 +267,7 @@ json_t *wire_command_encode(const struct protect_command *c)
     return request;
 }
 
-/* ---- Replies
- * ------------------------------------------------------------------------------------- */
+/* ---- Replies --------------------------------------------------------------------------------- */
 
 static bool fills_in(const struct wire_op *op)
 {

@@ -14,8 +14,7 @@ struct test_string {
     uint8_t code; /* 16, 32 or 64 */
 };
 
-/* ---- A decoder's opinion (views.c, view_zydis.c, view_capstone.c)
- * ------------------------------------ */
+/* ---- A decoder's opinion (views.c, view_zydis.c, view_capstone.c) ---------------------------- */
 
 struct view_op {
     uint8_t kind, reg; /* as struct opnd; strings and OPND_ONE are brought to one form */
@@ -49,8 +48,7 @@ const char *view_compare_length(const struct view *a, const struct view *b);
 const char *view_compare_operands(const struct view *a, const struct view *b);
 void view_print(const char *who, const struct view *view);
 
-/* ---- Byte strings (strings.c)
- * ------------------------------------------------------------------------------ */
+/* ---- Byte strings (strings.c) ---------------------------------------------------------------- */
 
 struct random_state {
     uint64_t state;
@@ -59,8 +57,7 @@ uint64_t random_next(struct random_state *random);
 /* One third random bytes, one third encodings made from rows, one third mutations of those. */
 void string_make(struct random_state *random, struct test_string *string);
 
-/* ---- The host CPU (host.c)
- * ----------------------------------------------------------------------------------- */
+/* ---- The host CPU (host.c) ------------------------------------------------------------------- */
 
 enum host_verdict {
     HOST_UNKNOWN, /* not tried: unsafe, or the code size cannot be run here */
@@ -81,8 +78,7 @@ bool host_has_feature(unsigned feature);
 /* Everything, by the host's vendor. */
 const struct insn_features *host_features(void);
 
-/* ---- Declared differences (expected.c)
- * ------------------------------------------------------------------------ */
+/* ---- Declared differences (expected.c) ------------------------------------------------------- */
 
 enum opinion { ABOUT_LENGTH, ABOUT_OPERANDS, ABOUT_HOST };
 

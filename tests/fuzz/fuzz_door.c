@@ -27,9 +27,7 @@ enum {
 #define BAR_MSIX    0xe0000000u
 #define DOOR(n, at) (PROTECT_DOOR_ADDRESS(n) + offsetof(struct protect_door, at))
 
-/* ---- The input
- * -------------------------------------------------------------------------------------------------
- */
+/* ---- The input ------------------------------------------------------------------------------- */
 
 struct script {
     const uint8_t *at, *end;
@@ -50,9 +48,7 @@ static void broken(int line, const char *what)
 }
 #define require(truth) ((truth) ? (void)0 : broken(__LINE__, #truth))
 
-/* ---- The machine
- * -------------------------------------------------------------------------------------------------
- */
+/* ---- The machine ----------------------------------------------------------------------------- */
 
 struct machine {
     pthread_mutex_t lock;
@@ -227,9 +223,7 @@ static void machine_free(struct machine *m)
     pthread_mutex_destroy(&m->lock);
 }
 
-/* ---- Who
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- Who ------------------------------------------------------------------------------------- */
 
 static struct access somebody(struct script *s)
 {
@@ -303,8 +297,7 @@ static bool owns(struct machine *m, unsigned door)
            m->who.cpl < 3;
 }
 
-/* ---- What must hold
- * -------------------------------------------------------------------------------------------- */
+/* ---- What must hold -------------------------------------------------------------------------- */
 
 static bool same(const struct rules_context_info *a, const struct rules_context_info *b)
 {
@@ -340,8 +333,7 @@ static void check_door(struct machine *m, unsigned n)
                 load(m, DOOR(n, event[i].rip), 8) == 0);
 }
 
-/* ---- Commands of the script
- * ------------------------------------------------------------------------------------ */
+/* ---- Commands of the script ------------------------------------------------------------------ */
 
 static uint64_t some_address(struct script *s)
 {

@@ -97,8 +97,7 @@ static struct paging random_paging(struct script *s)
     return p;
 }
 
-/* ---- What must hold
- * --------------------------------------------------------------------------------- */
+/* ---- What must hold -------------------------------------------------------------------------- */
 
 static void check_walk(const struct paging *p, const struct walk *w, bool ok, enum access_kind kind,
                        enum mmu_priv priv)
@@ -154,8 +153,7 @@ static void check_view_tables(struct machine *m)
     }
 }
 
-/* ---- Commands
- * -------------------------------------------------------------------------------------------- */
+/* ---- Commands -------------------------------------------------------------------------------- */
 
 static uint64_t random_gva(struct machine *m, struct script *s)
 {

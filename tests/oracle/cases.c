@@ -12,8 +12,7 @@
 enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI };
 enum { SEG_LIMIT16 = 0xffff };
 
-/* ---- What cannot be compared
- * ----------------------------------------------------------------------- */
+/* ---- What cannot be compared ----------------------------------------------------------------- */
 
 static const struct {
     uint16_t exec;
@@ -72,8 +71,7 @@ const char *case_excluded(const struct insn_row *row)
     return NULL;
 }
 
-/* ---- Values
- * ------------------------------------------------------------------------------------------ */
+/* ---- Values ---------------------------------------------------------------------------------- */
 
 static uint64_t random_integer(struct rng *rng)
 {
@@ -250,8 +248,7 @@ static void random_state(struct oracle_case *c, struct rng *rng)
     }
 }
 
-/* ---- Addresses
- * ---------------------------------------------------------------------------------------- */
+/* ---- Addresses ------------------------------------------------------------------------------- */
 
 /* A linear address for an access of `size` bytes; 16-bit code gets offsets into the arena instead.
  */

@@ -135,8 +135,7 @@ const struct insn_features *emulated_features(void)
     return &cpu->features;
 }
 
-/* ---- State in and out
- * ------------------------------------------------------------------------------- */
+/* ---- State in and out ------------------------------------------------------------------------ */
 
 /* FXSAVE's one bit a register to the full tag word (SDM vol. 1, 8.1.7). */
 static uint16_t full_tags(const struct oracle_state *s)

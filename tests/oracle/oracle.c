@@ -38,8 +38,7 @@ struct totals {
 };
 static struct totals totals;
 
-/* ---- Comparison
- * ----------------------------------------------------------------------------------------- */
+/* ---- Comparison ------------------------------------------------------------------------------ */
 
 struct difference {
     char text[256];
@@ -215,8 +214,7 @@ static bool compare(struct difference *d, enum run_way way)
     return compare_gprs(d) || compare_vectors(d) || compare_x87(d) || compare_memory(d);
 }
 
-/* ---- Reports
- * ---------------------------------------------------------------------------------------------- */
+/* ---- Reports --------------------------------------------------------------------------------- */
 
 static void print_state(const char *name, const struct oracle_state *s)
 {
@@ -252,9 +250,7 @@ static void report(const struct difference *d, uint64_t seed, enum run_way way)
     }
 }
 
-/* ---- The run
- * -------------------------------------------------------------------------------------------------
- */
+/* ---- The run --------------------------------------------------------------------------------- */
 
 /* AMD's x87 pointers do not outlive a task switch of the host between native_run()'s way in and the
  * instruction: XSAVE stores zeros while no exception is pending. Once more, then. */

@@ -55,14 +55,12 @@ struct oracle_case {
     uint8_t data[DATA_SIZE];
 };
 
-/* ---- native.c
- * ------------------------------------------------------------------------------------- */
+/* ---- native.c -------------------------------------------------------------------------------- */
 bool native_init(void); /* false: the host refuses what is needed; the reason is on stderr */
 bool native_has_code(unsigned code);
 void native_run(const struct oracle_case *c, struct oracle_outcome *outcome);
 
-/* ---- emulated.c
- * ----------------------------------------------------------------------------------- */
+/* ---- emulated.c ------------------------------------------------------------------------------ */
 bool emulated_init(void);
 /* What the guest's CPU has: what the host and the instruction table have in common, and the host's
  * vendor. */
@@ -71,8 +69,7 @@ const struct insn_features *emulated_features(void);
 enum run_way { RUN_STEP, RUN_BLOCK, RUN_WAYS };
 void emulated_run(const struct oracle_case *c, struct oracle_outcome *outcome, enum run_way way);
 
-/* ---- cases.c
- * --------------------------------------------------------------------------------------- */
+/* ---- cases.c --------------------------------------------------------------------------------- */
 /* NULL: the row can be compared; else why not (printed as a skip). */
 const char *case_excluded(const struct insn_row *row);
 /* Makes a random case for the row; false when the row has no encoding in code of that size. */

@@ -124,8 +124,7 @@ TEST(general_detect)
     write_dr6(0xffff0ff0);
 }
 
-/* ---- Interrupt shadows, with a local APIC interrupt to itself
- * ------------------------------------ */
+/* ---- Interrupt shadows, with a local APIC interrupt to itself -------------------------------- */
 
 enum { LAPIC = 0xfee00000, SELF = 0x51 };
 static volatile unsigned interrupts;
@@ -172,8 +171,7 @@ TEST(sti_hlt_wakes)
     CHECK_EQ(interrupts, 1);
 }
 
-/* ---- Encodings
- * ------------------------------------------------------------------------------------- */
+/* ---- Encodings ------------------------------------------------------------------------------- */
 
 TEST(lock_on_the_wrong_instruction)
 {
@@ -194,8 +192,7 @@ TEST(fifteen_bytes_are_enough)
     CHECK_EQ(t.rip, SYMBOL(long_here));
 }
 
-/* ---- Alignment checks
- * --------------------------------------------------------------------------------- */
+/* ---- Alignment checks ------------------------------------------------------------------------ */
 
 static word misaligned(word address)
 {

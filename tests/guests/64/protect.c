@@ -173,8 +173,7 @@ TEST(a_fetch_is_refused)
     CHECK_EQ(victim(1), 2);
 }
 
-/* ---- A user context
- * ------------------------------------------------------------------------------ */
+/* ---- A user context -------------------------------------------------------------------------- */
 
 static uint64_t user_session;
 static struct protect_handler handler;

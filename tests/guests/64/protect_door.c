@@ -47,8 +47,7 @@ static void unbind(door_t *door, uint64_t session)
     CHECK_EQ(door->state, PROTECT_DOOR_FREE);
 }
 
-/* ---- Where it is
- * --------------------------------------------------------------------------------- */
+/* ---- Where it is ----------------------------------------------------------------------------- */
 
 TEST(through_pci)
 {
@@ -68,9 +67,7 @@ TEST(through_pci)
     CHECK_EQ(DOOR(63)->command[0].session, 0); /* nothing of it is left */
 }
 
-/* ---- Stores
- * --------------------------------------------------------------------------------------
- */
+/* ---- Stores ---------------------------------------------------------------------------------- */
 
 static struct protect_statistics statistics __attribute__((aligned(64)));
 
@@ -160,8 +157,7 @@ TEST(every_kind_of_store_rings)
     unbind(DOOR(0), session);
 }
 
-/* ---- Who is calling
- * ------------------------------------------------------------------------------ */
+/* ---- Who is calling -------------------------------------------------------------------------- */
 
 static uint64_t other_pml4[512] __attribute__((aligned(4096)));
 static uint64_t user_session;
@@ -225,8 +221,7 @@ TEST(administration)
     CHECK_EQ(admin->destroy, PROTECT_NOT_BOUND);
 }
 
-/* ---- Interrupts
- * ---------------------------------------------------------------------------------- */
+/* ---- Interrupts ------------------------------------------------------------------------------ */
 
 static uint8_t watched[64] __attribute__((aligned(64)));
 static struct protect_region region;
@@ -278,8 +273,7 @@ TEST(an_event_interrupts)
     unbind(door, session);
 }
 
-/* ---- Two processors
- * ------------------------------------------------------------------------------ */
+/* ---- Two processors -------------------------------------------------------------------------- */
 
 enum { ROUNDS = 100 };
 static volatile uint32_t arrived, winners, wrong;

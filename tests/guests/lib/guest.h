@@ -107,8 +107,7 @@ struct idt_entry {
 extern struct idt_entry idt[256];
 extern uint32_t tss[32]; /* of the format of the mode; loaded by guest_setup() */
 
-/* ---- Console and end
- * ------------------------------------------------------------------------------ */
+/* ---- Console and end ------------------------------------------------------------------------- */
 void print(const char *format, ...); /* %s %c %d %u %x %lx %p, no widths */
 _Noreturn void guest_exit(int failed);
 bool all_passed(void); /* so far: a test that ends the machine asks before it does */
@@ -116,8 +115,7 @@ bool all_passed(void); /* so far: a test that ends the machine asks before it do
 /* Physical address of the PVH start info (EBX at the entry). */
 extern uint32_t start_info;
 
-/* ---- Tests
- * ------------------------------------------------------------------------------------------ */
+/* ---- Tests ----------------------------------------------------------------------------------- */
 struct test {
     const char *name;
     void (*run)(void);
@@ -149,8 +147,7 @@ void check_failed(const char *file, int line, const char *what, unsigned long lo
         (word) name;                                                                               \
     })
 
-/* ---- Instructions
- * ------------------------------------------------------------------------------------ */
+/* ---- Instructions ---------------------------------------------------------------------------- */
 static inline void outb(uint16_t port, uint8_t v)
 {
     asm volatile("outb %0, %1" ::"a"(v), "Nd"(port));
@@ -249,8 +246,7 @@ static inline void mmio_write32(uintptr_t a, uint32_t v)
  * usual (the frame then has the user's CS and SS). */
 word call_user(word (*fn)(word), word arg);
 
-/* ---- Other processors (64-bit guests)
- * ------------------------------------------------------------------ */
+/* ---- Other processors (64-bit guests) -------------------------------------------------------- */
 /* Starts vCPU `apic_id` by INIT-SIPI-SIPI; it runs fn(apic_id) in long mode on a stack of its own
  * with the same IDT, then halts with interrupts off. Returns false when it did not come up. */
 bool start_cpu(unsigned apic_id, void (*fn)(unsigned apic_id));

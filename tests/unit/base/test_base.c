@@ -67,8 +67,7 @@ START_TEST(fields_read_and_write)
 }
 END_TEST
 
-/* ---- Exclusive sections: `plain` is not atomic, so any overlap loses counts.
- * ------------------------ */
+/* ---- Exclusive sections: `plain` is not atomic, so any overlap loses counts. ----------------- */
 
 enum { VCPUS = 4, ROUNDS = 2000 };
 static struct exclusive *x;

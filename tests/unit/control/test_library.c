@@ -24,8 +24,7 @@ static void teardown(void)
     world_free(&w);
 }
 
-/* ---- The same commands, with and without the socket
- * ---------------------------------------------- */
+/* ---- The same commands, with and without the socket ------------------------------------------ */
 
 /* A client in this process, whose memory is this process's. */
 static void never_mind(void *opaque)
@@ -162,8 +161,7 @@ START_TEST(commands_mean_the_same_with_and_without_the_socket)
 }
 END_TEST
 
-/* ---- The rest of the library
- * --------------------------------------------------------------------- */
+/* ---- The rest of the library ----------------------------------------------------------------- */
 
 static enum bctl_next next(struct bctl_message *message)
 {
@@ -297,8 +295,7 @@ START_TEST(the_end_of_the_machine_ends_the_connection)
 }
 END_TEST
 
-/* ---- Servers that are none
- * ----------------------------------------------------------------------- */
+/* ---- Servers that are none ------------------------------------------------------------------- */
 
 static int listen_at(const char *path)
 {

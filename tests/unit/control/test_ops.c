@@ -44,8 +44,7 @@ static bool comes_to_an_end(struct wire *client, unsigned context)
     return false;
 }
 
-/* ---- Commands
- * ------------------------------------------------------------------------------------ */
+/* ---- Commands -------------------------------------------------------------------------------- */
 
 START_TEST(a_whole_life)
 {
@@ -159,8 +158,7 @@ START_TEST(there_are_sixteen_host_contexts)
 }
 END_TEST
 
-/* ---- Virtual addresses
- * --------------------------------------------------------------------------- */
+/* ---- Virtual addresses ----------------------------------------------------------------------- */
 
 enum { ROOT = 0x100000, OTHER_ROOT = ROOT + 0x1000, PDPT = 0x102000, PD = 0x103000, PT = 0x104000 };
 
@@ -236,8 +234,7 @@ START_TEST(a_context_has_the_address_space_it_is_bound_to)
 }
 END_TEST
 
-/* ---- Memory
- * -------------------------------------------------------------------------------------- */
+/* ---- Memory ---------------------------------------------------------------------------------- */
 
 START_TEST(memory_is_read_and_written)
 {
@@ -298,8 +295,7 @@ START_TEST(rules_hold_clients_too)
 }
 END_TEST
 
-/* ---- Contexts and connections
- * -------------------------------------------------------------------- */
+/* ---- Contexts and connections ---------------------------------------------------------------- */
 
 START_TEST(a_context_ends_with_its_connection)
 {
@@ -452,8 +448,7 @@ START_TEST(many_regions_are_listed_in_parts)
 }
 END_TEST
 
-/* ---- Events
- * -------------------------------------------------------------------------------------- */
+/* ---- Events ---------------------------------------------------------------------------------- */
 
 START_TEST(an_event_names_who_what_and_where)
 {
@@ -551,8 +546,7 @@ START_TEST(events_can_be_fetched_instead)
 }
 END_TEST
 
-/* ---- The machine
- * --------------------------------------------------------------------------------- */
+/* ---- The machine ----------------------------------------------------------------------------- */
 
 START_TEST(pausing_and_stopping)
 {

@@ -9,8 +9,7 @@
 static struct world w;
 static struct error err;
 
-/* ---- The file
- * ----------------------------------------------------------------------------------- */
+/* ---- The file -------------------------------------------------------------------------------- */
 
 START_TEST(the_socket_is_its_owners)
 {
@@ -166,8 +165,7 @@ START_TEST(the_name_appears_when_somebody_listens)
 }
 END_TEST
 
-/* ---- Lines
- * -------------------------------------------------------------------------------------- */
+/* ---- Lines ----------------------------------------------------------------------------------- */
 
 START_TEST(the_greeting_says_who_is_there)
 {
@@ -400,8 +398,7 @@ START_TEST(there_are_only_so_many_connections)
 }
 END_TEST
 
-/* ---- Who does not read
- * --------------------------------------------------------------------------- */
+/* ---- Who does not read ----------------------------------------------------------------------- */
 
 static json_int_t lost_of(const json_t *line)
 {

@@ -18,8 +18,7 @@ static void teardown(void)
     guest_free(g);
 }
 
-/* ---- Every row
- * ------------------------------------------------------------------------------------ */
+/* ---- Every row ------------------------------------------------------------------------------- */
 
 /* Any encoding of a row: registers by number, or memory at [RAX]; RAX is DATA. */
 static bool encode_row(unsigned id, unsigned reg, unsigned vvvv, unsigned rm, bool memory,
@@ -189,8 +188,7 @@ START_TEST(test_c_agrees_with_host)
 }
 END_TEST
 
-/* ---- Registers
- * ------------------------------------------------------------------------------------- */
+/* ---- Registers ------------------------------------------------------------------------------- */
 
 START_TEST(test_upper_half)
 {
@@ -242,8 +240,7 @@ START_TEST(test_full_arena)
 }
 END_TEST
 
-/* ---- MXCSR
- * ----------------------------------------------------------------------------------------- */
+/* ---- MXCSR ----------------------------------------------------------------------------------- */
 
 static uint32_t host_mxcsr(void)
 {
@@ -322,8 +319,7 @@ START_TEST(test_ldmxcsr_reserved)
 }
 END_TEST
 
-/* ---- Memory
- * ------------------------------------------------------------------------------------------ */
+/* ---- Memory ---------------------------------------------------------------------------------- */
 
 START_TEST(test_alignment)
 {
@@ -410,8 +406,7 @@ START_TEST(test_gather_resumes)
 }
 END_TEST
 
-/* ---- Flags and general registers
- * --------------------------------------------------------------------- */
+/* ---- Flags and general registers ------------------------------------------------------------- */
 
 START_TEST(test_flags)
 {

@@ -37,8 +37,7 @@ static void ok(const char *hex)
     ck_assert_msg(vector == COMPLETED, "%s: vector %d", hex, vector);
 }
 
-/* ---- Arithmetic and exceptions
- * ------------------------------------------------------------------------- */
+/* ---- Arithmetic and exceptions --------------------------------------------------------------- */
 
 START_TEST(test_stack)
 {
@@ -133,8 +132,7 @@ START_TEST(test_host_state)
 }
 END_TEST
 
-/* ---- Environments
- * ------------------------------------------------------------------------------------------ */
+/* ---- Environments ---------------------------------------------------------------------------- */
 
 static void distinct_environment(void)
 {
@@ -203,9 +201,7 @@ START_TEST(test_fnsave_frstor)
 }
 END_TEST
 
-/* ---- MMX
- * -------------------------------------------------------------------------------------------------------
- */
+/* ---- MMX ------------------------------------------------------------------------------------- */
 
 START_TEST(test_mmx_aliases_physical_registers)
 {
@@ -235,8 +231,7 @@ START_TEST(test_mmx_load_fault_changes_nothing)
 }
 END_TEST
 
-/* ---- FXSAVE and XSAVE
- * ---------------------------------------------------------------------------------------------- */
+/* ---- FXSAVE and XSAVE ------------------------------------------------------------------------ */
 
 START_TEST(test_fxsave)
 {

@@ -121,8 +121,7 @@ START_TEST(what_is_no_symbol_file_is_said)
 }
 END_TEST
 
-/* ---- ELF
- * ---------------------------------------------------------------------------------------- */
+/* ---- ELF ------------------------------------------------------------------------------------- */
 
 static const char names[] = "\0first\0second\0absent\0file.c";
 enum { FIRST = 1, SECOND = 7, ABSENT = 14, FILE_C = 21 };

@@ -161,8 +161,7 @@ static inline void bench_reset(void *chip)
     chip_device(chip)->reset(chip_device(chip));
 }
 
-/* ---- The guest's side
- * ----------------------------------------------------------------------------- */
+/* ---- The guest's side ------------------------------------------------------------------------ */
 
 static struct access bench_access = {.initiator = INITIATOR_VCPU_KERNEL};
 
@@ -215,8 +214,7 @@ static inline void mmio_write(uint64_t gpa, uint32_t value)
     c->ops->write(c->opaque, &bench_access, gpa - c->base, 4, value);
 }
 
-/* ---- A probe on a line, and a CPU behind a local APIC
- * ----------------------------------------------- */
+/* ---- A probe on a line, and a CPU behind a local APIC ---------------------------------------- */
 
 struct probe {
     bool level;

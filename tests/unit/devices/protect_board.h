@@ -35,8 +35,7 @@ enum { OP = 0, SESSION = 8, ARG0 = 16, STATUS = 48, ELEMENT = 52, RESULT = 56 };
 #define BAR_DOORS 0xe0080000u
 #define BAR_MSIX  0xe0001000u
 
-/* ---- The fake rules
- * ------------------------------------------------------------------------------------------- */
+/* ---- The fake rules -------------------------------------------------------------------------- */
 
 struct rules {
     struct rules_context_info info[PROTECT_DOORS];
@@ -162,9 +161,7 @@ void rules_set_masked(struct rules *r, unsigned context, bool masked)
     r->info[context].masked = masked;
 }
 
-/* ---- The board
- * -------------------------------------------------------------------------------------------------
- */
+/* ---- The board ------------------------------------------------------------------------------- */
 
 enum { VCPUS = 2 };
 static struct pci_bus *bus;

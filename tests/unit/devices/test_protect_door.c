@@ -4,9 +4,7 @@
  */
 #include "protect_board.h"
 
-/* ---- Accesses
- * -------------------------------------------------------------------------------------------------
- */
+/* ---- Accesses -------------------------------------------------------------------------------- */
 
 START_TEST(other_widths_read_ones_and_write_nothing)
 {
@@ -164,9 +162,7 @@ START_TEST(only_instructions_store)
 }
 END_TEST
 
-/* ---- Who is calling
- * -----------------------------------------------------------------------------------------------
- */
+/* ---- Who is calling -------------------------------------------------------------------------- */
 
 /* The present accessor is nobody to this bound door: sees its name and state, and changes nothing.
  */
@@ -273,9 +269,7 @@ START_TEST(two_programs_at_a_free_door)
 }
 END_TEST
 
-/* ---- Commands
- * -----------------------------------------------------------------------------------------------------
- */
+/* ---- Commands -------------------------------------------------------------------------------- */
 
 START_TEST(a_command_is_copied_when_the_bell_rings)
 {

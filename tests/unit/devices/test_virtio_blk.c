@@ -96,8 +96,7 @@ static void settle(void)
     }
 }
 
-/* ---- The driver
- * ---------------------------------------------------------------------------------- */
+/* ---- The driver ------------------------------------------------------------------------------ */
 
 #define HEADER_AT (BUFFER_AT + 0x100000)
 #define STATUS_AT (BUFFER_AT + 0x100800)
@@ -176,8 +175,7 @@ static void expect_ram_is_disk(uint64_t gpa, uint64_t sector, size_t len)
     ck_assert_int_eq(memcmp(buf, disk.bytes + sector * 512, len), 0);
 }
 
-/* ---- Requests
- * ------------------------------------------------------------------------------------ */
+/* ---- Requests -------------------------------------------------------------------------------- */
 
 START_TEST(configuration)
 {
@@ -367,8 +365,7 @@ START_TEST(disk_errors_reach_the_guest)
 }
 END_TEST
 
-/* ---- Write cache
- * --------------------------------------------------------------------------------- */
+/* ---- Write cache ----------------------------------------------------------------------------- */
 
 START_TEST(without_flush_every_write_is_flushed)
 {
@@ -396,8 +393,7 @@ START_TEST(the_cache_can_be_switched)
 }
 END_TEST
 
-/* ---- Several at once
- * ------------------------------------------------------------------------------ */
+/* ---- Several at once ------------------------------------------------------------------------- */
 
 START_TEST(completions_in_any_order)
 {
@@ -445,8 +441,7 @@ START_TEST(requests_in_flight_are_bounded)
 }
 END_TEST
 
-/* ---- Resets
- * -------------------------------------------------------------------------------------- */
+/* ---- Resets ---------------------------------------------------------------------------------- */
 
 START_TEST(reset_with_requests_in_flight)
 {
@@ -502,8 +497,7 @@ START_TEST(bus_mastering_off_in_flight)
 }
 END_TEST
 
-/* ---- Malformed requests
- * --------------------------------------------------------------------------- */
+/* ---- Malformed requests ---------------------------------------------------------------------- */
 
 static void no_header(void)
 {
@@ -582,8 +576,7 @@ START_TEST(malformed_requests)
 }
 END_TEST
 
-/* ---- Data that a protection rule keeps from the device
- * --------------------------------------------------------------------------- */
+/* ---- Data that a protection rule keeps from the device --------------------------------------- */
 
 #define RULED_AT (BUFFER_AT + 0x200000) /* one page; the last one of a long buffer */
 

@@ -13,8 +13,7 @@
 
 static struct bailey_error error;
 
-/* ---- Guests
- * -------------------------------------------------------------------------------------- */
+/* ---- Guests ---------------------------------------------------------------------------------- */
 
 enum { GUARDED = 0x600, START = 0x7c00 };
 
@@ -74,8 +73,7 @@ static struct bailey *make_with(const void *program, size_t len, const char *mor
 }
 #define make(program) make_with(program, sizeof(program), "pc")
 
-/* ---- Protection
- * ---------------------------------------------------------------------------------- */
+/* ---- Protection ------------------------------------------------------------------------------ */
 
 static struct protect_rule rule_for_kernel(uint8_t allow, uint8_t action)
 {
@@ -170,8 +168,7 @@ static uint8_t guarded_byte(struct bailey *m)
     return byte;
 }
 
-/* ---- Tests
- * --------------------------------------------------------------------------------------- */
+/* ---- Tests ----------------------------------------------------------------------------------- */
 
 START_TEST(a_store_is_refused_and_told)
 {

@@ -55,8 +55,7 @@ static unsigned pcid(void)
     return p.cr4 & PG_CR4_PCIDE ? p.cr3 & 0xfff : 0;
 }
 
-/* ---- The model
- * ------------------------------------------------------------------------------------- */
+/* ---- The model ------------------------------------------------------------------------------- */
 
 static bool bad_bits(uint64_t e, unsigned level)
 {
@@ -176,8 +175,7 @@ static void forget_large(struct history *h)
     h->count = n;
 }
 
-/* ---- Accesses
- * ---------------------------------------------------------------------------------------- */
+/* ---- Accesses -------------------------------------------------------------------------------- */
 
 static void complain(const char *what, uint64_t gva, unsigned kind, unsigned priv, uint64_t gpa)
 {
@@ -251,8 +249,7 @@ static void do_access(unsigned page, enum access_kind kind, enum mmu_priv priv)
     ck_assert_uint_eq(x.walk.error_code & ~32u, expected);
 }
 
-/* ---- Changes of the tables
- * ------------------------------------------------------------------------------ */
+/* ---- Changes of the tables ------------------------------------------------------------------- */
 
 static uint64_t random_entry(unsigned which)
 {
@@ -331,8 +328,7 @@ static void change_table(void)
     note_all();
 }
 
-/* ---- Invalidations
- * ------------------------------------------------------------------------------------------ */
+/* ---- Invalidations --------------------------------------------------------------------------- */
 
 static void invlpg(void)
 {
@@ -405,9 +401,7 @@ static void change_registers(void)
     }
 }
 
-/* ---- The run
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- The run --------------------------------------------------------------------------------- */
 
 static void start(bool use_pcid, unsigned seed)
 {

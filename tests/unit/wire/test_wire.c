@@ -22,8 +22,7 @@ static json_t *json(const char *text)
     return parsed;
 }
 
-/* ---- Words
- * -------------------------------------------------------------------------------------- */
+/* ---- Words ----------------------------------------------------------------------------------- */
 
 START_TEST(words_are_those_of_the_interface)
 {
@@ -70,8 +69,7 @@ START_TEST(words_are_those_of_the_interface)
 }
 END_TEST
 
-/* ---- Structures
- * --------------------------------------------------------------------------------- */
+/* ---- Structures ------------------------------------------------------------------------------ */
 
 /* Every byte belongs to exactly one field: none can be forgotten when the ABI grows. */
 START_TEST(every_byte_of_a_structure_is_told)
@@ -211,8 +209,7 @@ START_TEST(bytes_as_digits)
 }
 END_TEST
 
-/* ---- Commands
- * ------------------------------------------------------------------------------------ */
+/* ---- Commands -------------------------------------------------------------------------------- */
 
 /* Encodes, decodes, and compares everything but the addresses. */
 static void there_and_back(const struct protect_command *command, size_t element, size_t count)
