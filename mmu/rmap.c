@@ -92,7 +92,7 @@ void rmap_revoke_write(struct mmu_cpu *mmu, uint32_t frame)
         return;
     for (uint32_t id = rmap_first(mmu, frame); id != ENTRY_NONE;
          id = entry_meta(mmu, id)->frame_next)
-        entry_fast(mmu, id)->tag_write = VIEW_INVALID;
+        entry_fast(mmu, id)->tag_write = view_no_tag(id);
     frame_revoked(f, mmu->vcpu);
     mmu->priv->counters.revokes++;
 }
@@ -102,9 +102,9 @@ void rmap_revoke_read(struct mmu_cpu *mmu, uint32_t frame, bool read, bool exec)
     for (uint32_t id = rmap_first(mmu, frame); id != ENTRY_NONE;
          id = entry_meta(mmu, id)->frame_next) {
         if (read)
-            entry_fast(mmu, id)->tag_read = VIEW_INVALID;
+            entry_fast(mmu, id)->tag_read = view_no_tag(id);
         if (exec)
-            entry_fast(mmu, id)->tag_exec = VIEW_INVALID;
+            entry_fast(mmu, id)->tag_exec = view_no_tag(id);
     }
     mmu->priv->counters.revokes++;
 }
@@ -135,7 +135,8 @@ unsigned mmu_count_entries_of_frame(struct mmu_cpu *mmu, uint64_t frame_gpa)
     for (uint32_t id = rmap_first(mmu, range_frame_number(&range, frame_gpa)); id != ENTRY_NONE;
          id = entry_meta(mmu, id)->frame_next) {
         const struct view_entry *e = entry_fast(mmu, id);
-        n += (e->tag_read & e->tag_write & e->tag_exec) != VIEW_INVALID;
+        n += view_tag_allows(e->tag_read, id) || view_tag_allows(e->tag_write, id) ||
+             view_tag_allows(e->tag_exec, id);
     }
     return n;
 }

@@ -10,7 +10,12 @@
 #include <string.h>
 
 /* What fast paths see before a table has its first entry. Never written. */
-static const struct view_entry no_entry = {VIEW_INVALID, VIEW_INVALID, VIEW_INVALID, 0};
+#define NO_TAGS(index)                                                                             \
+    {                                                                                              \
+        ((index) ^ 2ull) << PAGE_SHIFT, ((index) ^ 2ull) << PAGE_SHIFT,                            \
+            ((index) ^ 2ull) << PAGE_SHIFT, NULL                                                   \
+    }
+static const struct view_entry no_table[4] = {NO_TAGS(0), NO_TAGS(1), NO_TAGS(2), NO_TAGS(3)};
 
 void view_set_fast(struct mmu_cpu *mmu)
 {
@@ -18,8 +23,8 @@ void view_set_fast(struct mmu_cpu *mmu)
     for (unsigned i = 0; i < MMU_PRIVS; i++) {
         const struct view_table *t = &space->table[i];
         bool usable = t->entries && !mmu->priv->fast_off;
-        mmu->fast[i].table = usable ? t->entries : (struct view_entry *)&no_entry;
-        mmu->fast[i].mask = usable ? ((1ull << t->bits) - 1) << 5 : 0;
+        mmu->fast[i].table = usable ? t->entries : (struct view_entry *)no_table;
+        mmu->fast[i].mask = (usable ? (1ull << t->bits) - 1 : 3) << 5;
     }
     mmu->exec_generation = space->exec_generation;
 }
@@ -101,7 +106,7 @@ static bool link_entry(struct mmu_cpu *mmu, struct space *space, struct view_tab
     struct view_meta *m = &table->meta[id & 0xffff];
     *m = *meta;
     if (m->frame != FRAME_NONE && !rmap_link(mmu, id)) {
-        m->gva = VIEW_INVALID;
+        m->gva = GVA_NONE;
         return false;
     }
     list_add(mmu, space, id, m);
@@ -119,8 +124,8 @@ static void unlink_entry(struct mmu_cpu *mmu, struct space *space, struct view_t
         rmap_unlink(mmu, id);
     list_remove(mmu, space, m);
     count_source(mmu, m, (uint32_t)-1);
-    m->gva = VIEW_INVALID;
-    e->tag_read = e->tag_write = e->tag_exec = VIEW_INVALID;
+    m->gva = GVA_NONE;
+    e->tag_read = e->tag_write = e->tag_exec = view_no_tag(id);
     table->live--;
 }
 
@@ -128,7 +133,7 @@ void view_drop(struct mmu_cpu *mmu, uint32_t id)
 {
     struct space *space = entry_space(mmu, id);
     struct view_table *table = entry_table(mmu, id);
-    bool exec = table->entries[id & 0xffff].tag_exec != VIEW_INVALID;
+    bool exec = view_tag_allows(table->entries[id & 0xffff].tag_exec, id);
     unlink_entry(mmu, space, table, id);
     if (exec)
         view_exec_changed(mmu, space);
@@ -139,7 +144,7 @@ void view_drop(struct mmu_cpu *mmu, uint32_t id)
 static void evict(struct mmu_cpu *mmu, struct space *space, struct view_table *table, uint32_t id)
 {
     const struct view_meta *m = &table->meta[id & 0xffff];
-    if (table->entries[id & 0xffff].tag_exec != VIEW_INVALID) {
+    if (view_tag_allows(table->entries[id & 0xffff].tag_exec, id)) {
         uint64_t bit = m->shift > PAGE_SHIFT ? ~0ull : 1ull << ((m->gva >> PAGE_SHIFT) & 63);
         space->hidden |= bit;
         if (m->flags & META_GLOBAL)
@@ -163,8 +168,8 @@ static bool allocate(struct mmu_cpu *mmu, struct view_table *table, unsigned bit
         return false;
     }
     for (uint32_t i = 0; i < n; i++) {
-        entries[i] = no_entry;
-        meta[i].gva = VIEW_INVALID;
+        entries[i] = no_table[i & 3];
+        meta[i].gva = GVA_NONE;
     }
     table->entries = entries;
     table->meta = meta;
@@ -191,7 +196,7 @@ static void move_entry(struct mmu_cpu *mmu, struct space *space, enum mmu_priv p
 {
     struct view_table *table = &space->table[priv];
     uint32_t id = entry_id(mmu, space, priv, table_index(table, meta->gva));
-    if (table->meta[id & 0xffff].gva != VIEW_INVALID)
+    if (table->meta[id & 0xffff].gva != GVA_NONE)
         evict(mmu, space, table, id); /* only when it shrinks */
     if (link_entry(mmu, space, table, id, meta))
         table->entries[id & 0xffff] = *entry;
@@ -212,7 +217,7 @@ static void resize(struct mmu_cpu *mmu, struct space *space, enum mmu_priv priv,
     /* Links go by id, and ids change: all out of the lists first, then in again. */
     uint32_t kept = 0;
     for (uint32_t i = 0; i < 1u << old.bits; i++)
-        if (old.meta[i].gva != VIEW_INVALID) {
+        if (old.meta[i].gva != GVA_NONE) {
             meta[kept] = old.meta[i];
             entry[kept++] = old.entries[i];
             unlink_entry(mmu, space, table, entry_id(mmu, space, priv, i));
@@ -266,13 +271,13 @@ uint32_t view_insert(struct mmu_cpu *mmu, struct space *space, enum mmu_priv pri
     if (there->gva == meta->gva) {
         /* Filled before for another kind of access, say before D was set. Fetches that were valid
          * stay valid if they go to the same place. */
-        keep_exec = entry->tag_exec != VIEW_INVALID && there->gpa == meta->gpa &&
+        keep_exec = view_tag_allows(entry->tag_exec, id) && there->gpa == meta->gpa &&
                     there->frame == meta->frame && (meta->perm & ACCESS_EXEC);
         if (keep_exec)
             unlink_entry(mmu, space, table, id);
         else
             view_drop(mmu, id);
-    } else if (there->gva != VIEW_INVALID) {
+    } else if (there->gva != GVA_NONE) {
         table->conflicts++;
         evict(mmu, space, table, id);
     }
@@ -302,7 +307,7 @@ void view_drop_space(struct mmu_cpu *mmu, struct space *space)
 
 static bool concerned(const struct view_meta *m, uint64_t gva, uint64_t size, enum drop_what what)
 {
-    if (m->gva == VIEW_INVALID || m->gva - gva >= size)
+    if (m->gva == GVA_NONE || m->gva - gva >= size)
         return false;
     bool global = m->flags & META_GLOBAL;
     return what == DROP_ALL || (what == DROP_GLOBAL) == global;

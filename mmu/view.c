@@ -73,7 +73,7 @@ static void *derive(struct mmu_cpu *mmu, const struct view_meta *meta, struct vi
         if (fast)
             entry->tag_read = meta->gva;
     }
-    return (void *)(uintptr_t)(gva + entry->addend);
+    return (uint8_t *)entry->page + (gva & ~PAGE_MASK);
 }
 
 /* ---- Filling -------------------------------------------------------------------------------- */
@@ -109,7 +109,7 @@ static uint32_t fill(struct mmu_cpu *mmu, const struct walk *walk, enum mmu_priv
     uint32_t id = view_insert(mmu, space, priv, meta);
     if (id == ENTRY_NONE)
         return id;
-    entry_fast(mmu, id)->addend = (uint64_t)(uintptr_t)hva - meta->gva;
+    entry_fast(mmu, id)->page = hva;
     mmu->priv->counters.fills++;
     LOG(mmu->priv->log, LOG_MMU, "mmu%u: fill %#llx -> %#llx perm %u priv %u shift %u%s\n",
         mmu->vcpu, (unsigned long long)walk->gva, (unsigned long long)walk->gpa, meta->perm, priv,
@@ -160,7 +160,7 @@ static enum mmu_result miss(struct mmu_cpu *mmu, const struct access *access, ui
     if (id != ENTRY_NONE) {
         out->hva = derive(mmu, &meta, entry_fast(mmu, id), gva, kind, &out->ruled);
     } else {
-        struct view_entry passing = {.addend = (uint64_t)(uintptr_t)hva - meta.gva};
+        struct view_entry passing = {.page = hva};
         out->hva = derive(mmu, &meta, &passing, gva, kind, &out->ruled);
     }
     return MMU_OK;

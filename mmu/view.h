@@ -23,6 +23,7 @@ enum {
     VIEW_FILTER_BITS = 12,
 };
 #define ENTRY_NONE UINT32_MAX
+#define GVA_NONE   (~0ull) /* no page's address */
 _Static_assert(VIEW_SPACES *MMU_PRIVS < 0xffff && VIEW_MAX_BITS <= 16, "ids are 16 + 16 bits");
 
 enum meta_flags {
@@ -32,7 +33,7 @@ enum meta_flags {
 };
 
 struct view_meta {
-    uint64_t gva; /* of the page; VIEW_INVALID: the slot is empty */
+    uint64_t gva; /* of the page; GVA_NONE: the slot is empty */
     uint64_t gpa; /* of the page */
     uint32_t
         frame; /* FRAME_NONE: not whole-page memory, so never fast and not in the reverse map */

@@ -63,13 +63,20 @@ void block_flush(struct cpu *cpu)
         struct block_frame *f = cache->frames[i];
         cache->frames[i] = 0;
         for (; f; f = f->next)
-            mmu_code_gone(&cpu->mmu, f->gpa);
+            if (!jit_has_frame(cpu, f->gpa))
+                mmu_code_gone(&cpu->mmu, f->gpa);
     }
     cache->empty = 0;
     clear_pcs(cache);
     memset(cache->hash, 0, sizeof(cache->hash));
     cache->used = 0;
     cache->flushes++;
+}
+
+bool block_has_frame(const struct cpu *cpu, uint64_t gpa)
+{
+    const struct block_frame *f = frame_find(cpu->blocks, gpa);
+    return f && f->blocks;
 }
 
 static void make_room(struct cpu *cpu)
@@ -108,7 +115,8 @@ void block_sweep(struct cpu *cpu)
         while (*p != f)
             p = &(*p)->next;
         *p = f->next;
-        mmu_code_gone(&cpu->mmu, f->gpa);
+        if (!jit_has_frame(cpu, f->gpa))
+            mmu_code_gone(&cpu->mmu, f->gpa);
     }
 }
 
@@ -262,7 +270,7 @@ static bool fits(const struct cpu *cpu, const struct block *b, unsigned avail)
 
 static void remember(struct cpu *cpu, struct block *b)
 {
-    if (!(cpu->mode & (MODE_CODE64 | MODE_FLAT)) || LOG_ON(cpu->log, LOG_EXEC | LOG_CPU))
+    if (cpu->jit || !(cpu->mode & (MODE_CODE64 | MODE_FLAT)) || LOG_ON(cpu->log, LOG_EXEC | LOG_CPU))
         return;
     *pc_slot(cpu, cpu->rip) = (struct pc_entry){
         .pc = cpu->rip, .generation = cpu->mmu.exec_generation, .uops = b->uops, .mode = cpu->mode};

@@ -76,6 +76,7 @@ struct block *block_find(struct cpu *cpu);
 /* Tells the MMU of frames that have no blocks any more, so that stores there are fast again. Not
  * from inside its callbacks. */
 void block_sweep(struct cpu *cpu);
+bool block_has_frame(const struct cpu *cpu, uint64_t gpa);
 /* Empties the cache. No block may be running. */
 void block_flush(struct cpu *cpu);
 /* Space in the arena for the block that is being built. */

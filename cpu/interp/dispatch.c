@@ -69,6 +69,8 @@ static void log_entry(struct cpu *cpu)
 
 const struct uop *interp_dispatch(struct cpu *cpu)
 {
+    if (cpu->jit)
+        return 0; /* block by block: the translator looks first */
     for (;;) {
         if (interp_attention(cpu) || cpu->activity != CPU_RUNNING)
             return 0;
@@ -119,6 +121,29 @@ const struct uop *uop_stale(struct cpu *cpu, const struct uop *u)
 
 /* ---- Running --------------------------------------------------------------------------------- */
 
+static void run_uops(struct cpu *cpu, const struct uop *u)
+{
+#ifdef INTERP_LOOP
+    while (u)
+        u = u->fn(cpu, u);
+#else
+    if (u)
+        u->fn(cpu, u);
+#endif
+}
+
+void interp_block(struct cpu *cpu)
+{
+    struct block *b = block_find(cpu);
+    if (LOG_ON(cpu->log, LOG_EXEC | LOG_CPU))
+        log_entry(cpu);
+    cpu->blocks->single = false;
+    if (b)
+        run_uops(cpu, b->uops);
+    else
+        execute_step(cpu);
+}
+
 void interp_run(struct cpu *cpu, bool single)
 {
     struct block_cache *cache = cpu->blocks;
@@ -133,13 +158,6 @@ void interp_run(struct cpu *cpu, bool single)
         cache->log_mask = cpu->log->mask;
         block_flush(cpu);
     }
-    const struct uop *u = interp_dispatch(cpu);
-#ifdef INTERP_LOOP
-    while (u)
-        u = u->fn(cpu, u);
-#else
-    if (u)
-        u->fn(cpu, u);
-#endif
+    run_uops(cpu, interp_dispatch(cpu));
     cpu->next_rip = cpu->rip;
 }

@@ -119,6 +119,28 @@ static bool same_bytes(struct cpu *cpu, const struct insn *insn)
     return n == insn->len && !memcmp(bytes, insn->bytes, n);
 }
 
+/* Decoded before, and still this instruction? */
+static bool remembered(const struct cpu *cpu, const struct step_entry *e, const uint8_t *bytes,
+                       unsigned len)
+{
+    return e->valid && e->mode == cpu->mode && e->insn.len == len &&
+           !memcmp(e->insn.bytes, bytes, len);
+}
+
+void execute_copied(struct cpu *cpu, const uint8_t *bytes, unsigned len)
+{
+    struct step_entry *e = &cpu->blocks->step[(cpu->rip ^ cpu->rip >> 12) % STEP_ENTRIES];
+    if (!remembered(cpu, e, bytes, len)) {
+        unsigned code = cpu->mode & MODE_CODE64 ? 64 : cpu->mode & MODE_CODE32 ? 32 : 16;
+        e->valid = false;
+        insn_decode(bytes, len, code, !(cpu->mode & MODE_PROT), &cpu->features, &e->insn);
+        e->prepared = e->insn.row->exec == EXEC_vec_host ? vec_prepare(cpu, &e->insn) : 0;
+        e->mode = cpu->mode;
+        e->valid = true;
+    }
+    execute_insn(cpu, &e->insn, e->prepared);
+}
+
 void execute_step(struct cpu *cpu)
 {
     cpu->fetch_ruled = false;

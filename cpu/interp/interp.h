@@ -213,6 +213,9 @@ st_stack(struct cpu *cpu, const struct uop *u, uint64_t lin, uint64_t value, uns
 
 /* ---- Leaving a block (dispatch.c) ------------------------------------------------------------ */
 
+/* Runs the block at cpu->rip, or one instruction when there is none to be had. For a CPU with a
+ * translator. */
+void interp_block(struct cpu *cpu);
 /* The block at cpu->rip, or NULL: leave interp_run(). */
 const struct uop *interp_dispatch(struct cpu *cpu);
 /* Something wants attention, or link `l` is not made: it may not be yet, or may lead to another

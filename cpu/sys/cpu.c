@@ -14,6 +14,7 @@
 static void hook_code_stale(void *opaque, uint64_t gpa, uint64_t len)
 {
     interp_code_stale(opaque, gpa, len);
+    jit_code_stale(opaque, gpa, len);
 }
 
 static void hook_kick(void *opaque)
@@ -61,6 +62,10 @@ struct cpu *cpu_new(const struct cpu_config *config, struct error *err)
         cpu_free(cpu);
         return NULL;
     }
+    if (config->jit_cache && !jit_init(cpu, config->jit_cache, config->jit_hot, err)) {
+        cpu_free(cpu);
+        return NULL;
+    }
     if (!guard_init(cpu)) {
         cpu_free(cpu);
         error_set(err, "no memory for vCPU %u", config->index);
@@ -76,6 +81,7 @@ void cpu_free(struct cpu *cpu)
         return;
     if (cpu->blocks || cpu->vectors)
         interp_fini(cpu);
+    jit_fini(cpu);
     guard_fini(cpu);
     if (cpu->mmu.priv)
         mmu_cpu_fini(&cpu->mmu);

@@ -297,7 +297,10 @@ static bool turn(struct cpu *cpu)
     } else if (cpu->attention & CPU_REQ_DEBUG) {
         step(cpu, false);
     } else {
-        interp_run(cpu, false);
+        if (cpu->jit)
+            jit_run(cpu);
+        else
+            interp_run(cpu, false);
         settle(cpu);
     }
     return true;

@@ -143,6 +143,19 @@ struct x87 {
     alignas(16) uint8_t st[8][16];
 };
 
+/* What translated code keeps outside registers (cpu/jit/abi.h). */
+struct cpu_jit {
+    uint64_t page_va; /* rip less the offset in its page */
+    uint16_t flags;   /* as LAHF and SETO AL leave them in AX */
+    uint32_t mxcsr, host_mxcsr;
+    uint64_t exit_off;    /* JIT_EXIT_HERE */
+    void *edge;           /* JIT_EXIT_EDGE, JIT_EXIT_POLL */
+    uint64_t jump;        /* kept over a lookup: where an indirect call goes, what PUSH stores */
+    uint64_t next_va;     /* the page_va there */
+    struct jit_pcs *pcs;  /* of the present mode */
+    struct cpu *self;
+};
+
 enum cpu_activity { CPU_RUNNING, CPU_HALTED, CPU_WAIT_SIPI, CPU_SHUTDOWN };
 
 /* What decides how bytes at one address decode and which checks the code makes: part of a block's
@@ -169,6 +182,8 @@ struct guard;      /* cpu/guard_internal.h */
 struct cpu_resume; /* cpu/upcall.c */
 struct rules_caller;
 struct block_cache;   /* cpu/interp */
+struct jit;           /* cpu/jit */
+struct jit_pcs;
 struct vector_engine; /* cpu/interp: stubs that run guest SIMD on the host */
 struct cpu_model;     /* cpu/sys/cpuid.c */
 
@@ -190,8 +205,9 @@ struct cpu {
     uint8_t priv;     /* enum mmu_priv of explicit data accesses, from CPL and AC */
     uint8_t shadow;   /* interrupt shadow: SHADOW_*; over after the next instruction */
     uint8_t activity; /* enum cpu_activity */
-    uint64_t retired; /* instructions; exact at safepoints */
+    uint64_t retired; /* instructions; exact at safepoints, while the interpreter is the engine */
     struct mmu_cpu mmu;
+    struct cpu_jit jx;
 
     /* -- system state ------------------------------------------------------------------------ */
     struct segment seg[6], ldtr, tr; /* seg[] by SEG_* */
@@ -244,6 +260,7 @@ struct cpu {
     const struct cpu_model *model;
     struct insn_features features;
     struct block_cache *blocks;
+    struct jit *jit; /* NULL: the interpreter runs everything */
     struct vector_engine *vectors;
     struct guard *guard;
     struct cpu_resume *resume; /* what a RESUME asked for, on its way to the run loop */
@@ -280,6 +297,8 @@ struct cpu_config {
     struct clock *clock;
     struct exclusive *exclusive;
     struct log *log;
+    uint64_t jit_cache; /* bytes for translated code; 0: the interpreter runs everything */
+    uint8_t jit_hot;    /* times that code is interpreted before it is translated */
     void *machine;
     void (*on_shutdown)(void *machine, struct cpu *cpu);
 };
@@ -344,6 +363,16 @@ void interp_run(struct cpu *cpu, bool single);
 bool interp_init(struct cpu *cpu, struct error *err); /* block cache, vector engine */
 void interp_fini(struct cpu *cpu);
 void interp_code_stale(struct cpu *cpu, uint64_t gpa, uint64_t len); /* mmu hook */
+
+/* The translator (cpu/jit): as interp_run(cpu, false), for a CPU that has one. */
+void jit_run(struct cpu *cpu);
+/* `cache_size` bytes for its code and data; `hot` as in struct cpu_config. False: there is none on this host, *err says why. */
+bool jit_init(struct cpu *cpu, uint64_t cache_size, uint8_t hot, struct error *err);
+void jit_fini(struct cpu *cpu);
+void jit_code_stale(struct cpu *cpu, uint64_t gpa, uint64_t len); /* mmu hook */
+/* Is there translated code of this page? */
+bool jit_has_frame(const struct cpu *cpu, uint64_t gpa);
+bool jit_available(void);
 
 /* Text dump for -d cpu, the monitor and reports. */
 void cpu_dump(struct cpu *cpu, FILE *out);

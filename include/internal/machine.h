@@ -51,11 +51,17 @@ struct device_config {
 
 enum rtc_base { RTC_UTC, RTC_LOCALTIME, RTC_FIXED };
 
+/* How guest code runs. */
+enum accel { ACCEL_INTERP, ACCEL_JIT };
+
 /* Strings are the config's own; NULL means not given. */
 struct machine_config {
     uint64_t ram_size; /* bytes, a multiple of 1 MiB */
     unsigned cpus;
     char *cpu_model;
+    enum accel accel;
+    uint64_t jit_cache; /* bytes for translated code, all CPUs together */
+    uint64_t jit_hot;   /* times that code is interpreted before it is translated */
     bool hpet;
     bool protect;         /* the protection device */
     char *protect_socket; /* NULL: none */

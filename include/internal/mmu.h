@@ -82,13 +82,27 @@ bool mmu_walk(struct phys_map *map, const struct paging *paging, const struct ac
 /* ---- Views --------------------------------------------------------------------------------- */
 
 /* 32 bytes; generated code knows this layout. A tag is the page's address when the access kind is
- * valid by the fast path, else VIEW_INVALID, which equals no page address. */
+ * valid by the fast path, else view_no_tag(). */
 struct view_entry {
     uint64_t tag_read, tag_write, tag_exec;
-    uint64_t addend; /* host address = guest virtual address + addend */
+    void *page; /* host address of the page */
 };
 _Static_assert(sizeof(struct view_entry) == 32, "generated code shifts by 5");
-#define VIEW_INVALID (~0ull)
+/*
+ * What a tag of slot `index` is when it allows nothing: the address of a page that belongs to the
+ * slot next but one. An address that is looked up in this slot lies neither in that page nor just
+ * before it, so that both ways of looking miss: comparing the page of the access's last byte with
+ * the tag, and comparing the address less the tag with the size of a page. Tables have at least
+ * four slots.
+ */
+static inline uint64_t view_no_tag(uint64_t index)
+{
+    return ((index & 3) ^ 2) << PAGE_SHIFT;
+}
+static inline bool view_tag_allows(uint64_t tag, uint64_t index)
+{
+    return (tag >> PAGE_SHIFT & 3) == (index & 3);
+}
 
 /* The part of a view's table that fast paths read: the current one of each privilege index lies in
  * struct mmu_cpu. `mask` is (entries - 1) << 5: ready to AND with (gva >> 7) for a byte offset. */
@@ -140,7 +154,7 @@ static inline void *mmu_view_lookup(const struct mmu_cpu *mmu, enum mmu_priv pri
                                           : e->tag_exec;
     if (__builtin_expect(tag != ((gva + size - 1) & PAGE_MASK), 0))
         return 0;
-    return (void *)(gva + e->addend);
+    return (char *)e->page + (gva & ~PAGE_MASK);
 }
 
 enum mmu_result {

@@ -127,22 +127,43 @@ static bool set_cpu(struct options *o, const struct option *option, const char *
     return true;
 }
 
-static const char *const accels[] = {"interp", NULL};
+/* By enum accel. */
+static const char *const accels[] = {"interp", "jit", NULL};
+
+/* NULL: not given. */
+static bool choose_accel(struct options *o, const char *name, const char *option)
+{
+    int accel = name ? choose_word(name, accels, option, o->err) : (int)o->config->accel;
+    if (accel >= 0)
+        o->config->accel = (enum accel)accel;
+    return accel >= 0;
+}
 
 static bool set_accel(struct options *o, const struct option *option, const char *arg)
 {
-    static const char *const keys[] = {"accel", "thread", NULL};
+    static const char *const keys[] = {"accel", "thread", "tb-size", "hot", NULL};
     static const char *const threads[] = {"multi", NULL};
     struct keyval kv;
     (void)option;
     if (is_help(arg))
-        return inform(o, "Accelerators for -accel:\n  interp   the interpreter\n");
+        return inform(o, "Accelerators for -accel:\n"
+                         "  interp   the interpreter\n"
+                         "  jit      the translator: x86-64 guests on an x86-64 host (properties: "
+                         "tb-size=MIB,\n"
+                         "           hot=N: code is interpreted N times before it is translated)\n");
     bool ok = keyval_parse(&kv, arg, "accel", "-accel", o->err) &&
               keyval_only(&kv, keys, "-accel", o->err);
     const char *accel = ok ? keyval_get(&kv, "accel") : NULL;
     const char *thread = ok ? keyval_get(&kv, "thread") : NULL;
-    ok = ok && (!accel || choose_word(accel, accels, "-accel", o->err) >= 0) &&
+    uint64_t size = o->config->jit_cache >> 20;
+    ok = ok && choose_accel(o, accel, "-accel") &&
+         keyval_number(&kv, "tb-size", 1024, &size, "-accel", o->err) &&
+         keyval_number(&kv, "hot", 255, &o->config->jit_hot, "-accel", o->err) &&
          (!thread || choose_word(thread, threads, "-accel: thread", o->err) >= 0);
+    if (ok && size < o->config->cpus)
+        ok = error_set(o->err, "-accel: tb-size=%llu is too small: 1 (MiB) for each processor is the "
+                               "least", (unsigned long long)size);
+    o->config->jit_cache = size << 20;
     keyval_free(&kv);
     return ok;
 }
@@ -155,14 +176,14 @@ static bool set_machine(struct options *o, const struct option *option, const ch
     (void)option;
     if (is_help(arg))
         return inform(o, "Machines for -machine:\n"
-                         "  pc   i440FX and PIIX3 (properties: accel=interp, hpet=on|off, "
+                         "  pc   i440FX and PIIX3 (properties: accel=interp|jit, hpet=on|off, "
                          "protect=on|off)\n");
     bool ok = keyval_parse(&kv, arg, "type", "-machine", o->err) &&
               keyval_only(&kv, keys, "-machine", o->err);
     const char *type = ok ? keyval_get(&kv, "type") : NULL;
     const char *accel = ok ? keyval_get(&kv, "accel") : NULL;
     ok = ok && (!type || choose_word(type, types, "-machine", o->err) >= 0) &&
-         (!accel || choose_word(accel, accels, "-machine: accel", o->err) >= 0) &&
+         choose_accel(o, accel, "-machine: accel") &&
          keyval_bool(&kv, "hpet", &o->config->hpet, "-machine", o->err) &&
          keyval_bool(&kv, "protect", &o->config->protect, "-machine", o->err);
     keyval_free(&kv);
@@ -403,7 +424,7 @@ static const struct option options[] = {
      set_smp,
      {0}},
     {"cpu", "MODEL[,+F][,-F]", "processor model (default max); -cpu help lists them", set_cpu, {0}},
-    {"accel", "NAME", "how guest code runs: interp", set_accel, {0}},
+    {"accel", "NAME", "how guest code runs: interp or jit", set_accel, {0}},
     {"machine",
      "[type=]NAME",
      "the board: pc (default); also hpet=on|off, protect=on|off (default on)",
@@ -606,6 +627,8 @@ enum options_result options_parse(struct machine_config *config, unsigned argc,
     config->ram_size = 128 * MIB;
     config->cpus = 1;
     config->hpet = config->protect = true;
+    config->jit_cache = 256ull << 20;
+    config->jit_hot = 12;
     config->cpu_model = copy_string("max");
     for (unsigned at = 0; ok && !o.informed && at < argc;)
         ok = parse_one(&o, argc, argv, &at);

@@ -37,6 +37,8 @@ bool vcpus_create(struct machine *m, struct error *err)
             .clock = m->clock,
             .exclusive = m->exclusive,
             .log = &m->log,
+            .jit_cache = m->config->accel == ACCEL_JIT ? m->config->jit_cache / m->config->cpus : 0,
+            .jit_hot = (uint8_t)m->config->jit_hot,
             .machine = m,
             .on_shutdown = on_shutdown,
         };

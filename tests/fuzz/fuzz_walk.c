@@ -144,10 +144,10 @@ static void check_view_tables(struct machine *m)
         const struct view_fast *f = &m->mmu.fast[priv];
         for (uint64_t i = 0; i <= f->mask >> 5; i++) {
             const struct view_entry *e = &f->table[i];
-            uint64_t tag = e->tag_read & e->tag_write & e->tag_exec;
-            if (tag == VIEW_INVALID)
+            if (!view_tag_allows(e->tag_read, i) && !view_tag_allows(e->tag_write, i) &&
+                !view_tag_allows(e->tag_exec, i))
                 continue;
-            const uint8_t *host = (const uint8_t *)(uintptr_t)(tag + e->addend);
+            const uint8_t *host = e->page;
             require(host >= ram && host + PAGE_SIZE <= ram + RAM);
         }
     }

@@ -98,6 +98,7 @@ bool emulated_init(void)
     ram = phys_hva(map, 0, &len);
     build_tables();
     struct cpu_config config = {
+        .jit_cache = jit_available() ? 4 << 20 : 0, /* small, so that it is emptied often */
         .index = 0,
         .model = "max",
         .vcpus = 1,
@@ -232,28 +233,51 @@ static void run_stepped(const struct oracle_case *c)
     while (repeats && cpu->rip == c->state.rip);
 }
 
-void emulated_run(const struct oracle_case *c, struct oracle_outcome *outcome, enum run_way way)
+/* Until it raises; others come back when something wants attention. */
+static void run(const struct oracle_case *c, enum run_way way)
+{
+    if (way == RUN_STEP) {
+        run_stepped(c);
+        return;
+    }
+    for (;;) {
+        if (way == RUN_JIT && cpu->jit)
+            jit_run(cpu);
+        else
+            interp_run(cpu, false);
+    }
+}
+
+/* False: it raised; the last HLT does that, too. */
+static bool runs_through(const struct oracle_case *c, enum run_way way)
 {
     sigjmp_buf unwind;
+    struct jit *jit = cpu->jit;
+    bool raised = sigsetjmp(unwind, 0) != 0;
+    if (!raised) {
+        cpu->unwind = &unwind;
+        if (way != RUN_JIT)
+            cpu->jit = NULL;
+        run(c, way);
+    }
+    cpu->unwind = NULL;
+    cpu->jit = jit;
+    return !raised || (way != RUN_STEP && ended_at_hlt(c));
+}
+
+void emulated_run(const struct oracle_case *c, struct oracle_outcome *outcome, enum run_way way)
+{
     put_code(c);
     memcpy(ram + ARENA_GPA + (DATA_START - ARENA), c->data, DATA_SIZE);
     put_state(c);
     outcome->vector = -1;
     outcome->error_code = 0;
     outcome->cr2 = 0;
-    cpu->unwind = &unwind;
-    if (!sigsetjmp(unwind, 0)) {
-        if (way == RUN_STEP)
-            run_stepped(c);
-        else
-            for (;;) /* it comes back when something wants attention; the end is an exception */
-                interp_run(cpu, false);
-    } else if (way == RUN_STEP || !ended_at_hlt(c)) {
+    if (!runs_through(c, way)) {
         outcome->vector = cpu->exception.vector;
         outcome->error_code = cpu->exception.has_error ? cpu->exception.error_code : 0;
         outcome->cr2 = outcome->vector == VECTOR_PF ? cpu->cr2 : 0;
     }
-    cpu->unwind = NULL;
     get_state(&outcome->state);
     memcpy(outcome->data, ram + ARENA_GPA + (DATA_START - ARENA), DATA_SIZE);
 }

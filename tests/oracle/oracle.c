@@ -230,7 +230,10 @@ static void report(const struct difference *d, uint64_t seed, enum run_way way)
     char text[96];
     insn_disassemble(one.bytes, one.len, one.code, one.state.rip, text, sizeof(text));
     printf("  %u-bit %s %s%s: %s\n   ", one.code, one.row->mnemonic, one.row->encoding,
-           way == RUN_STEP ? " (stepped)" : "", d->text);
+           way == RUN_STEP  ? " (stepped)"
+           : way == RUN_JIT ? " (translated)"
+                            : "",
+           d->text);
     for (unsigned i = 0; i < one.len; i++)
         printf(" %02x", one.bytes[i]);
     printf("  %s   (--row '%s %s' --code %u --seed %" PRIu64 ")\n", text, one.row->mnemonic,

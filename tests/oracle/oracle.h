@@ -66,7 +66,7 @@ bool emulated_init(void);
  * vendor. */
 const struct insn_features *emulated_features(void);
 /* By the careful loop, one instruction or iteration at a time, or as a block of the fast one. */
-enum run_way { RUN_STEP, RUN_BLOCK, RUN_WAYS };
+enum run_way { RUN_STEP, RUN_BLOCK, RUN_JIT, RUN_WAYS };
 void emulated_run(const struct oracle_case *c, struct oracle_outcome *outcome, enum run_way way);
 
 /* ---- cases.c --------------------------------------------------------------------------------- */

@@ -31,8 +31,8 @@ static unsigned scan_writable(struct mmu_cpu *mmu, uint64_t gpa)
         for (unsigned i = 0; i < MMU_PRIVS; i++) {
             const struct view_table *t = &mmu->priv->space[s].table[i];
             for (uint32_t e = 0; t->entries && e < 1u << t->bits; e++)
-                n += t->entries[e].tag_write != VIEW_INVALID &&
-                     (uint8_t *)(uintptr_t)(t->entries[e].tag_write + t->entries[e].addend) == host;
+                n += view_tag_allows(t->entries[e].tag_write, e) &&
+                     t->entries[e].page == host;
         }
     return n;
 }

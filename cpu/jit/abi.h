@@ -1,0 +1,64 @@
+/*
+ * abi.h - the register convention of translated code (DESIGN section 4), and the part of struct cpu
+ * that it reads and writes.
+ *
+ *     guest                      host while translated code runs
+ *     RAX RCX RDX RBX RBP RSI    the register of the same name
+ *     RDI R8 R9 R12 R13 R14
+ *     RSP                        R15
+ *     R10 R11 R15                no register: "homed", they stay in cpu->gpr[]
+ *     XMM, YMM                   the register of the same name, inside a region that uses it; in
+ *                                cpu->ymm[] at every way in and out
+ *     arithmetic flags           EFLAGS between their producer and what changes EFLAGS next; in
+ *                                cpu->jx.flags at every way in and out
+ *     RIP                        cpu->jx.page_va plus an offset that the code knows
+ *     MXCSR                      the host's, when all exceptions are masked (jit_mode())
+ *
+ *     host RSP   the host's stack, 16-byte aligned
+ *     host R10, R11   scratch: addresses, homed registers, copies of RAX
+ *     host GS base    struct cpu
+ *     host FS base    glibc's
+ *
+ * Since most registers keep their names, most instructions are copied byte for byte. R10, R11 and
+ * R15 are homed because compilers use them least of all that need a REX prefix anyway.
+ */
+#ifndef CPU_JIT_ABI_H
+#define CPU_JIT_ABI_H
+
+#include "internal/cpu.h"
+
+enum { HOST_SP = R15, SCRATCH1 = R10, SCRATCH2 = R11 };
+
+/* Is this guest register in memory only? */
+static inline bool abi_is_homed(unsigned guest)
+{
+    return guest == R10 || guest == R11 || guest == R15;
+}
+/* The host register of a guest register that is not homed. */
+static inline unsigned abi_host(unsigned guest)
+{
+    return guest == RSP ? HOST_SP : guest;
+}
+
+#define CPU_GPR(n)     ((int32_t)(offsetof(struct cpu, gpr) + 8 * (n)))
+#define CPU_YMM(n)     ((int32_t)(offsetof(struct cpu, ymm) + sizeof(union vreg) * (n)))
+#define CPU_AT(member) ((int32_t)offsetof(struct cpu, member))
+#define CPU_FAST(priv) ((int32_t)(offsetof(struct cpu, mmu.fast) + sizeof(struct view_fast) * (priv)))
+
+_Static_assert(sizeof(union vreg) == 32, "CPU_YMM");
+_Static_assert(sizeof(struct view_fast) == 16 && offsetof(struct view_fast, mask) == 8, "lookup");
+_Static_assert(offsetof(struct view_entry, tag_read) == 0 &&
+                   offsetof(struct view_entry, tag_write) == 8 &&
+                   offsetof(struct view_entry, page) == 24,
+               "lookup");
+
+/* Why translated code came back. */
+enum jit_exit {
+    JIT_EXIT_EDGE,  /* at jx.edge, a way out that is not linked (yet) */
+    JIT_EXIT_POLL,  /* at jx.edge, because something wants attention */
+    JIT_EXIT_HERE,  /* before the instruction at jx.exit_off */
+    JIT_EXIT_STALE, /* at the entry of a region that is no more; jx.exit_off */
+    JIT_EXIT_LEFT,  /* cpu->rip is right already */
+};
+
+#endif

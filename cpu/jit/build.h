@@ -1,0 +1,180 @@
+/*
+ * build.h - a region while it is being made: what the files of the translator pass around.
+ */
+#ifndef CPU_JIT_BUILD_H
+#define CPU_JIT_BUILD_H
+
+#include "cpu/jit/jit.h"
+
+/* Where the arithmetic flags are at this point of the code; at least one of the three. */
+struct flags_state {
+    bool host;   /* in EFLAGS */
+    bool memory; /* in cpu->jx.flags */
+    struct flags_desc desc; /* .from != FLAGS_MEMORY: can be computed from registers */
+};
+
+/* Code that stands behind the region because it is seldom run. */
+enum cold_kind {
+    COLD_SLOW, /* C executes an instruction */
+    COLD_HERE, /* leaves before an instruction */
+    COLD_EDGE, /* leaves by an edge that is not linked, or because of a poll */
+    COLD_SIDE, /* the taken way of a Jcc */
+};
+struct cold {
+    uint8_t kind;    /* enum cold_kind */
+    uint8_t index;   /* SIDE: of the Jcc */
+    uint16_t off;    /* HERE: of the instruction */
+    unsigned jumps;
+    uint8_t *jump[6];      /* displacements that lead here (written addresses) */
+    const uint8_t *resume; /* SLOW: where it goes on (running address) */
+    uint32_t site;         /* SLOW: its offset in jit->data */
+    int32_t target;        /* SIDE */
+    struct jit_edge *edge; /* EDGE */
+    bool poll;             /* EDGE: something wants attention */
+    bool save_vectors;     /* EDGE: they are in registers still */
+    bool save_flags;       /* SIDE: they are in EFLAGS only */
+};
+enum { COLD_MAX = 4 * REGION_MAX_INSNS };
+
+/* Host registers for the fields of an encoding; memory is [R10]. */
+struct fields {
+    uint8_t reg, rm, vvvv, opcode;
+    bool memory;
+};
+
+struct build {
+    struct jit *jit;
+    struct cpu *cpu;
+    struct emit e;
+    struct jit_region *region;
+    uint32_t mode;
+    bool code64;
+    unsigned width; /* of addresses, and of what PUSH and CALL store: 8 or 4 bytes */
+    unsigned count;
+    unsigned i;     /* the current instruction */
+    uint16_t after; /* where the code behind the last one begins */
+    /* Flags after each instruction that are read before they are written again; `visible` counts
+     * also who can only be looking: faults, ways out. */
+    uint16_t read_after[REGION_MAX_INSNS], visible_after[REGION_MAX_INSNS];
+    struct flags_state flags;
+    /* Vector registers that the region holds, and those it changes. */
+    uint16_t vec_used, vec_written;
+    bool vec_wide; /* 32 bytes of each: there is VEX code */
+    const uint8_t *body; /* behind the loading of vectors: where loops go */
+    unsigned colds;
+    /* -- not cleared for each region -- */
+    struct insn insn[REGION_MAX_INSNS];
+    uint16_t off[REGION_MAX_INSNS]; /* of each, from the page's beginning */
+    struct cold cold[COLD_MAX];
+};
+
+static inline const struct insn *build_insn(const struct build *b)
+{
+    return &b->insn[b->i];
+}
+
+/* ---- flags.c --------------------------------------------------------------------------------- */
+
+/* Before EFLAGS are lost to us: nothing of them that is still wanted may be. */
+void flags_spill(struct build *b);
+/* Have been lost. */
+static inline void flags_clobbered(struct build *b)
+{
+    b->flags.host = false;
+}
+/* Both at once. */
+static inline void flags_clobber(struct build *b)
+{
+    flags_spill(b);
+    flags_clobbered(b);
+}
+/* Brings them into EFLAGS; changes R11. */
+void flags_load(struct build *b);
+/* Brings them into cpu->jx.flags, as every way out wants them; changes R10. EFLAGS stay if they
+ * held the flags. */
+void flags_store(struct build *b);
+/* Emits it from EFLAGS, whatever the state; changes R10. */
+void flags_emit_store(struct emit *e);
+/* Guest register `reg` is changed by the current instruction; with `lookup`, EFLAGS will be lost
+ * before. */
+void flags_before_change(struct build *b, unsigned reg, bool lookup);
+void flags_after_change(struct build *b, unsigned reg);
+/* The current instruction has left its flags in EFLAGS. */
+void flags_produced(struct build *b, struct flags_desc desc);
+/* Liveness over the whole region. */
+void flags_liveness(struct build *b);
+/* What the flags could be computed from after the instruction has been copied. */
+struct flags_desc flags_describe(const struct insn *insn);
+
+/* ---- lookup.c -------------------------------------------------------------------------------- */
+
+/* dest = the effective address of the current instruction's memory operand, without segment, cut
+ * to the address size; changes R10, R11 and no flags. */
+void lookup_effective(struct build *b, unsigned dest, unsigned width);
+/* R10 = the host address of `size` bytes at the current instruction's memory operand; to a site
+ * that executes the whole instruction when they are not to be had. Changes R11 and EFLAGS. With
+ * `aligned`, also an address that is no multiple of it goes there. */
+void lookup_operand(struct build *b, unsigned size, enum access_kind kind, unsigned aligned,
+                    struct cold *site);
+/* The same for the linear address that is a host register + disp. */
+void lookup_stack(struct build *b, unsigned host, int32_t disp, unsigned size, enum access_kind kind,
+                  struct cold *site);
+
+/* ---- branch.c -------------------------------------------------------------------------------- */
+
+/* A site for the current instruction, reached by jumps that are added; code resumes where
+ * site_resume() is called. */
+struct cold *site_begin(struct build *b);
+void site_resume(struct build *b, struct cold *site);
+static inline void cold_jump(struct cold *cold, uint8_t *at)
+{
+    cold->jump[cold->jumps++] = at;
+}
+/* Has C execute the current instruction, always. */
+void site_call(struct build *b);
+/* Ends the region before the current instruction: C is to execute it. */
+void leave_here(struct build *b, unsigned off);
+/* Goes to an offset of the page; flags are stored if they were not. */
+void branch_edge(struct build *b, int32_t target);
+/* The current instruction is a branch; true when that is the region's end. False, nothing emitted:
+ * C has to do it. */
+enum branch_result { BRANCH_ENDS, BRANCH_GOES_ON, BRANCH_NOT };
+enum branch_result branch_translate(struct build *b);
+void emit_cold(struct build *b);
+
+/* ---- special.c ------------------------------------------------------------------------------- */
+
+/* The instructions that are neither copied nor branches: stack, division, no operation. False:
+ * nothing emitted. */
+bool special_translate(struct build *b);
+
+/* ---- copy.c ---------------------------------------------------------------------------------- */
+
+/* Copies the current instruction with its operands redirected. False, nothing emitted: C has to
+ * execute it. */
+bool copy_insn(struct build *b);
+/* Which vector registers it names. */
+void copy_vectors(const struct jit *jit, const struct insn *insn, uint16_t *used, uint16_t *written);
+/* Whether copying comes into question in this mode. */
+bool copy_is_allowed(const struct build *b, const struct insn *insn);
+void vec_load_all(struct build *b);
+void vec_store_all(struct build *b);
+/* Loads or stores a homed register. */
+static inline void homed_load(struct build *b, unsigned scratch, unsigned guest)
+{
+    emit_gs_load(&b->e, scratch, CPU_GPR(guest));
+}
+static inline void homed_store(struct build *b, unsigned scratch, unsigned guest)
+{
+    emit_gs_store(&b->e, scratch, CPU_GPR(guest));
+}
+/* The host register that holds a guest register's value: its own, or `scratch`, loaded. */
+static inline unsigned guest_value(struct build *b, unsigned guest, unsigned scratch)
+{
+    if (!abi_is_homed(guest))
+        return abi_host(guest);
+    homed_load(b, scratch, guest);
+    return scratch;
+}
+
+#endif

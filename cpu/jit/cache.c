@@ -1,0 +1,317 @@
+/*
+ * cache.c - where regions are kept: memory, finding, linking, invalidating (jit.h).
+ *
+ * Code is written through one mapping of a memfd and runs in another: no page is ever writable and
+ * executable through one mapping.
+ */
+#include "cpu/interp/block.h"
+#include "cpu/jit/build.h"
+#include "internal/error.h"
+#include <cpuid.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* ---- Memory ---------------------------------------------------------------------------------- */
+
+void *jit_data(struct jit *jit, size_t size)
+{
+    void *p = jit->data + jit->data_used;
+    jit->data_used += (size + 15) & ~(size_t)15;
+    return p;
+}
+
+static void flush(struct jit *jit);
+
+void jit_make_room(struct jit *jit)
+{
+    enum { REGION_MAX_DATA = 64 * 1024 };
+    if (jit->code_used + REGION_MAX_CODE > jit->code_size ||
+        jit->data_used + REGION_MAX_DATA > jit->data_size)
+        flush(jit);
+}
+
+static bool map_code(struct jit *jit, struct error *err)
+{
+    size_t total = jit->code_size + jit->data_size;
+    uint8_t *both = mmap(NULL, total, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    int fd = memfd_create("bailey-jit", MFD_CLOEXEC);
+    if (both == MAP_FAILED || fd < 0 || ftruncate(fd, (off_t)jit->code_size) != 0)
+        goto fail;
+    jit->code = both;
+    jit->data = both + jit->code_size;
+    void *run = mmap(both, jit->code_size, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED, fd, 0);
+    void *data = mmap(jit->data, jit->data_size, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    void *write = mmap(NULL, jit->code_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (run == MAP_FAILED || data == MAP_FAILED || write == MAP_FAILED)
+        goto fail;
+    jit->code_write = write;
+    close(fd);
+    return true;
+fail:
+    if (both != MAP_FAILED)
+        munmap(both, total);
+    jit->code = NULL;
+    error_set(err,
+              "no executable memory for translated code: %s (-accel interp needs none; a security "
+              "policy that forbids it must exempt this program)",
+              strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    return false;
+}
+
+/* ---- Finding --------------------------------------------------------------------------------- */
+
+static struct jit_region **hash_chain(struct jit *jit, uint64_t gpa, uint32_t mode)
+{
+    uint64_t h = (gpa ^ (uint64_t)mode << 32) * 0x9e3779b97f4a7c15ull;
+    return &jit->hash[h >> 40 & (REGION_BUCKETS - 1)];
+}
+
+struct jit_region *jit_hash_find(struct jit *jit, uint64_t gpa, uint32_t mode)
+{
+    struct jit_region *r = *hash_chain(jit, gpa, mode);
+    while (r && (r->gpa != gpa || r->mode != mode))
+        r = r->hash_next;
+    return r && !r->stale ? r : NULL;
+}
+
+static struct jit_frame **frame_chain(struct jit *jit, uint64_t gpa)
+{
+    uint64_t h = (gpa >> PAGE_SHIFT) * 0x9e3779b97f4a7c15ull;
+    return &jit->frames[h >> 40 & (REGION_FRAMES - 1)];
+}
+
+static struct jit_frame *frame_find(struct jit *jit, uint64_t gpa)
+{
+    struct jit_frame *f = *frame_chain(jit, gpa);
+    while (f && f->gpa != (gpa & PAGE_MASK))
+        f = f->next;
+    return f;
+}
+
+bool jit_has_frame(const struct cpu *cpu, uint64_t gpa)
+{
+    struct jit_frame *f = cpu->jit ? frame_find(cpu->jit, gpa) : NULL;
+    return f && f->regions;
+}
+
+struct jit_pcs *jit_pcs_for(struct jit *jit, uint32_t mode)
+{
+    struct jit_pcs *pcs = &jit->pcs[(mode * 0x9e3779b9u >> 28) % JIT_PC_TABLES];
+    if (pcs->mode == mode)
+        return pcs;
+    for (unsigned i = 0; i < JIT_PCS; i++)
+        pcs->entry[i] = (struct jit_pc){.pc = PC_NONE};
+    pcs->mode = mode;
+    return pcs;
+}
+
+/* ---- Linking --------------------------------------------------------------------------------- */
+
+/* IRET is a serialising instruction (SDM vol. 3, 8.3) that no hypervisor intercepts. */
+void jit_serialise(void)
+{
+    __asm__ volatile("mov %%rsp, %%rax\n\t"
+                     "lea -128(%%rsp), %%rsp\n\t" /* below what the compiler may use */
+                     "mov %%ss, %%ecx\n\t"
+                     "push %%rcx\n\t"
+                     "push %%rax\n\t"
+                     "pushfq\n\t"
+                     "mov %%cs, %%ecx\n\t"
+                     "push %%rcx\n\t"
+                     "lea 1f(%%rip), %%rcx\n\t"
+                     "push %%rcx\n\t"
+                     "iretq\n"
+                     "1:"
+                     :
+                     :
+                     : "rax", "rcx", "memory", "cc");
+}
+
+static uint8_t *written(const struct jit *jit, const uint8_t *running)
+{
+    return jit->code_write + (running - jit->code);
+}
+
+/* The region's first instruction becomes a jump: its entry is at least that long. */
+static void redirect_entry(struct jit *jit, const struct jit_region *region, const uint8_t *to)
+{
+    uint8_t *at = written(jit, region->entry);
+    intptr_t shift = jit->code - jit->code_write;
+    int32_t d = (int32_t)(to - (at + shift + 5));
+    at[0] = 0xe9;
+    memcpy(at + 1, &d, 4);
+    jit_serialise();
+}
+
+void jit_link(struct jit *jit, struct jit_edge *edge, const struct jit_region *to)
+{
+    emit_patch32(edge->patch, jit->code - jit->code_write, to->entry);
+    jit_serialise();
+    jit->counters.links++;
+}
+
+void jit_insert(struct jit *jit, struct jit_region *region)
+{
+    struct jit_region **chain = hash_chain(jit, region->gpa, region->mode);
+    for (struct jit_region **p = chain; *p; p = &(*p)->hash_next)
+        if ((*p)->gpa == region->gpa && (*p)->mode == region->mode) {
+            redirect_entry(jit, *p, region->entry); /* whoever still goes there comes here */
+            *p = (*p)->hash_next;
+            break;
+        }
+    region->hash_next = *chain;
+    *chain = region;
+    struct jit_frame *f = frame_find(jit, region->gpa);
+    if (!f) {
+        struct jit_frame **frames = frame_chain(jit, region->gpa);
+        f = jit_data(jit, sizeof *f);
+        *f = (struct jit_frame){.gpa = region->gpa & PAGE_MASK, .next = *frames};
+        *frames = f;
+    }
+    region->frame = f;
+    region->frame_next = f->regions;
+    f->regions = region;
+}
+
+/* ---- Invalidation ---------------------------------------------------------------------------- */
+
+static void stale_in_frame(struct jit *jit, struct jit_frame *f, uint64_t gpa, uint64_t len)
+{
+    for (struct jit_region **p = &f->regions; *p;) {
+        struct jit_region *r = *p;
+        if (r->gpa >= gpa + len || gpa >= r->gpa + r->len) {
+            p = &r->frame_next;
+            continue;
+        }
+        *p = r->frame_next;
+        r->stale = true;
+        redirect_entry(jit, r, r->stale_exit);
+        jit->counters.stale++;
+    }
+    if (!f->regions && !f->queued) {
+        f->queued = true;
+        f->next_empty = jit->empty;
+        jit->empty = f;
+    }
+}
+
+void jit_sweep(struct jit *jit)
+{
+    struct jit_frame *f = jit->empty;
+    jit->empty = NULL;
+    for (; f; f = f->next_empty) {
+        f->queued = false;
+        if (!f->regions && !block_has_frame(jit->cpu, f->gpa))
+            mmu_code_gone(&jit->cpu->mmu, f->gpa);
+    }
+}
+
+void jit_code_stale(struct cpu *cpu, uint64_t gpa, uint64_t len)
+{
+    struct jit *jit = cpu->jit;
+    if (!jit)
+        return;
+    if (len > PAGE_SIZE * REGION_FRAMES) { /* more pages than there are chains: go by these */
+        for (unsigned i = 0; i < REGION_FRAMES; i++)
+            for (struct jit_frame *f = jit->frames[i]; f; f = f->next)
+                stale_in_frame(jit, f, gpa, len);
+        return;
+    }
+    for (uint64_t page = gpa & PAGE_MASK; page < gpa + len; page += PAGE_SIZE) {
+        struct jit_frame *f = frame_find(jit, page);
+        if (f)
+            stale_in_frame(jit, f, gpa, len);
+    }
+}
+
+/* Everything goes; no region is running. */
+static void flush(struct jit *jit)
+{
+    for (unsigned i = 0; i < REGION_FRAMES; i++) {
+        struct jit_frame *f = jit->frames[i];
+        jit->frames[i] = NULL;
+        for (; f; f = f->next)
+            if (!block_has_frame(jit->cpu, f->gpa))
+                mmu_code_gone(&jit->cpu->mmu, f->gpa);
+    }
+    jit->empty = NULL;
+    memset(jit->hash, 0, sizeof jit->hash);
+    for (unsigned i = 0; i < JIT_PC_TABLES; i++)
+        jit->pcs[i].mode = 0;
+    jit->code_used = jit->code_kept;
+    jit->data_used = 0;
+    jit->counters.flushes++;
+    jit_serialise();
+}
+
+/* ---- Life ------------------------------------------------------------------------------------ */
+
+static bool host_has_avx(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_OSXSAVE) && (c & bit_AVX);
+}
+
+bool jit_available(void)
+{
+#ifndef HWCAP2_FSGSBASE
+#define HWCAP2_FSGSBASE (1 << 1)
+#endif
+    return getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE;
+}
+
+bool jit_init(struct cpu *cpu, uint64_t cache_size, uint8_t hot, struct error *err)
+{
+    if (!jit_available())
+        return error_set(err, "-accel jit needs a kernel that lets programs write the GS base "
+                              "(Linux 5.9 or later); use -accel interp");
+    struct jit *jit = calloc(1, sizeof *jit);
+    if (!jit)
+        return error_set(err, "no memory for the translator");
+    jit->cpu = cpu;
+    jit->hot = hot;
+    jit->host_avx = host_has_avx();
+    jit->data_size = (cache_size / 2) & PAGE_MASK;
+    jit->code_size = (cache_size - jit->data_size) & PAGE_MASK;
+    jit->pcs = aligned_alloc(64, JIT_PC_TABLES * sizeof *jit->pcs);
+    jit->build = malloc(sizeof *jit->build);
+    if (!jit->pcs || !jit->build || !jit_rows_init(jit)) {
+        error_set(err, "no memory for the translator");
+        goto fail;
+    }
+    if (!map_code(jit, err))
+        goto fail;
+    for (unsigned i = 0; i < JIT_PC_TABLES; i++)
+        jit->pcs[i].mode = 0;
+    jit_make_thunks(jit);
+    cpu->jx.self = cpu;
+    cpu->jit = jit;
+    return true;
+fail:
+    free(jit->rows);
+    free(jit->build);
+    free(jit->pcs);
+    free(jit);
+    return false;
+}
+
+void jit_fini(struct cpu *cpu)
+{
+    struct jit *jit = cpu->jit;
+    if (!jit)
+        return;
+    munmap(jit->code, jit->code_size + jit->data_size);
+    munmap(jit->code_write, jit->code_size);
+    free(jit->rows);
+    free(jit->build);
+    free(jit->pcs);
+    free(jit);
+    cpu->jit = NULL;
+}

@@ -1,0 +1,519 @@
+/*
+ * copy.c - copying an instruction: the same operation with other registers, and with the host
+ * address in R10 where it names memory.
+ *
+ * Only rows that the table allows (PASS) are copied; everything about an operand's place in the
+ * encoding comes from the row's operand letters (docs/instruction-table.md).
+ */
+#include "cpu/interp/execute.h"
+#include "cpu/jit/build.h"
+#include "insn_exec.h"
+#include <stdlib.h>
+
+/* ---- What rows look like --------------------------------------------------------------------- */
+
+static void read_operand(struct jit_row *row, const char *token, uint8_t number)
+{
+    switch (token[0]) {
+    case 'E':
+    case 'R':
+        row->rm = FIELD_GPR;
+        row->rm_op = number;
+        break;
+    case 'G':
+        row->reg = FIELD_GPR;
+        row->reg_op = number;
+        break;
+    case 'Z':
+        row->opcode = FIELD_GPR;
+        row->opcode_op = number;
+        break;
+    case 'B':
+        row->vvvv = FIELD_GPR;
+        break;
+    case 'V':
+        row->reg = FIELD_VEC;
+        break;
+    case 'W':
+    case 'U':
+        row->rm = FIELD_VEC;
+        break;
+    case 'H':
+        row->vvvv = FIELD_VEC;
+        break;
+    case 'L':
+        row->is4 = FIELD_VEC;
+        break;
+    case 'P':
+    case 'N':
+    case 'Q':
+    case 'O':
+    case '[': /* memory that ModRM does not name */
+        row->copy = false;
+        break;
+    case 'M':
+        if (token[1] == 'X' || token[1] == 'Y')
+            row->copy = false; /* VSIB */
+        break;
+    default: /* immediates and fixed registers: these have the same names on the host */
+        break;
+    }
+}
+
+static uint8_t mandatory_prefix(const char *encoding)
+{
+    if (!strncmp(encoding, "VEX", 3))
+        return 0;
+    if (strstr(encoding, "F2 ") == encoding || strstr(encoding, " F2 0F"))
+        return 0xf2;
+    if (strstr(encoding, "F3 ") == encoding || strstr(encoding, " F3 0F"))
+        return 0xf3;
+    return strstr(encoding, "66 ") == encoding || strstr(encoding, " 66 0F") ? 0x66 : 0;
+}
+
+static struct jit_row describe(const struct insn_row *row)
+{
+    enum { NEVER = INSN_MMX | INSN_X87 | INSN_BRANCH | INSN_SYSTEM | INSN_CPL0 | INSN_NO64 };
+    struct jit_row r = {.copy = (row->attr & INSN_PASS) && !(row->attr & NEVER),
+                        .prefix = mandatory_prefix(row->encoding),
+                        .wig = strstr(row->encoding, "WIG") != NULL};
+    const char *p = row->operands;
+    for (uint8_t n = 0; *p; n++) {
+        p += strspn(p, " (");
+        if (*p)
+            read_operand(&r, p, n);
+        p += strcspn(p, " ");
+    }
+    switch (row->exec) {
+    case EXEC_inc: /* 40h to 4Fh too, in another encoding */
+    case EXEC_dec:
+    case EXEC_gen_fence: /* guest memory is host memory */
+        r.copy = true;
+        break;
+    case EXEC_vec_pcmpstr: /* implicit results in RCX and XMM0 */
+    case EXEC_vec_zero:    /* registers that nobody names */
+    case EXEC_nop:
+    case EXEC_gen_hint:
+    case EXEC_div: /* special.c, since they may raise */
+    case EXEC_idiv:
+        r.copy = false;
+        break;
+    default:
+        break;
+    }
+    return r;
+}
+
+bool jit_rows_init(struct jit *jit)
+{
+    jit->rows = calloc(insn_row_count, sizeof *jit->rows);
+    for (unsigned i = 0; jit->rows && i < insn_row_count; i++)
+        jit->rows[i] = describe(&insn_rows[i]);
+    return jit->rows != NULL;
+}
+
+/* ---- Whether ---------------------------------------------------------------------------------- */
+
+bool copy_is_allowed(const struct build *b, const struct insn *insn)
+{
+    const struct insn_row *row = insn->row;
+    if (!b->jit->rows[row->id].copy || insn->adsize == 2)
+        return false;
+    if ((row->attr & (INSN_SSE | INSN_AVX)) && execute_needs_check(b->cpu->mode, row))
+        return false;
+    if ((row->attr & INSN_MXCSR) && !(b->mode & JIT_MODE_MASKED))
+        return false;
+    return true;
+}
+
+static const struct opnd *memory_operand(const struct insn *insn)
+{
+    for (unsigned n = 0; n < insn->opnds; n++)
+        if (insn->op[n].kind == OPND_MEM)
+            return &insn->op[n];
+    return NULL;
+}
+
+/* Segments that have no base and no limit that matters. */
+static bool easy_segment(const struct build *b, const struct insn *insn, bool write)
+{
+    if (b->code64)
+        return true;
+    return insn->mem.seg < SEG_FS && (insn->mem.seg != SEG_CS || !write);
+}
+
+/* ---- Encoding -------------------------------------------------------------------------------- */
+
+static void put_tail(struct emit *e, const struct insn *insn, const struct fields *f)
+{
+    unsigned opcode = insn->bytes[insn->off_opcode];
+    if (!insn->has_modrm && f->opcode != REG_NONE)
+        opcode = (opcode & ~7u) | (f->opcode & 7);
+    emit8(e, opcode);
+    if (opcode >= 0x40 && opcode < 0x50 && insn->row->map == MAP_1B && !insn->has_modrm) {
+        /* INC and DEC of 32-bit code have become REX prefixes: FF /0, FF /1 */
+        e->p[-1] = 0xff;
+        emit8(e, 0xc0 | (insn->row->exec == EXEC_dec) << 3 | (f->opcode & 7));
+    } else if (insn->has_modrm && f->memory)
+        emit8(e, (f->reg & 7) << 3 | (SCRATCH1 & 7));
+    else if (insn->has_modrm)
+        emit8(e, 0xc0 | (f->reg & 7) << 3 | (f->rm & 7));
+    if (insn->imm_size)
+        emit_bytes(e, insn->bytes + insn->off_imm, insn->imm_size);
+}
+
+/* A byte register that has its name only with a REX prefix: SPL to DIL. */
+static bool wants_rex(const struct insn *insn)
+{
+    for (unsigned n = 0; n < insn->opnds; n++)
+        if (insn->op[n].kind == OPND_GPR && insn->op[n].size == 1 && insn->op[n].reg >= 4)
+            return true;
+    return false;
+}
+
+static bool forbids_rex(const struct insn *insn)
+{
+    for (unsigned n = 0; n < insn->opnds; n++)
+        if (insn->op[n].kind == OPND_GPR8H && !insn->op[n].implicit)
+            return true;
+    return false;
+}
+
+static bool put_legacy(struct emit *e, const struct insn *insn, const struct jit_row *row,
+                       const struct fields *f)
+{
+    unsigned rm = f->memory ? SCRATCH1 : f->rm;
+    unsigned low = insn->has_modrm ? rm : f->opcode != REG_NONE ? f->opcode : 0;
+    unsigned rex = (insn->rex & 8) | (insn->has_modrm ? (unsigned)f->reg >> 3 << 2 : 0) | low >> 3;
+    bool need = rex || wants_rex(insn);
+    if (need && forbids_rex(insn))
+        return false;
+    if (insn->lock)
+        emit8(e, 0xf0);
+    if (row->prefix == 0x66 || (insn->osz66 && row->prefix != 0x66))
+        emit8(e, 0x66);
+    if (row->prefix == 0xf2 || row->prefix == 0xf3)
+        emit8(e, row->prefix);
+    if (need)
+        emit8(e, 0x40 | rex);
+    if (insn->row->map != MAP_1B)
+        emit8(e, 0x0f);
+    if (insn->row->map == MAP_0F38 || insn->row->map == MAP_0F3A)
+        emit8(e, insn->row->map == MAP_0F38 ? 0x38 : 0x3a);
+    put_tail(e, insn, f);
+    return true;
+}
+
+/* What 32-bit code may have in bits that it ignores must not count in 64-bit code: W, and the high
+ * bit of a register in the immediate. */
+static void put_vex(struct emit *e, const struct insn *insn, const struct jit_row *row,
+                    const struct fields *f)
+{
+    bool narrow = insn->code != 64;
+    unsigned rm = f->memory ? SCRATCH1 : f->rm;
+    unsigned map = insn->row->map == MAP_VEX0F ? 1 : insn->row->map == MAP_VEX0F38 ? 2 : 3;
+    unsigned pp = insn->bytes[insn->off_opcode - 1] & 3;
+    emit8(e, 0xc4);
+    emit8(e, (f->reg & 8 ? 0 : 0x80) | 0x40 | (rm & 8 ? 0 : 0x20) | map);
+    emit8(e, (insn->vex_w && !(narrow && row->wig) ? 0x80 : 0) | (~(unsigned)f->vvvv & 15) << 3 | (insn->vex_l ? 4 : 0) | pp);
+    put_tail(e, insn, f);
+    if (narrow && row->is4)
+        e->p[-1] &= 0x7f;
+}
+
+/* ---- Operands -------------------------------------------------------------------------------- */
+
+/* A general register in one field of the encoding, on its way through a scratch register if it is
+ * homed. */
+struct general {
+    uint8_t guest;
+    uint8_t scratch; /* REG_NONE: it has a register */
+    bool load, store;
+};
+
+struct plan {
+    struct fields f;
+    struct general general[4];
+    unsigned generals;
+    uint8_t free[2]; /* scratch registers that are left */
+    unsigned frees;
+};
+
+/* What the instruction does with a guest register in all its operands together. */
+static void uses_of(const struct insn *insn, unsigned guest, bool *reads, bool *writes)
+{
+    *reads = *writes = false;
+    for (unsigned n = 0; n < insn->opnds; n++) {
+        const struct opnd *o = &insn->op[n];
+        if (o->kind != OPND_GPR || o->reg != guest)
+            continue;
+        *reads |= (o->access & OPND_R) || o->size < 4;
+        *writes |= (o->access & OPND_W) != 0;
+    }
+}
+
+/* The host register for guest register `guest` in a field. 16: there is no scratch left. */
+static unsigned place(struct plan *p, const struct insn *insn, unsigned guest)
+{
+    if (!abi_is_homed(guest))
+        return abi_host(guest);
+    for (unsigned n = 0; n < p->generals; n++)
+        if (p->general[n].guest == guest)
+            return p->general[n].scratch;
+    if (p->frees == 0)
+        return REG_NONE;
+    struct general *g = &p->general[p->generals++];
+    g->guest = (uint8_t)guest;
+    g->scratch = p->free[--p->frees];
+    uses_of(insn, guest, &g->load, &g->store);
+    return g->scratch;
+}
+
+/* The R and B bits of REX or VEX; VEX has them inverted, its short form lacks B. */
+static unsigned bit_r(const struct insn *insn)
+{
+    if (!insn->vex)
+        return insn->rex >> 2 & 1;
+    bool is_short = insn->off_opcode >= 2 && insn->bytes[insn->off_opcode - 2] == 0xc5 &&
+                    (insn->off_opcode < 3 || insn->bytes[insn->off_opcode - 3] != 0xc4);
+    return insn->code == 64 && !(insn->bytes[insn->off_opcode - (is_short ? 1 : 2)] & 0x80);
+}
+static unsigned bit_b(const struct insn *insn)
+{
+    if (!insn->vex)
+        return insn->rex & 1;
+    bool is_short = insn->off_opcode >= 2 && insn->bytes[insn->off_opcode - 2] == 0xc5 &&
+                    (insn->off_opcode < 3 || insn->bytes[insn->off_opcode - 3] != 0xc4);
+    return insn->code == 64 && !is_short && !(insn->bytes[insn->off_opcode - 2] & 0x20);
+}
+
+/* ModRM.reg, ModRM.rm and opcode registers as the guest's encoding has them. */
+static unsigned field_reg(const struct insn *insn)
+{
+    return (insn->modrm >> 3 & 7) | bit_r(insn) << 3;
+}
+static unsigned field_rm(const struct insn *insn)
+{
+    return (insn->modrm & 7) | bit_b(insn) << 3;
+}
+
+/* AH to BH are encoded as 4 to 7 and keep their numbers. */
+static bool is_high(const struct insn *insn, unsigned operand)
+{
+    return insn->op[operand].kind == OPND_GPR8H;
+}
+
+static bool make_plan(struct build *b, const struct insn *insn, struct plan *p)
+{
+    const struct jit_row *row = &b->jit->rows[insn->row->id];
+    *p = (struct plan){.f = {.opcode = REG_NONE}, .free = {SCRATCH1, SCRATCH2}, .frees = 2};
+    if (memory_operand(insn)) {
+        p->f.memory = true;
+        p->free[0] = SCRATCH2;
+        p->frees = 1;
+    }
+    unsigned reg = field_reg(insn), rm = field_rm(insn), got = 0;
+    p->f.reg = (uint8_t)reg; /* an opcode extension, a vector or a high byte register: as it is */
+    p->f.rm = (uint8_t)rm;
+    p->f.vvvv = insn->code == 64 ? insn->vvvv : insn->vvvv & 7;
+    if (insn->has_modrm && row->reg == FIELD_GPR && !is_high(insn, row->reg_op)) {
+        got |= (p->f.reg = (uint8_t)place(p, insn, reg)) == REG_NONE;
+    } else if (row->reg == FIELD_NONE) {
+        p->f.reg &= 7;
+    }
+    if (insn->has_modrm && !p->f.memory && row->rm == FIELD_GPR && !is_high(insn, row->rm_op))
+        got |= (p->f.rm = (uint8_t)place(p, insn, rm)) == REG_NONE;
+    if (row->vvvv == FIELD_GPR)
+        got |= (p->f.vvvv = (uint8_t)place(p, insn, insn->vvvv)) == REG_NONE;
+    if (row->opcode == FIELD_GPR) {
+        unsigned number = (insn->bytes[insn->off_opcode] & 7) | (insn->rex & 1 ? 8u : 0);
+        p->f.opcode = (uint8_t)number;
+        if (!is_high(insn, row->opcode_op))
+            got |= (p->f.opcode = (uint8_t)place(p, insn, number)) == REG_NONE;
+    }
+    return got == 0;
+}
+
+/* ---- Vector registers ------------------------------------------------------------------------ */
+
+void copy_vectors(const struct jit *jit, const struct insn *insn, uint16_t *used, uint16_t *written)
+{
+    if (!jit->rows[insn->row->id].copy)
+        return;
+    for (unsigned n = 0; n < insn->opnds; n++) {
+        const struct opnd *o = &insn->op[n];
+        if (o->kind != OPND_XMM && o->kind != OPND_YMM)
+            continue;
+        *used |= (uint16_t)(1u << o->reg);
+        if (o->access & OPND_W)
+            *written |= (uint16_t)(1u << o->reg);
+    }
+}
+
+/* VMOVUPS ymm or MOVUPS xmm between a register and its home. */
+static void vec_move(struct build *b, unsigned reg, bool store)
+{
+    struct emit *e = &b->e;
+    emit8(e, 0x65);
+    if (b->vec_wide) {
+        emit8(e, 0xc5);
+        emit8(e, (reg & 8 ? 0 : 0x80) | 0x7c);
+    } else {
+        emit_rex(e, 4, reg, 0, 0);
+        emit8(e, 0x0f);
+    }
+    emit8(e, store ? 0x11 : 0x10);
+    emit8(e, (reg & 7) << 3 | 4);
+    emit8(e, 0x25);
+    emit32(e, (uint32_t)CPU_YMM(reg));
+}
+
+void vec_load_all(struct build *b)
+{
+    for (unsigned reg = 0; reg < 16; reg++)
+        if (b->vec_used >> reg & 1)
+            vec_move(b, reg, false);
+}
+
+void vec_store_all(struct build *b)
+{
+    for (unsigned reg = 0; reg < 16; reg++)
+        if (b->vec_written >> reg & 1)
+            vec_move(b, reg, true);
+}
+
+/* ---- The copy -------------------------------------------------------------------------------- */
+
+static unsigned alignment(const struct build *b, const struct insn *insn, const struct opnd *mem)
+{
+    bool amd = cpu_is_amd(b->cpu);
+    if (insn->lock || insn->row->exec == EXEC_xchg)
+        return mem->size > 1 ? mem->size : 0; /* what crosses a line goes another way */
+    if ((insn->row->attr & INSN_ALIGN) || ((insn->row->attr & INSN_ALIGN_INTEL) && !amd))
+        return mem->size;
+    return 0;
+}
+
+/* Bit numbers in registers reach beyond the operand. */
+static bool reaches_beyond(const struct insn *insn)
+{
+    switch (insn->row->exec) {
+    case EXEC_bt:
+    case EXEC_bts:
+    case EXEC_btr:
+    case EXEC_btc:
+        return insn->op[1].kind == OPND_GPR;
+    default:
+        return false;
+    }
+}
+
+static bool copy_lea(struct build *b)
+{
+    const struct insn *insn = build_insn(b);
+    const struct opnd *to = &insn->op[0];
+    if (to->size == 2 || insn->adsize == 2)
+        return false;
+    flags_before_change(b, to->reg, false);
+    unsigned dest = abi_is_homed(to->reg) ? SCRATCH1 : abi_host(to->reg);
+    /* LEA with a 32-bit address cuts first, with a 32-bit register afterwards: the same. */
+    lookup_effective(b, dest, to->size);
+    if (abi_is_homed(to->reg))
+        homed_store(b, dest, to->reg);
+    flags_after_change(b, to->reg);
+    return true;
+}
+
+static bool changes(const struct opnd *o)
+{
+    return (o->kind == OPND_GPR || o->kind == OPND_GPR8H) && (o->access & OPND_W);
+}
+
+/* Flags that the instruction finds in EFLAGS: those it reads, and those it leaves alone but that
+ * somebody wants afterwards, beside others that it changes. */
+static bool wants_flags(const struct build *b, const struct insn_row *row)
+{
+    uint16_t kills = (row->flags_written | row->flags_undefined) & FLAGS_ARITH;
+    uint16_t survive = kills ? (uint16_t)(b->visible_after[b->i] & ~kills) : 0;
+    return ((row->flags_read & FLAGS_ARITH) | survive) != 0;
+}
+
+/* The memory operand: R10 becomes its host address. Flags that are wanted later, or by the fault
+ * that the access may raise, are kept before. */
+static struct cold *copy_memory(struct build *b, const struct insn *insn, const struct opnd *mem,
+                                bool wants)
+{
+    if (wants)
+        flags_store(b); /* they are loaded from there: R10 will be taken */
+    else
+        flags_spill(b);
+    struct cold *site = site_begin(b);
+    lookup_operand(b, mem->size, mem->access & OPND_W ? ACCESS_WRITE : ACCESS_READ,
+                   alignment(b, insn, mem), site);
+    flags_clobbered(b);
+    if (wants)
+        b->flags.desc.from = FLAGS_MEMORY;
+    return site;
+}
+
+/* Refused only for AH and its like beside a REX prefix. */
+static bool can_encode(const struct build *b, const struct insn *insn, const struct plan *p)
+{
+    uint8_t bytes[32];
+    struct emit nowhere = {.p = bytes};
+    return insn->vex || put_legacy(&nowhere, insn, &b->jit->rows[insn->row->id], &p->f);
+}
+
+static void put(struct build *b, const struct insn *insn, const struct plan *p)
+{
+    for (unsigned n = 0; n < p->generals; n++)
+        if (p->general[n].load)
+            homed_load(b, p->general[n].scratch, p->general[n].guest);
+    if (insn->vex)
+        put_vex(&b->e, insn, &b->jit->rows[insn->row->id], &p->f);
+    else
+        put_legacy(&b->e, insn, &b->jit->rows[insn->row->id], &p->f);
+    for (unsigned n = 0; n < p->generals; n++)
+        if (p->general[n].store)
+            homed_store(b, p->general[n].scratch, p->general[n].guest);
+}
+
+static bool can_copy(struct build *b, const struct insn *insn, const struct opnd *mem,
+                     struct plan *p)
+{
+    if (!copy_is_allowed(b, insn) || insn->mem.vsib || (mem && (!mem->size || reaches_beyond(insn))))
+        return false;
+    if (mem && !easy_segment(b, insn, mem->access & OPND_W))
+        return false;
+    return make_plan(b, insn, p) && can_encode(b, insn, p);
+}
+
+bool copy_insn(struct build *b)
+{
+    const struct insn *insn = build_insn(b);
+    const struct insn_row *row = insn->row;
+    const struct opnd *mem = memory_operand(insn);
+    struct cold *site = NULL;
+    struct plan p;
+    if (row->exec == EXEC_lea)
+        return copy_lea(b);
+    if (!can_copy(b, insn, mem, &p))
+        return false;
+    bool wants = wants_flags(b, row);
+    for (unsigned n = 0; n < insn->opnds; n++)
+        if (changes(&insn->op[n]))
+            flags_before_change(b, insn->op[n].reg, mem != NULL);
+    if (mem)
+        site = copy_memory(b, insn, mem, wants);
+    if (wants)
+        flags_load(b);
+    put(b, insn, &p);
+    for (unsigned n = 0; n < insn->opnds; n++)
+        if (changes(&insn->op[n]))
+            flags_after_change(b, insn->op[n].reg);
+    if ((row->flags_written | row->flags_undefined) & FLAGS_ARITH)
+        flags_produced(b, flags_describe(insn));
+    if (site)
+        site_resume(b, site);
+    return true;
+}

@@ -1,0 +1,203 @@
+/*
+ * emit.h - host instructions into a buffer.
+ *
+ * Only the forms that the translator needs. `w` says the operand size: 4 or 8 bytes; registers are
+ * numbers 0-15. Code is written through one mapping and runs in another, `shift` bytes away.
+ */
+#ifndef CPU_JIT_EMIT_H
+#define CPU_JIT_EMIT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+struct emit {
+    uint8_t *p;      /* where the next byte goes */
+    uint8_t *end;    /* there is room up to here; the caller sees to it */
+    intptr_t shift;  /* address that runs = address that is written + shift */
+};
+
+static inline void emit8(struct emit *e, unsigned v)
+{
+    *e->p++ = (uint8_t)v;
+}
+static inline void emit16(struct emit *e, uint16_t v)
+{
+    memcpy(e->p, &v, 2);
+    e->p += 2;
+}
+static inline void emit32(struct emit *e, uint32_t v)
+{
+    memcpy(e->p, &v, 4);
+    e->p += 4;
+}
+static inline void emit64(struct emit *e, uint64_t v)
+{
+    memcpy(e->p, &v, 8);
+    e->p += 8;
+}
+static inline void emit_bytes(struct emit *e, const void *bytes, unsigned n)
+{
+    memcpy(e->p, bytes, n);
+    e->p += n;
+}
+/* Where the next instruction will run. */
+static inline const uint8_t *emit_here(const struct emit *e)
+{
+    return e->p + e->shift;
+}
+
+/* ---- Registers and memory -------------------------------------------------------------------- */
+
+static inline void emit_rex(struct emit *e, unsigned w, unsigned reg, unsigned index, unsigned base)
+{
+    unsigned rex = (w == 8 ? 8 : 0) | (reg >> 3) << 2 | (index >> 3) << 1 | base >> 3;
+    if (rex)
+        emit8(e, 0x40 | rex);
+}
+
+/* op reg, rm (or op rm, reg: the opcode says) */
+static inline void emit_rr(struct emit *e, unsigned w, unsigned opcode, unsigned reg, unsigned rm)
+{
+    emit_rex(e, w, reg, 0, rm);
+    emit8(e, opcode);
+    emit8(e, 0xc0 | (reg & 7) << 3 | (rm & 7));
+}
+
+/* ModRM, SIB and displacement of [base + disp]. */
+static inline void emit_modrm_mem(struct emit *e, unsigned reg, unsigned base, int32_t disp)
+{
+    unsigned mod = disp == 0 && (base & 7) != 5 ? 0 : disp == (int8_t)disp ? 1 : 2;
+    emit8(e, mod << 6 | (reg & 7) << 3 | (base & 7));
+    if ((base & 7) == 4)
+        emit8(e, 0x24);
+    if (mod == 1)
+        emit8(e, (uint8_t)disp);
+    else if (mod == 2)
+        emit32(e, (uint32_t)disp);
+}
+
+static inline void emit_rm(struct emit *e, unsigned w, unsigned opcode, unsigned reg, unsigned base,
+                           int32_t disp)
+{
+    emit_rex(e, w, reg, 0, base);
+    emit8(e, opcode);
+    emit_modrm_mem(e, reg, base, disp);
+}
+
+/* op reg, gs:[offset] */
+static inline void emit_gs(struct emit *e, unsigned w, unsigned opcode, unsigned reg, int32_t offset)
+{
+    emit8(e, 0x65);
+    emit_rex(e, w, reg, 0, 0);
+    emit8(e, opcode);
+    emit8(e, (reg & 7) << 3 | 4);
+    emit8(e, 0x25);
+    emit32(e, (uint32_t)offset);
+}
+
+enum {
+    OP_ADD_LOAD = 0x03,
+    OP_AND_LOAD = 0x23,
+    OP_SUB_LOAD = 0x2b,
+    OP_CMP_LOAD = 0x3b,
+    OP_TEST = 0x85,
+    OP_STORE = 0x89,
+    OP_LOAD = 0x8b,
+    OP_LEA = 0x8d,
+};
+enum { GRP1_ADD, GRP1_OR, GRP1_ADC, GRP1_SBB, GRP1_AND, GRP1_SUB, GRP1_XOR, GRP1_CMP };
+
+static inline void emit_mov(struct emit *e, unsigned w, unsigned to, unsigned from)
+{
+    emit_rr(e, w, OP_LOAD, to, from);
+}
+static inline void emit_gs_load(struct emit *e, unsigned reg, int32_t offset)
+{
+    emit_gs(e, 8, OP_LOAD, reg, offset);
+}
+static inline void emit_gs_store(struct emit *e, unsigned reg, int32_t offset)
+{
+    emit_gs(e, 8, OP_STORE, reg, offset);
+}
+/* op reg, imm32 */
+static inline void emit_ri(struct emit *e, unsigned w, unsigned grp1, unsigned reg, int32_t imm)
+{
+    emit_rex(e, w, 0, 0, reg);
+    emit8(e, imm == (int8_t)imm ? 0x83 : 0x81);
+    emit8(e, 0xc0 | grp1 << 3 | (reg & 7));
+    if (imm == (int8_t)imm)
+        emit8(e, (uint8_t)imm);
+    else
+        emit32(e, (uint32_t)imm);
+}
+static inline void emit_mov_imm32(struct emit *e, unsigned reg, uint32_t imm)
+{
+    emit_rex(e, 4, 0, 0, reg);
+    emit8(e, 0xb8 | (reg & 7));
+    emit32(e, imm);
+}
+static inline void emit_mov_imm64(struct emit *e, unsigned reg, uint64_t imm)
+{
+    emit_rex(e, 8, 0, 0, reg);
+    emit8(e, 0xb8 | (reg & 7));
+    emit64(e, imm);
+}
+/* gs:[offset] = imm32, 4 bytes */
+static inline void emit_gs_store_imm32(struct emit *e, int32_t offset, uint32_t imm)
+{
+    emit8(e, 0x65);
+    emit8(e, 0xc7);
+    emit8(e, 0x04);
+    emit8(e, 0x25);
+    emit32(e, (uint32_t)offset);
+    emit32(e, imm);
+}
+/* op reg, [rip-relative address] */
+static inline void emit_rip(struct emit *e, unsigned w, unsigned opcode, unsigned reg,
+                            const void *address)
+{
+    emit_rex(e, w, reg, 0, 0);
+    emit8(e, opcode);
+    emit8(e, (reg & 7) << 3 | 5);
+    emit32(e, (uint32_t)((intptr_t)address - (intptr_t)(emit_here(e) + 4)));
+}
+
+/* ---- Jumps ----------------------------------------------------------------------------------- */
+
+enum { CC_O, CC_NO, CC_B, CC_AE, CC_E, CC_NE, CC_BE, CC_A, CC_S, CC_NS };
+
+/* The displacement at `at` (written address) is to lead to `target` (running address). */
+static inline void emit_patch32(uint8_t *at, intptr_t shift, const void *target)
+{
+    int32_t d = (int32_t)((intptr_t)target - ((intptr_t)at + shift + 4));
+    memcpy(at, &d, 4);
+}
+static inline void emit_jmp(struct emit *e, const void *target)
+{
+    emit8(e, 0xe9);
+    emit32(e, 0);
+    emit_patch32(e->p - 4, e->shift, target);
+}
+static inline void emit_call(struct emit *e, const void *target)
+{
+    emit8(e, 0xe8);
+    emit32(e, 0);
+    emit_patch32(e->p - 4, e->shift, target);
+}
+/* A jump whose target is patched later: where its displacement is. */
+static inline uint8_t *emit_jcc_later(struct emit *e, unsigned cc)
+{
+    emit8(e, 0x0f);
+    emit8(e, 0x80 | cc);
+    emit32(e, 0);
+    return e->p - 4;
+}
+static inline uint8_t *emit_jmp_later(struct emit *e)
+{
+    emit8(e, 0xe9);
+    emit32(e, 0);
+    return e->p - 4;
+}
+
+#endif

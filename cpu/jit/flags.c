@@ -1,0 +1,220 @@
+/*
+ * flags.c - where the arithmetic flags are.
+ *
+ * A copied instruction leaves them in EFLAGS, where the next lookup would destroy them. Most flags
+ * are never read: but a fault may still show them. So before EFLAGS are lost the translator asks
+ * which of three holds: they are written again before anybody can look (nothing to do); they can be
+ * computed from registers that still hold what produced them (nothing to do: C can compute them at
+ * a site, and code can bring them back by doing the comparison again); or they must be stored.
+ */
+#include "cpu/interp/flags.h"
+#include "cpu/jit/build.h"
+#include "insn_exec.h"
+
+static bool described(const struct build *b)
+{
+    return b->flags.desc.from != FLAGS_MEMORY;
+}
+
+/* ---- Moving them ----------------------------------------------------------------------------- */
+
+void flags_emit_store(struct emit *e)
+{
+    static const uint8_t lahf_seto_al[] = {0x9f, 0x0f, 0x90, 0xc0};
+    emit_mov(e, 8, SCRATCH1, RAX);
+    emit_bytes(e, lahf_seto_al, sizeof lahf_seto_al);
+    emit8(e, 0x66); /* mov gs:[flags], ax */
+    emit_gs(e, 4, OP_STORE, RAX, CPU_AT(jx.flags));
+    emit_mov(e, 8, RAX, SCRATCH1);
+}
+
+/* op r/m, r of a size, for registers of the host. */
+static void op_sized(struct emit *e, unsigned size, unsigned opcode, unsigned reg, unsigned rm)
+{
+    if (size == 2)
+        emit8(e, 0x66);
+    if (size == 1) {
+        emit8(e, 0x40 | (reg >> 3) << 2 | rm >> 3); /* SIL and the like, too */
+        emit8(e, opcode & ~1u);
+        emit8(e, 0xc0 | (reg & 7) << 3 | (rm & 7));
+        return;
+    }
+    emit_rr(e, size, opcode, reg, rm);
+}
+
+/* Does again, into R11 or nowhere, what produced the flags. */
+static void emit_again(struct build *b)
+{
+    const struct flags_desc *d = &b->flags.desc;
+    enum { ADD = 0x01, SUB = 0x29, CMP = 0x39, TEST = 0x85 };
+    struct emit *e = &b->e;
+    unsigned other = SCRATCH1;
+    if (d->from == FLAGS_LOGIC) {
+        unsigned a = guest_value(b, d->a, SCRATCH2);
+        op_sized(e, d->size, TEST, a, a);
+        return;
+    }
+    if (d->b == REG_NONE) { /* the immediate */
+        emit_rex(e, 8, 0, 0, SCRATCH1);
+        emit8(e, 0xc7);
+        emit8(e, 0xc0 | (SCRATCH1 & 7));
+        emit32(e, (uint32_t)d->imm);
+    } else {
+        other = guest_value(b, d->b, SCRATCH1);
+    }
+    unsigned a = guest_value(b, d->a, SCRATCH2);
+    switch (d->from) {
+    case FLAGS_CMP:
+        op_sized(e, d->size, CMP, other, a);
+        break;
+    case FLAGS_TEST:
+        op_sized(e, d->size, TEST, other, a);
+        break;
+    default:
+        if (a != SCRATCH2)
+            emit_mov(e, 8, SCRATCH2, a);
+        op_sized(e, d->size, d->from == FLAGS_ADD ? SUB : ADD, other, SCRATCH2);
+        op_sized(e, d->size, d->from == FLAGS_ADD ? ADD : SUB, other, SCRATCH2);
+    }
+}
+
+void flags_load(struct build *b)
+{
+    static const uint8_t movzx_eax_gs[] = {0x65, 0x0f, 0xb7, 0x04, 0x25};
+    static const uint8_t to_eflags[] = {0x04, 0x7f, 0x9e}; /* add al, 7fh; sahf */
+    if (b->flags.host)
+        return;
+    if (described(b)) {
+        emit_again(b);
+    } else {
+        emit_mov(&b->e, 8, SCRATCH2, RAX);
+        emit_bytes(&b->e, movzx_eax_gs, sizeof movzx_eax_gs);
+        emit32(&b->e, (uint32_t)CPU_AT(jx.flags));
+        emit_bytes(&b->e, to_eflags, sizeof to_eflags);
+        emit_mov(&b->e, 8, RAX, SCRATCH2);
+    }
+    b->flags.host = true;
+}
+
+void flags_store(struct build *b)
+{
+    if (b->flags.memory)
+        return;
+    if (!b->flags.host) {
+        emit_again(b);
+        b->flags.host = true;
+    }
+    flags_emit_store(&b->e);
+    b->flags.memory = true;
+}
+
+void flags_spill(struct build *b)
+{
+    if (!b->flags.memory && !described(b))
+        flags_store(b);
+}
+
+static bool describes(const struct build *b, unsigned reg)
+{
+    return described(b) && (b->flags.desc.a == reg || b->flags.desc.b == reg);
+}
+
+void flags_before_change(struct build *b, unsigned reg, bool lookup)
+{
+    if (describes(b, reg) && (lookup || !b->flags.host) && b->visible_after[b->i])
+        flags_store(b);
+}
+
+void flags_after_change(struct build *b, unsigned reg)
+{
+    if (!describes(b, reg))
+        return;
+    b->flags.desc.from = FLAGS_MEMORY;
+    if (!b->flags.host)
+        b->flags.memory = true; /* stored, or nobody looks: then any value will do */
+}
+
+void flags_produced(struct build *b, struct flags_desc desc)
+{
+    b->flags = (struct flags_state){.host = true, .desc = desc};
+    if (!b->visible_after[b->i])
+        b->flags.memory = true; /* as good as stored */
+}
+
+/* ---- What they come from --------------------------------------------------------------------- */
+
+static bool whole_register(const struct opnd *o)
+{
+    return o->kind == OPND_GPR;
+}
+
+struct flags_desc flags_describe(const struct insn *insn)
+{
+    const struct opnd *o = insn->op;
+    struct flags_desc none = {.from = FLAGS_MEMORY}, d = {.size = (uint8_t)o[0].size, .b = REG_NONE};
+    if (!whole_register(&o[0]))
+        return none;
+    d.a = o[0].reg;
+    bool imm = insn->opnds > 1 && o[1].kind == OPND_IMM, reg = insn->opnds > 1 && whole_register(&o[1]);
+    if (imm)
+        d.imm = (int32_t)insn->imm;
+    if (reg)
+        d.b = o[1].reg;
+    switch (insn->row->exec) {
+    case EXEC_and:
+    case EXEC_or:
+    case EXEC_xor:
+        d.from = FLAGS_LOGIC; /* the result is all that counts */
+        d.b = REG_NONE;
+        return d;
+    case EXEC_test:
+        d.from = reg && d.a == d.b ? FLAGS_LOGIC : FLAGS_TEST;
+        return imm || reg ? d : none;
+    case EXEC_cmp:
+        d.from = FLAGS_CMP;
+        return imm || reg ? d : none;
+    case EXEC_add:
+        d.from = FLAGS_ADD;
+        return imm || (reg && d.a != d.b) ? d : none;
+    case EXEC_sub:
+        d.from = FLAGS_SUB;
+        return imm || (reg && d.a != d.b) ? d : none;
+    default:
+        return none;
+    }
+}
+
+/* ---- Liveness -------------------------------------------------------------------------------- */
+
+/* Can something other than the next instruction see the state before this one: a fault, C, the way
+ * out of the region? */
+static bool is_quiet(const struct build *b, const struct insn *insn)
+{
+    if (insn->row->exec == EXEC_nop || insn->row->exec == EXEC_gen_hint)
+        return true;
+    if (!copy_is_allowed(b, insn) || insn->row->attr & INSN_BRANCH)
+        return false;
+    if (insn->row->exec == EXEC_lea)
+        return true;
+    for (unsigned n = 0; n < insn->opnds; n++)
+        if (insn->op[n].kind == OPND_MEM && insn->op[n].size)
+            return false;
+    return true;
+}
+
+void flags_liveness(struct build *b)
+{
+    uint16_t read = FLAGS_ARITH, visible = FLAGS_ARITH;
+    for (unsigned i = b->count; i-- > 0;) {
+        const struct insn_row *row = b->insn[i].row;
+        uint16_t kills = row->flags_written | row->flags_undefined;
+        b->read_after[i] = read;
+        b->visible_after[i] = visible;
+        read = (uint16_t)(((read & ~kills) | row->flags_read) & FLAGS_ARITH);
+        visible = (uint16_t)(((visible & ~kills) | row->flags_read) & FLAGS_ARITH);
+        if (!is_quiet(b, &b->insn[i]))
+            visible = FLAGS_ARITH;
+        if (row->attr & INSN_BRANCH)
+            read = FLAGS_ARITH;
+    }
+}

@@ -1,0 +1,216 @@
+/*
+ * jit.h - the translator's data: regions, what they are made of, and the cache that holds them.
+ *
+ * A *region* is the translation of a run of instructions in one guest-physical page for one mode.
+ * It is entered at its beginning only, and left by its *edges*: the ways out whose target is known,
+ * which are linked to other regions; by indirect branches; and, before any instruction, to C.
+ * A *site* is an instruction that C can take over: on a view miss, a fault, a device, a store to
+ * code. C then executes the whole instruction by the interpreter, and comes back behind it.
+ *
+ * One cache per vCPU, used by its thread only: nothing here is locked. A region that has become
+ * stale keeps its memory, and its first instruction becomes a jump that leaves (or leads to the
+ * region that took its place): so nobody who still points at it need be found. When the cache is
+ * full, it is emptied as a whole.
+ *
+ *     cpu/jit/translate.c   one region: from decoded instructions to code
+ *     cpu/jit/copy.c        copying an instruction with other registers and a host address
+ *     cpu/jit/lookup.c      guest address -> host address, inline
+ *     cpu/jit/flags.c       where the arithmetic flags are
+ *     cpu/jit/special.c     stack, division
+ *     cpu/jit/branch.c      edges, calls, returns, indirect branches
+ *     cpu/jit/cache.c       finding, linking, invalidating regions
+ *     cpu/jit/thunk.c       into translated code and out of it
+ *     cpu/jit/run.c         the engine's loop, and what C does for a site
+ */
+#ifndef CPU_JIT_JIT_H
+#define CPU_JIT_JIT_H
+
+#include "cpu/jit/abi.h"
+#include "cpu/jit/emit.h"
+#include "internal/cpu.h"
+
+enum {
+    REGION_MAX_INSNS = 64,
+    REGION_MAX_CODE = 64 * 1024, /* upper bound of one region's host code */
+    REGION_BUCKETS = 1 << 15,
+    REGION_FRAMES = 1 << 12,
+    HEAT_ENTRIES = 1 << 14,
+    JIT_PCS = 1 << 12,
+    JIT_PC_TABLES = 4,
+};
+
+/* Beyond MODE_*, a region's key says: MXCSR masks all exceptions (and MM is clear); the kernel has
+ * AC set, so that it may touch user pages in spite of SMAP. */
+#define JIT_MODE_MASKED (1u << 31)
+#define JIT_MODE_AC     (1u << 30)
+
+/* ---- Sites and edges ------------------------------------------------------------------------- */
+
+/* How C finds the flags at a site: in cpu->jx.flags, or from what produced them. */
+enum flags_from {
+    FLAGS_MEMORY,
+    FLAGS_ADD,   /* a = a + b was the last: a holds the result */
+    FLAGS_SUB,   /* a = a - b */
+    FLAGS_CMP,   /* a - b, no result */
+    FLAGS_LOGIC, /* a is the result of AND, OR, XOR */
+    FLAGS_TEST,  /* a & b, no result */
+};
+struct flags_desc {
+    uint8_t from; /* enum flags_from */
+    uint8_t size; /* bytes: 1, 2, 4, 8 */
+    uint8_t a, b; /* guest registers; b == REG_NONE: imm */
+    int32_t imm;
+};
+
+struct jit_region;
+
+struct jit_site {
+    struct jit_region *region;
+    uint16_t off; /* of the instruction, from the page's beginning */
+    uint8_t len;
+    struct flags_desc flags;
+};
+
+struct jit_edge {
+    /* The target of an edge to another page, as found last; for this page_va and exec_generation. */
+    uint64_t va, generation;
+    const void *code;
+    struct jit_region *region;
+    int32_t target; /* from the page's beginning; may lie outside it */
+    uint8_t *patch; /* in-page: the displacement of the jump (written address) */
+};
+_Static_assert(offsetof(struct jit_edge, generation) == 8 && offsetof(struct jit_edge, code) == 16,
+               "emitted code reads these");
+
+/* ---- Regions --------------------------------------------------------------------------------- */
+
+struct jit_frame;
+
+struct jit_region {
+    uint64_t gpa;  /* of its first instruction */
+    uint32_t mode; /* jit_mode() */
+    uint16_t len;  /* bytes of guest code */
+    uint8_t count; /* instructions */
+    bool stale;
+    const uint8_t *entry; /* running address */
+    const uint8_t *stale_exit; /* leaves before the first instruction */
+    struct jit_region *hash_next, *frame_next;
+    struct jit_frame *frame;
+    uint8_t bytes[]; /* the guest code */
+};
+
+struct jit_frame {
+    uint64_t gpa;
+    struct jit_frame *next;
+    struct jit_region *regions; /* those that are not stale */
+    struct jit_frame *next_empty; /* see jit_sweep() */
+    bool queued;
+};
+
+/* Regions by virtual address, for indirect branches; one table per mode. 32 bytes: code shifts by
+ * 5. */
+struct jit_pc {
+    uint64_t pc, generation;
+    const void *code;
+    uint64_t unused;
+};
+_Static_assert(sizeof(struct jit_pc) == 32, "emitted code shifts by 5");
+struct jit_pcs {
+    struct jit_pc entry[JIT_PCS]; /* first: cpu->jx.pcs points here */
+    uint32_t mode;                /* 0: free */
+};
+
+struct jit_thunks {
+    int (*enter)(struct cpu *cpu, const void *code); /* enum jit_exit */
+    const void *exit_edge, *exit_poll;               /* R10: the edge */
+    const void *exit_here;                           /* R10: offset of the instruction */
+    const void *slow;                                /* called; R10: the site's offset in `data` */
+};
+
+/* How a row's operands are encoded (copy.c). */
+enum field { FIELD_NONE, FIELD_GPR, FIELD_VEC };
+struct jit_row {
+    uint8_t reg, rm, vvvv, opcode; /* enum field of ModRM.reg, ModRM.rm, VEX.vvvv, opcode + r */
+    uint8_t reg_op, rm_op, opcode_op; /* which of insn->op[] a general register there is */
+    uint8_t is4;                   /* FIELD_VEC when bits 7:4 of the immediate name a register */
+    uint8_t prefix;                /* mandatory 66h, F2h, F3h; 0: none */
+    bool wig;                      /* VEX.W is ignored, so in 32-bit code it must be 0 here */
+    bool copy;                     /* may be copied */
+};
+
+/* One list of counters, for `info jit` and the tests. */
+#define JIT_COUNTERS(X)                                                                            \
+    X(regions) X(insns) X(code_bytes) X(stale) X(flushes) X(links) X(enters) X(slow) X(cold)
+struct jit_counters {
+#define X(name) uint64_t name;
+    JIT_COUNTERS(X)
+#undef X
+};
+
+struct build;
+
+struct jit {
+    struct cpu *cpu;
+    struct jit_pcs *pcs; /* JIT_PC_TABLES of them */
+    struct jit_region *hash[REGION_BUCKETS];
+    struct jit_frame *frames[REGION_FRAMES];
+    struct jit_frame *empty; /* frames that have lost all their regions */
+    uint8_t heat[HEAT_ENTRIES]; /* how often code has been met, by a hash of its address */
+    struct jit_thunks thunks;
+    struct jit_row *rows; /* by insn_row.id */
+    /* One reservation: code (running mapping), then data, so that code reaches data by RIP. */
+    uint8_t *code, *code_write, *data;
+    size_t code_size, code_used, code_kept; /* kept: the thunks */
+    size_t data_size, data_used;
+    struct build *build; /* room for the region that is being made */
+    struct jit_counters counters;
+    bool host_avx;
+    uint8_t hot; /* times that code is interpreted before it is translated */
+};
+
+/* What a region of this vCPU's present state must have been made for. */
+static inline uint32_t jit_mode(const struct cpu *cpu)
+{
+    enum { MASKS = 0x3f << 7, MM = 1 << 17 };
+    bool masked = (cpu->mxcsr & (MASKS | MM)) == MASKS;
+    return cpu->mode | (masked ? JIT_MODE_MASKED : 0) |
+           (cpu->priv == MMU_SUPERVISOR_AC ? JIT_MODE_AC : 0);
+}
+
+/* ---- cache.c --------------------------------------------------------------------------------- */
+
+bool jit_cache_init(struct jit *jit, size_t code_size, struct error *err);
+void jit_cache_fini(struct jit *jit);
+/* Room for one more region and its data, by emptying the cache if need be. */
+void jit_make_room(struct jit *jit);
+void *jit_data(struct jit *jit, size_t size);
+struct jit_region *jit_hash_find(struct jit *jit, uint64_t gpa, uint32_t mode);
+/* Makes it known; takes the place of a stale one with the same key. */
+void jit_insert(struct jit *jit, struct jit_region *region);
+void jit_link(struct jit *jit, struct jit_edge *edge, const struct jit_region *to);
+/* Tells the MMU of frames that have no code any more, so that stores there are fast again. Not from
+ * inside its callbacks. */
+void jit_sweep(struct jit *jit);
+/* The table for regions of this mode. */
+struct jit_pcs *jit_pcs_for(struct jit *jit, uint32_t mode);
+static inline struct jit_pc *jit_pc_slot(struct jit_pcs *pcs, uint64_t pc)
+{
+    return &pcs->entry[(pc ^ pc >> 12) & (JIT_PCS - 1)];
+}
+/* After code that may have run was changed through its other mapping (SDM vol. 3, 8.1.3). */
+void jit_serialise(void);
+
+/* ---- thunk.c, copy.c, translate.c ------------------------------------------------------------ */
+
+void jit_make_thunks(struct jit *jit);
+bool jit_rows_init(struct jit *jit);
+/* Translates at cpu->rip; `bytes` are those of the guest code at gpa, up to the page's end. NULL:
+ * the first instruction is not for the translator. */
+struct jit_region *jit_translate(struct jit *jit, uint64_t gpa, const uint8_t *bytes,
+                                 unsigned avail);
+
+/* run.c, called by translated code: executes the instruction at the site. Not 0: leave, cpu->rip
+ * says where to go on. */
+int jit_slow(struct cpu *cpu, uint32_t site_offset);
+
+#endif

@@ -1,0 +1,106 @@
+/*
+ * lookup.c - guest address to host address, inline: the hashed view of mmu/view.h.
+ *
+ *     lea   r10, [effective address]        (+ segment base)
+ *     mov   r11, r10
+ *     shr   r11, 7
+ *     and   r11, gs:[mask]
+ *     add   r11, gs:[table]                 the entry that the page would have
+ *     sub   r10, [r11 + tag]                offset in the page, when it is the page's entry
+ *     cmp   r10, 4096 - size
+ *     ja    site                            another page, no permission, crosses the page's end
+ *     add   r10, [r11 + page]               host address
+ *
+ * The comparison is the proof that no guest value reaches host memory: what is added to the host
+ * address of a page of guest memory is below 4096 - size + 1 (docs/isolation.md).
+ */
+#include "cpu/jit/build.h"
+
+static void lea(struct emit *e, unsigned width, unsigned to, unsigned base, unsigned index,
+                unsigned scale, int32_t disp)
+{
+    if (index == REG_NONE) {
+        if (base == REG_NONE) { /* lea to, [disp32] without RIP */
+            emit_rex(e, width, to, 0, 0);
+            emit8(e, OP_LEA);
+            emit8(e, (to & 7) << 3 | 4);
+            emit8(e, 0x25);
+            emit32(e, (uint32_t)disp);
+            return;
+        }
+        emit_rm(e, width, OP_LEA, to, base, disp);
+        return;
+    }
+    bool no_base = base == REG_NONE;
+    emit_rex(e, width, to, index, no_base ? 0 : base);
+    emit8(e, OP_LEA);
+    emit8(e, (no_base ? 0 : 0x80) | (to & 7) << 3 | 4);
+    emit8(e, scale << 6 | (index & 7) << 3 | (no_base ? 5 : (base & 7)));
+    emit32(e, (uint32_t)disp);
+}
+
+void lookup_effective(struct build *b, unsigned dest, unsigned width)
+{
+    const struct insn *insn = build_insn(b);
+    const struct insn_mem *m = &insn->mem;
+    struct emit *e = &b->e;
+    unsigned base = m->base, index = m->index;
+    int64_t disp = m->disp;
+    /* A wrapped address is the low half of the unwrapped one. */
+    unsigned w = insn->adsize == 4 ? 4 : width;
+    if (base == REG_PC) {
+        emit_gs_load(e, SCRATCH1, CPU_AT(jx.page_va));
+        base = SCRATCH1;
+        disp += b->off[b->i] + insn->len;
+    } else if (base != REG_NONE) {
+        base = guest_value(b, base, SCRATCH1);
+    }
+    if (index != REG_NONE)
+        index = guest_value(b, index, SCRATCH2);
+    lea(e, w, dest, base, index, m->scale, (int32_t)disp);
+}
+
+/* R10: linear address; to the host address. */
+static void lookup(struct build *b, unsigned size, enum access_kind kind, unsigned aligned,
+                   struct cold *site)
+{
+    struct emit *e = &b->e;
+    int32_t fast = CPU_FAST(b->cpu->priv);
+    int32_t tag = kind & ACCESS_WRITE ? (int32_t)offsetof(struct view_entry, tag_write)
+                                      : (int32_t)offsetof(struct view_entry, tag_read);
+    emit_mov(e, 8, SCRATCH2, SCRATCH1);
+    emit_rex(e, 8, 0, 0, SCRATCH2); /* shr r11, 7 */
+    emit8(e, 0xc1);
+    emit8(e, 0xe8 | (SCRATCH2 & 7));
+    emit8(e, PAGE_SHIFT - 5);
+    emit_gs(e, 8, OP_AND_LOAD, SCRATCH2, fast + (int32_t)offsetof(struct view_fast, mask));
+    emit_gs(e, 8, OP_ADD_LOAD, SCRATCH2, fast + (int32_t)offsetof(struct view_fast, table));
+    emit_rm(e, 8, OP_SUB_LOAD, SCRATCH1, SCRATCH2, tag);
+    emit_ri(e, 8, GRP1_CMP, SCRATCH1, (int32_t)(PAGE_SIZE - size));
+    cold_jump(site, emit_jcc_later(e, CC_A));
+    if (aligned) {
+        emit_rex(e, 4, 0, 0, SCRATCH1); /* test r10b, aligned - 1 */
+        emit8(e, 0xf6);
+        emit8(e, 0xc0 | (SCRATCH1 & 7));
+        emit8(e, aligned - 1);
+        cold_jump(site, emit_jcc_later(e, CC_NE));
+    }
+    emit_rm(e, 8, OP_ADD_LOAD, SCRATCH1, SCRATCH2, (int32_t)offsetof(struct view_entry, page));
+}
+
+void lookup_operand(struct build *b, unsigned size, enum access_kind kind, unsigned aligned,
+                    struct cold *site)
+{
+    unsigned seg = build_insn(b)->mem.seg;
+    lookup_effective(b, SCRATCH1, b->width);
+    if (b->code64 && (seg == SEG_FS || seg == SEG_GS))
+        emit_gs(&b->e, 8, OP_ADD_LOAD, SCRATCH1, CPU_AT(seg_base) + 8 * (int32_t)seg);
+    lookup(b, size, kind, aligned, site);
+}
+
+void lookup_stack(struct build *b, unsigned host, int32_t disp, unsigned size,
+                  enum access_kind kind, struct cold *site)
+{
+    emit_rm(&b->e, b->width, OP_LEA, SCRATCH1, host, disp);
+    lookup(b, size, kind, 0, site);
+}

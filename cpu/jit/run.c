@@ -1,0 +1,256 @@
+/*
+ * run.c - the engine's loop: find or make a region, run it, see why it came back; and what C does
+ * for a site.
+ *
+ * Cold code is interpreted, block by block; what has been met often is translated. Between
+ * regions all state is in struct cpu, as for the interpreter: so the two take turns at any
+ * instruction.
+ */
+#include "cpu/interp/block.h"
+#include "cpu/interp/execute.h"
+#include "cpu/interp/flags.h"
+#include "cpu/jit/jit.h"
+#include "cpu/mem_internal.h"
+#include "internal/log.h"
+
+/* ---- State in and out ------------------------------------------------------------------------ */
+
+static uint64_t wrap(const struct cpu *cpu, uint64_t rip)
+{
+    return cpu->mode & MODE_CODE64 ? rip : (uint32_t)rip;
+}
+
+/* AX as LAHF and SETO AL leave it. */
+static uint16_t pack_flags(uint64_t rflags)
+{
+    return (uint16_t)((rflags & 0xd5) << 8 | (rflags & FLAG_OF ? 1 : 0));
+}
+
+static void unpack_flags(struct cpu *cpu)
+{
+    cpu_set_arith(cpu, (cpu->jx.flags >> 8 & 0xd5) | (cpu->jx.flags & 1 ? FLAG_OF : 0));
+}
+
+static void describe_flags(struct cpu *cpu, const struct flags_desc *d)
+{
+    uint64_t a = cc_trunc(cpu->gpr[d->a], d->size);
+    uint64_t b = cc_trunc(d->b == REG_NONE ? (uint64_t)(int64_t)d->imm : cpu->gpr[d->b], d->size);
+    switch (d->from) {
+    case FLAGS_ADD:
+        cc_set(cpu, CC_ADD, d->size, a, b);
+        break;
+    case FLAGS_SUB:
+        cc_set(cpu, CC_SUB, d->size, a, b);
+        break;
+    case FLAGS_CMP:
+        cc_set(cpu, CC_SUB, d->size, cc_trunc(a - b, d->size), b);
+        break;
+    case FLAGS_LOGIC:
+        cc_set(cpu, CC_LOGIC, d->size, a, 0);
+        break;
+    case FLAGS_TEST:
+        cc_set(cpu, CC_LOGIC, d->size, a & b, 0);
+        break;
+    default:
+        unpack_flags(cpu);
+        break;
+    }
+}
+
+enum { MXCSR_DEFAULT = 0x1f80 };
+
+static void vectors_in(struct cpu *cpu)
+{
+    cpu->jx.mxcsr = jit_mode(cpu) & JIT_MODE_MASKED ? cpu->mxcsr : MXCSR_DEFAULT;
+}
+
+static void vectors_out(struct cpu *cpu, uint32_t mode)
+{
+    if (mode & JIT_MODE_MASKED)
+        cpu->mxcsr = cpu->jx.mxcsr;
+}
+
+/* ---- Sites ----------------------------------------------------------------------------------- */
+
+int jit_slow(struct cpu *cpu, uint32_t site_offset)
+{
+    struct jit *jit = cpu->jit;
+    const struct jit_site *site = (const struct jit_site *)(jit->data + site_offset);
+    const struct jit_region *region = site->region;
+    uint64_t generation = cpu->mmu.exec_generation, flushes = jit->counters.flushes;
+    uint32_t mode = region->mode;
+    cpu->rip = wrap(cpu, cpu->jx.page_va + site->off);
+    describe_flags(cpu, &site->flags);
+    vectors_out(cpu, mode);
+    jit->counters.slow++;
+    uint64_t next = wrap(cpu, cpu->rip + site->len);
+    execute_copied(cpu, region->bytes + (site->off - (region->gpa & ~PAGE_MASK)), site->len);
+    cpu->rip = cpu->next_rip;
+    if (cpu->rip != next || flushes != jit->counters.flushes || region->stale ||
+        generation != cpu->mmu.exec_generation || jit_mode(cpu) != mode || interp_attention(cpu))
+        return 1;
+    cpu->jx.flags = pack_flags(cpu_rflags(cpu));
+    vectors_in(cpu);
+    return 0;
+}
+
+/* ---- Finding --------------------------------------------------------------------------------- */
+
+/* What the translator takes: 64-bit and flat 32-bit code. */
+static bool eligible(const struct cpu *cpu)
+{
+    const uint32_t flat32 = MODE_CODE32 | MODE_FLAT | MODE_STACK32 | MODE_PROT;
+    if ((cpu->mode & MODE_ALIGN) || LOG_ON(cpu->log, LOG_EXEC | LOG_CPU))
+        return false;
+    return (cpu->mode & MODE_CODE64) || (cpu->mode & flat32) == flat32;
+}
+
+/* Displacements of 32 bits from here are canonical, so that no branch needs to look. */
+static bool far_from_hole(const struct cpu *cpu)
+{
+    uint64_t from = cpu->rip - (1ull << 33), to = cpu->rip + (1ull << 33);
+    if (!(cpu->mode & MODE_CODE64))
+        return true;
+    return is_canonical(cpu->rip) && is_canonical(from) == is_canonical(to) && is_canonical(to);
+}
+
+static bool is_hot(struct jit *jit, uint64_t gpa)
+{
+    uint8_t *heat = &jit->heat[(gpa * 0x9e3779b97f4a7c15ull) >> 40 & (HEAT_ENTRIES - 1)];
+    if (*heat < jit->hot) {
+        ++*heat;
+        return false;
+    }
+    return true;
+}
+
+/* As build() of cpu/interp/block.c: the MMU hears of the code before its bytes count. NULL: not
+ * now. */
+static struct jit_region *make(struct jit *jit, const struct mmu_xlat *x)
+{
+    struct cpu *cpu = jit->cpu;
+    enum { MAX = REGION_MAX_INSNS * 15 };
+    uint8_t bytes[MAX], again[MAX];
+    unsigned avail = (unsigned)(PAGE_SIZE - (x->gpa & ~PAGE_MASK));
+    if (avail > MAX)
+        avail = MAX;
+    mem_host_read(bytes, x->hva, avail);
+    struct jit_region *region = jit_translate(jit, x->gpa, bytes, avail);
+    if (!region)
+        return NULL;
+    mmu_code_added(&cpu->mmu, x->gpa, region->len);
+    mem_host_read(again, x->hva, region->len);
+    if (memcmp(bytes, again, region->len) || jit_hash_find(jit, x->gpa, region->mode))
+        return NULL; /* it changed meanwhile; the memory is not missed */
+    jit_insert(jit, region);
+    return region;
+}
+
+/* The region at cpu->rip, made now if it is hot. Raises what fetching raises. NULL: interpret. */
+static struct jit_region *find_slowly(struct cpu *cpu, struct jit_pc *slot)
+{
+    struct jit *jit = cpu->jit;
+    struct mmu_xlat x;
+    jit_sweep(jit);
+    if (!far_from_hole(cpu))
+        return NULL;
+    mem_fetch_page(cpu, cpu->rip, &x);
+    if (x.ruled || !x.hva)
+        return NULL;
+    struct jit_region *region = jit_hash_find(jit, x.gpa, jit_mode(cpu));
+    if (!region) {
+        jit->counters.cold++;
+        if (!is_hot(jit, x.gpa))
+            return NULL;
+        region = make(jit, &x);
+        if (!region)
+            return NULL;
+        /* Emptying the cache frees all tables of PCs: this one is used again at the next turn. */
+        if (jit_pcs_for(jit, jit_mode(cpu)) != cpu->jx.pcs)
+            return region;
+    }
+    *slot = (struct jit_pc){
+        .pc = cpu->rip, .generation = cpu->mmu.exec_generation, .code = region->entry};
+    return region;
+}
+
+/* ---- The loop -------------------------------------------------------------------------------- */
+
+/* The edge by which the last region was left, to be linked to what is found. */
+struct pending {
+    struct jit_edge *edge;
+    uint64_t va, flushes;
+    bool here; /* it was left because C has to execute what comes next */
+};
+
+static void link_edge(struct cpu *cpu, const struct pending *p, const struct jit_region *to)
+{
+    struct jit *jit = cpu->jit;
+    struct jit_edge *edge = p->edge;
+    if (!edge || p->flushes != jit->counters.flushes || edge->region->stale ||
+        edge->region->mode != to->mode)
+        return;
+    if (edge->patch) {
+        if (edge->region->frame == to->frame)
+            jit_link(jit, edge, to);
+        return;
+    }
+    edge->va = p->va;
+    edge->generation = cpu->mmu.exec_generation;
+    edge->code = to->entry;
+}
+
+/* Runs translated code from `code` on; brings cpu->rip to where it ended. */
+static void enter(struct cpu *cpu, const void *code, struct pending *pending)
+{
+    struct jit *jit = cpu->jit;
+    uint32_t mode = jit_mode(cpu);
+    *pending = (struct pending){0};
+    cpu->jx.page_va = cpu->rip & PAGE_MASK;
+    cpu->jx.flags = pack_flags(cpu_rflags(cpu));
+    vectors_in(cpu);
+    jit->counters.enters++;
+    enum jit_exit why = (enum jit_exit)jit->thunks.enter(cpu, code);
+    if (why == JIT_EXIT_LEFT)
+        return;
+    unpack_flags(cpu);
+    vectors_out(cpu, mode);
+    if (why == JIT_EXIT_HERE) {
+        pending->here = true;
+        cpu->rip = wrap(cpu, cpu->jx.page_va + cpu->jx.exit_off);
+        return;
+    }
+    struct jit_edge *edge = cpu->jx.edge;
+    cpu->rip = wrap(cpu, cpu->jx.page_va + (uint64_t)(int64_t)edge->target);
+    if (why == JIT_EXIT_EDGE)
+        *pending = (struct pending){edge, cpu->jx.page_va, jit->counters.flushes, false};
+}
+
+void jit_run(struct cpu *cpu)
+{
+    struct jit *jit = cpu->jit;
+    struct pending pending = {0};
+    while (!interp_attention(cpu) && cpu->activity == CPU_RUNNING) {
+        if (pending.here || !eligible(cpu)) {
+            interp_block(cpu);
+            pending = (struct pending){0};
+            continue;
+        }
+        struct jit_pcs *pcs = jit_pcs_for(jit, jit_mode(cpu));
+        struct jit_pc *slot = jit_pc_slot(pcs, cpu->rip);
+        cpu->jx.pcs = pcs;
+        const void *code = slot->code;
+        if (slot->pc != cpu->rip || slot->generation != cpu->mmu.exec_generation || pending.edge) {
+            struct jit_region *region = find_slowly(cpu, slot);
+            if (!region) {
+                interp_block(cpu);
+                pending.edge = NULL;
+                continue;
+            }
+            link_edge(cpu, &pending, region);
+            code = region->entry;
+        }
+        enter(cpu, code, &pending);
+    }
+    cpu->next_rip = cpu->rip;
+}

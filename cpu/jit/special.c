@@ -1,0 +1,201 @@
+/*
+ * special.c - instructions that are neither copied nor branches: the stack, division, no operation.
+ */
+#include "cpu/jit/build.h"
+#include "insn_exec.h"
+
+/* ---- Stack ----------------------------------------------------------------------------------- */
+
+static bool is_register(const struct opnd *o)
+{
+    return o->kind == OPND_GPR;
+}
+
+static struct cold *begin(struct build *b)
+{
+    flags_spill(b);
+    return site_begin(b);
+}
+
+static void move_sp(struct build *b, int32_t by)
+{
+    emit_rm(&b->e, b->width, OP_LEA, HOST_SP, HOST_SP, by);
+}
+
+static void store_immediate(struct build *b, int32_t imm)
+{
+    emit_rex(&b->e, b->width, 0, 0, SCRATCH1);
+    emit8(&b->e, 0xc7);
+    emit_modrm_mem(&b->e, 0, SCRATCH1, 0);
+    emit32(&b->e, (uint32_t)imm);
+}
+
+static bool easy(const struct build *b, const struct insn *insn)
+{
+    return insn->opsize == b->width && insn->adsize == b->width;
+}
+
+static bool push(struct build *b)
+{
+    const struct insn *insn = build_insn(b);
+    const struct opnd *o = &insn->op[0];
+    bool memory = o->kind == OPND_MEM;
+    if (!easy(b, insn) || !(is_register(o) || o->kind == OPND_IMM || memory))
+        return false;
+    if (memory && !b->code64 && insn->mem.seg >= SEG_FS)
+        return false;
+    flags_before_change(b, RSP, true);
+    struct cold *site = begin(b);
+    if (memory) {
+        lookup_operand(b, b->width, ACCESS_READ, 0, site);
+        emit_rm(&b->e, b->width, OP_LOAD, SCRATCH1, SCRATCH1, 0);
+        emit_gs_store(&b->e, SCRATCH1, CPU_AT(jx.jump));
+    }
+    lookup_stack(b, HOST_SP, -(int32_t)b->width, b->width, ACCESS_WRITE, site);
+    if (o->kind == OPND_IMM) {
+        store_immediate(b, (int32_t)insn->imm);
+    } else if (memory) {
+        emit_gs_load(&b->e, SCRATCH2, CPU_AT(jx.jump));
+        emit_rm(&b->e, b->width, OP_STORE, SCRATCH2, SCRATCH1, 0);
+    } else {
+        emit_rm(&b->e, b->width, OP_STORE, guest_value(b, o->reg, SCRATCH2), SCRATCH1, 0);
+    }
+    flags_clobbered(b);
+    move_sp(b, -(int32_t)b->width);
+    flags_after_change(b, RSP);
+    site_resume(b, site);
+    return true;
+}
+
+static bool pop(struct build *b)
+{
+    const struct insn *insn = build_insn(b);
+    const struct opnd *o = &insn->op[0];
+    if (!easy(b, insn) || !is_register(o))
+        return false;
+    flags_before_change(b, RSP, true);
+    flags_before_change(b, o->reg, true);
+    struct cold *site = begin(b);
+    lookup_stack(b, HOST_SP, 0, b->width, ACCESS_READ, site);
+    flags_clobbered(b);
+    if (o->reg != RSP) /* POP rSP is a load: what is popped, not the pointer moved */
+        move_sp(b, (int32_t)b->width);
+    unsigned to = abi_is_homed(o->reg) ? SCRATCH2 : abi_host(o->reg);
+    emit_rm(&b->e, b->width, OP_LOAD, to, SCRATCH1, 0);
+    if (abi_is_homed(o->reg))
+        homed_store(b, to, o->reg);
+    flags_after_change(b, RSP);
+    flags_after_change(b, o->reg);
+    site_resume(b, site);
+    return true;
+}
+
+static bool leave(struct build *b)
+{
+    if (!easy(b, build_insn(b)))
+        return false;
+    flags_before_change(b, RSP, true);
+    flags_before_change(b, RBP, true);
+    struct cold *site = begin(b);
+    lookup_stack(b, RBP, 0, b->width, ACCESS_READ, site);
+    flags_clobbered(b);
+    emit_rm(&b->e, b->width, OP_LEA, HOST_SP, RBP, (int32_t)b->width);
+    emit_rm(&b->e, b->width, OP_LOAD, RBP, SCRATCH1, 0);
+    flags_after_change(b, RSP);
+    flags_after_change(b, RBP);
+    site_resume(b, site);
+    return true;
+}
+
+/* ---- Division -------------------------------------------------------------------------------- */
+
+/* op reg, [R10] or the divisor's register */
+static void with_divisor(struct build *b, unsigned size, unsigned opcode, unsigned reg, bool memory,
+                         unsigned divisor)
+{
+    if (memory)
+        emit_rm(&b->e, size, opcode, reg, SCRATCH1, 0);
+    else
+        emit_rr(&b->e, size, opcode, reg, divisor);
+}
+
+/*
+ * #DE must not happen on the host: what could raise it goes to the site. DIV fits when the high half
+ * is below the divisor. IDIV fits when the dividend is a sign-extended low half, as after CQO, and
+ * the divisor is neither 0 nor -1; others are rare.
+ */
+static bool divide(struct build *b)
+{
+    enum { GROUP3 = 0xf7, DIV = 6, IDIV = 7, SAR = 7 };
+    const struct insn *insn = build_insn(b);
+    const struct opnd *o = &insn->op[0];
+    unsigned size = o->size, divisor = 0;
+    bool is_signed = insn->row->exec == EXEC_idiv, memory = o->kind == OPND_MEM;
+    struct emit *e = &b->e;
+    if (size < 4 || (!memory && !is_register(o)) || insn->adsize == 2 || insn->lock)
+        return false;
+    if (memory && !b->code64 && insn->mem.seg >= SEG_FS)
+        return false;
+    flags_before_change(b, RAX, true);
+    flags_before_change(b, RDX, true);
+    struct cold *site = begin(b);
+    if (memory)
+        lookup_operand(b, size, ACCESS_READ, 0, site);
+    else
+        divisor = guest_value(b, o->reg, SCRATCH1);
+    if (is_signed) {
+        emit_mov(e, size, SCRATCH2, RAX);
+        emit_rex(e, size, 0, 0, SCRATCH2); /* sar r11, 31 or 63 */
+        emit8(e, 0xc1);
+        emit8(e, 0xc0 | SAR << 3 | (SCRATCH2 & 7));
+        emit8(e, size * 8 - 1);
+        emit_rr(e, size, OP_CMP_LOAD, SCRATCH2, RDX);
+        cold_jump(site, emit_jcc_later(e, CC_NE));
+        with_divisor(b, size, OP_LOAD, SCRATCH2, memory, divisor);
+        emit_ri(e, size, GRP1_ADD, SCRATCH2, 1); /* 0 and -1 become 1 and 0 */
+        emit_ri(e, size, GRP1_CMP, SCRATCH2, 1);
+        cold_jump(site, emit_jcc_later(e, CC_BE));
+    } else {
+        with_divisor(b, size, OP_CMP_LOAD, RDX, memory, divisor);
+        cold_jump(site, emit_jcc_later(e, CC_AE));
+    }
+    with_divisor(b, size, GROUP3, is_signed ? IDIV : DIV, memory, divisor);
+    flags_after_change(b, RAX);
+    flags_after_change(b, RDX);
+    flags_produced(b, (struct flags_desc){.from = FLAGS_MEMORY});
+    site_resume(b, site);
+    return true;
+}
+
+/* ---- The choice ------------------------------------------------------------------------------ */
+
+static bool hint(struct build *b)
+{
+    static const uint8_t pause[] = {0xf3, 0x90};
+    if (build_insn(b)->rep == 0xf3 && !build_insn(b)->has_modrm)
+        emit_bytes(&b->e, pause, sizeof pause);
+    return true;
+}
+
+bool special_translate(struct build *b)
+{
+    const struct insn *insn = build_insn(b);
+    if (insn->lock)
+        return false;
+    switch (insn->row->exec) {
+    case EXEC_push:
+        return push(b);
+    case EXEC_pop:
+        return pop(b);
+    case EXEC_leave:
+        return leave(b);
+    case EXEC_div:
+    case EXEC_idiv:
+        return divide(b);
+    case EXEC_nop:
+    case EXEC_gen_hint:
+        return hint(b);
+    default:
+        return false;
+    }
+}

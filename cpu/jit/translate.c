@@ -1,0 +1,148 @@
+/*
+ * translate.c - makes one region: decodes, looks ahead, and has each instruction translated.
+ *
+ * A region runs on behind a Jcc that is not taken; it ends with any other branch, before what only
+ * C can do, at the page's end, or when it is long enough.
+ */
+#include "cpu/jit/build.h"
+#include "cpu/interp/execute.h"
+#include "insn_exec.h"
+#include <stdlib.h>
+
+/* ---- Decoding -------------------------------------------------------------------------------- */
+
+static bool ends_region(const struct insn *insn)
+{
+    return (insn->row->attr & INSN_END) && insn->row->exec != EXEC_jcc;
+}
+
+/* Fills b->insn; how many bytes they have. */
+static unsigned decode(struct build *b, uint64_t gpa, const uint8_t *bytes, unsigned avail)
+{
+    unsigned len = 0;
+    while (b->count < REGION_MAX_INSNS) {
+        struct insn *insn = &b->insn[b->count];
+        if (insn_decode(bytes + len, avail - len, b->code64 ? 64 : 32, false, &b->cpu->features,
+                        insn) != DECODE_OK)
+            break;
+        b->off[b->count++] = (uint16_t)((gpa & ~PAGE_MASK) + len);
+        len += insn->len;
+        if (ends_region(insn))
+            break;
+    }
+    b->after = (uint16_t)((gpa & ~PAGE_MASK) + len);
+    return len;
+}
+
+/* Vectors that the copied instructions name. */
+static void find_vectors(struct build *b)
+{
+    for (unsigned i = 0; i < b->count; i++) {
+        const struct insn *insn = &b->insn[i];
+        if (!copy_is_allowed(b, insn))
+            continue;
+        copy_vectors(b->jit, insn, &b->vec_used, &b->vec_written);
+        b->vec_wide |= insn->vex && (insn->row->attr & INSN_AVX);
+    }
+}
+
+/* ---- One instruction ------------------------------------------------------------------------- */
+
+/* May C execute it in the middle of a region? Not what can change the mode, the mapping or MXCSR's
+ * masks behind our back. */
+static bool callable(const struct insn *insn)
+{
+    return !(insn->row->attr & (INSN_END | INSN_CPL0)) && insn->row->exec != EXEC_vec_ldmxcsr;
+}
+
+/* False: the region ends here. */
+static bool translate_one(struct build *b)
+{
+    const struct insn *insn = build_insn(b);
+    if (insn->row->attr & INSN_BRANCH) {
+        enum branch_result result = branch_translate(b);
+        if (result == BRANCH_NOT)
+            leave_here(b, b->off[b->i]);
+        return result == BRANCH_GOES_ON;
+    }
+    if (copy_insn(b) || special_translate(b))
+        return true;
+    if (callable(insn)) {
+        site_call(b);
+        return true;
+    }
+    leave_here(b, b->off[b->i]);
+    return false;
+}
+
+/* The first instruction is one that C would have to do: a region would be no gain. */
+static bool worth_it(struct build *b)
+{
+    const struct insn *insn = &b->insn[0];
+    if (insn->row->attr & INSN_BRANCH)
+        return insn->opsize == b->width && !(insn->row->attr & INSN_SYSTEM);
+    return !(insn->row->attr & INSN_END) && callable(insn);
+}
+
+/* ---- The region ------------------------------------------------------------------------------ */
+
+static void emit_region(struct build *b)
+{
+    struct emit *e = &b->e;
+    bool goes_on = true;
+    b->region->entry = emit_here(e);
+    vec_load_all(b);
+    b->body = emit_here(e);
+    b->flags = (struct flags_state){.memory = true};
+    for (b->i = 0; goes_on && b->i < b->count; b->i++) {
+        if (b->colds + 8 > COLD_MAX - REGION_MAX_INSNS * 2) {
+            leave_here(b, b->off[b->i]);
+            goes_on = false;
+            break;
+        }
+        goes_on = translate_one(b);
+    }
+    if (goes_on) {
+        b->i = b->count - 1;
+        branch_edge(b, b->after);
+    }
+    emit_cold(b);
+    b->region->stale_exit = emit_here(e);
+    emit_mov_imm32(e, SCRATCH1, b->off[0]);
+    emit_jmp(e, b->jit->thunks.exit_here);
+}
+
+struct jit_region *jit_translate(struct jit *jit, uint64_t gpa, const uint8_t *bytes,
+                                 unsigned avail)
+{
+    struct cpu *cpu = jit->cpu;
+    struct build *b = jit->build;
+    memset(b, 0, offsetof(struct build, insn));
+    b->jit = jit;
+    b->cpu = cpu;
+    b->mode = jit_mode(cpu);
+    b->code64 = cpu->mode & MODE_CODE64;
+    b->width = b->code64 ? 8 : 4;
+    unsigned len = decode(b, gpa, bytes, avail);
+    if (b->count == 0 || !worth_it(b))
+        return NULL;
+    jit_make_room(jit);
+    b->e = (struct emit){.p = jit->code_write + jit->code_used,
+                         .shift = jit->code - jit->code_write};
+    uint8_t *begin = b->e.p;
+    b->region = jit_data(jit, sizeof *b->region + len);
+    *b->region = (struct jit_region){
+        .gpa = gpa, .mode = b->mode, .len = (uint16_t)len, .count = (uint8_t)b->count};
+    memcpy(b->region->bytes, bytes, len);
+    find_vectors(b);
+    flags_liveness(b);
+    emit_region(b);
+    size_t size = (size_t)(b->e.p - begin);
+    if (size > REGION_MAX_CODE)
+        abort(); /* the bound is wrong: memory has been overwritten */
+    jit->code_used += (size + 15) & ~(size_t)15;
+    jit->counters.regions++;
+    jit->counters.insns += b->count;
+    jit->counters.code_bytes += size;
+    return b->region;
+}
