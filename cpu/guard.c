@@ -251,12 +251,23 @@ static void dropped_bytes(struct cpu *cpu, const struct store *s, uint8_t droppe
     }
 }
 
+/* What a device does cannot be taken back. */
+static void stay_dry(struct cpu *cpu, const struct guard_piece *piece, unsigned pieces)
+{
+    for (unsigned i = 0; cpu->guard->dry && i < pieces; i++)
+        if (!phys_hva(cpu->map, piece[i].gpa, NULL)) {
+            cpu->exception.vector = VECTOR_DRY;
+            siglongjmp(*cpu->unwind, 1);
+        }
+}
+
 void guard_read(struct cpu *cpu, const struct access *access, const struct guard_piece *piece,
                 unsigned pieces, enum mmu_priv priv, void *buf)
 {
     struct access judged = *access;
     uint8_t *to = buf;
     judged.judged = true;
+    stay_dry(cpu, piece, pieces);
     note(cpu, access, piece, pieces, ACCESS_READ, priv, true);
     for (unsigned i = 0; i < pieces; i++) {
         phys_read(cpu->map, &judged, piece[i].gpa, to, piece[i].size);
@@ -279,6 +290,7 @@ void guard_write(struct cpu *cpu, const struct access *access, const struct guar
 {
     struct guard *g = cpu->guard;
     const uint8_t *from = buf;
+    stay_dry(cpu, piece, pieces);
     note(cpu, access, piece, pieces, ACCESS_WRITE, priv, true);
     for (unsigned i = 0; i < pieces; i++) {
         if (g->store_count == GUARD_STORES || g->used + piece[i].size > sizeof g->bytes)
@@ -295,7 +307,7 @@ void guard_write(struct cpu *cpu, const struct access *access, const struct guar
 void guard_locked(struct cpu *cpu)
 {
     if (cpu->guard->alone || !cpu->exclusive)
-        return;
+        return; /* also in a dry run: one vCPU */
     cpu->exception.vector = VECTOR_ALONE;
     siglongjmp(*cpu->unwind, 1);
 }

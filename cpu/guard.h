@@ -27,6 +27,7 @@ enum {
     VECTOR_RESUME = 0x81, /* an upcall has been resumed: cpu->resume */
     VECTOR_ALONE = 0x82,  /* the same, with all other vCPUs parked */
     VECTOR_EFFECT = 0x83, /* the same, judged before it goes on (guard_effect) */
+    VECTOR_DRY = 0x84,    /* it would have an effect, and is to have none */
 };
 
 bool guard_init(struct cpu *cpu); /* false: no host memory */

@@ -38,6 +38,7 @@ struct guard {
     struct guard_passes passes;
     bool alone; /* all other vCPUs are parked */
     bool delivering;
+    bool dry;                          /* nothing will be committed: no access to devices */
     bool effect;                       /* what comes before a port access has been judged */
     struct paging paging;              /* as it was before the instruction */
     uint8_t saved[sizeof(struct cpu)]; /* likewise, the parts that save() copies */

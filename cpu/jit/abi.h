@@ -43,7 +43,8 @@ static inline unsigned abi_host(unsigned guest)
 #define CPU_GPR(n)     ((int32_t)(offsetof(struct cpu, gpr) + 8 * (n)))
 #define CPU_YMM(n)     ((int32_t)(offsetof(struct cpu, ymm) + sizeof(union vreg) * (n)))
 #define CPU_AT(member) ((int32_t)offsetof(struct cpu, member))
-#define CPU_FAST(priv) ((int32_t)(offsetof(struct cpu, mmu.fast) + sizeof(struct view_fast) * (priv)))
+#define CPU_FAST(priv)                                                                             \
+    ((int32_t)(offsetof(struct cpu, mmu.fast) + sizeof(struct view_fast) * (priv)))
 
 _Static_assert(sizeof(union vreg) == 32, "CPU_YMM");
 _Static_assert(sizeof(struct view_fast) == 16 && offsetof(struct view_fast, mask) == 8, "lookup");
@@ -54,11 +55,10 @@ _Static_assert(offsetof(struct view_entry, tag_read) == 0 &&
 
 /* Why translated code came back. */
 enum jit_exit {
-    JIT_EXIT_EDGE,  /* at jx.edge, a way out that is not linked (yet) */
-    JIT_EXIT_POLL,  /* at jx.edge, because something wants attention */
-    JIT_EXIT_HERE,  /* before the instruction at jx.exit_off */
-    JIT_EXIT_STALE, /* at the entry of a region that is no more; jx.exit_off */
-    JIT_EXIT_LEFT,  /* cpu->rip is right already */
+    JIT_EXIT_EDGE, /* at jx.edge, a way out that is not linked (yet) */
+    JIT_EXIT_POLL, /* at jx.edge, because something wants attention */
+    JIT_EXIT_HERE, /* before the instruction at jx.exit_off */
+    JIT_EXIT_LEFT, /* cpu->rip is right already */
 };
 
 #endif

@@ -2,8 +2,9 @@
  * branch.c - leaving a region: edges, calls, returns, indirect branches; and the cold code behind
  * it.
  *
- * At every way out flags are in cpu->jx.flags and vectors in cpu->ymm[]. What can lead backwards, or
- * anywhere, polls: (request & attention) is tested, which costs EFLAGS, but they are stored by then.
+ * At every way out flags are in cpu->jx.flags and vectors in cpu->ymm[]. What can lead backwards,
+ * or anywhere, polls: (request & attention) is tested, which costs EFLAGS, but they are stored by
+ * then.
  *
  * An edge inside the page is a JMP that is patched when the target has a region: one frame, one
  * mode, so that nothing can be wrong with it. An edge to another page remembers the target together
@@ -24,8 +25,11 @@ static struct cold *new_cold(struct build *b, int kind)
 static uint32_t make_site(struct build *b)
 {
     struct jit_site *site = jit_data(b->jit, sizeof *site);
-    *site = (struct jit_site){
-        .region = b->region, .off = b->off[b->i], .len = build_insn(b)->len, .flags = b->flags.desc};
+    *site = (struct jit_site){.region = b->region,
+                              .off = b->off[b->i],
+                              .len = build_insn(b)->len,
+                              .branch = build_insn(b)->row->attr & INSN_BRANCH,
+                              .flags = b->flags.desc};
     if (b->flags.memory)
         site->flags.from = FLAGS_MEMORY;
     return (uint32_t)((uint8_t *)site - b->jit->data);
@@ -123,7 +127,7 @@ static bool in_page(int32_t target)
 /* Flags are stored. */
 static void edge_code(struct build *b, int32_t target)
 {
-    bool loop = target == b->off[0], near = in_page(target);
+    bool loop = target == b->off[0] && !b->jit->lockstep, near = in_page(target);
     struct jit_edge *edge = make_edge(b, target);
     if (!loop)
         vectors_out(b);
@@ -159,7 +163,7 @@ static enum branch_result conditional(struct build *b, int32_t target)
 {
     unsigned cc = build_insn(b)->row->exec_arg & 15;
     flags_load(b);
-    if (target == b->off[0]) {
+    if (target == b->off[0] && !b->jit->lockstep) {
         uint8_t *over = emit_jcc_later(&b->e, cc ^ 1);
         struct flags_state before = b->flags;
         branch_edge(b, target);
@@ -256,7 +260,6 @@ static enum branch_result jump_indirect(struct build *b)
     find_target(b, site);
     vectors_out(b);
     go_to_entry(b);
-    site_resume(b, site);
     return BRANCH_ENDS;
 }
 
@@ -271,7 +274,6 @@ static enum branch_result ret(struct build *b)
     vectors_out(b);
     emit_rm(&b->e, b->width, OP_LEA, HOST_SP, HOST_SP, (int32_t)b->width + more);
     go_to_entry(b);
-    site_resume(b, site);
     return BRANCH_ENDS;
 }
 
@@ -296,7 +298,6 @@ static enum branch_result call_direct(struct build *b, int32_t target)
     push_return(b, site);
     flags_clobbered(b);
     edge_code(b, target);
-    site_resume(b, site);
     return BRANCH_ENDS;
 }
 
@@ -319,7 +320,6 @@ static enum branch_result call_indirect(struct build *b)
     emit_gs_store(e, SCRATCH1, CPU_AT(jx.page_va));
     emit_bytes(e, jmp_gs, sizeof jmp_gs);
     emit32(e, (uint32_t)CPU_AT(jx.jump));
-    site_resume(b, site);
     return BRANCH_ENDS;
 }
 
@@ -354,6 +354,8 @@ static void emit_slow(struct build *b, const struct cold *c)
     vec_store_all(b);
     emit_mov_imm32(&b->e, SCRATCH1, c->site);
     emit_call(&b->e, b->jit->thunks.slow);
+    if (!c->resume)
+        return; /* a branch: it does not come back */
     vec_load_all(b);
     emit_jmp(&b->e, c->resume);
 }

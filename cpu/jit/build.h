@@ -8,8 +8,8 @@
 
 /* Where the arithmetic flags are at this point of the code; at least one of the three. */
 struct flags_state {
-    bool host;   /* in EFLAGS */
-    bool memory; /* in cpu->jx.flags */
+    bool host;              /* in EFLAGS */
+    bool memory;            /* in cpu->jx.flags */
     struct flags_desc desc; /* .from != FLAGS_MEMORY: can be computed from registers */
 };
 
@@ -21,9 +21,9 @@ enum cold_kind {
     COLD_SIDE, /* the taken way of a Jcc */
 };
 struct cold {
-    uint8_t kind;    /* enum cold_kind */
-    uint8_t index;   /* SIDE: of the Jcc */
-    uint16_t off;    /* HERE: of the instruction */
+    uint8_t kind;  /* enum cold_kind */
+    uint8_t index; /* SIDE: of the Jcc */
+    uint16_t off;  /* HERE: of the instruction */
     unsigned jumps;
     uint8_t *jump[6];      /* displacements that lead here (written addresses) */
     const uint8_t *resume; /* SLOW: where it goes on (running address) */
@@ -59,7 +59,7 @@ struct build {
     struct flags_state flags;
     /* Vector registers that the region holds, and those it changes. */
     uint16_t vec_used, vec_written;
-    bool vec_wide; /* 32 bytes of each: there is VEX code */
+    bool vec_wide;       /* 32 bytes of each: there is VEX code */
     const uint8_t *body; /* behind the loading of vectors: where loops go */
     unsigned colds;
     /* -- not cleared for each region -- */
@@ -117,8 +117,8 @@ void lookup_effective(struct build *b, unsigned dest, unsigned width);
 void lookup_operand(struct build *b, unsigned size, enum access_kind kind, unsigned aligned,
                     struct cold *site);
 /* The same for the linear address that is a host register + disp. */
-void lookup_stack(struct build *b, unsigned host, int32_t disp, unsigned size, enum access_kind kind,
-                  struct cold *site);
+void lookup_stack(struct build *b, unsigned host, int32_t disp, unsigned size,
+                  enum access_kind kind, struct cold *site);
 
 /* ---- branch.c -------------------------------------------------------------------------------- */
 
@@ -154,7 +154,8 @@ bool special_translate(struct build *b);
  * execute it. */
 bool copy_insn(struct build *b);
 /* Which vector registers it names. */
-void copy_vectors(const struct jit *jit, const struct insn *insn, uint16_t *used, uint16_t *written);
+void copy_vectors(const struct jit *jit, const struct insn *insn, uint16_t *used,
+                  uint16_t *written);
 /* Whether copying comes into question in this mode. */
 bool copy_is_allowed(const struct build *b, const struct insn *insn);
 void vec_load_all(struct build *b);

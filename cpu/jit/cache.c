@@ -37,7 +37,8 @@ void jit_make_room(struct jit *jit)
 static bool map_code(struct jit *jit, struct error *err)
 {
     size_t total = jit->code_size + jit->data_size;
-    uint8_t *both = mmap(NULL, total, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    uint8_t *both =
+        mmap(NULL, total, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     int fd = memfd_create("bailey-jit", MFD_CLOEXEC);
     if (both == MAP_FAILED || fd < 0 || ftruncate(fd, (off_t)jit->code_size) != 0)
         goto fail;
@@ -267,7 +268,7 @@ bool jit_available(void)
     return getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE;
 }
 
-bool jit_init(struct cpu *cpu, uint64_t cache_size, uint8_t hot, struct error *err)
+bool jit_init(struct cpu *cpu, uint64_t cache_size, uint8_t hot, bool lockstep, struct error *err)
 {
     if (!jit_available())
         return error_set(err, "-accel jit needs a kernel that lets programs write the GS base "
@@ -282,7 +283,7 @@ bool jit_init(struct cpu *cpu, uint64_t cache_size, uint8_t hot, struct error *e
     jit->code_size = (cache_size - jit->data_size) & PAGE_MASK;
     jit->pcs = aligned_alloc(64, JIT_PC_TABLES * sizeof *jit->pcs);
     jit->build = malloc(sizeof *jit->build);
-    if (!jit->pcs || !jit->build || !jit_rows_init(jit)) {
+    if (!jit->pcs || !jit->build || !jit_rows_init(jit) || (lockstep && !lockstep_init(jit))) {
         error_set(err, "no memory for the translator");
         goto fail;
     }
@@ -295,6 +296,7 @@ bool jit_init(struct cpu *cpu, uint64_t cache_size, uint8_t hot, struct error *e
     cpu->jit = jit;
     return true;
 fail:
+    free(jit->lockstep);
     free(jit->rows);
     free(jit->build);
     free(jit->pcs);
@@ -309,6 +311,7 @@ void jit_fini(struct cpu *cpu)
         return;
     munmap(jit->code, jit->code_size + jit->data_size);
     munmap(jit->code_write, jit->code_size);
+    free(jit->lockstep);
     free(jit->rows);
     free(jit->build);
     free(jit->pcs);

@@ -112,7 +112,8 @@ bool jit_rows_init(struct jit *jit)
     return jit->rows != NULL;
 }
 
-/* ---- Whether ---------------------------------------------------------------------------------- */
+/* ---- Whether ----------------------------------------------------------------------------------
+ */
 
 bool copy_is_allowed(const struct build *b, const struct insn *insn)
 {
@@ -215,7 +216,8 @@ static void put_vex(struct emit *e, const struct insn *insn, const struct jit_ro
     unsigned pp = insn->bytes[insn->off_opcode - 1] & 3;
     emit8(e, 0xc4);
     emit8(e, (f->reg & 8 ? 0 : 0x80) | 0x40 | (rm & 8 ? 0 : 0x20) | map);
-    emit8(e, (insn->vex_w && !(narrow && row->wig) ? 0x80 : 0) | (~(unsigned)f->vvvv & 15) << 3 | (insn->vex_l ? 4 : 0) | pp);
+    emit8(e, (insn->vex_w && !(narrow && row->wig) ? 0x80 : 0) | (~(unsigned)f->vvvv & 15) << 3 |
+                 (insn->vex_l ? 4 : 0) | pp);
     put_tail(e, insn, f);
     if (narrow && row->is4)
         e->p[-1] &= 0x7f;
@@ -481,7 +483,8 @@ static void put(struct build *b, const struct insn *insn, const struct plan *p)
 static bool can_copy(struct build *b, const struct insn *insn, const struct opnd *mem,
                      struct plan *p)
 {
-    if (!copy_is_allowed(b, insn) || insn->mem.vsib || (mem && (!mem->size || reaches_beyond(insn))))
+    if (!copy_is_allowed(b, insn) || insn->mem.vsib ||
+        (mem && (!mem->size || reaches_beyond(insn))))
         return false;
     if (mem && !easy_segment(b, insn, mem->access & OPND_W))
         return false;

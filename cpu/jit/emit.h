@@ -12,9 +12,9 @@
 #include <string.h>
 
 struct emit {
-    uint8_t *p;      /* where the next byte goes */
-    uint8_t *end;    /* there is room up to here; the caller sees to it */
-    intptr_t shift;  /* address that runs = address that is written + shift */
+    uint8_t *p;     /* where the next byte goes */
+    uint8_t *end;   /* there is room up to here; the caller sees to it */
+    intptr_t shift; /* address that runs = address that is written + shift */
 };
 
 static inline void emit8(struct emit *e, unsigned v)
@@ -86,7 +86,8 @@ static inline void emit_rm(struct emit *e, unsigned w, unsigned opcode, unsigned
 }
 
 /* op reg, gs:[offset] */
-static inline void emit_gs(struct emit *e, unsigned w, unsigned opcode, unsigned reg, int32_t offset)
+static inline void emit_gs(struct emit *e, unsigned w, unsigned opcode, unsigned reg,
+                           int32_t offset)
 {
     emit8(e, 0x65);
     emit_rex(e, w, reg, 0, 0);

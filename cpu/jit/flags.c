@@ -151,11 +151,13 @@ static bool whole_register(const struct opnd *o)
 struct flags_desc flags_describe(const struct insn *insn)
 {
     const struct opnd *o = insn->op;
-    struct flags_desc none = {.from = FLAGS_MEMORY}, d = {.size = (uint8_t)o[0].size, .b = REG_NONE};
+    struct flags_desc none = {.from = FLAGS_MEMORY},
+                      d = {.size = (uint8_t)o[0].size, .b = REG_NONE};
     if (!whole_register(&o[0]))
         return none;
     d.a = o[0].reg;
-    bool imm = insn->opnds > 1 && o[1].kind == OPND_IMM, reg = insn->opnds > 1 && whole_register(&o[1]);
+    bool imm = insn->opnds > 1 && o[1].kind == OPND_IMM,
+         reg = insn->opnds > 1 && whole_register(&o[1]);
     if (imm)
         d.imm = (int32_t)insn->imm;
     if (reg)

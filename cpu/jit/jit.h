@@ -68,11 +68,13 @@ struct jit_site {
     struct jit_region *region;
     uint16_t off; /* of the instruction, from the page's beginning */
     uint8_t len;
+    bool branch; /* so that there is no way back, even if it should go to what comes next */
     struct flags_desc flags;
 };
 
 struct jit_edge {
-    /* The target of an edge to another page, as found last; for this page_va and exec_generation. */
+    /* The target of an edge to another page, as found last; for this page_va and exec_generation.
+     */
     uint64_t va, generation;
     const void *code;
     struct jit_region *region;
@@ -92,7 +94,7 @@ struct jit_region {
     uint16_t len;  /* bytes of guest code */
     uint8_t count; /* instructions */
     bool stale;
-    const uint8_t *entry; /* running address */
+    const uint8_t *entry;      /* running address */
     const uint8_t *stale_exit; /* leaves before the first instruction */
     struct jit_region *hash_next, *frame_next;
     struct jit_frame *frame;
@@ -102,7 +104,7 @@ struct jit_region {
 struct jit_frame {
     uint64_t gpa;
     struct jit_frame *next;
-    struct jit_region *regions; /* those that are not stale */
+    struct jit_region *regions;   /* those that are not stale */
     struct jit_frame *next_empty; /* see jit_sweep() */
     bool queued;
 };
@@ -130,12 +132,12 @@ struct jit_thunks {
 /* How a row's operands are encoded (copy.c). */
 enum field { FIELD_NONE, FIELD_GPR, FIELD_VEC };
 struct jit_row {
-    uint8_t reg, rm, vvvv, opcode; /* enum field of ModRM.reg, ModRM.rm, VEX.vvvv, opcode + r */
+    uint8_t reg, rm, vvvv, opcode;    /* enum field of ModRM.reg, ModRM.rm, VEX.vvvv, opcode + r */
     uint8_t reg_op, rm_op, opcode_op; /* which of insn->op[] a general register there is */
-    uint8_t is4;                   /* FIELD_VEC when bits 7:4 of the immediate name a register */
-    uint8_t prefix;                /* mandatory 66h, F2h, F3h; 0: none */
-    bool wig;                      /* VEX.W is ignored, so in 32-bit code it must be 0 here */
-    bool copy;                     /* may be copied */
+    uint8_t is4;                      /* FIELD_VEC when bits 7:4 of the immediate name a register */
+    uint8_t prefix;                   /* mandatory 66h, F2h, F3h; 0: none */
+    bool wig;                         /* VEX.W is ignored, so in 32-bit code it must be 0 here */
+    bool copy;                        /* may be copied */
 };
 
 /* One list of counters, for `info jit` and the tests. */
@@ -154,7 +156,7 @@ struct jit {
     struct jit_pcs *pcs; /* JIT_PC_TABLES of them */
     struct jit_region *hash[REGION_BUCKETS];
     struct jit_frame *frames[REGION_FRAMES];
-    struct jit_frame *empty; /* frames that have lost all their regions */
+    struct jit_frame *empty;    /* frames that have lost all their regions */
     uint8_t heat[HEAT_ENTRIES]; /* how often code has been met, by a hash of its address */
     struct jit_thunks thunks;
     struct jit_row *rows; /* by insn_row.id */
@@ -162,7 +164,8 @@ struct jit {
     uint8_t *code, *code_write, *data;
     size_t code_size, code_used, code_kept; /* kept: the thunks */
     size_t data_size, data_used;
-    struct build *build; /* room for the region that is being made */
+    struct build *build;       /* room for the region that is being made */
+    struct lockstep *lockstep; /* NULL: translated code runs alone */
     struct jit_counters counters;
     bool host_avx;
     uint8_t hot; /* times that code is interpreted before it is translated */
@@ -212,5 +215,15 @@ struct jit_region *jit_translate(struct jit *jit, uint64_t gpa, const uint8_t *b
 /* run.c, called by translated code: executes the instruction at the site. Not 0: leave, cpu->rip
  * says where to go on. */
 int jit_slow(struct cpu *cpu, uint32_t site_offset);
+
+/* ---- lockstep.c ------------------------------------------------------------------------------ */
+
+bool lockstep_init(struct jit *jit);
+/* Runs the region at cpu->rip by the interpreter, without effect. */
+void lockstep_prepare(struct cpu *cpu, const struct jit_region *region);
+/* Runs it as translated; exceptions are compared on their way out. */
+enum jit_exit lockstep_enter(struct cpu *cpu, const void *code);
+/* The state after it. */
+void lockstep_compare(struct cpu *cpu, enum jit_exit why);
 
 #endif

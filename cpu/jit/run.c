@@ -86,7 +86,7 @@ int jit_slow(struct cpu *cpu, uint32_t site_offset)
     uint64_t next = wrap(cpu, cpu->rip + site->len);
     execute_copied(cpu, region->bytes + (site->off - (region->gpa & ~PAGE_MASK)), site->len);
     cpu->rip = cpu->next_rip;
-    if (cpu->rip != next || flushes != jit->counters.flushes || region->stale ||
+    if (site->branch || cpu->rip != next || flushes != jit->counters.flushes || region->stale ||
         generation != cpu->mmu.exec_generation || jit_mode(cpu) != mode || interp_attention(cpu))
         return 1;
     cpu->jx.flags = pack_flags(cpu_rflags(cpu));
@@ -169,8 +169,9 @@ static struct jit_region *find_slowly(struct cpu *cpu, struct jit_pc *slot)
         if (jit_pcs_for(jit, jit_mode(cpu)) != cpu->jx.pcs)
             return region;
     }
-    *slot = (struct jit_pc){
-        .pc = cpu->rip, .generation = cpu->mmu.exec_generation, .code = region->entry};
+    if (!jit->lockstep) /* there every branch comes back */
+        *slot = (struct jit_pc){
+            .pc = cpu->rip, .generation = cpu->mmu.exec_generation, .code = region->entry};
     return region;
 }
 
@@ -187,7 +188,7 @@ static void link_edge(struct cpu *cpu, const struct pending *p, const struct jit
 {
     struct jit *jit = cpu->jit;
     struct jit_edge *edge = p->edge;
-    if (!edge || p->flushes != jit->counters.flushes || edge->region->stale ||
+    if (!edge || jit->lockstep || p->flushes != jit->counters.flushes || edge->region->stale ||
         edge->region->mode != to->mode)
         return;
     if (edge->patch) {
@@ -201,6 +202,8 @@ static void link_edge(struct cpu *cpu, const struct pending *p, const struct jit
 }
 
 /* Runs translated code from `code` on; brings cpu->rip to where it ended. */
+static void leave(struct cpu *cpu, enum jit_exit why, uint32_t mode, struct pending *pending);
+
 static void enter(struct cpu *cpu, const void *code, struct pending *pending)
 {
     struct jit *jit = cpu->jit;
@@ -210,7 +213,18 @@ static void enter(struct cpu *cpu, const void *code, struct pending *pending)
     cpu->jx.flags = pack_flags(cpu_rflags(cpu));
     vectors_in(cpu);
     jit->counters.enters++;
-    enum jit_exit why = (enum jit_exit)jit->thunks.enter(cpu, code);
+    if (jit->lockstep) {
+        enum jit_exit why = lockstep_enter(cpu, code);
+        leave(cpu, why, mode, pending);
+        lockstep_compare(cpu, why);
+    } else {
+        leave(cpu, (enum jit_exit)jit->thunks.enter(cpu, code), mode, pending);
+    }
+}
+
+/* Brings the state that the code's way out has left into struct cpu. */
+static void leave(struct cpu *cpu, enum jit_exit why, uint32_t mode, struct pending *pending)
+{
     if (why == JIT_EXIT_LEFT)
         return;
     unpack_flags(cpu);
@@ -223,13 +237,14 @@ static void enter(struct cpu *cpu, const void *code, struct pending *pending)
     struct jit_edge *edge = cpu->jx.edge;
     cpu->rip = wrap(cpu, cpu->jx.page_va + (uint64_t)(int64_t)edge->target);
     if (why == JIT_EXIT_EDGE)
-        *pending = (struct pending){edge, cpu->jx.page_va, jit->counters.flushes, false};
+        *pending = (struct pending){edge, cpu->jx.page_va, cpu->jit->counters.flushes, false};
 }
 
 void jit_run(struct cpu *cpu)
 {
     struct jit *jit = cpu->jit;
     struct pending pending = {0};
+    cpu->blocks->single = false; /* REP instructions are run whole */
     while (!interp_attention(cpu) && cpu->activity == CPU_RUNNING) {
         if (pending.here || !eligible(cpu)) {
             interp_block(cpu);
@@ -240,7 +255,8 @@ void jit_run(struct cpu *cpu)
         struct jit_pc *slot = jit_pc_slot(pcs, cpu->rip);
         cpu->jx.pcs = pcs;
         const void *code = slot->code;
-        if (slot->pc != cpu->rip || slot->generation != cpu->mmu.exec_generation || pending.edge) {
+        if (jit->lockstep || slot->pc != cpu->rip || slot->generation != cpu->mmu.exec_generation ||
+            pending.edge) {
             struct jit_region *region = find_slowly(cpu, slot);
             if (!region) {
                 interp_block(cpu);
@@ -248,6 +264,8 @@ void jit_run(struct cpu *cpu)
                 continue;
             }
             link_edge(cpu, &pending, region);
+            if (jit->lockstep)
+                lockstep_prepare(cpu, region);
             code = region->entry;
         }
         enter(cpu, code, &pending);

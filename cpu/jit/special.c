@@ -120,9 +120,9 @@ static void with_divisor(struct build *b, unsigned size, unsigned opcode, unsign
 }
 
 /*
- * #DE must not happen on the host: what could raise it goes to the site. DIV fits when the high half
- * is below the divisor. IDIV fits when the dividend is a sign-extended low half, as after CQO, and
- * the divisor is neither 0 nor -1; others are rare.
+ * #DE must not happen on the host: what could raise it goes to the site. DIV fits when the high
+ * half is below the divisor. IDIV fits when the dividend is a sign-extended low half, as after CQO,
+ * and the divisor is neither 0 nor -1; others are rare.
  */
 static bool divide(struct build *b)
 {

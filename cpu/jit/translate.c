@@ -4,9 +4,10 @@
  * A region runs on behind a Jcc that is not taken; it ends with any other branch, before what only
  * C can do, at the page's end, or when it is long enough.
  */
-#include "cpu/jit/build.h"
 #include "cpu/interp/execute.h"
+#include "cpu/jit/build.h"
 #include "insn_exec.h"
+#include "internal/log.h"
 #include <stdlib.h>
 
 /* ---- Decoding -------------------------------------------------------------------------------- */
@@ -112,6 +113,27 @@ static void emit_region(struct build *b)
     emit_jmp(e, b->jit->thunks.exit_here);
 }
 
+/* The guest's instructions, and the host's for all of them. */
+static void log_region(const struct build *b, const uint8_t *code, size_t size)
+{
+    struct log *log = b->cpu->log;
+    char text[128];
+    uint64_t running = (uint64_t)(uintptr_t)(code + b->e.shift);
+    log_printf(log, "----------------\nIN: cpu%u physical %#llx\n", b->cpu->index,
+               (unsigned long long)b->region->gpa);
+    for (unsigned i = 0; i < b->count; i++) {
+        insn_disassemble(b->insn[i].bytes, b->insn[i].len, b->insn[i].code, b->off[i], text,
+                         sizeof text);
+        log_printf(log, "  %03x:  %s\n", b->off[i], text);
+    }
+    log_printf(log, "OUT: %zu bytes\n", size);
+    for (size_t at = 0; at < size;) {
+        unsigned n = insn_disassemble(code + at, size - at, 64, running + at, text, sizeof text);
+        log_printf(log, "  %#llx:  %s\n", (unsigned long long)(running + at), text);
+        at += n ? n : 1;
+    }
+}
+
 struct jit_region *jit_translate(struct jit *jit, uint64_t gpa, const uint8_t *bytes,
                                  unsigned avail)
 {
@@ -127,8 +149,8 @@ struct jit_region *jit_translate(struct jit *jit, uint64_t gpa, const uint8_t *b
     if (b->count == 0 || !worth_it(b))
         return NULL;
     jit_make_room(jit);
-    b->e = (struct emit){.p = jit->code_write + jit->code_used,
-                         .shift = jit->code - jit->code_write};
+    b->e =
+        (struct emit){.p = jit->code_write + jit->code_used, .shift = jit->code - jit->code_write};
     uint8_t *begin = b->e.p;
     b->region = jit_data(jit, sizeof *b->region + len);
     *b->region = (struct jit_region){
@@ -141,6 +163,8 @@ struct jit_region *jit_translate(struct jit *jit, uint64_t gpa, const uint8_t *b
     if (size > REGION_MAX_CODE)
         abort(); /* the bound is wrong: memory has been overwritten */
     jit->code_used += (size + 15) & ~(size_t)15;
+    if (LOG_ON(cpu->log, LOG_OUT_ASM))
+        log_region(b, begin, size);
     jit->counters.regions++;
     jit->counters.insns += b->count;
     jit->counters.code_bytes += size;

@@ -62,7 +62,7 @@ struct cpu *cpu_new(const struct cpu_config *config, struct error *err)
         cpu_free(cpu);
         return NULL;
     }
-    if (config->jit_cache && !jit_init(cpu, config->jit_cache, config->jit_hot, err)) {
+    if (config->jit_cache && !jit_init(cpu, config->jit_cache, config->jit_hot, config->lockstep, err)) {
         cpu_free(cpu);
         return NULL;
     }

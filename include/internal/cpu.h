@@ -298,6 +298,7 @@ struct cpu_config {
     struct exclusive *exclusive;
     struct log *log;
     uint64_t jit_cache; /* bytes for translated code; 0: the interpreter runs everything */
+    bool lockstep;      /* with jit_cache: both engines, compared */
     uint8_t jit_hot;    /* times that code is interpreted before it is translated */
     void *machine;
     void (*on_shutdown)(void *machine, struct cpu *cpu);
@@ -367,7 +368,8 @@ void interp_code_stale(struct cpu *cpu, uint64_t gpa, uint64_t len); /* mmu hook
 /* The translator (cpu/jit): as interp_run(cpu, false), for a CPU that has one. */
 void jit_run(struct cpu *cpu);
 /* `cache_size` bytes for its code and data; `hot` as in struct cpu_config. False: there is none on this host, *err says why. */
-bool jit_init(struct cpu *cpu, uint64_t cache_size, uint8_t hot, struct error *err);
+bool jit_init(struct cpu *cpu, uint64_t cache_size, uint8_t hot, bool lockstep,
+              struct error *err);
 void jit_fini(struct cpu *cpu);
 void jit_code_stale(struct cpu *cpu, uint64_t gpa, uint64_t len); /* mmu hook */
 /* Is there translated code of this page? */

@@ -52,7 +52,7 @@ struct device_config {
 enum rtc_base { RTC_UTC, RTC_LOCALTIME, RTC_FIXED };
 
 /* How guest code runs. */
-enum accel { ACCEL_INTERP, ACCEL_JIT };
+enum accel { ACCEL_INTERP, ACCEL_JIT, ACCEL_LOCKSTEP };
 
 /* Strings are the config's own; NULL means not given. */
 struct machine_config {

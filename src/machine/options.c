@@ -128,7 +128,7 @@ static bool set_cpu(struct options *o, const struct option *option, const char *
 }
 
 /* By enum accel. */
-static const char *const accels[] = {"interp", "jit", NULL};
+static const char *const accels[] = {"interp", "jit", "lockstep", NULL};
 
 /* NULL: not given. */
 static bool choose_accel(struct options *o, const char *name, const char *option)
@@ -146,11 +146,13 @@ static bool set_accel(struct options *o, const struct option *option, const char
     struct keyval kv;
     (void)option;
     if (is_help(arg))
-        return inform(o, "Accelerators for -accel:\n"
-                         "  interp   the interpreter\n"
-                         "  jit      the translator: x86-64 guests on an x86-64 host (properties: "
-                         "tb-size=MIB,\n"
-                         "           hot=N: code is interpreted N times before it is translated)\n");
+        return inform(o,
+                      "Accelerators for -accel:\n"
+                      "  interp   the interpreter\n"
+                      "  lockstep both, compared region by region: stops at the first difference\n"
+                      "  jit      the translator: x86-64 guests on an x86-64 host (properties: "
+                      "tb-size=MIB,\n"
+                      "           hot=N: code is interpreted N times before it is translated)\n");
     bool ok = keyval_parse(&kv, arg, "accel", "-accel", o->err) &&
               keyval_only(&kv, keys, "-accel", o->err);
     const char *accel = ok ? keyval_get(&kv, "accel") : NULL;
@@ -161,8 +163,10 @@ static bool set_accel(struct options *o, const struct option *option, const char
          keyval_number(&kv, "hot", 255, &o->config->jit_hot, "-accel", o->err) &&
          (!thread || choose_word(thread, threads, "-accel: thread", o->err) >= 0);
     if (ok && size < o->config->cpus)
-        ok = error_set(o->err, "-accel: tb-size=%llu is too small: 1 (MiB) for each processor is the "
-                               "least", (unsigned long long)size);
+        ok = error_set(o->err,
+                       "-accel: tb-size=%llu is too small: 1 (MiB) for each processor is the "
+                       "least",
+                       (unsigned long long)size);
     o->config->jit_cache = size << 20;
     keyval_free(&kv);
     return ok;
@@ -175,9 +179,10 @@ static bool set_machine(struct options *o, const struct option *option, const ch
     struct keyval kv;
     (void)option;
     if (is_help(arg))
-        return inform(o, "Machines for -machine:\n"
-                         "  pc   i440FX and PIIX3 (properties: accel=interp|jit, hpet=on|off, "
-                         "protect=on|off)\n");
+        return inform(
+            o, "Machines for -machine:\n"
+               "  pc   i440FX and PIIX3 (properties: accel=interp|jit|lockstep, hpet=on|off, "
+               "protect=on|off)\n");
     bool ok = keyval_parse(&kv, arg, "type", "-machine", o->err) &&
               keyval_only(&kv, keys, "-machine", o->err);
     const char *type = ok ? keyval_get(&kv, "type") : NULL;
@@ -424,7 +429,7 @@ static const struct option options[] = {
      set_smp,
      {0}},
     {"cpu", "MODEL[,+F][,-F]", "processor model (default max); -cpu help lists them", set_cpu, {0}},
-    {"accel", "NAME", "how guest code runs: interp or jit", set_accel, {0}},
+    {"accel", "NAME", "how guest code runs: interp, jit or lockstep", set_accel, {0}},
     {"machine",
      "[type=]NAME",
      "the board: pc (default); also hpet=on|off, protect=on|off (default on)",
