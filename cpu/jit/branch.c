@@ -39,7 +39,14 @@ struct cold *site_begin(struct build *b)
 {
     struct cold *c = new_cold(b, COLD_SLOW);
     c->site = make_site(b);
+    c->sites = 1;
     return c;
+}
+
+void site_add(struct build *b, struct cold *site)
+{
+    make_site(b);
+    site->sites++;
 }
 
 void site_resume(struct build *b, struct cold *site)
@@ -352,8 +359,10 @@ enum branch_result branch_translate(struct build *b)
 static void emit_slow(struct build *b, const struct cold *c)
 {
     vec_store_all(b);
-    emit_mov_imm32(&b->e, SCRATCH1, c->site);
-    emit_call(&b->e, b->jit->thunks.slow);
+    for (unsigned i = 0; i < c->sites; i++) {
+        emit_mov_imm32(&b->e, SCRATCH1, c->site + i * SITE_STRIDE);
+        emit_call(&b->e, b->jit->thunks.slow);
+    }
     if (!c->resume)
         return; /* a branch: it does not come back */
     vec_load_all(b);

@@ -27,7 +27,8 @@ struct cold {
     unsigned jumps;
     uint8_t *jump[6];      /* displacements that lead here (written addresses) */
     const uint8_t *resume; /* SLOW: where it goes on (running address) */
-    uint32_t site;         /* SLOW: its offset in jit->data */
+    uint32_t site;         /* SLOW: offset in jit->data of the first one */
+    uint8_t sites;         /* SLOW: how many instructions, one behind the other */
     int32_t target;        /* SIDE */
     struct jit_edge *edge; /* EDGE */
     bool poll;             /* EDGE: something wants attention */
@@ -125,6 +126,8 @@ void lookup_stack(struct build *b, unsigned host, int32_t disp, unsigned size,
 /* A site for the current instruction, reached by jumps that are added; code resumes where
  * site_resume() is called. */
 struct cold *site_begin(struct build *b);
+/* One more instruction for the site that was begun last: the current one. */
+void site_add(struct build *b, struct cold *site);
 void site_resume(struct build *b, struct cold *site);
 static inline void cold_jump(struct cold *cold, uint8_t *at)
 {

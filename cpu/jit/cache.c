@@ -20,7 +20,7 @@
 void *jit_data(struct jit *jit, size_t size)
 {
     void *p = jit->data + jit->data_used;
-    jit->data_used += (size + 15) & ~(size_t)15;
+    jit->data_used += (size + DATA_ALIGN - 1) & ~(size_t)(DATA_ALIGN - 1);
     return p;
 }
 
@@ -254,10 +254,11 @@ static void flush(struct jit *jit)
 
 /* ---- Life ------------------------------------------------------------------------------------ */
 
-static bool host_has_avx(void)
+static void ask_host(struct jit *jit)
 {
     unsigned a, b, c, d;
-    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_OSXSAVE) && (c & bit_AVX);
+    jit->host_avx = __get_cpuid(1, &a, &b, &c, &d) && (c & bit_OSXSAVE) && (c & bit_AVX);
+    jit->host_bmi2 = jit->host_avx && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_BMI2);
 }
 
 bool jit_available(void)
@@ -278,7 +279,7 @@ bool jit_init(struct cpu *cpu, uint64_t cache_size, uint8_t hot, bool lockstep, 
         return error_set(err, "no memory for the translator");
     jit->cpu = cpu;
     jit->hot = hot;
-    jit->host_avx = host_has_avx();
+    ask_host(jit);
     jit->data_size = (cache_size / 2) & PAGE_MASK;
     jit->code_size = (cache_size - jit->data_size) & PAGE_MASK;
     jit->pcs = aligned_alloc(64, JIT_PC_TABLES * sizeof *jit->pcs);

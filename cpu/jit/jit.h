@@ -72,6 +72,9 @@ struct jit_site {
     struct flags_desc flags;
 };
 
+enum { DATA_ALIGN = 16 };
+#define SITE_STRIDE ((uint32_t)((sizeof(struct jit_site) + DATA_ALIGN - 1) & ~(DATA_ALIGN - 1u)))
+
 struct jit_edge {
     /* The target of an edge to another page, as found last; for this page_va and exec_generation.
      */
@@ -167,7 +170,7 @@ struct jit {
     struct build *build;       /* room for the region that is being made */
     struct lockstep *lockstep; /* NULL: translated code runs alone */
     struct jit_counters counters;
-    bool host_avx;
+    bool host_avx, host_bmi2;
     uint8_t hot; /* times that code is interpreted before it is translated */
 };
 

@@ -2,8 +2,7 @@
  * lookup.c - guest address to host address, inline: the hashed view of mmu/view.h.
  *
  *     lea   r10, [effective address]        (+ segment base)
- *     mov   r11, r10
- *     shr   r11, 7
+ *     rorx  r11, r10, 7                     (or MOV and SHR)
  *     and   r11, gs:[mask]
  *     add   r11, gs:[table]                 the entry that the page would have
  *     sub   r10, [r11 + tag]                offset in the page, when it is the page's entry
@@ -60,6 +59,22 @@ void lookup_effective(struct build *b, unsigned dest, unsigned width)
     lea(e, w, dest, base, index, m->scale, (int32_t)disp);
 }
 
+/* R11 = R10 >> 7, above bits that the mask takes away */
+static void slot_offset(struct build *b)
+{
+    static const uint8_t rorx_r11_r10[] = {0xc4, 0x43, 0xfb, 0xf0, 0xda, PAGE_SHIFT - 5};
+    struct emit *e = &b->e;
+    if (b->jit->host_bmi2) {
+        emit_bytes(e, rorx_r11_r10, sizeof rorx_r11_r10);
+        return;
+    }
+    emit_mov(e, 8, SCRATCH2, SCRATCH1);
+    emit_rex(e, 8, 0, 0, SCRATCH2);
+    emit8(e, 0xc1);
+    emit8(e, 0xe8 | (SCRATCH2 & 7));
+    emit8(e, PAGE_SHIFT - 5);
+}
+
 /* R10: linear address; to the host address. */
 static void lookup(struct build *b, unsigned size, enum access_kind kind, unsigned aligned,
                    struct cold *site)
@@ -68,11 +83,7 @@ static void lookup(struct build *b, unsigned size, enum access_kind kind, unsign
     int32_t fast = CPU_FAST(b->cpu->priv);
     int32_t tag = kind & ACCESS_WRITE ? (int32_t)offsetof(struct view_entry, tag_write)
                                       : (int32_t)offsetof(struct view_entry, tag_read);
-    emit_mov(e, 8, SCRATCH2, SCRATCH1);
-    emit_rex(e, 8, 0, 0, SCRATCH2); /* shr r11, 7 */
-    emit8(e, 0xc1);
-    emit8(e, 0xe8 | (SCRATCH2 & 7));
-    emit8(e, PAGE_SHIFT - 5);
+    slot_offset(b);
     emit_gs(e, 8, OP_AND_LOAD, SCRATCH2, fast + (int32_t)offsetof(struct view_fast, mask));
     emit_gs(e, 8, OP_ADD_LOAD, SCRATCH2, fast + (int32_t)offsetof(struct view_fast, table));
     emit_rm(e, 8, OP_SUB_LOAD, SCRATCH1, SCRATCH2, tag);

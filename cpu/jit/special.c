@@ -22,25 +22,105 @@ static void move_sp(struct build *b, int32_t by)
     emit_rm(&b->e, b->width, OP_LEA, HOST_SP, HOST_SP, by);
 }
 
-static void store_immediate(struct build *b, int32_t imm)
+static void store_immediate(struct build *b, int32_t disp, int32_t imm)
 {
     emit_rex(&b->e, b->width, 0, 0, SCRATCH1);
     emit8(&b->e, 0xc7);
-    emit_modrm_mem(&b->e, 0, SCRATCH1, 0);
+    emit_modrm_mem(&b->e, 0, SCRATCH1, disp);
     emit32(&b->e, (uint32_t)imm);
 }
 
 static bool easy(const struct build *b, const struct insn *insn)
 {
-    return insn->opsize == b->width && insn->adsize == b->width;
+    return insn->opsize == b->width && insn->adsize == b->width && !insn->lock;
 }
 
-static bool push(struct build *b)
+/* PUSH or POP of a register but rSP, or PUSH of an immediate. */
+static bool is_simple(const struct build *b, const struct insn *insn, unsigned exec)
+{
+    const struct opnd *o = &insn->op[0];
+    if (insn->row->exec != exec || !easy(b, insn))
+        return false;
+    return (is_register(o) && o->reg != RSP) || (exec == EXEC_push && o->kind == OPND_IMM);
+}
+
+enum { RUN_MAX = 8 };
+
+/* How many of them follow each other, the current one included. */
+static unsigned run_length(const struct build *b, unsigned exec)
+{
+    unsigned n = 0;
+    while (n < RUN_MAX && b->i + n < b->count && is_simple(b, &b->insn[b->i + n], exec))
+        n++;
+    return n;
+}
+
+/* A run shares one lookup: all of it lies in one page, or each instruction goes to C. */
+static struct cold *begin_run(struct build *b, unsigned n, bool pops)
+{
+    unsigned first = b->i;
+    for (unsigned k = 0; k < n; k++, b->i++) {
+        flags_before_change(b, RSP, true);
+        if (pops)
+            flags_before_change(b, b->insn[b->i].op[0].reg, true);
+    }
+    b->i = first;
+    struct cold *site = begin(b);
+    for (unsigned k = 1; k < n; k++) {
+        b->i = first + k;
+        site_add(b, site);
+    }
+    return site;
+}
+
+static bool push_run(struct build *b, unsigned n)
+{
+    int32_t width = (int32_t)b->width, all = width * (int32_t)n;
+    const struct insn *insn = build_insn(b);
+    struct cold *site = begin_run(b, n, false);
+    lookup_stack(b, HOST_SP, -all, (unsigned)all, ACCESS_WRITE, site);
+    for (unsigned k = 0; k < n; k++, insn++) {
+        int32_t at = all - width * (int32_t)(k + 1);
+        if (insn->op[0].kind == OPND_IMM)
+            store_immediate(b, at, (int32_t)insn->imm);
+        else
+            emit_rm(&b->e, b->width, OP_STORE, guest_value(b, insn->op[0].reg, SCRATCH2), SCRATCH1,
+                    at);
+    }
+    flags_clobbered(b);
+    move_sp(b, -all);
+    flags_after_change(b, RSP);
+    site_resume(b, site);
+    return true;
+}
+
+static bool pop_run(struct build *b, unsigned n)
+{
+    int32_t width = (int32_t)b->width, all = width * (int32_t)n;
+    const struct insn *insn = build_insn(b);
+    struct cold *site = begin_run(b, n, true);
+    lookup_stack(b, HOST_SP, 0, (unsigned)all, ACCESS_READ, site);
+    flags_clobbered(b);
+    for (unsigned k = 0; k < n; k++, insn++) {
+        unsigned reg = insn->op[0].reg, to = abi_is_homed(reg) ? SCRATCH2 : abi_host(reg);
+        emit_rm(&b->e, b->width, OP_LOAD, to, SCRATCH1, width * (int32_t)k);
+        if (abi_is_homed(reg))
+            homed_store(b, to, reg);
+        flags_after_change(b, reg);
+    }
+    move_sp(b, all);
+    flags_after_change(b, RSP);
+    site_resume(b, site);
+    return true;
+}
+
+/* PUSH of memory or rSP. */
+static bool push_other(struct build *b)
 {
     const struct insn *insn = build_insn(b);
     const struct opnd *o = &insn->op[0];
     bool memory = o->kind == OPND_MEM;
-    if (!easy(b, insn) || !(is_register(o) || o->kind == OPND_IMM || memory))
+    if (!easy(b, insn) || !(is_register(o) || memory))
         return false;
     if (memory && !b->code64 && insn->mem.seg >= SEG_FS)
         return false;
@@ -52,14 +132,9 @@ static bool push(struct build *b)
         emit_gs_store(&b->e, SCRATCH1, CPU_AT(jx.jump));
     }
     lookup_stack(b, HOST_SP, -(int32_t)b->width, b->width, ACCESS_WRITE, site);
-    if (o->kind == OPND_IMM) {
-        store_immediate(b, (int32_t)insn->imm);
-    } else if (memory) {
+    if (memory)
         emit_gs_load(&b->e, SCRATCH2, CPU_AT(jx.jump));
-        emit_rm(&b->e, b->width, OP_STORE, SCRATCH2, SCRATCH1, 0);
-    } else {
-        emit_rm(&b->e, b->width, OP_STORE, guest_value(b, o->reg, SCRATCH2), SCRATCH1, 0);
-    }
+    emit_rm(&b->e, b->width, OP_STORE, memory ? SCRATCH2 : HOST_SP, SCRATCH1, 0);
     flags_clobbered(b);
     move_sp(b, -(int32_t)b->width);
     flags_after_change(b, RSP);
@@ -67,27 +142,17 @@ static bool push(struct build *b)
     return true;
 }
 
+static bool push(struct build *b)
+{
+    unsigned n = run_length(b, EXEC_push);
+    return n ? push_run(b, n) : push_other(b);
+}
+
+/* POP rSP and POP of memory are for C. */
 static bool pop(struct build *b)
 {
-    const struct insn *insn = build_insn(b);
-    const struct opnd *o = &insn->op[0];
-    if (!easy(b, insn) || !is_register(o))
-        return false;
-    flags_before_change(b, RSP, true);
-    flags_before_change(b, o->reg, true);
-    struct cold *site = begin(b);
-    lookup_stack(b, HOST_SP, 0, b->width, ACCESS_READ, site);
-    flags_clobbered(b);
-    if (o->reg != RSP) /* POP rSP is a load: what is popped, not the pointer moved */
-        move_sp(b, (int32_t)b->width);
-    unsigned to = abi_is_homed(o->reg) ? SCRATCH2 : abi_host(o->reg);
-    emit_rm(&b->e, b->width, OP_LOAD, to, SCRATCH1, 0);
-    if (abi_is_homed(o->reg))
-        homed_store(b, to, o->reg);
-    flags_after_change(b, RSP);
-    flags_after_change(b, o->reg);
-    site_resume(b, site);
-    return true;
+    unsigned n = run_length(b, EXEC_pop);
+    return n && pop_run(b, n);
 }
 
 static bool leave(struct build *b)
