@@ -122,7 +122,7 @@ struct jit_pc {
 _Static_assert(sizeof(struct jit_pc) == 32, "emitted code shifts by 5");
 struct jit_pcs {
     struct jit_pc entry[JIT_PCS]; /* first: cpu->jx.pcs points here */
-    uint32_t mode;                /* 0: free */
+    alignas(64) uint32_t mode;    /* 0: free */
 };
 
 struct jit_thunks {
