@@ -147,6 +147,7 @@ static void load_segments(struct cpu *cpu)
     }
     load_cs(cpu);
     load_ss(cpu);
+    cpu_mode_update(cpu); /* a fault from here on is pushed on this stack */
     load_data(cpu, SEG_DS);
     load_data(cpu, SEG_ES);
     load_data(cpu, SEG_FS);

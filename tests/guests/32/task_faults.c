@@ -369,6 +369,21 @@ TEST(bad_data_segments)
     }
 }
 
+/* The stack of the new task serves as soon as SS is loaded, in its own size. */
+TEST(late_faults_are_pushed_on_the_new_stack)
+{
+    struct tss32 *t = task_new(0);
+    memset(task_stack[0], 0, sizeof task_stack[0]);
+    t->ds = 0xfff8;
+    struct trap trap = CATCH(jump_to(TASK(0)));
+    const uint32_t *pushed = (const uint32_t *)(t->esp - 16);
+    CHECK_TRAP(trap, V_TS, 0xfff8, SYMBOL(task_entry));
+    CHECK_EQ(pushed[0], 0xfff8);
+    CHECK_EQ(pushed[1], SYMBOL(task_entry));
+    CHECK_EQ(pushed[2], SEL_CODE);
+    task_home();
+}
+
 TEST(bad_eip)
 {
     struct tss32 *t = task_new(0);
@@ -442,6 +457,7 @@ const struct test guest_tests[] = {T(who_may_switch),
                                    T(bad_cs),
                                    T(bad_ss),
                                    T(bad_data_segments),
+                                   T(late_faults_are_pushed_on_the_new_stack),
                                    T(bad_eip),
                                    T(several_faults_at_once),
                                    T(ext_for_events),
