@@ -99,8 +99,8 @@ static bool same_actor(const struct noted *n, const struct access *access, enum 
     return n->access.initiator == access->initiator && n->priv == priv;
 }
 
-/* An access that this one is a part of: the store behind a probe or a load, the next piece of an
- * operand that is moved in several. */
+/* An access that this one is a part of: the store behind a load, a piece of an operand that has
+ * been moved as a whole. Never a proof: what it covers is not always stored (FXSAVE, XSAVE). */
 static struct noted *find_noted(struct guard *g, const struct access *access,
                                 const struct guard_piece *piece, unsigned size, unsigned kind,
                                 enum mmu_priv priv)
@@ -108,12 +108,11 @@ static struct noted *find_noted(struct guard *g, const struct access *access,
     for (unsigned i = g->noted_count; i-- > 0;) {
         struct noted *n = &g->noted[i];
         uint64_t lin = n->access.gva;
-        if (n->kind == ACCESS_EXEC || !same_actor(n, access, priv))
+        if (n->kind == ACCESS_EXEC || !n->made || !same_actor(n, access, priv))
             continue;
         if (access->gva == lin && size == n->size && piece->gpa == n->piece[0].gpa)
             return n;
-        if (n->kind & kind & ACCESS_WRITE && access->gva >= lin &&
-            access->gva + size <= lin + n->size)
+        if (n->kind & kind && access->gva >= lin && access->gva + size <= lin + n->size)
             return n;
     }
     return NULL;
@@ -149,10 +148,9 @@ static void note(struct cpu *cpu, const struct access *access, const struct guar
 {
     struct guard *g = cpu->guard;
     unsigned size = total(piece, pieces);
-    struct noted *n = find_noted(g, access, piece, size, kind, priv);
+    struct noted *n = made ? find_noted(g, access, piece, size, kind, priv) : NULL;
     if (n) {
         n->kind |= kind;
-        n->made |= made;
         return;
     }
     if (g->noted_count && g->noted[g->noted_count - 1].made == made &&
@@ -320,6 +318,18 @@ void guard_effect(struct cpu *cpu)
     siglongjmp(*cpu->unwind, 1);
 }
 
+void guard_whole(struct cpu *cpu)
+{
+    struct rules *rules = phys_rules(cpu->map);
+    if (!guard_active(cpu) && rules && rules_generation(rules))
+        guard_trap(cpu);
+}
+
+void guard_past(struct cpu *cpu)
+{
+    cpu->guard->past = true;
+}
+
 /* ---- Fetches --------------------------------------------------------------------------------- */
 
 void guard_exec(struct cpu *cpu, unsigned len)
@@ -359,6 +369,7 @@ int guard_collect(struct cpu *cpu, guard_fn *fn, const void *opaque)
     struct guard *g = cpu->guard;
     sigjmp_buf here, *outer = cpu->unwind;
     g->noted_count = g->store_count = g->used = 0;
+    g->past = false;
     save(cpu);
     cpu->guarded = true;
     mmu_fast_paths(&cpu->mmu, false);

@@ -65,6 +65,12 @@ void guard_locked(struct cpu *cpu);
  * far is judged first. */
 void guard_effect(struct cpu *cpu);
 
+/* A task switch, which changes registers before it has made all its accesses, begins under guard
+ * wherever there are rules. */
+void guard_whole(struct cpu *cpu);
+/* Behind this point a fault is the new task's: registers and stores stay. */
+void guard_past(struct cpu *cpu);
+
 /* ---- Fetches --------------------------------------------------------------------------------- */
 
 /* The `len` bytes at cpu->rip are about to be executed: notes it while active, traps when a rule

@@ -39,6 +39,7 @@ struct guard {
     bool alone; /* all other vCPUs are parked */
     bool delivering;
     bool dry;                          /* nothing will be committed: no access to devices */
+    bool past;                         /* a fault does not take back what was done (guard_past) */
     bool effect;                       /* what comes before a port access has been judged */
     struct paging paging;              /* as it was before the instruction */
     uint8_t saved[sizeof(struct cpu)]; /* likewise, the parts that save() copies */

@@ -307,7 +307,8 @@ static bool attempt(struct cpu *cpu, guard_fn *fn, const void *opaque)
     struct noted at = {.kind = 0};
     bool ended = guard_collect(cpu, fn, opaque) != 0;
     unsigned vector = ended ? cpu->exception.vector : 0;
-    bool effect = vector == VECTOR_EFFECT, faulted = ended && !effect;
+    bool effect = vector == VECTOR_EFFECT, past = ended && vector < VECTOR_OURS && g->past;
+    bool faulted = ended && !effect && !past;
     /* A store to a table that rules follow, and what it means, are one step to all others. */
     if (vector == VECTOR_ALONE || (!faulted && !g->alone && guard_changes_tables(cpu))) {
         go_alone(cpu);
@@ -316,8 +317,10 @@ static bool attempt(struct cpu *cpu, guard_fn *fn, const void *opaque)
     uint64_t cr2 = cpu->cr2;
     enum course course = judge_all(cpu, faulted ? judged_at_fault(g, vector) : g->noted_count,
                                    faulted, effect, &at, &v, &upcall);
-    if (!ended && course == GO_ON) {
+    if ((!ended || past) && course == GO_ON) {
         guard_commit(cpu);
+        if (past)
+            raise_again(cpu, vector, cr2);
         return true;
     }
     guard_restore(cpu);

@@ -311,12 +311,13 @@ static void add_components(struct cpu *cpu, const struct insn *insn, struct xsav
     if (write & XSTATE_X87) {
         put_x87(cpu, insn, image->legacy);
         add_part(area, 0, image->legacy, MXCSR_OFFSET);
-        add_part(area, X87_ST_OFFSET, image->legacy + X87_ST_OFFSET, sizeof(cpu->x87.st));
     }
-    if (mxcsr) {
+    if (mxcsr) { /* in ascending order: neighbouring parts are one access to the rules */
         put_mxcsr(cpu, image->legacy);
         add_part(area, MXCSR_OFFSET, image->legacy + MXCSR_OFFSET, 8);
     }
+    if (write & XSTATE_X87)
+        add_part(area, X87_ST_OFFSET, image->legacy + X87_ST_OFFSET, sizeof(cpu->x87.st));
     if (write & XSTATE_SSE) {
         put_xmm(cpu, count, image->legacy);
         add_part(area, XMM_OFFSET, image->legacy + XMM_OFFSET, 16 * count);
@@ -410,16 +411,16 @@ void vec_xrstor(struct cpu *cpu, const struct insn *insn)
      * the initial state of all but the x87. */
     struct xsave_image image = {{0}, {0}, {0}, 0};
     uint32_t mxcsr = cpu->mxcsr;
-    if (load & XSTATE_X87) {
+    if (load & XSTATE_X87)
         read_part(&area, 0, image.legacy, MXCSR_OFFSET);
-        read_part(&area, X87_ST_OFFSET, image.legacy + X87_ST_OFFSET, sizeof(cpu->x87.st));
-    }
     if (compacted ? load & XSTATE_SSE : rfbm & (XSTATE_SSE | XSTATE_AVX)) {
         read_part(&area, MXCSR_OFFSET, image.legacy + MXCSR_OFFSET, 4);
         mxcsr = checked_mxcsr(cpu, get(image.legacy, MXCSR_OFFSET, 4));
     } else if (compacted && (rfbm & XSTATE_SSE)) {
         mxcsr = MXCSR_INIT;
     }
+    if (load & XSTATE_X87)
+        read_part(&area, X87_ST_OFFSET, image.legacy + X87_ST_OFFSET, sizeof(cpu->x87.st));
     if (load & XSTATE_SSE)
         read_part(&area, XMM_OFFSET, image.legacy + XMM_OFFSET, 16 * count);
     if (load & XSTATE_AVX)

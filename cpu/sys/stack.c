@@ -57,21 +57,24 @@ void stack_push(struct cpu *cpu, struct stack *stack, const uint64_t *items, uns
     uint8_t frame[(31 + 4) * 4]; /* a call gate's 31 parameters */
     uint64_t low, high, sp = stack->sp & stack->mask;
     unsigned bytes = count * size;
+    bool contiguous;
 
     for (unsigned i = 0; i < count; i++)
         memcpy(frame + (count - 1 - i) * size, &items[i], size);
     high = item_address(cpu, stack, (sp - size) & stack->mask, size);
     low = item_address(cpu, stack, (sp - bytes) & stack->mask, size);
     mem_priv_probe_write(cpu, SEG_SS, high, size, priv);
-    if (bytes <= 64 && high - low == bytes - size &&
-        (low & PAGE_MASK) == ((high + size - 1) & PAGE_MASK)) {
-        item_store(cpu, stack, low, frame, bytes);
-    } else {
+    contiguous = high - low == bytes - size;
+    if (!contiguous || (low & PAGE_MASK) != ((high + size - 1) & PAGE_MASK)) {
         for (unsigned i = 2; i <= count; i++) {
             uint64_t lin = item_address(cpu, stack, (sp - i * size) & stack->mask, size);
 
             mem_priv_probe_write(cpu, SEG_SS, lin, size, priv);
         }
+    }
+    if (contiguous) { /* one access, across pages, too */
+        item_store(cpu, stack, low, frame, bytes);
+    } else {
         for (unsigned i = 1; i <= count; i++) {
             uint64_t lin = item_address(cpu, stack, (sp - i * size) & stack->mask, size);
 

@@ -5,6 +5,7 @@
  * belong to the new one: cpu->rip is its EIP, and the segment registers that have not been checked
  * yet are unusable.
  */
+#include "cpu/guard.h"
 #include "cpu/sys/internal.h"
 #include <string.h>
 
@@ -47,27 +48,27 @@ static uint32_t get(const uint8_t *tss, unsigned offset, unsigned width)
 
 /* ---- The old task ---------------------------------------------------------------------------- */
 
-/* Proves that the dynamic fields can be stored and reads what lies between them. */
-static void prepare_old(struct cpu *cpu, const struct layout *l, uint8_t *image)
+/* Proves that the dynamic fields can be stored. */
+static void prepare_old(struct cpu *cpu, const struct layout *l)
 {
     unsigned len = l->seg + l->segs * l->width - l->ip;
 
     mem_priv_probe_write(cpu, SEG_DS, (uint32_t)(cpu->tr.base + l->ip), len, MMU_SUPERVISOR);
-    mem_sys_read(cpu, (uint32_t)(cpu->tr.base + l->ip), image, len, false);
 }
 
-static void save_old(struct cpu *cpu, const struct layout *l, uint8_t *image, uint64_t rip,
-                     uint64_t flags)
+/* Selectors are stored as they are, 16 bits: what lies between them is neither read nor written. */
+static void save_old(struct cpu *cpu, const struct layout *l, uint64_t rip, uint64_t flags)
 {
-    unsigned len = l->seg + l->segs * l->width - l->ip;
+    uint8_t image[10 * 4];
 
     memcpy(image, &rip, l->width);
     memcpy(image + l->flags - l->ip, &flags, l->width);
     for (unsigned i = 0; i < 8; i++)
         memcpy(image + l->gpr - l->ip + i * l->width, &cpu->gpr[i], l->width);
+    mem_sys_write(cpu, (uint32_t)(cpu->tr.base + l->ip), image, 10 * l->width, false);
     for (unsigned i = 0; i < l->segs; i++)
-        memcpy(image + l->seg - l->ip + i * l->width, &cpu->seg[i].selector, 2);
-    mem_sys_write(cpu, (uint32_t)(cpu->tr.base + l->ip), image, len, false);
+        mem_sys_write(cpu, (uint32_t)(cpu->tr.base + l->seg + i * l->width), &cpu->seg[i].selector,
+                      2, false);
 }
 
 /* ---- The new task ---------------------------------------------------------------------------- */
@@ -199,13 +200,14 @@ void task_switch(struct cpu *cpu, uint16_t selector, struct desc_ref *ref, enum 
                  uint64_t return_rip, bool has_error, uint32_t error)
 {
     const struct layout *from = layout_of(cpu->tr.attr), *to = layout_of(desc_attr(ref->low));
-    uint8_t tss[TSS_MAX] = {0}, image[64];
+    uint8_t tss[TSS_MAX] = {0};
     bool nested = reason == TASK_CALL || reason == TASK_GATE_EVENT;
     uint16_t old = cpu->tr.selector;
     uint32_t base = desc_base(ref->low);
     uint64_t flags = cpu_rflags(cpu);
     struct desc_ref old_ref;
 
+    guard_whole(cpu);
     /* Everything that may fault in the old task. */
     if (desc_limit(ref->low) < to->min_limit)
         cpu_raise_error(cpu, VECTOR_TS, selector & ~3u);
@@ -214,7 +216,7 @@ void task_switch(struct cpu *cpu, uint16_t selector, struct desc_ref *ref, enum 
         mem_sys_read(cpu, base + 64, tss + 64, to->min_limit + 1 - 64u, false);
     if (nested)
         mem_priv_probe_write(cpu, SEG_DS, base, 2, MMU_SUPERVISOR);
-    prepare_old(cpu, from, image);
+    prepare_old(cpu, from);
     if (!desc_read(cpu, old, false, &old_ref))
         cpu_raise_error(cpu, VECTOR_TS, old & ~3u);
     if (reason == TASK_JMP) /* so that the second of two writes cannot fail behind the first */
@@ -227,9 +229,10 @@ void task_switch(struct cpu *cpu, uint16_t selector, struct desc_ref *ref, enum 
     /* The commit point. */
     if (reason == TASK_IRET)
         flags &= ~(uint64_t)RFLAGS_NT;
-    save_old(cpu, from, image, return_rip, flags);
+    save_old(cpu, from, return_rip, flags);
     if (nested)
         mem_sys_write(cpu, base, &old, 2, false);
+    guard_past(cpu);
     cpu->tr = segment_from_descriptor(selector, ref->low);
     cpu->tr.attr |= 2;
     cpu->cr0 |= CR0_TS;

@@ -2,93 +2,50 @@
  * protect_system.c - rules on what the processor and devices touch by themselves: descriptors, the
  * IDT, the TSS, delivery stacks, saved register files, instruction bytes, DMA.
  *
- * guest options: -drive file=ZEROS,if=none,id=d,format=raw,snapshot=on -device virtio-blk-pci,drive=d -device virtio-rng-pci
+ * guest options: -drive file=ZEROS,if=none,id=d,format=raw,snapshot=on
+ * guest devices: -device virtio-blk-pci,drive=d
+ * guest devices: -device virtio-rng-pci
  */
 #include "blk.h"
 #include "context.h"
-#include "door.h"
 #include "paging.h"
+#include "watch.h"
 
 static uint8_t page[2 * 4096] __attribute__((aligned(4096)));
-static uint64_t session;
-static struct protect_event event;
 enum { REFUSED_CODE = 1 | 1 << PROTECT_DEFAULT_MARKER };
 enum { R = PROTECT_READ, W = PROTECT_WRITE, X = PROTECT_EXEC };
-
-static uint64_t head(void)
-{
-    return DOOR(0)->event_head;
-}
-static void begin(void)
-{
-    CHECK_EQ(door_command(0, PROTECT_OP_BIND, 0, 0, 0), PROTECT_OK);
-    session = door_result(0);
-}
-static void end(void)
-{
-    CHECK_EQ(door_command(0, PROTECT_OP_UNBIND, session, 0, 0), PROTECT_OK);
-}
-/* Subject may do nothing to the bytes but by `action`. */
-static uint32_t watch(const volatile void *at, uint64_t length, unsigned subject, uint8_t action)
-{
-    uint32_t id = door_add(0, session, (word)at, length, 0, 1);
-    struct protect_rule r = door_rule(id);
-    CHECK(id != ~0u);
-    r.allow[subject] = 0;
-    r.action[subject] = action;
-    r.notify = PROTECT_NOTIFY_PREIMAGE;
-    CHECK_EQ(door_set(0, session, &r), PROTECT_OK);
-    return id;
-}
-static void change(uint32_t id, unsigned subject, uint8_t action)
-{
-    struct protect_rule r = door_rule(id);
-    r.allow[subject] = 0;
-    r.action[subject] = action;
-    CHECK_EQ(door_set(0, session, &r), PROTECT_OK);
-}
-/* The n-th event of this context says this. */
-#define CHECK_EVENT(n, access_, subject_, length_, home_)                                          \
-    do {                                                                                           \
-        event = door_event(0, n);                                                                  \
-        CHECK_EQ(event.sequence, n);                                                               \
-        CHECK_EQ(event.access, access_);                                                           \
-        CHECK_EQ(event.subject, subject_);                                                         \
-        CHECK_EQ(event.length, length_);                                                           \
-        CHECK_EQ(event.home, (word)(home_));                                                       \
-    } while (0)
 
 /* ---- Event delivery -----------------------------------------------------------------------------
  */
 
 TEST(idt_read)
 {
-    begin();
+    watch_begin();
     uint32_t id = watch(&idt[V_BP], 16, PROTECT_EVENT, PROTECT_ALLOW);
     struct trap t = CATCH(asm volatile(LABEL(idt_int3) "int3"));
     CHECK_EQ(t.vector, V_BP);
-    CHECK_EQ(head(), 1);
+    CHECK_EQ(watch_head(), 1);
     CHECK_EVENT(1, R, PROTECT_EVENT, 16, &idt[V_BP]);
     CHECK_EQ(event.rip, SYMBOL(idt_int3));
     CHECK_EQ(event.cpl, 0);
-    change(id, PROTECT_EVENT, PROTECT_DENY);
+    watch_change(id, PROTECT_EVENT, PROTECT_DENY);
     t = CATCH(asm volatile(LABEL(idt_int3_again) "int3"));
     CHECK_EQ(t.vector, V_PF);
     CHECK_EQ(t.error, REFUSED_CODE);
     CHECK_EQ(t.cr2, (word)&idt[V_BP]);
     CHECK_EQ(t.rip, SYMBOL(idt_int3_again));
-    CHECK_EQ(head(), 2);
-    end();
+    CHECK_EQ(watch_head(), 2);
+    watch_end();
 }
 
 TEST(gdt_read_by_delivery)
 {
-    begin();
+    watch_begin();
     watch(&gdt[SEL_CODE / 8], 8, PROTECT_EVENT, PROTECT_ALLOW);
     CHECK_EQ(CATCH(asm volatile("int3")).vector, V_BP);
-    CHECK_EQ(head(), 1);
+    CHECK_EQ(watch_head(), 1);
     CHECK_EVENT(1, R, PROTECT_EVENT, 8, &gdt[SEL_CODE / 8]);
-    end();
+    watch_end();
 }
 
 static word user_int3(word x)
@@ -101,12 +58,12 @@ TEST(tss_read_and_stack_pushes)
     uint8_t *stack0;
     memcpy(&stack0, (uint8_t *)tss + 4, 8);
     set_gate(V_BP, (word)trap_stubs + 16 * V_BP, SEL_CODE, 14, 3, 0);
-    begin();
+    watch_begin();
     watch((uint8_t *)tss + 4, 8, PROTECT_EVENT, PROTECT_ALLOW);
     uint32_t id = watch(stack0 - 40, 40, PROTECT_EVENT, PROTECT_ALLOW);
     struct trap t = CATCH(call_user(user_int3, 0));
     CHECK_EQ(t.vector, V_BP);
-    uint64_t events = head();
+    uint64_t events = watch_head();
     CHECK_EVENT(1, R, PROTECT_EVENT, 8, (uint8_t *)tss + 4);
     CHECK_EQ(event.cpl, 3);
     CHECK_EQ(events, 2); /* the frame is pushed as one */
@@ -118,17 +75,17 @@ TEST(tss_read_and_stack_pushes)
     uint64_t top = (word)page + 4096;
     memcpy((uint8_t *)tss + 36, &top, 8);
     set_gate(V_DF, (word)trap_stubs + 16 * V_DF, SEL_CODE, 14, 0, 1);
-    change(id, PROTECT_EVENT, PROTECT_DENY);
+    watch_change(id, PROTECT_EVENT, PROTECT_DENY);
     t = CATCH(call_user(user_int3, 0));
     CHECK_EQ(t.vector, V_DF);
     CHECK_EQ(t.error, 0);
     set_gate(V_DF, (word)trap_stubs + 16 * V_DF, SEL_CODE, 14, 0, 0);
-    end();
+    watch_end();
 }
 
 TEST(iret_pops)
 {
-    begin();
+    watch_begin();
     uint64_t *frame = (uint64_t *)(page + 0x100);
     uint64_t rsp, resume;
     watch(frame, 40, PROTECT_OWNER, PROTECT_ALLOW);
@@ -138,10 +95,10 @@ TEST(iret_pops)
                  : "=&r"(rsp), "=&r"(resume)
                  : "r"(frame)
                  : "memory", "cc");
-    CHECK_EQ(head(), 7); /* five stores; RIP, CS, RFLAGS; RSP, SS */
+    CHECK_EQ(watch_head(), 7); /* five stores; RIP, CS, RFLAGS; RSP, SS */
     CHECK_EVENT(6, R, PROTECT_OWNER, 24, frame);
     CHECK_EVENT(7, R, PROTECT_OWNER, 16, frame + 3);
-    end();
+    watch_end();
 }
 
 /* ---- Descriptors --------------------------------------------------------------------------------
@@ -150,33 +107,33 @@ TEST(iret_pops)
 TEST(segment_load)
 {
     gdt[FREE(0) / 8] = descriptor(0, 0xfffff, (D_DATA & ~1u) | D_PAGES | D_BIG);
-    begin();
+    watch_begin();
     uint32_t id = watch(&gdt[FREE(0) / 8], 8, PROTECT_OWNER, PROTECT_ALLOW);
     asm volatile(LABEL(load_es) "movw %w0, %%es" ::"r"(FREE(0)));
-    CHECK(head() >= 1 && head() <= 2);
+    CHECK(watch_head() >= 1 && watch_head() <= 2);
     event = door_event(0, 1);
     CHECK_EQ(event.home, (word)&gdt[FREE(0) / 8]);
     CHECK(event.access & R);
     CHECK_EQ(event.rip, SYMBOL(load_es));
-    if (head() == 2) /* the accessed bit */
+    if (watch_head() == 2) /* the accessed bit */
         CHECK(door_event(0, 2).access & W);
-    change(id, PROTECT_OWNER, PROTECT_DENY);
+    watch_change(id, PROTECT_OWNER, PROTECT_DENY);
     struct trap t = CATCH(asm volatile("movw %w0, %%es" ::"r"(FREE(0))));
     CHECK_EQ(t.vector, V_PF);
     CHECK_EQ(t.cr2, (word)&gdt[FREE(0) / 8]);
     asm volatile("movw %w0, %%es" ::"r"(SEL_DATA));
-    end();
+    watch_end();
 }
 
 TEST(lgdt_reads_ten_bytes)
 {
-    begin();
+    watch_begin();
     asm volatile("sgdt (%0)" ::"r"(page) : "memory");
     watch(page, 10, PROTECT_OWNER, PROTECT_ALLOW);
     asm volatile("lgdt (%0)" ::"r"(page) : "memory");
-    CHECK_EQ(head(), 1);
+    CHECK_EQ(watch_head(), 1);
     CHECK_EVENT(1, R, PROTECT_OWNER, 10, page);
-    end();
+    watch_end();
 }
 
 TEST(ltr_reads_and_marks_busy)
@@ -184,16 +141,16 @@ TEST(ltr_reads_and_marks_busy)
     uint64_t *d = &gdt[FREE(2) / 8];
     d[0] = descriptor((uint32_t)(word)tss, 103, D_TSS32);
     d[1] = 0;
-    begin();
+    watch_begin();
     watch(d, 16, PROTECT_OWNER, PROTECT_ALLOW);
     asm volatile("ltr %w0" ::"r"(FREE(2)));
-    uint64_t n = head();
+    uint64_t n = watch_head();
     CHECK(n >= 1 && n <= 2);
     bool wrote = false;
     for (uint64_t i = 1; i <= n; i++)
         wrote |= door_event(0, i).access & W;
     CHECK(wrote);
-    end();
+    watch_end();
     CHECK_EQ(desc_type(FREE(2)), D_TSS32 | D_BUSY);
     gdt[SEL_TSS / 8] &= ~(2ull << 40);
     asm volatile("ltr %w0" ::"r"(SEL_TSS));
@@ -207,21 +164,92 @@ TEST(far_call_through_a_gate)
     word target = (word)far_target;
     d[0] = gate(SEL_CODE, (uint32_t)target, D_CALL32 | D_PRESENT, 0);
     d[1] = target >> 32;
-    begin();
+    watch_begin();
     watch(d, 16, PROTECT_OWNER, PROTECT_ALLOW);
     static struct __attribute__((packed)) {
         uint32_t offset;
         uint16_t selector;
     } pointer = {0, FREE(4)};
     asm volatile("lcall *%0" ::"m"(pointer) : "memory");
-    CHECK(head() >= 1);
+    CHECK(watch_head() >= 1);
     uint64_t bytes = 0;
-    for (uint64_t i = 1; i <= head(); i++) {
+    for (uint64_t i = 1; i <= watch_head(); i++) {
         CHECK_EQ(door_event(0, i).access, R);
         bytes += door_event(0, i).length;
     }
     CHECK_EQ(bytes, 16);
-    end();
+    watch_end();
+}
+
+/* From CPL 3 through a gate, and back by RET; the inner stack is the TSS's. */
+enum { INNER_GATE = FREE(6) };
+extern char inner_call[], inner_after[], inner_ret[];
+asm(".pushsection .text\ninner_call: lcall *(%rax)\ninner_after: int3\n"
+    "inner_ret: lretq\n"
+    ".popsection");
+static struct trap through_gate(const char *target)
+{
+    static struct __attribute__((packed)) {
+        uint32_t offset;
+        uint16_t selector;
+    } pointer = {0, INNER_GATE | 3};
+    uint64_t *d = &gdt[INNER_GATE / 8];
+    d[0] = gate(SEL_CODE, (uint32_t)(word)target, D_CALL32 | D_DPL3, 0);
+    d[1] = (word)target >> 32;
+    struct context c = context_user((word)inner_call);
+    c.rax = (word)&pointer;
+    return RUN(c);
+}
+TEST(call_gate_to_the_inner_stack_and_ret)
+{
+    uint8_t *stack0;
+    memcpy(&stack0, (uint8_t *)tss + 4, 8);
+    set_gate(V_BP, (word)trap_stubs + 16 * V_BP, SEL_CODE, 14, 3, 0);
+    watch_begin();
+    watch(&gdt[INNER_GATE / 8], 16, PROTECT_OWNER, PROTECT_ALLOW);
+    watch((uint8_t *)tss + 4, 8, PROTECT_OWNER, PROTECT_ALLOW);
+    watch(stack0 - 32, 32, PROTECT_OWNER, PROTECT_ALLOW);
+    struct trap t = through_gate(inner_ret);
+    CHECK_EQ(t.vector, V_BP);
+    CHECK_EQ(t.rip, (word)inner_after + 1);
+    /* The two stores of the gate come first. Then it is read as one, and the frame pushed as one.
+     */
+    CHECK(watch_head() >= 7);
+    CHECK_EVENT(3, R, PROTECT_OWNER, 16, &gdt[INNER_GATE / 8]);
+    CHECK_EVENT(4, R, PROTECT_OWNER, 8, (uint8_t *)tss + 4);
+    CHECK_EVENT(5, W, PROTECT_OWNER, 32, stack0 - 32);
+    CHECK_EQ(event.cpl, 3);
+    CHECK_EQ(event.value[0], (word)inner_after);
+    CHECK_EQ(event.value[1], SEL_UCODE64);
+    CHECK_EVENT(6, R, PROTECT_OWNER, 16, stack0 - 32); /* RET: RIP and CS, then RSP and SS */
+    CHECK_EQ(event.cpl, 0);
+    CHECK_EVENT(7, R, PROTECT_OWNER, 16, stack0 - 16);
+    watch_end();
+}
+TEST(call_gate_frame_refused)
+{
+    uint8_t *stack0;
+    memcpy(&stack0, (uint8_t *)tss + 4, 8);
+    uint64_t elsewhere = (word)page + 2048;
+    memset(page, 0x66, sizeof page);
+    set_gate(V_PF, (word)trap_stubs + 16 * V_PF, SEL_CODE, 14, 0, 1);
+    memcpy((uint8_t *)tss + 36, &stack0, 8);
+    memcpy((uint8_t *)tss + 4, &elsewhere, 8);
+    watch_begin();
+    watch(page + 2048 - 8, 8, PROTECT_OWNER, PROTECT_DENY);
+    struct trap t = through_gate(inner_ret);
+    CHECK_EQ(t.vector, V_PF);
+    CHECK_EQ(t.error, REFUSED_CODE | PF_W);
+    CHECK_EQ(t.cr2, (word)page + 2048 - 8);
+    CHECK_EQ(t.rip, (word)inner_call);
+    CHECK_EQ(t.cs, SEL_UCODE64);
+    CHECK_EQ(watch_head(), 1);
+    CHECK_EVENT(1, W, PROTECT_OWNER, 32, page + 2048 - 8);
+    watch_end();
+    for (unsigned i = 2048 - 32; i < 2048; i++)
+        CHECK_EQ(page[i], 0x66);
+    memcpy((uint8_t *)tss + 4, &stack0, 8);
+    set_gate(V_PF, (word)trap_stubs + 16 * V_PF, SEL_CODE, 14, 0, 0);
 }
 
 /* ---- Register files -----------------------------------------------------------------------------
@@ -229,17 +257,17 @@ TEST(far_call_through_a_gate)
 
 TEST(fxsave_and_fxrstor)
 {
-    begin();
+    watch_begin();
     uint32_t id = watch(page + 0x200 + 32, 16, PROTECT_OWNER, PROTECT_ALLOW);
     asm volatile("fxsave (%0)" ::"r"(page + 0x200) : "memory");
-    CHECK_EQ(head(), 1);
+    CHECK_EQ(watch_head(), 1);
     event = door_event(0, 1);
     CHECK_EQ(event.access, W);
     CHECK_EQ(event.home, (word)page + 0x200 + 32);
     asm volatile("fxrstor (%0)" ::"r"(page + 0x200) : "memory");
-    CHECK_EQ(head(), 2);
+    CHECK_EQ(watch_head(), 2);
     CHECK_EQ(door_event(0, 2).access, R);
-    change(id, PROTECT_OWNER, PROTECT_DENY);
+    watch_change(id, PROTECT_OWNER, PROTECT_DENY);
     memset(page + 0x400, 0xee, 512);
     struct protect_rule r = door_rule(id);
     r.allow[PROTECT_OWNER] = R;
@@ -251,7 +279,7 @@ TEST(fxsave_and_fxrstor)
     CHECK_EQ(t.error, REFUSED_CODE | PF_W);
     CHECK_EQ(t.cr2, (word)page + 0x200 + 32);
     CHECK_EQ(page[0x200], 0xee);
-    end();
+    watch_end();
 }
 
 TEST(xsave_touches_what_is_in_use)
@@ -265,18 +293,18 @@ TEST(xsave_touches_what_is_in_use)
     write_cr4(read_cr4() | 1u << 18);
     asm volatile("xsetbv" ::"c"(0), "a"(3), "d"(0));
     memset(page, 0, sizeof page);
-    begin();
+    watch_begin();
     watch(page + 512, 8, PROTECT_OWNER, PROTECT_ALLOW);     /* XSTATE_BV: read and written */
     watch(page + 1024, 4096, PROTECT_OWNER, PROTECT_ALLOW); /* behind the area: not at all */
     asm volatile("xsave (%0)" ::"r"(page), "a"(3), "d"(0) : "memory");
-    CHECK(head() >= 1);
+    CHECK(watch_head() >= 1);
     uint8_t kinds = 0;
-    for (uint64_t n = 1; n <= head(); n++) {
+    for (uint64_t n = 1; n <= watch_head(); n++) {
         CHECK_EQ(door_event(0, n).home, (word)page + 512);
         kinds |= door_event(0, n).access;
     }
     CHECK(kinds & W);
-    end();
+    watch_end();
 }
 
 /* ---- Instruction bytes --------------------------------------------------------------------------
@@ -295,24 +323,24 @@ TEST(only_executed_bytes_are_fetched)
 {
     /* inc %eax; ret; then bytes that may not be executed, in the same block of code */
     put_code(page, "\x90\xff\xc0\xc3\x90\x90\x90\xc3", 8);
-    begin();
+    watch_begin();
     watch(page + 4, 4, PROTECT_OWNER, PROTECT_ALLOW);
     CHECK_EQ(run_at(page).vector, NO_TRAP);
-    CHECK_EQ(head(), 0);
+    CHECK_EQ(watch_head(), 0);
     CHECK_EQ(run_at(page + 4).vector, NO_TRAP);
-    CHECK_EQ(head(), 4);
+    CHECK_EQ(watch_head(), 4);
     for (unsigned i = 0; i < 4; i++)
         CHECK_EVENT(1 + i, X, PROTECT_OWNER, 1, page + 4 + i);
-    end();
+    watch_end();
 }
 
 TEST(a_protected_byte_inside_an_instruction)
 {
     put_code(page, "\xb8\x01\x02\x03\x04\xc3", 6); /* mov $0x04030201, %eax; ret */
-    begin();
+    watch_begin();
     uint32_t id = watch(page + 3, 1, PROTECT_OWNER, PROTECT_ALLOW);
     CHECK_EQ(run_at(page).vector, NO_TRAP);
-    CHECK_EQ(head(), 1);
+    CHECK_EQ(watch_head(), 1);
     CHECK_EVENT(1, X, PROTECT_OWNER, 5, page + 3);
     CHECK_EQ(event.gva, (word)page + 3);
     struct protect_rule r = door_rule(id);
@@ -324,44 +352,44 @@ TEST(a_protected_byte_inside_an_instruction)
     CHECK_EQ(t.error, REFUSED_CODE | PF_I);
     CHECK_EQ(t.rip, (word)page);
     CHECK_EQ(t.cr2, (word)page + 3);
-    end();
+    watch_end();
 }
 
 TEST(an_instruction_across_pages)
 {
     put_code(page + 4096 - 2, "\xb8\x01\x02\x03\x04\xc3", 6);
-    begin();
+    watch_begin();
     uint32_t second = watch(page + 4096, 1, PROTECT_OWNER, PROTECT_ALLOW);
     CHECK_EQ(run_at(page + 4094).vector, NO_TRAP);
-    CHECK_EQ(head(), 1);
+    CHECK_EQ(watch_head(), 1);
     CHECK_EVENT(1, X, PROTECT_OWNER, 5, page + 4096);
     watch(page + 4095, 1, PROTECT_OWNER, PROTECT_ALLOW);
     CHECK_EQ(run_at(page + 4094).vector, NO_TRAP);
-    CHECK_EQ(head(), 2); /* one access, its lowest byte */
+    CHECK_EQ(watch_head(), 2); /* one access, its lowest byte */
     CHECK_EVENT(2, X, PROTECT_OWNER, 5, page + 4095);
-    change(second, PROTECT_OWNER, PROTECT_DENY);
+    watch_change(second, PROTECT_OWNER, PROTECT_DENY);
     struct trap t = run_at(page + 4094);
     CHECK_EQ(t.vector, V_PF);
     CHECK_EQ(t.rip, (word)page + 4094);
-    end();
+    watch_end();
 }
 
 TEST(an_undefined_instruction)
 {
     put_code(page, "\x0f\x0b", 2); /* ud2 */
-    begin();
+    watch_begin();
     watch(page, 1, PROTECT_OWNER, PROTECT_ALLOW);
     CHECK_EQ(run_at(page).vector, V_UD);
-    CHECK_EQ(head(), 1);
+    CHECK_EQ(watch_head(), 1);
     CHECK_EQ(door_event(0, 1).access, X);
     CHECK_EQ(door_event(0, 1).home, (word)page);
-    end();
+    watch_end();
 }
 
 TEST(code_that_changes_beside_protected_bytes)
 {
     put_code(page, "\xb8\x01\x00\x00\x00\xc3", 6);
-    begin();
+    watch_begin();
     uint32_t id = door_add(0, session, (word)page + 64, 8, 0, 0);
     struct protect_rule r = door_rule(id);
     r.allow[PROTECT_OWNER] = 0;
@@ -375,8 +403,8 @@ TEST(code_that_changes_beside_protected_bytes)
         struct trap t = CATCH(asm volatile("movb $1, 64(%0)" ::"r"(page) : "memory"));
         CHECK_EQ(t.vector, V_PF);
     }
-    CHECK_EQ(head(), 20);
-    end();
+    CHECK_EQ(watch_head(), 20);
+    watch_end();
 }
 
 /* ---- DMA ----------------------------------------------------------------------------------------
@@ -389,11 +417,11 @@ TEST(disk_into_and_out_of_protected_memory)
     CHECK(virtio_start(&disk, MODERN, 0));
     uint8_t *buffer = page + 512;
     memset(page, 0x77, sizeof page);
-    begin();
+    watch_begin();
     uint32_t id = watch(buffer + 100, 4, PROTECT_DEVICE, PROTECT_ALLOW);
     CHECK_EQ(blk_do(&disk, T_IN, 0, buffer, SECTOR), S_OK);
     CHECK_EQ(buffer[100], 0);
-    CHECK(head() >= 1);
+    CHECK(watch_head() >= 1);
     event = door_event(0, 1);
     CHECK_EQ(event.access, W);
     CHECK_EQ(event.subject, PROTECT_DEVICE);
@@ -403,14 +431,14 @@ TEST(disk_into_and_out_of_protected_memory)
     CHECK_EQ(event.cr3, 0);
     CHECK_EQ(event.preimage[0] & 0xffffffff, 0x77777777);
     memset(page, 0x77, sizeof page);
-    change(id, PROTECT_DEVICE, PROTECT_DENY);
+    watch_change(id, PROTECT_DEVICE, PROTECT_DENY);
     CHECK_EQ(blk_do(&disk, T_IN, 0, buffer, SECTOR), S_IOERR); /* an error, not a broken device */
     CHECK_EQ(*(volatile uint32_t *)(buffer + 100), 0x77777777);
-    uint64_t n = head();
+    uint64_t n = watch_head();
     CHECK_EQ(blk_do(&disk, T_OUT, 1, buffer, SECTOR), S_IOERR); /* nothing leaks to the disk */
-    CHECK(head() > n);
+    CHECK(watch_head() > n);
     CHECK_EQ(door_event(0, n + 1).access, R);
-    end();
+    watch_end();
     memset(page, 0x55, sizeof page);
     CHECK_EQ(blk_do(&disk, T_IN, 1, buffer, SECTOR), S_OK);
     CHECK_EQ(buffer[0], 0);
@@ -422,14 +450,14 @@ TEST(entropy_into_protected_memory)
     CHECK(virtio_open(&rng, VIRTIO_RNG, 0));
     CHECK(virtio_start(&rng, MODERN, 0));
     memset(page, 0, sizeof page);
-    begin();
+    watch_begin();
     watch(page + 8, 8, PROTECT_DEVICE, PROTECT_DENY);
     const struct part part = {page, 64, IN};
     virtio_do(&rng, &part, 1);
     CHECK_EQ(*(volatile uint64_t *)(page + 8), 0);
-    CHECK(head() >= 1);
+    CHECK(watch_head() >= 1);
     CHECK_EQ(door_event(0, 1).subject, PROTECT_DEVICE);
-    end();
+    watch_end();
 }
 
 const struct test guest_tests[] = {T(idt_read),
@@ -440,6 +468,8 @@ const struct test guest_tests[] = {T(idt_read),
                                    T(lgdt_reads_ten_bytes),
                                    T(ltr_reads_and_marks_busy),
                                    T(far_call_through_a_gate),
+                                   T(call_gate_to_the_inner_stack_and_ret),
+                                   T(call_gate_frame_refused),
                                    T(fxsave_and_fxrstor),
                                    T(xsave_touches_what_is_in_use),
                                    T(only_executed_bytes_are_fetched),
