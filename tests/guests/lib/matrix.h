@@ -15,129 +15,7 @@
 #define GUEST_MATRIX_H
 
 #include "context.h"
-#include "door.h"
-
-enum { R = PROTECT_READ, W = PROTECT_WRITE, RW = R | W };
-enum { MAX_ACCESSES = 8, OPERAND_MAX = 64 };
-
-enum row_memory { /* what the operand holds */
-                  PATTERN,
-                  SELECTOR,
-                  FAR_SELECTOR,
-                  LIKE_RAX,
-                  LIKE_RDX_RAX,
-                  LIKE_RDX_RAX_64,
-                  NEXT, /* the address behind the instruction */
-                  ZERO,
-                  MACHINE_STATUS,
-                  CONTROL_WORD,
-                  MXCSR,
-};
-struct row_access {
-    uint8_t kind, offset, length;
-};
-struct row {
-    const char *name;
-    const char *code, *end;
-    struct row_access access[MAX_ACCESSES]; /* ends with a kind of 0 */
-    uint16_t si, di, sp, bp;                /* AT(): where else registers point into the operand */
-    uint32_t cx;
-    uint8_t align, memory;
-    uint8_t vector; /* 1: SSE registers count, 2: AVX is needed */
-    bool rep, cpl0, no_value;
-    bool partial; /* a fault may leave registers that are loaded already (SDM vol. 2, VGATHER;
-                     docs/gaps.md) */
-};
-#define AT(n)    (0x4000 + (n))
-#define ACC(...) .access = {__VA_ARGS__}
-
-/* ---- The rows, assembled for each code size -----------------------------------------------------
- */
-
-#define STRING_(x) #x
-#define STRING(x)  STRING_(x)
-#ifdef __x86_64__
-#define OWN_CODE ".code64"
-#else
-#define OWN_CODE ".code32"
-#endif
-#define ASSEMBLE(prefix, directive, name, text)                                                    \
-    asm(".pushsection .text.matrix\n" directive "\n" prefix #name ":\n" text "\n" prefix #name     \
-        "_end: int3\n" OWN_CODE "\n.popsection");
-
-/* 16-bit segments begin here. */
-asm(".pushsection .text.matrix, \"ax\"\n.balign 16\nmatrix_code:\n.popsection");
-extern const char matrix_code[];
-
-#define CODE_SIZE 16
-#define B         "%ebx"
-#define P         "addr32 "
-#define WS        2
-#define WX        "w"
-#define AX        "ax"
-#define CX        "cx"
-#define ROW(name, text, ...)                                                                       \
-    ASSEMBLE("m16_", ".code16", name, text) extern const char m16_##name[], m16_##name##_end[];
-#include "matrix_rows.h"
-#undef ROW
-#define ROW(name, text, ...) {#name, m16_##name, m16_##name##_end, __VA_ARGS__},
-static const struct row rows_16[] = {
-#include "matrix_rows.h"
-    {0}};
-#undef ROW
-#undef CODE_SIZE
-#undef P
-#undef WS
-#undef WX
-#undef AX
-#undef CX
-
-#define CODE_SIZE 32
-#define P         ""
-#define WS        4
-#define WX        "l"
-#define AX        "eax"
-#define CX        "ecx"
-#define ROW(name, text, ...)                                                                       \
-    ASSEMBLE("m32_", ".code32", name, text) extern const char m32_##name[], m32_##name##_end[];
-#include "matrix_rows.h"
-#undef ROW
-#define ROW(name, text, ...) {#name, m32_##name, m32_##name##_end, __VA_ARGS__},
-static const struct row rows_32[] = {
-#include "matrix_rows.h"
-    {0}};
-#undef ROW
-#undef CODE_SIZE
-#undef B
-#undef WS
-#undef WX
-#undef AX
-#undef CX
-
-#ifdef __x86_64__
-#define CODE_SIZE 64
-#define B         "%rbx"
-#define WS        8
-#define WX        "q"
-#define AX        "rax"
-#define CX        "rcx"
-#define ROW(name, text, ...)                                                                       \
-    ASSEMBLE("m64_", ".code64", name, text) extern const char m64_##name[], m64_##name##_end[];
-#include "matrix_rows.h"
-#undef ROW
-#define ROW(name, text, ...) {#name, m64_##name, m64_##name##_end, __VA_ARGS__},
-static const struct row rows_64[] = {
-#include "matrix_rows.h"
-    {0}};
-#undef ROW
-#undef CODE_SIZE
-#undef B
-#undef WS
-#undef WX
-#undef AX
-#undef CX
-#endif
-#undef P
+#include "matrix_code.h"
 
 /* ---- Who plays ----------------------------------------------------------------------------------
  */
@@ -159,7 +37,8 @@ struct stage {
 
 static bool matrix_thorough; /* every action for every position, not one of them in turn */
 static unsigned matrix_cases;
-static bool have_avx;
+static bool have[XSAVEC + 1];
+static uint8_t vendor;
 
 /* Three pages; the operand lies in the second, or across the end of it. */
 static uint8_t arena[3 * 4096] __attribute__((aligned(4096)));
@@ -179,14 +58,14 @@ static uint8_t vectors_now[1024] __attribute__((aligned(64)));
 
 static void vectors_save(uint8_t *to)
 {
-    if (have_avx)
+    if (have[AVX2])
         asm volatile("xsave (%0)" ::"r"(to), "a"(7), "d"(0) : "memory");
     else
         asm volatile("fxsave (%0)" ::"r"(to) : "memory");
 }
 static void vectors_load(const uint8_t *from)
 {
-    if (have_avx)
+    if (have[AVX2])
         asm volatile("xrstor (%0)" ::"r"(from), "a"(7), "d"(0) : "memory");
     else
         asm volatile("fxrstor (%0)" ::"r"(from) : "memory");
@@ -199,11 +78,19 @@ static void vectors_init(void)
     static const uint32_t mask[4] = {0, 0x80808080, 0x80808080, 0}; /* bytes 4-11, elements 1, 2 */
     static const uint32_t index[4] = {0, 2, 6, 9};
     write_cr4(read_cr4() | 0x200); /* OSFXSR */
+    static const uint64_t qmask[4] = {1ull << 63, 1ull << 63, 0, 1ull << 63};
+    static const uint64_t qindex[4] = {1, 3, 5, 7};
+    cpuid(0, 0, r);
+    vendor = r[1] == 0x68747541 ? AMD : INTEL; /* "Auth" */
     cpuid(1, 0, r);
-    have_avx = r[2] >> 28 & 1;
+    bool avx = r[2] >> 28 & 1;
     cpuid(7, 0, r);
-    have_avx = have_avx && r[1] >> 5 & 1; /* the rows want AVX2 */
-    if (have_avx) {
+    have[ANY] = have[SSE] = true;
+    have[AVX2] = have[XSAVE] = avx && r[1] >> 5 & 1; /* one set of registers for all of them */
+    if (have[AVX2]) {
+        cpuid(0xd, 1, r);
+        have[XSAVEOPT] = r[0] & 1;
+        have[XSAVEC] = r[0] & 2;
         write_cr4(read_cr4() | 1u << 18); /* OSXSAVE */
         asm volatile("xsetbv" ::"c"(0), "a"(7), "d"(0));
     }
@@ -213,12 +100,16 @@ static void vectors_init(void)
         xmm[i] = i * 0x01020304u + 0x3f800000u;
     memcpy(xmm + 4 * 7, mask, 16);
     memcpy(xmm + 4 * 6, index, 16);
+    memcpy(xmm + 4 * 5, qindex, 16);
+    memcpy(xmm + 4 * 4, qmask, 16);
     /* MM7 is ST(1), 1.0: its byte 7 is the only one with the top bit. */
-    if (have_avx) {
+    if (have[AVX2]) {
         ((uint32_t *)vectors_first)[128] = 7; /* XSTATE_BV */
         for (unsigned i = 0; i < 4 * 6; i++)
             ((uint32_t *)(vectors_first + 576))[i] = i * 0x01010101u + 7;
         memset(vectors_first + 576 + 16 * 6, 0, 32); /* no elements above */
+        memcpy(vectors_first + 576 + 16 * 5, qindex + 2, 16);
+        memcpy(vectors_first + 576 + 16 * 4, qmask + 2, 16);
     }
     for (unsigned i = 0; i < sizeof arena; i++)
         pristine[i] = pattern(i);
@@ -234,6 +125,22 @@ struct outcome {
     uint32_t vectors[208];
 };
 
+static unsigned row_length(const struct row *row)
+{
+    unsigned n = 1;
+    for (unsigned i = 0; i < MAX_ACCESSES && row->access[i].kind; i++) {
+        unsigned end = row->access[i].offset + row->access[i].length;
+        n = end > n ? end : n;
+    }
+    return n;
+}
+
+/* How many bytes of the operand are prepared and looked at. */
+static unsigned row_space(const struct row *row)
+{
+    return row_length(row) > 64 ? OPERAND_MAX : 64;
+}
+
 static void get_outcome(struct outcome *o, const struct trap *t, const struct row *row, word at,
                         unsigned cpl)
 {
@@ -246,21 +153,11 @@ static void get_outcome(struct outcome *o, const struct trap *t, const struct ro
     o->reg[0] = f->rax, o->reg[1] = f->rcx, o->reg[2] = f->rdx, o->reg[3] = f->rbx;
     o->reg[4] = sizeof(word) == 8 || cpl == 3 ? t->rsp : 0;
     o->reg[5] = f->rbp, o->reg[6] = f->rsi, o->reg[7] = f->rdi;
-    memcpy(o->operand, (void *)(at - 8), sizeof o->operand);
+    memcpy(o->operand, (void *)(at - 8), row_space(row) + 16);
     if (row->vector) {
         vectors_save(vectors_now);
         memcpy(o->vectors, vectors_now, sizeof o->vectors);
     }
-}
-
-static unsigned row_length(const struct row *row)
-{
-    unsigned n = 1;
-    for (unsigned i = 0; i < MAX_ACCESSES && row->access[i].kind; i++) {
-        unsigned end = row->access[i].offset + row->access[i].length;
-        n = end > n ? end : n;
-    }
-    return n;
 }
 
 static word point(uint16_t at, word operand, unsigned otherwise)
@@ -273,7 +170,7 @@ static struct context context_for(const struct stage *s, const struct row *row, 
 {
     struct context c = context_at((word)row->code - s->code_base, s->cs, s->data);
     c.rflags |= F_IOPL3 | 0x41; /* IN and OUT at CPL 3; CF, ZF */
-    c.rax = 0x44332200;
+    c.rax = row->ax ? row->ax : 0x44332200;
     c.rcx = cx;
     c.rdx = 0x80; /* a port where nothing happens */
     c.rbx = at;
@@ -285,11 +182,22 @@ static struct context context_for(const struct stage *s, const struct row *row, 
     return c;
 }
 
+/* All registers empty, and a control word that is not FNINIT's. */
+static void x87_state(const struct stage *s, uint8_t *to)
+{
+    unsigned step = s->code_size == 16 ? 2 : 4;
+    static const uint16_t words[3] = {0x27f, 0, 0xffff};
+    for (unsigned i = 0; i < 3; i++)
+        memcpy(to + i * step, &words[i], 2);
+}
+
 static void fill_operand(const struct stage *s, const struct row *row, word at, uint8_t *to)
 {
     uint32_t v[4] = {0, 0, 0, 0};
-    unsigned n = 0;
-    memcpy(to, pristine + (at - (word)arena), OPERAND_MAX);
+    uint32_t next = (uint32_t)((word)row->end - s->code_base);
+    uint64_t frame[5] = {next, s->cs, 2, at + 0x40, s->data};
+    unsigned n = 0, item = s->code_size / 8;
+    memcpy(to, pristine + (at - (word)arena), row_space(row));
     switch (row->memory) {
     case SELECTOR:
         v[0] = s->data, n = 2;
@@ -307,7 +215,7 @@ static void fill_operand(const struct stage *s, const struct row *row, word at, 
         v[0] = 0x44332200, v[2] = 0x80, n = 16;
         break;
     case NEXT:
-        v[0] = (uint32_t)((word)row->end - s->code_base), n = s->code_size / 8;
+        v[0] = next, n = item;
         break;
     case ZERO:
         n = 10;
@@ -320,6 +228,23 @@ static void fill_operand(const struct stage *s, const struct row *row, word at, 
         break;
     case MXCSR:
         v[0] = 0x1f80, n = 4;
+        break;
+    case FAR_POINTER:
+        memcpy(to, &next, s->code_size == 16 ? 2 : 4);
+        memcpy(to + (s->code_size == 16 ? 2 : 4), &s->cs, 2);
+        break;
+    case FAR_NEXT:
+    case IRET_FRAME:
+        for (unsigned i = 0; i < 5; i++)
+            memcpy(to + i * item, &frame[i], item);
+        break;
+    case X87_STATE:
+        x87_state(s, to);
+        break;
+    case VECTORS:
+        memcpy(to, vectors_first, OPERAND_MAX);
+        for (unsigned i = 160; i < 160 + 16 * 8; i++)
+            to[i] ^= 0x5a;
         break;
     }
     if (n)
@@ -335,8 +260,14 @@ static __attribute__((noinline)) void run_row(const struct stage *s, const struc
                                               struct outcome *o)
 {
     memcpy((void *)(at - 64), pristine + (at - 64 - (word)arena), 64);
-    memcpy((void *)at, operand, OPERAND_MAX);
+    memcpy((void *)at, operand, row_space(row));
     memset(scratch, 0x5c, 512);
+    if (row->far) {
+        uint32_t next = (uint32_t)((word)row->end - s->code_base);
+        unsigned size = s->code_size == 16 ? 2 : 4;
+        memcpy(scratch + 0x40, &next, size);
+        memcpy(scratch + 0x40 + size, &s->cs, 2);
+    }
     if (row->vector)
         vectors_load(vectors_first);
     forbid();
@@ -528,7 +459,7 @@ static void refused_state(struct matrix_case *c, unsigned iteration, struct outc
         want->reg[4] = sizeof(word) == 8 || c->stage->cpl == 3 ? first.rsp : 0;
         want->reg[6] = first.rsi, want->reg[7] = first.rdi;
         memcpy(want->operand, pristine + (c->at - 8 - (word)arena), 8);
-        memcpy(want->operand + 8, c->operand, OPERAND_MAX);
+        memcpy(want->operand + 8, c->operand, row_space(row));
         memcpy(want->vectors, vectors_first, sizeof want->vectors);
     }
     want->rip = (word)row->code - c->stage->code_base;
@@ -741,12 +672,12 @@ static void run_replaced(struct matrix_case *c, unsigned which)
 {
     uint8_t operand[OPERAND_MAX];
     struct outcome *o = &c->replaced[which];
-    memcpy(operand, c->operand, sizeof operand);
-    for (unsigned i = 0; i < OPERAND_MAX; i++)
+    memcpy(operand, c->operand, row_space(c->row));
+    for (unsigned i = 0; i < row_length(c->row); i++)
         if (violated(c, i))
             operand[i] = which ? (uint8_t)(SUBSTITUTE_VALUE >> 8 * ((c->at + i) & 7)) : 0;
     run_row(c->stage, c->row, c->at, operand, c->row->cx, o);
-    for (unsigned i = 0; i < OPERAND_MAX; i++)
+    for (unsigned i = 0; i < row_length(c->row); i++)
         if (violated(c, i))
             o->operand[8 + i] = c->operand[i];
 }
@@ -820,9 +751,9 @@ static void positions(struct matrix_case *c)
         last = a->length;
     }
     position(c, 0, length);
-    position(c, -1, 1);                 /* just before */
-    position(c, (int)length, 1);        /* just behind */
-    position(c, -24, 24 + OPERAND_MAX); /* the neighbourhood, too */
+    position(c, -1, 1);                       /* just before */
+    position(c, (int)length, 1);              /* just behind */
+    position(c, -24, 24 + row_space(c->row)); /* the neighbourhood, too */
 }
 
 static void one_row(const struct stage *s, const struct row *row)
@@ -837,7 +768,7 @@ static void one_row(const struct stage *s, const struct row *row)
             continue;
         c = (struct matrix_case){.stage = s, .row = row, .at = at[i]};
         fill_operand(s, row, at[i], c.operand);
-        memcpy(pristine + (at[i] - (word)arena), c.operand, OPERAND_MAX);
+        memcpy(pristine + (at[i] - (word)arena), c.operand, row_space(row));
         run_row(s, row, at[i], c.operand, row->cx, &c.plain);
         positions(&c);
         for (unsigned n = 0; n < OPERAND_MAX; n++)
@@ -850,7 +781,7 @@ static void matrix_run(const struct stage *s)
     told_head = 0;
     hear(s);
     for (const struct row *row = s->rows; row->name; row++) {
-        if ((row->vector == 2 && !have_avx) || (row->cpl0 && s->cpl) ||
+        if (!have[row->vector] || (row->vendor && row->vendor != vendor) || (row->cpl0 && s->cpl) ||
             ((row->sp || row->bp) && s->no_stack))
             continue;
         one_row(s, row);

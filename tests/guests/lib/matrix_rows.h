@@ -1,8 +1,8 @@
 /*
  * matrix_rows.h - the instructions of the protection matrix, a row each: its text, and the accesses
- * that it makes to its operand, in order. matrix.h includes it several times, for each code size,
- * with B, S, D and P defined as the names of RBX, RSI and RDI and a prefix for 32-bit addresses,
- * and WS as the size of a push.
+ * that it makes to its operand, in order. matrix_code.h includes it several times, for each code
+ * size, with B, S and P defined as the names of RBX and RSI and a prefix for 32-bit addresses, and
+ * WS as the size of a push.
  *
  *     ROW(name, text, ACC({kinds, offset, length}, ...), .field = ...)
  *
@@ -10,6 +10,21 @@
  * else to memory that nobody protects. Neighbouring accesses of one instruction that go on where
  * the last one ended count as one (docs/protection.md).
  */
+
+#undef ENV
+#undef XMMS
+#undef XMM_END
+#undef FS
+#undef FX
+#define ENV     (CODE_SIZE == 16 ? 14 : 28) /* of the x87 */
+#define XMMS    (CODE_SIZE == 64 ? 16 : 8)  /* registers */
+#define XMM_END (160 + 16 * XMMS)           /* in an FXSAVE area */
+#define FS      (CODE_SIZE == 16 ? 2 : 4)   /* the offset of a far pointer */
+#if CODE_SIZE == 16
+#define FX "w"
+#else
+#define FX "l"
+#endif
 
 /* ---- MOV and its kind ---- */
 ROW(mov_load_8, "movb (" B "), %al", ACC({R, 0, 1}))
@@ -91,6 +106,21 @@ ROW(enter, "enter" WX " $16, $0", ACC({W, 0, WS}), .sp = AT(WS))
 ROW(enter_nested, "enter" WX " $16, $2", ACC({R, 0, WS}), .bp = AT(WS))
 ROW(leave, "leave" WX, ACC({R, 0, WS}), .bp = AT(0))
 
+/* ---- Far transfers to the same privilege; the pointer lies where nobody protects ---- */
+#if CODE_SIZE == 64
+ROW(far_call, "lcalll *(" S ")", ACC({W, 0, 8}), .sp = AT(8), .far = 1)
+ROW(far_ret, "lretq", ACC({R, 0, 16}), .sp = AT(0), .memory = FAR_NEXT)
+ROW(far_ret_releases, "lretq $16", ACC({R, 0, 16}), .sp = AT(0), .memory = FAR_NEXT)
+ROW(iret, "iretq", ACC({R, 0, 24}, {R, 24, 16}), .sp = AT(0), .memory = IRET_FRAME)
+#else
+ROW(far_call, "lcall" WX " *(" S ")", ACC({W, 0, 2 * WS}), .sp = AT(2 * WS), .far = 1)
+ROW(far_ret, "lret" WX, ACC({R, 0, 2 * WS}), .sp = AT(0), .memory = FAR_NEXT)
+ROW(far_ret_releases, "lret" WX " $16", ACC({R, 0, 2 * WS}), .sp = AT(0), .memory = FAR_NEXT)
+ROW(iret, "iret" WX, ACC({R, 0, 3 * WS}), .sp = AT(0), .memory = IRET_FRAME)
+#endif
+ROW(far_call_memory, "lcall" FX " *(" B ")", ACC({R, 0, FS + 2}), .memory = FAR_POINTER)
+ROW(far_jump_memory, "ljmp" FX " *(" B ")", ACC({R, 0, FS + 2}), .memory = FAR_POINTER)
+
 /* ---- Strings: each iteration is an access of its own ---- */
 ROW(movs_source, P "movsl", ACC({R, 0, 4}), .si = AT(0))
 ROW(movs_destination, P "movsl", ACC({W, 0, 4}), .di = AT(0))
@@ -122,58 +152,106 @@ ROW(lmsw, "lmsw (" B ")", ACC({R, 0, 2}), .cpl0 = 1, .memory = MACHINE_STATUS)
 ROW(lldt, "lldt (" B ")", ACC({R, 0, 2}), .cpl0 = 1, .memory = ZERO)
 
 /* ---- x87 ---- */
-ROW(fld_32, "flds (" B ")", ACC({R, 0, 4}), .vector = 1)
-ROW(fld_64, "fldl (" B ")", ACC({R, 0, 8}), .vector = 1)
-ROW(fld_80, "fldt (" B ")", ACC({R, 0, 10}), .vector = 1)
-ROW(fstp_32, "fstps (" B ")", ACC({W, 0, 4}), .vector = 1)
-ROW(fst_64, "fstl (" B ")", ACC({W, 0, 8}), .vector = 1)
-ROW(fstp_80, "fstpt (" B ")", ACC({W, 0, 10}), .vector = 1)
-ROW(fild_16, "filds (" B ")", ACC({R, 0, 2}), .vector = 1)
-ROW(fild_64, "fildll (" B ")", ACC({R, 0, 8}), .vector = 1)
-ROW(fistp_32, "fistpl (" B ")", ACC({W, 0, 4}), .vector = 1)
-ROW(fisttp_64, "fisttpll (" B ")", ACC({W, 0, 8}), .vector = 1)
-ROW(fbld, "fbld (" B ")", ACC({R, 0, 10}), .vector = 1, .memory = ZERO)
-ROW(fbstp, "fbstp (" B ")", ACC({W, 0, 10}), .vector = 1)
-ROW(fadd, "fadds (" B ")", ACC({R, 0, 4}), .vector = 1)
-ROW(fnstcw, "fnstcw (" B ")", ACC({W, 0, 2}), .vector = 1)
-ROW(fnstsw, "fnstsw (" B ")", ACC({W, 0, 2}), .vector = 1)
-ROW(fldcw, "fldcw (" B ")", ACC({R, 0, 2}), .vector = 1, .memory = CONTROL_WORD)
+ROW(fld_32, "flds (" B ")", ACC({R, 0, 4}), .vector = SSE)
+ROW(fld_64, "fldl (" B ")", ACC({R, 0, 8}), .vector = SSE)
+ROW(fld_80, "fldt (" B ")", ACC({R, 0, 10}), .vector = SSE)
+ROW(fstp_32, "fstps (" B ")", ACC({W, 0, 4}), .vector = SSE)
+ROW(fst_64, "fstl (" B ")", ACC({W, 0, 8}), .vector = SSE)
+ROW(fstp_80, "fstpt (" B ")", ACC({W, 0, 10}), .vector = SSE)
+ROW(fild_16, "filds (" B ")", ACC({R, 0, 2}), .vector = SSE)
+ROW(fild_64, "fildll (" B ")", ACC({R, 0, 8}), .vector = SSE)
+ROW(fistp_32, "fistpl (" B ")", ACC({W, 0, 4}), .vector = SSE)
+ROW(fisttp_64, "fisttpll (" B ")", ACC({W, 0, 8}), .vector = SSE)
+ROW(fbld, "fbld (" B ")", ACC({R, 0, 10}), .vector = SSE, .memory = ZERO)
+ROW(fbstp, "fbstp (" B ")", ACC({W, 0, 10}), .vector = SSE)
+ROW(fadd, "fadds (" B ")", ACC({R, 0, 4}), .vector = SSE)
+ROW(fnstcw, "fnstcw (" B ")", ACC({W, 0, 2}), .vector = SSE)
+ROW(fnstsw, "fnstsw (" B ")", ACC({W, 0, 2}), .vector = SSE)
+ROW(fldcw, "fldcw (" B ")", ACC({R, 0, 2}), .vector = SSE, .memory = CONTROL_WORD)
+ROW(fnstenv, "fnstenv (" B ")", ACC({W, 0, ENV}), .vector = SSE)
+ROW(fldenv, "fldenv (" B ")", ACC({R, 0, ENV}), .vector = SSE, .memory = X87_STATE)
+ROW(fnsave, "fnsave (" B ")", ACC({W, 0, ENV + 80}), .vector = SSE)
+ROW(frstor, "frstor (" B ")", ACC({R, 0, ENV + 80}), .vector = SSE, .memory = X87_STATE)
 
 /* ---- MMX, SSE ---- */
-ROW(movq_mmx_load, "movq (" B "), %mm0", ACC({R, 0, 8}), .vector = 1)
-ROW(movq_mmx_store, "movq %mm1, (" B ")", ACC({W, 0, 8}), .vector = 1)
-ROW(movups_load, "movups (" B "), %xmm0", ACC({R, 0, 16}), .vector = 1)
-ROW(movups_store, "movups %xmm1, (" B ")", ACC({W, 0, 16}), .vector = 1)
-ROW(movaps_load, "movaps (" B "), %xmm0", ACC({R, 0, 16}), .vector = 1, .align = 16)
-ROW(movaps_store, "movaps %xmm1, (" B ")", ACC({W, 0, 16}), .vector = 1, .align = 16)
-ROW(movss_load, "movss (" B "), %xmm0", ACC({R, 0, 4}), .vector = 1)
-ROW(movsd_store, "movsd %xmm1, (" B ")", ACC({W, 0, 8}), .vector = 1)
-ROW(movhps_load, "movhps (" B "), %xmm0", ACC({R, 0, 8}), .vector = 1)
-ROW(movlps_store, "movlps %xmm1, (" B ")", ACC({W, 0, 8}), .vector = 1)
-ROW(movntdq, "movntdq %xmm1, (" B ")", ACC({W, 0, 16}), .vector = 1, .align = 16)
-ROW(addps, "addps (" B "), %xmm0", ACC({R, 0, 16}), .vector = 1, .align = 16)
-ROW(cvtsi2sd, "cvtsi2sdl (" B "), %xmm0", ACC({R, 0, 4}), .vector = 1)
-ROW(pinsrw, "pinsrw $1, (" B "), %xmm0", ACC({R, 0, 2}), .vector = 1)
-ROW(pextrb, "pextrb $3, %xmm1, (" B ")", ACC({W, 0, 1}), .vector = 1)
-ROW(pmovzxbw, "pmovzxbw (" B "), %xmm0", ACC({R, 0, 8}), .vector = 1)
-ROW(maskmovdqu, P "maskmovdqu %xmm7, %xmm1", ACC({W, 4, 8}), .vector = 1, .di = AT(0))
-ROW(maskmovq, P "maskmovq %mm7, %mm1", ACC({W, 7, 1}), .vector = 1, .di = AT(0), .partial = 1)
-ROW(ldmxcsr, "ldmxcsr (" B ")", ACC({R, 0, 4}), .vector = 1, .memory = MXCSR)
-ROW(stmxcsr, "stmxcsr (" B ")", ACC({W, 0, 4}), .vector = 1)
+ROW(movq_mmx_load, "movq (" B "), %mm0", ACC({R, 0, 8}), .vector = SSE)
+ROW(movq_mmx_store, "movq %mm1, (" B ")", ACC({W, 0, 8}), .vector = SSE)
+ROW(movups_load, "movups (" B "), %xmm0", ACC({R, 0, 16}), .vector = SSE)
+ROW(movups_store, "movups %xmm1, (" B ")", ACC({W, 0, 16}), .vector = SSE)
+ROW(movaps_load, "movaps (" B "), %xmm0", ACC({R, 0, 16}), .vector = SSE, .align = 16)
+ROW(movaps_store, "movaps %xmm1, (" B ")", ACC({W, 0, 16}), .vector = SSE, .align = 16)
+ROW(movss_load, "movss (" B "), %xmm0", ACC({R, 0, 4}), .vector = SSE)
+ROW(movsd_store, "movsd %xmm1, (" B ")", ACC({W, 0, 8}), .vector = SSE)
+ROW(movhps_load, "movhps (" B "), %xmm0", ACC({R, 0, 8}), .vector = SSE)
+ROW(movlps_store, "movlps %xmm1, (" B ")", ACC({W, 0, 8}), .vector = SSE)
+ROW(movntdq, "movntdq %xmm1, (" B ")", ACC({W, 0, 16}), .vector = SSE, .align = 16)
+ROW(addps, "addps (" B "), %xmm0", ACC({R, 0, 16}), .vector = SSE, .align = 16)
+ROW(cvtsi2sd, "cvtsi2sdl (" B "), %xmm0", ACC({R, 0, 4}), .vector = SSE)
+ROW(pinsrw, "pinsrw $1, (" B "), %xmm0", ACC({R, 0, 2}), .vector = SSE)
+ROW(pextrb, "pextrb $3, %xmm1, (" B ")", ACC({W, 0, 1}), .vector = SSE)
+ROW(pmovzxbw, "pmovzxbw (" B "), %xmm0", ACC({R, 0, 8}), .vector = SSE)
+ROW(maskmovdqu, P "maskmovdqu %xmm7, %xmm1", ACC({W, 4, 8}), .vector = SSE, .di = AT(0))
+ROW(maskmovq, P "maskmovq %mm7, %mm1", ACC({W, 7, 1}), .vector = SSE, .di = AT(0), .partial = 1)
+ROW(ldmxcsr, "ldmxcsr (" B ")", ACC({R, 0, 4}), .vector = SSE, .memory = MXCSR)
+ROW(stmxcsr, "stmxcsr (" B ")", ACC({W, 0, 4}), .vector = SSE)
 
 /* ---- AVX: elements 1 and 2 are selected by the mask in YMM7; indices in YMM6 ---- */
-ROW(vmovups_load, "vmovups (" B "), %ymm0", ACC({R, 0, 32}), .vector = 2)
-ROW(vmovups_store, "vmovups %ymm1, (" B ")", ACC({W, 0, 32}), .vector = 2)
-ROW(vbroadcastss, "vbroadcastss (" B "), %ymm0", ACC({R, 0, 4}), .vector = 2)
-ROW(vinsertf128, "vinsertf128 $1, (" B "), %ymm1, %ymm0", ACC({R, 0, 16}), .vector = 2)
-ROW(vextractf128, "vextractf128 $1, %ymm1, (" B ")", ACC({W, 0, 16}), .vector = 2)
-ROW(vmaskmovps_load, "vmaskmovps (" B "), %ymm7, %ymm0", ACC({R, 4, 8}), .vector = 2)
-ROW(vmaskmovps_store, "vmaskmovps %ymm1, %ymm7, (" B ")", ACC({W, 4, 8}), .vector = 2)
-ROW(vpmaskmovd_store, "vpmaskmovd %ymm1, %ymm7, (" B ")", ACC({W, 4, 8}), .vector = 2)
-ROW(vgatherdps, "vgatherdps %ymm7, (" B ",%ymm6,4), %ymm0", ACC({R, 8, 4}, {R, 24, 4}), .vector = 2,
-    .partial = 1)
-ROW(vpgatherdd, "vpgatherdd %xmm7, (" B ",%xmm6,4), %xmm0", ACC({R, 8, 4}, {R, 24, 4}), .vector = 2,
-    .partial = 1)
+ROW(vmovups_load, "vmovups (" B "), %ymm0", ACC({R, 0, 32}), .vector = AVX2)
+ROW(vmovups_store, "vmovups %ymm1, (" B ")", ACC({W, 0, 32}), .vector = AVX2)
+ROW(vbroadcastss, "vbroadcastss (" B "), %ymm0", ACC({R, 0, 4}), .vector = AVX2)
+ROW(vinsertf128, "vinsertf128 $1, (" B "), %ymm1, %ymm0", ACC({R, 0, 16}), .vector = AVX2)
+ROW(vextractf128, "vextractf128 $1, %ymm1, (" B ")", ACC({W, 0, 16}), .vector = AVX2)
+ROW(vmaskmovps_load, "vmaskmovps (" B "), %ymm7, %ymm0", ACC({R, 4, 8}), .vector = AVX2)
+ROW(vmaskmovps_store, "vmaskmovps %ymm1, %ymm7, (" B ")", ACC({W, 4, 8}), .vector = AVX2)
+ROW(vpmaskmovd_store, "vpmaskmovd %ymm1, %ymm7, (" B ")", ACC({W, 4, 8}), .vector = AVX2)
+ROW(vgatherdps, "vgatherdps %ymm7, (" B ",%ymm6,4), %ymm0", ACC({R, 8, 4}, {R, 24, 4}),
+    .vector = AVX2, .partial = 1)
+ROW(vpgatherdd, "vpgatherdd %xmm7, (" B ",%xmm6,4), %xmm0", ACC({R, 8, 4}, {R, 24, 4}),
+    .vector = AVX2, .partial = 1)
+
+ROW(vmovntdq_128, "vmovntdq %xmm1, (" B ")", ACC({W, 0, 16}), .vector = AVX2, .align = 16)
+ROW(vmovntdq_256, "vmovntdq %ymm1, (" B ")", ACC({W, 0, 32}), .vector = AVX2, .align = 32)
+ROW(vmovntps_256, "vmovntps %ymm1, (" B ")", ACC({W, 0, 32}), .vector = AVX2, .align = 32)
+/* 64-bit elements or indices: the mask in YMM4 selects elements 0, 1 and 3, of indices 1, 3, 5, 7
+ * in YMM5 or 0, 2, 6, 9 in XMM6. */
+ROW(vpgatherqq, "vpgatherqq %ymm4, (" B ",%ymm5,8), %ymm0", ACC({R, 8, 8}, {R, 24, 8}, {R, 56, 8}),
+    .vector = AVX2, .partial = 1)
+ROW(vgatherqpd, "vgatherqpd %xmm4, (" B ",%xmm5,8), %xmm0", ACC({R, 8, 8}, {R, 24, 8}),
+    .vector = AVX2, .partial = 1)
+ROW(vpgatherdq, "vpgatherdq %ymm4, (" B ",%xmm6,8), %ymm0", ACC({R, 0, 8}, {R, 16, 8}, {R, 72, 8}),
+    .vector = AVX2, .partial = 1)
+ROW(vgatherdpd, "vgatherdpd %ymm4, (" B ",%xmm6,8), %ymm0", ACC({R, 0, 8}, {R, 16, 8}, {R, 72, 8}),
+    .vector = AVX2, .partial = 1)
+ROW(vpgatherqd, "vpgatherqd %xmm7, (" B ",%ymm5,8), %xmm0", ACC({R, 24, 4}, {R, 40, 4}),
+    .vector = AVX2, .partial = 1)
+
+/* ---- Register files: only what is stored is written. FXSAVE leaves alone what lies behind the
+ * last XMM register; the XSAVE family what EDX:EAX leaves out. XSTATE_BV is read and written, or
+ * only written by XSAVEC ---- */
+ROW(fxsave, "fxsave (" B ")", ACC({W, 0, XMM_END}), .vector = SSE, .align = 16)
+ROW(fxrstor, "fxrstor (" B ")", ACC({R, 0, 512}), .vector = SSE, .align = 16, .memory = VECTORS)
+ROW(xsave, "xsave (" B ")", ACC({RW, 512, 8}, {W, 0, XMM_END}, {W, 576, 16 * XMMS}),
+    .vector = XSAVE, .align = 64, .ax = 7)
+ROW(xsave_x87, "xsave (" B ")", ACC({RW, 512, 8}, {W, 0, 24}, {W, 32, 128}), .vector = XSAVE,
+    .align = 64, .ax = 1)
+ROW(xsave_sse, "xsave (" B ")", ACC({RW, 512, 8}, {W, 24, 8}, {W, 160, 16 * XMMS}), .vector = XSAVE,
+    .align = 64, .ax = 2)
+ROW(xsave_avx, "xsave (" B ")", ACC({RW, 512, 8}, {W, 24, 8}, {W, 576, 16 * XMMS}), .vector = XSAVE,
+    .align = 64, .ax = 4)
+ROW(xsave_nothing, "xsave (" B ")", ACC({RW, 512, 8}), .vector = XSAVE, .align = 64, .ax = 8)
+ROW(xsaveopt, "xsaveopt (" B ")", ACC({RW, 512, 8}, {W, 24, 8}, {W, 160, 16 * XMMS}),
+    .vector = XSAVEOPT, .align = 64, .ax = 2)
+ROW(xsavec, "xsavec (" B ")", ACC({W, 0, 24}, {W, 32, 128}, {W, 576, 16 * XMMS}, {W, 512, 16}),
+    .vector = XSAVEC, .align = 64, .ax = 5)
+ROW(xrstor_intel, "xrstor (" B ")",
+    ACC({R, 512, 64}, {R, 0, 28}, {R, 32, 128 + 16 * XMMS}, {R, 576, 16 * XMMS}), .vector = XSAVE,
+    .align = 64, .ax = 7, .memory = VECTORS, .vendor = INTEL)
+ROW(xrstor_x87_intel, "xrstor (" B ")", ACC({R, 512, 64}, {R, 0, 24}, {R, 32, 128}),
+    .vector = XSAVE, .align = 64, .ax = 1, .memory = VECTORS, .vendor = INTEL)
+ROW(xrstor_amd, "xrstor (" B ")", ACC({R, 0, 576 + 16 * XMMS}), .vector = XSAVE, .align = 64,
+    .ax = 7, .memory = VECTORS, .vendor = AMD)
+ROW(xrstor_x87_amd, "xrstor (" B ")", ACC({R, 0, 576}), .vector = XSAVE, .align = 64, .ax = 1,
+    .memory = VECTORS, .vendor = AMD)
 
 #if CODE_SIZE == 64
 ROW(mov_load_64, "movq (" B "), %rax", ACC({R, 0, 8}))
