@@ -22,13 +22,14 @@ enum row_memory { /* what the operand holds */
                   MACHINE_STATUS,
                   CONTROL_WORD,
                   MXCSR,
+                  BOUNDS,      /* RAX lies between them: Intel's processors read both only then */
                   FAR_POINTER, /* a far pointer behind the instruction */
                   FAR_NEXT,    /* the same with CS, as a far RET pops it */
                   IRET_FRAME,  /* and as IRET does */
                   X87_STATE,   /* as FNSAVE leaves it, in the format of the code size */
                   VECTORS,     /* as XSAVE leaves them, with other values */
 };
-enum row_vendor { INTEL = 1, AMD };
+enum row_vendor { INTEL = 1, AMD = 2 };
 enum row_needs { ANY, SSE, AVX2, XSAVE, XSAVEOPT, XSAVEC }; /* from SSE on: vector state counts */
 struct row_access {
     uint8_t kind;
@@ -45,8 +46,9 @@ struct row {
     uint8_t vendor; /* enum row_vendor: whose processors do it like this */
     bool far;       /* S points to a far pointer to the next instruction */
     bool rep, cpl0, no_value;
-    bool partial; /* a fault may leave registers that are loaded already (SDM vol. 2, VGATHER;
-                     docs/gaps.md) */
+    uint8_t partial; /* whose processors may leave registers changed by an instruction that faults:
+                        gathers and POPA what is loaded already (SDM vol. 2, VGATHER;
+                        docs/gaps.md), MMX the state of the x87 */
 };
 #define AT(n)    (0x4000 + (n))
 #define ACC(...) .access = {__VA_ARGS__}

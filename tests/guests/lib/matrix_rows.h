@@ -175,7 +175,7 @@ ROW(frstor, "frstor (" B ")", ACC({R, 0, ENV + 80}), .vector = SSE, .memory = X8
 
 /* ---- MMX, SSE ---- */
 ROW(movq_mmx_load, "movq (" B "), %mm0", ACC({R, 0, 8}), .vector = SSE)
-ROW(movq_mmx_store, "movq %mm1, (" B ")", ACC({W, 0, 8}), .vector = SSE)
+ROW(movq_mmx_store, "movq %mm1, (" B ")", ACC({W, 0, 8}), .vector = SSE, .partial = INTEL)
 ROW(movups_load, "movups (" B "), %xmm0", ACC({R, 0, 16}), .vector = SSE)
 ROW(movups_store, "movups %xmm1, (" B ")", ACC({W, 0, 16}), .vector = SSE)
 ROW(movaps_load, "movaps (" B "), %xmm0", ACC({R, 0, 16}), .vector = SSE, .align = 16)
@@ -191,7 +191,8 @@ ROW(pinsrw, "pinsrw $1, (" B "), %xmm0", ACC({R, 0, 2}), .vector = SSE)
 ROW(pextrb, "pextrb $3, %xmm1, (" B ")", ACC({W, 0, 1}), .vector = SSE)
 ROW(pmovzxbw, "pmovzxbw (" B "), %xmm0", ACC({R, 0, 8}), .vector = SSE)
 ROW(maskmovdqu, P "maskmovdqu %xmm7, %xmm1", ACC({W, 4, 8}), .vector = SSE, .di = AT(0))
-ROW(maskmovq, P "maskmovq %mm7, %mm1", ACC({W, 7, 1}), .vector = SSE, .di = AT(0), .partial = 1)
+ROW(maskmovq, P "maskmovq %mm7, %mm1", ACC({W, 7, 1}), .vector = SSE, .di = AT(0),
+    .partial = INTEL | AMD)
 ROW(ldmxcsr, "ldmxcsr (" B ")", ACC({R, 0, 4}), .vector = SSE, .memory = MXCSR)
 ROW(stmxcsr, "stmxcsr (" B ")", ACC({W, 0, 4}), .vector = SSE)
 
@@ -205,9 +206,9 @@ ROW(vmaskmovps_load, "vmaskmovps (" B "), %ymm7, %ymm0", ACC({R, 4, 8}), .vector
 ROW(vmaskmovps_store, "vmaskmovps %ymm1, %ymm7, (" B ")", ACC({W, 4, 8}), .vector = AVX2)
 ROW(vpmaskmovd_store, "vpmaskmovd %ymm1, %ymm7, (" B ")", ACC({W, 4, 8}), .vector = AVX2)
 ROW(vgatherdps, "vgatherdps %ymm7, (" B ",%ymm6,4), %ymm0", ACC({R, 8, 4}, {R, 24, 4}),
-    .vector = AVX2, .partial = 1)
+    .vector = AVX2, .partial = INTEL | AMD)
 ROW(vpgatherdd, "vpgatherdd %xmm7, (" B ",%xmm6,4), %xmm0", ACC({R, 8, 4}, {R, 24, 4}),
-    .vector = AVX2, .partial = 1)
+    .vector = AVX2, .partial = INTEL | AMD)
 
 ROW(vmovntdq_128, "vmovntdq %xmm1, (" B ")", ACC({W, 0, 16}), .vector = AVX2, .align = 16)
 ROW(vmovntdq_256, "vmovntdq %ymm1, (" B ")", ACC({W, 0, 32}), .vector = AVX2, .align = 32)
@@ -215,15 +216,15 @@ ROW(vmovntps_256, "vmovntps %ymm1, (" B ")", ACC({W, 0, 32}), .vector = AVX2, .a
 /* 64-bit elements or indices: the mask in YMM4 selects elements 0, 1 and 3, of indices 1, 3, 5, 7
  * in YMM5 or 0, 2, 6, 9 in XMM6. */
 ROW(vpgatherqq, "vpgatherqq %ymm4, (" B ",%ymm5,8), %ymm0", ACC({R, 8, 8}, {R, 24, 8}, {R, 56, 8}),
-    .vector = AVX2, .partial = 1)
+    .vector = AVX2, .partial = INTEL | AMD)
 ROW(vgatherqpd, "vgatherqpd %xmm4, (" B ",%xmm5,8), %xmm0", ACC({R, 8, 8}, {R, 24, 8}),
-    .vector = AVX2, .partial = 1)
+    .vector = AVX2, .partial = INTEL | AMD)
 ROW(vpgatherdq, "vpgatherdq %ymm4, (" B ",%xmm6,8), %ymm0", ACC({R, 0, 8}, {R, 16, 8}, {R, 72, 8}),
-    .vector = AVX2, .partial = 1)
+    .vector = AVX2, .partial = INTEL | AMD)
 ROW(vgatherdpd, "vgatherdpd %ymm4, (" B ",%xmm6,8), %ymm0", ACC({R, 0, 8}, {R, 16, 8}, {R, 72, 8}),
-    .vector = AVX2, .partial = 1)
+    .vector = AVX2, .partial = INTEL | AMD)
 ROW(vpgatherqd, "vpgatherqd %xmm7, (" B ",%ymm5,8), %xmm0", ACC({R, 24, 4}, {R, 40, 4}),
-    .vector = AVX2, .partial = 1)
+    .vector = AVX2, .partial = INTEL | AMD)
 
 /* ---- Register files: only what is stored is written. FXSAVE leaves alone what lies behind the
  * last XMM register; the XSAVE family what EDX:EAX leaves out. XSTATE_BV is read and written, or
@@ -270,10 +271,10 @@ ROW(sidt, "sidt (" B ")", ACC({W, 0, 10}))
 #else
 ROW(sgdt, "sgdt (" B ")", ACC({W, 0, 6}))
 ROW(sidt, "sidt (" B ")", ACC({W, 0, 6}))
-ROW(bound, "bound %eax, (" B ")", ACC({R, 0, 8}))
+ROW(bound, "bound %eax, (" B ")", ACC({R, 0, 8}), .memory = BOUNDS)
 ROW(pusha, "pusha" WX,
     ACC({W, 7 * WS, WS}, {W, 6 * WS, WS}, {W, 5 * WS, WS}, {W, 4 * WS, WS}, {W, 3 * WS, WS},
         {W, 2 * WS, WS}, {W, WS, WS}, {W, 0, WS}),
     .sp = AT(8 * WS))
-ROW(popa, "popa" WX, ACC({R, 0, 8 * WS}), .sp = AT(0), .partial = 1)
+ROW(popa, "popa" WX, ACC({R, 0, 8 * WS}), .sp = AT(0), .partial = INTEL | AMD)
 #endif
