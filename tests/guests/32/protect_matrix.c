@@ -3,6 +3,7 @@
  * with two-level and with PAE paging, by the owner and by other user code (lib/matrix.h).
  *
  * guest options: -serial null
+ * guest options: -serial null -accel interp
  * guest full options: -serial null -append thorough
  */
 #include "matrix.h"

@@ -2,6 +2,9 @@
  * protect_system.c - rules on what the processor touches by itself outside long mode: event
  * delivery with and without a change of stacks, call gates, task switches of both sizes, and
  * virtual-8086 mode.
+ *
+ * guest options: -serial null
+ * guest options: -serial null -accel interp
  */
 #include "task.h"
 #include "v86.h"

@@ -3,6 +3,7 @@
  * compatibility mode, by the owner, by other user code, by the kernel; with upcalls (lib/matrix.h).
  *
  * guest options: -serial null
+ * guest options: -serial null -accel interp
  * guest full options: -serial null -append thorough
  */
 #include "matrix.h"

@@ -29,6 +29,7 @@ enum row_memory { /* what the operand holds */
                   X87_STATE,   /* as FNSAVE leaves it, in the format of the code size */
                   VECTORS,     /* as XSAVE leaves them, with other values */
 };
+enum row_flags { PF = 4, AF = 0x10, ZF = 0x40, SF = 0x80, OF = 0x800 };
 enum row_vendor { INTEL = 1, AMD = 2 };
 enum row_needs { ANY, SSE, AVX2, XSAVE, XSAVEOPT, XSAVEC }; /* from SSE on: vector state counts */
 struct row_access {
@@ -41,6 +42,7 @@ struct row {
     struct row_access access[MAX_ACCESSES]; /* ends with a kind of 0 */
     uint16_t si, di, sp, bp;                /* AT(): where else registers point into the operand */
     uint32_t ax, cx;
+    uint16_t undefined; /* flags that the manual leaves undefined: engines may differ in them */
     uint8_t align, memory;
     uint8_t vector; /* enum row_needs */
     uint8_t vendor; /* enum row_vendor: whose processors do it like this */
