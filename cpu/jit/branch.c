@@ -60,6 +60,8 @@ void site_call(struct build *b)
     vec_store_all(b);
     emit_mov_imm32(&b->e, SCRATCH1, make_site(b));
     emit_call(&b->e, b->jit->thunks.slow);
+    if (build_insn(b)->row->attr & INSN_BRANCH)
+        return; /* it does not come back */
     vec_load_all(b);
     b->flags = (struct flags_state){.host = true, .memory = true};
 }

@@ -104,13 +104,24 @@ bool jit_has_frame(const struct cpu *cpu, uint64_t gpa)
 
 struct jit_pcs *jit_pcs_for(struct jit *jit, uint32_t mode)
 {
-    struct jit_pcs *pcs = &jit->pcs[(mode * 0x9e3779b9u >> 28) % JIT_PC_TABLES];
-    if (pcs->mode == mode)
-        return pcs;
+    struct jit_pcs *oldest = jit->pcs;
+    if (jit->recent->mode == mode)
+        return jit->recent;
+    jit->pcs_asked++;
+    for (unsigned i = 0; i < JIT_PC_TABLES; i++) {
+        struct jit_pcs *pcs = &jit->pcs[i];
+        if (pcs->mode == mode) {
+            pcs->used_at = jit->pcs_asked;
+            return jit->recent = pcs;
+        }
+        if (pcs->used_at < oldest->used_at)
+            oldest = pcs;
+    }
     for (unsigned i = 0; i < JIT_PCS; i++)
-        pcs->entry[i] = (struct jit_pc){.pc = PC_NONE};
-    pcs->mode = mode;
-    return pcs;
+        oldest->entry[i] = (struct jit_pc){.pc = PC_NONE};
+    oldest->mode = mode;
+    oldest->used_at = jit->pcs_asked;
+    return jit->recent = oldest;
 }
 
 /* ---- Linking --------------------------------------------------------------------------------- */
@@ -291,7 +302,8 @@ bool jit_init(struct cpu *cpu, uint64_t cache_size, uint8_t hot, bool lockstep, 
     if (!map_code(jit, err))
         goto fail;
     for (unsigned i = 0; i < JIT_PC_TABLES; i++)
-        jit->pcs[i].mode = 0;
+        jit->pcs[i].mode = 0, jit->pcs[i].used_at = 0;
+    jit->recent = jit->pcs;
     jit_make_thunks(jit);
     cpu->jx.self = cpu;
     cpu->jit = jit;

@@ -36,7 +36,7 @@ enum {
     REGION_FRAMES = 1 << 12,
     HEAT_ENTRIES = 1 << 14,
     JIT_PCS = 1 << 12,
-    JIT_PC_TABLES = 4,
+    JIT_PC_TABLES = 16,
 };
 
 /* Beyond MODE_*, a region's key says: MXCSR masks all exceptions (and MM is clear); the kernel has
@@ -123,6 +123,7 @@ _Static_assert(sizeof(struct jit_pc) == 32, "emitted code shifts by 5");
 struct jit_pcs {
     struct jit_pc entry[JIT_PCS]; /* first: cpu->jx.pcs points here */
     alignas(64) uint32_t mode;    /* 0: free */
+    uint64_t used_at;             /* for LRU */
 };
 
 struct jit_thunks {
@@ -156,7 +157,9 @@ struct build;
 
 struct jit {
     struct cpu *cpu;
-    struct jit_pcs *pcs; /* JIT_PC_TABLES of them */
+    struct jit_pcs *pcs;    /* JIT_PC_TABLES of them */
+    struct jit_pcs *recent; /* the one that was asked for last */
+    uint64_t pcs_asked;
     struct jit_region *hash[REGION_BUCKETS];
     struct jit_frame *frames[REGION_FRAMES];
     struct jit_frame *empty;    /* frames that have lost all their regions */

@@ -9,6 +9,7 @@
 #include "cpu/interp/block.h"
 #include "cpu/interp/execute.h"
 #include "cpu/interp/flags.h"
+#include "cpu/interp/vec.h"
 #include "cpu/jit/jit.h"
 #include "cpu/mem_internal.h"
 #include "internal/log.h"
@@ -57,17 +58,33 @@ static void describe_flags(struct cpu *cpu, const struct flags_desc *d)
     }
 }
 
-enum { MXCSR_DEFAULT = 0x1f80 };
-
-static void vectors_in(struct cpu *cpu)
+static uint32_t host_mxcsr(void)
 {
-    cpu->jx.mxcsr = jit_mode(cpu) & JIT_MODE_MASKED ? cpu->mxcsr : MXCSR_DEFAULT;
+    uint32_t value;
+    __asm__ volatile("stmxcsr %0" : "=m"(value));
+    return value;
+}
+
+static void set_host_mxcsr(uint32_t value)
+{
+    if (host_mxcsr() != value) /* reading it is cheaper */
+        __asm__ volatile("ldmxcsr %0" : : "m"(value) : "memory");
+}
+
+/* The host's MXCSR is the guest's while translated code runs, when all exceptions are masked; with
+ * default rounding it stays so afterwards: C code does not mind sticky flags. */
+static void vectors_in(const struct cpu *cpu)
+{
+    set_host_mxcsr(jit_mode(cpu) & JIT_MODE_MASKED ? cpu->mxcsr : MXCSR_INIT);
 }
 
 static void vectors_out(struct cpu *cpu, uint32_t mode)
 {
+    uint32_t value = host_mxcsr();
     if (mode & JIT_MODE_MASKED)
-        cpu->mxcsr = cpu->jx.mxcsr;
+        cpu->mxcsr = value;
+    if (value & (MXCSR_RC | MXCSR_FTZ | MXCSR_DAZ))
+        set_host_mxcsr(MXCSR_INIT);
 }
 
 /* ---- Sites ----------------------------------------------------------------------------------- */
@@ -240,10 +257,21 @@ static void leave(struct cpu *cpu, enum jit_exit why, uint32_t mode, struct pend
         *pending = (struct pending){edge, cpu->jx.page_va, cpu->jit->counters.flushes, false};
 }
 
+/* Translated code finds its CPU by GS, which nothing else in the process uses. */
+static void take_gs(struct cpu *cpu)
+{
+    static __thread const struct cpu *owner;
+    if (owner == cpu)
+        return;
+    owner = cpu;
+    __asm__ volatile(".byte 0xf3, 0x48, 0x0f, 0xae, 0xd8" : : "a"(cpu)); /* wrgsbase rax */
+}
+
 void jit_run(struct cpu *cpu)
 {
     struct jit *jit = cpu->jit;
     struct pending pending = {0};
+    take_gs(cpu);
     cpu->blocks->single = false; /* REP instructions are run whole */
     while (!interp_attention(cpu) && cpu->activity == CPU_RUNNING) {
         if (pending.here || !eligible(cpu)) {

@@ -25,22 +25,10 @@ static void store_registers(struct emit *e)
         emit_gs_store(e, abi_host(in_registers[i]), CPU_GPR(in_registers[i]));
 }
 
-/* LDMXCSR (digit 2) and STMXCSR (3) of gs:[offset]. */
-static void mxcsr(struct emit *e, unsigned digit, int32_t offset)
-{
-    static const uint8_t opcode[] = {0x65, 0x0f, 0xae};
-    emit_bytes(e, opcode, sizeof opcode);
-    emit8(e, digit << 3 | 4);
-    emit8(e, 0x25);
-    emit32(e, (uint32_t)offset);
-}
-
-/* The guest's MXCSR out of the host, C's in. C code must not pay for dirty upper halves either. */
+/* C code must not pay for dirty upper halves. */
 static void vectors_to_c(const struct jit *jit, struct emit *e)
 {
     static const uint8_t vzeroupper[] = {0xc5, 0xf8, 0x77};
-    mxcsr(e, 3, CPU_AT(jx.mxcsr));
-    mxcsr(e, 2, CPU_AT(jx.host_mxcsr));
     if (jit->host_avx)
         emit_bytes(e, vzeroupper, sizeof vzeroupper);
 }
@@ -59,15 +47,11 @@ static void pop(struct emit *e, unsigned reg)
 
 static void make_enter(struct emit *e)
 {
-    static const uint8_t wrgsbase_rdi[] = {0xf3, 0x48, 0x0f, 0xae, 0xdf};
     static const uint8_t jmp_r10[] = {0x41, 0xff, 0xe2};
     for (unsigned i = 0; i < sizeof callee_saved; i++)
         push(e, callee_saved[i]);
     emit_ri(e, 8, GRP1_SUB, RSP, 8); /* aligned: six pushes and the return address are 56 bytes */
-    emit_bytes(e, wrgsbase_rdi, sizeof wrgsbase_rdi);
     emit_mov(e, 8, SCRATCH1, RSI);
-    mxcsr(e, 3, CPU_AT(jx.host_mxcsr));
-    mxcsr(e, 2, CPU_AT(jx.mxcsr));
     load_registers(e);
     emit_bytes(e, jmp_r10, sizeof jmp_r10);
 }
@@ -111,7 +95,6 @@ static const uint8_t *make_slow(const struct jit *jit, struct emit *e, const uin
     emit_ri(e, 8, GRP1_ADD, RSP, 8);
     emit_rr(e, 4, OP_TEST, RAX, RAX);
     uint8_t *left = emit_jcc_later(e, CC_NE);
-    mxcsr(e, 2, CPU_AT(jx.mxcsr));
     emit_bytes(e, movzx_eax_gs, sizeof movzx_eax_gs);
     emit32(e, (uint32_t)CPU_AT(jx.flags));
     emit_bytes(e, restore_flags, sizeof restore_flags);

@@ -12,9 +12,13 @@
 
 /* ---- Decoding -------------------------------------------------------------------------------- */
 
-static bool ends_region(const struct insn *insn)
+/* In lockstep also behind what the interpreter cannot run without effect. */
+static bool ends_region(const struct build *b, const struct insn *insn)
 {
-    return (insn->row->attr & INSN_END) && insn->row->exec != EXEC_jcc;
+    uint32_t attr = insn->row->attr;
+    if (b->jit->lockstep && (attr & (INSN_SYSTEM | INSN_CPL0 | INSN_RAND | INSN_END)))
+        return insn->row->exec != EXEC_jcc;
+    return (attr & INSN_BRANCH) && insn->row->exec != EXEC_jcc;
 }
 
 /* Fills b->insn; how many bytes they have. */
@@ -28,7 +32,7 @@ static unsigned decode(struct build *b, uint64_t gpa, const uint8_t *bytes, unsi
             break;
         b->off[b->count++] = (uint16_t)((gpa & ~PAGE_MASK) + len);
         len += insn->len;
-        if (ends_region(insn))
+        if (ends_region(b, insn))
             break;
     }
     b->after = (uint16_t)((gpa & ~PAGE_MASK) + len);
@@ -49,40 +53,19 @@ static void find_vectors(struct build *b)
 
 /* ---- One instruction ------------------------------------------------------------------------- */
 
-/* May C execute it in the middle of a region? Not what can change the mode, the mapping or MXCSR's
- * masks behind our back. */
-static bool callable(const struct insn *insn)
-{
-    return !(insn->row->attr & (INSN_END | INSN_CPL0)) && insn->row->exec != EXEC_vec_ldmxcsr;
-}
-
-/* False: the region ends here. */
+/* False: the region ends here. C may execute anything in the middle of a region: what changes the
+ * mode or the mapping makes it leave (jit_slow()). */
 static bool translate_one(struct build *b)
 {
-    const struct insn *insn = build_insn(b);
-    if (insn->row->attr & INSN_BRANCH) {
+    if (build_insn(b)->row->attr & INSN_BRANCH) {
         enum branch_result result = branch_translate(b);
         if (result == BRANCH_NOT)
-            leave_here(b, b->off[b->i]);
+            site_call(b);
         return result == BRANCH_GOES_ON;
     }
-    if (copy_insn(b) || special_translate(b))
-        return true;
-    if (callable(insn)) {
+    if (!copy_insn(b) && !special_translate(b))
         site_call(b);
-        return true;
-    }
-    leave_here(b, b->off[b->i]);
-    return false;
-}
-
-/* The first instruction is one that C would have to do: a region would be no gain. */
-static bool worth_it(struct build *b)
-{
-    const struct insn *insn = &b->insn[0];
-    if (insn->row->attr & INSN_BRANCH)
-        return insn->opsize == b->width && !(insn->row->attr & INSN_SYSTEM);
-    return !(insn->row->attr & INSN_END) && callable(insn);
+    return true;
 }
 
 /* ---- The region ------------------------------------------------------------------------------ */
@@ -146,7 +129,7 @@ struct jit_region *jit_translate(struct jit *jit, uint64_t gpa, const uint8_t *b
     b->code64 = cpu->mode & MODE_CODE64;
     b->width = b->code64 ? 8 : 4;
     unsigned len = decode(b, gpa, bytes, avail);
-    if (b->count == 0 || !worth_it(b))
+    if (b->count == 0)
         return NULL;
     jit_make_room(jit);
     b->e =

@@ -147,7 +147,6 @@ struct x87 {
 struct cpu_jit {
     uint64_t page_va; /* rip less the offset in its page */
     uint16_t flags;   /* as LAHF and SETO AL leave them in AX */
-    uint32_t mxcsr, host_mxcsr;
     uint64_t exit_off;    /* JIT_EXIT_HERE */
     void *edge;           /* JIT_EXIT_EDGE, JIT_EXIT_POLL */
     uint64_t jump;        /* kept over a lookup: where an indirect call goes, what PUSH stores */
