@@ -187,7 +187,10 @@ void rules_mask(struct rules *rules, const struct rules_check *check, unsigned c
  * after the bytes are visible. */
 bool rules_follows(struct rules *rules, uint64_t gpa); /* is it such a frame? */
 void rules_table_written(struct rules *rules, uint64_t gpa, uint64_t len);
-/* The same for a store by somebody who cannot park the vCPUs (DMA): noted, done by rules_service().
+/* PAE paging: the vCPU has loaded its page-directory-pointer registers; contexts of that root follow
+ * them. In its thread, when nothing can undo the load any more. */
+void rules_pdptes_loaded(struct rules *rules, unsigned vcpu, const struct paging *paging);
+/* rules_table_written() for a store by somebody who cannot park the vCPUs (DMA): noted, done by rules_service().
  */
 void rules_table_dirty(struct rules *rules, uint64_t gpa, uint64_t len);
 /* What rules_table_dirty() has noted. In a vCPU's thread, between instructions (mmu_service()). */

@@ -441,6 +441,45 @@ void rules_table_written(struct rules *r, uint64_t gpa, uint64_t len)
     free(change);
 }
 
+/* ---- The registers of PAE paging ------------------------------------------------------------- */
+
+/* PAE paging walks from four registers, not from memory (SDM vol. 3, 4.4.1): what a context's
+ * addresses mean changes when they are loaded. */
+static bool pdptes_differ(const struct context *c, const struct paging *now)
+{
+    return c && paging_mode(&c->paging) == PAGING_PAE && context_is_root(c, now->cr3) &&
+           memcmp(c->paging.pdpte, now->pdpte, sizeof now->pdpte) != 0;
+}
+
+static void load_pdptes(struct rules *r, unsigned context, const struct paging *now)
+{
+    uint64_t before[4], *pdpte = r->contexts[context]->paging.pdpte;
+    memcpy(before, pdpte, sizeof before);
+    memcpy(pdpte, now->pdpte, sizeof before);
+    for (unsigned i = 0; i < 4; i++) {
+        unsigned shift = shift_of(PAGING_PAE, 3);
+        const struct change change = {context, (uint64_t)i << shift, ((i + 1ull) << shift) - 1, 3};
+        if (before[i] != now->pdpte[i])
+            apply_change(r, &change); /* may end the context; then the others do nothing */
+    }
+}
+
+void rules_pdptes_loaded(struct rules *r, unsigned vcpu, const struct paging *now)
+{
+    bool any = false;
+    if (paging_mode(now) != PAGING_PAE)
+        return;
+    for (unsigned i = 0; i < RULES_CONTEXTS; i++)
+        any |= pdptes_differ(r->contexts[i], now);
+    if (!any)
+        return;
+    rules_change_begin(r, (int)vcpu);
+    for (unsigned i = 0; i < RULES_CONTEXTS; i++)
+        if (pdptes_differ(r->contexts[i], now)) /* others may have changed it meanwhile */
+            load_pdptes(r, i, now);
+    rules_change_end(r, (int)vcpu);
+}
+
 /* ---- Stores by others than vCPUs ------------------------------------------------------------- */
 
 void rules_table_dirty(struct rules *r, uint64_t gpa, uint64_t len)
