@@ -388,7 +388,8 @@ struct protect_door {
     uint64_t event_tail;    /* read-write: the newest one that you have read; head - tail <= 32 */
     uint64_t event_lost;    /* events that found the ring full */
     uint64_t upcall_depth;  /* upcalls that have not been resumed */
-    uint64_t masked;        /* read-write: not 0: deferred upcalls wait */
+    uint64_t masked;        /* read-write: not 0: deferred upcalls wait; one that has waited runs
+                               before the instruction behind the store of 0 */
     uint64_t doorbell;      /* write: number of a command slot */
     uint64_t resume;        /* write: PROTECT_RESUME(token, verdict); does not return when it is
                                right. Else: see resume_status */

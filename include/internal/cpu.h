@@ -335,6 +335,9 @@ void cpu_rules_caller(struct cpu *cpu, struct rules_caller *caller);
 /* RESUME of an upcall: abandons the present instruction. Returns only when refused, with the
  * reason. The vCPU's thread, no lock held. */
 enum protect_status cpu_upcall_resume(struct cpu *cpu, unsigned context, uint64_t value);
+/* In a store of this vCPU, its thread: a deferred upcall that is due now comes before the next
+ * instruction. */
+void cpu_upcall_look(struct cpu *cpu);
 
 /* ---- Flags and modes ----------------------------------------------------------------------------
  */
