@@ -322,6 +322,8 @@ struct protect_event {
     uint64_t gpa;      /* physical; 0 without grant PHYSICAL */
     uint64_t rip, cr3; /* of the subject; 0 for devices and clients */
     uint64_t value[2]; /* up to 16 bytes from the lowest violated byte on */
+    /* Of a write, from there on, too; without grant OBSERVE, and another subject's: as far as the
+     * region goes in that page. */
     uint64_t preimage[2];
     uint64_t time;   /* TSC of vCPU 0 */
     uint16_t device; /* PCI bus/device/function for DMA */
