@@ -15,20 +15,6 @@
 enum { RED_ZONE = 128, FRAME_ALIGN = 16, CALL_SLOT = 8 };
 #define ARITHMETIC (FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_OF | RFLAGS_DF)
 
-/* What an upcall interrupts. */
-struct interrupted {
-    uint64_t gpr[16], rip, rflags;
-    struct segment seg[6]; /* hidden parts and all: FS and GS bases are the thread's, too */
-    union vreg ymm[16];
-    struct x87 x87;
-    uint32_t mxcsr, pkru;
-    uint64_t address; /* of the frame */
-    bool deferred;
-    struct guard_passes passes; /* of the instruction so far */
-    struct guard_pass asked;    /* the access that the verdict is about */
-    struct guard_refusal refusal;
-};
-
 /* What RESUME asked for, between the store and the run loop. */
 struct cpu_resume {
     struct interrupted *interrupted;

@@ -509,17 +509,14 @@ static void follow_all(struct rules *r)
     }
 }
 
-void rules_service(struct rules *r, unsigned vcpu)
+void follow_dirty(struct rules *r)
 {
-    if (!atomic_load(&r->any_dirty))
-        return;
-    rules_change_begin(r, (int)vcpu);
-    pthread_mutex_lock(&r->lock);
-    unsigned count = r->dirty_count;
-    bool all = r->all_dirty;
     struct {
         uint64_t gpa, len;
     } dirty[RULES_DIRTY];
+    pthread_mutex_lock(&r->lock);
+    unsigned count = r->dirty_count;
+    bool all = r->all_dirty;
     for (unsigned i = 0; i < count; i++) {
         dirty[i].gpa = r->dirty[i].gpa;
         dirty[i].len = r->dirty[i].len;
@@ -532,5 +529,45 @@ void rules_service(struct rules *r, unsigned vcpu)
         rules_table_written(r, dirty[i].gpa, dirty[i].len);
     if (all)
         follow_all(r);
+}
+
+void rules_service(struct rules *r, unsigned vcpu)
+{
+    if (!atomic_load(&r->any_dirty))
+        return;
+    rules_change_begin(r, (int)vcpu);
+    follow_dirty(r);
     rules_change_end(r, (int)vcpu);
+}
+
+/* ---- From saved state ------------------------------------------------------------------------ */
+
+/* The tables of a pinned region are watched, too: a change is its event. It has had the event for
+ * what they said when it was saved. */
+static void watch_pinned(struct cursor *cursor, const struct ruled_region *g)
+{
+    uint64_t first = g->base & PAGE_MASK;
+    uint32_t frame;
+    for (uint32_t i = 0; i < region_pages(g); i++)
+        cursor_virtual(cursor, first + ((uint64_t)i << PAGE_SHIFT), &frame);
+}
+
+void follow_restored(struct rules *r, unsigned context)
+{
+    struct context *c = r->contexts[context];
+    struct cursor cursor;
+    if (!still_alive(r, context, 0, UINT64_MAX)) {
+        context_end(r, context);
+        return;
+    }
+    cursor_init(&cursor, r, context);
+    for (uint32_t id = 0; id < c->id_count; id++) {
+        struct ruled_region *g = region_find(r, c, id);
+        if (!g || g->flags & PROTECT_PHYSICAL)
+            continue;
+        if (g->flags & PROTECT_PIN)
+            watch_pinned(&cursor, g);
+        else
+            follow_region(&cursor, c->ids[id], 0, UINT64_MAX & PAGE_MASK);
+    }
 }

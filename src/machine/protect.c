@@ -153,6 +153,8 @@ bool protect_build(struct machine *m, struct error *err)
         .time = guest_time,
         .can_ask = on_can_ask,
         .ask = on_ask,
+        .save_upcall = cpu_upcall_save,
+        .restore_upcall = cpu_upcall_restore,
     };
     rules_set_hooks(m->rules, &hooks);
     return true;
