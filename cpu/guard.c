@@ -426,4 +426,5 @@ void guard_commit(struct cpu *cpu)
         rules_table_written(rules, s->piece.gpa, s->piece.size);
         rules_change_end(rules, (int)cpu->index);
     }
+    rules_pdptes_loaded(rules, cpu->index, &cpu->mmu.paging);
 }

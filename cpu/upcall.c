@@ -15,19 +15,6 @@
 enum { RED_ZONE = 128, FRAME_ALIGN = 16, CALL_SLOT = 8 };
 #define ARITHMETIC (FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_OF | RFLAGS_DF)
 
-/* What an upcall interrupts. */
-struct interrupted {
-    uint64_t gpr[16], rip, rflags;
-    union vreg ymm[16];
-    struct x87 x87;
-    uint32_t mxcsr, pkru;
-    uint64_t address; /* of the frame */
-    bool deferred;
-    struct guard_passes passes; /* of the instruction so far */
-    struct guard_pass asked;    /* the access that the verdict is about */
-    struct guard_refusal refusal;
-};
-
 /* What RESUME asked for, between the store and the run loop. */
 struct cpu_resume {
     struct interrupted *interrupted;
@@ -108,6 +95,7 @@ static struct interrupted *remember(struct cpu *cpu)
     memcpy(i->gpr, cpu->gpr, sizeof i->gpr);
     i->rip = cpu->rip;
     i->rflags = cpu_rflags(cpu);
+    memcpy(i->seg, cpu->seg, sizeof i->seg);
     memcpy(i->ymm, cpu->ymm, sizeof i->ymm);
     i->x87 = cpu->x87;
     i->mxcsr = cpu->mxcsr;
@@ -254,6 +242,21 @@ void upcall_deferred(struct cpu *cpu)
     upcall_enter(cpu, &upcall);
 }
 
+void cpu_upcall_look(struct cpu *cpu)
+{
+    struct access access = mem_access(cpu, MMU_USER);
+    struct walk walk;
+    if (cpu->cpl != 3 || rules_deferred_due(phys_rules(cpu->map), cpu->cr3) < 0)
+        return;
+    sys_look_for_upcalls(cpu);
+    /* Requests are looked for between blocks. This block ends here: what is left of it is as stale
+     * as if the instruction had stored to its own bytes. */
+    access.judged = true;
+    if (mmu_walk(cpu->map, &cpu->mmu.paging, &access, cpu->seg_base[SEG_CS] + cpu->rip, ACCESS_EXEC,
+                 MMU_USER, true, &walk))
+        interp_code_stale(cpu, walk.gpa, 1);
+}
+
 /* ---- Coming back ----------------------------------------------------------------------------- */
 
 enum protect_status cpu_upcall_resume(struct cpu *cpu, unsigned context, uint64_t value)
@@ -293,9 +296,13 @@ enum protect_status cpu_upcall_resume(struct cpu *cpu, unsigned context, uint64_
     siglongjmp(*cpu->unwind, 1);
 }
 
+/* Both ends are 64-bit code at CPL 3, so no segment among these gives a privilege that the handler
+ * has not; that a descriptor has been changed meanwhile counts from the next load on, as ever. */
 static void put_back(struct cpu *cpu, const struct interrupted *i)
 {
     memcpy(cpu->gpr, i->gpr, sizeof i->gpr);
+    memcpy(cpu->seg, i->seg, sizeof i->seg);
+    cpu_mode_update(cpu);
     memcpy(cpu->ymm, i->ymm, sizeof i->ymm);
     cpu->x87 = i->x87;
     cpu->mxcsr = i->mxcsr;

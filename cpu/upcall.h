@@ -14,6 +14,20 @@ struct guard_refusal {
 };
 _Noreturn void guard_refuse(struct cpu *cpu, const struct guard_refusal *how);
 
+/* What an upcall interrupts: the state of its token (rules_token_issue). */
+struct interrupted {
+    uint64_t gpr[16], rip, rflags;
+    struct segment seg[6]; /* hidden parts and all: FS and GS bases are the thread's, too */
+    union vreg ymm[16];
+    struct x87 x87;
+    uint32_t mxcsr, pkru;
+    uint64_t address; /* of the frame */
+    bool deferred;
+    struct guard_passes passes; /* of the instruction so far */
+    struct guard_pass asked;    /* the access that the verdict is about */
+    struct guard_refusal refusal;
+};
+
 /* A call that has been prepared: its frame's place is mapped and its token is taken. */
 struct upcall {
     struct protect_frame frame;

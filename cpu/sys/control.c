@@ -2,6 +2,7 @@
  * control.c - CR0, CR2, CR3, CR4, CR8, EFER's part in mode changes, XCR0 (SDM vol.
  * 3, 2.5, 2.6, 4.1, 9.8.5).
  */
+#include "cpu/guard.h"
 #include "cpu/sys/internal.h"
 
 #define CR0_WRITABLE 0xe005002full /* and ET, which is always 1 */
@@ -38,6 +39,17 @@ static void read_pdptes(struct cpu *cpu, uint64_t cr3, uint64_t pdpte[4])
         if (pdpte[i] & 1 && pdpte[i] & reserved)
             refuse(cpu);
     }
+}
+
+/* ... and what the MMU and the protection rules make of them. Under guard the instruction may still
+ * be undone: guard_commit() tells the rules then. */
+static void load_pdptes(struct cpu *cpu, uint64_t cr3, bool no_flush, const uint64_t pdpte[4])
+{
+    struct rules *rules = phys_rules(cpu->map);
+
+    mmu_set_cr3(&cpu->mmu, cr3, no_flush, pdpte);
+    if (rules && !guard_active(cpu))
+        rules_pdptes_loaded(rules, cpu->index, &cpu->mmu.paging);
 }
 
 /* ---- CR0 ------------------------------------------------------------------------------------- */
@@ -81,7 +93,7 @@ void sys_set_cr0(struct cpu *cpu, uint64_t value)
         cpu_mode_update(cpu);
     cpu->mmu.paging.cr0 = value; /* TS and the like mean nothing to the MMU */
     if (reload)
-        mmu_set_cr3(&cpu->mmu, cpu->cr3, false, pdpte);
+        load_pdptes(cpu, cpu->cr3, false, pdpte);
 }
 
 /* ---- CR3 ------------------------------------------------------------------------------------- */
@@ -102,7 +114,7 @@ void sys_set_cr3(struct cpu *cpu, uint64_t value)
     if (pae_paging(cpu->cr0, cpu->cr4, cpu->efer)) {
         read_pdptes(cpu, value, pdpte);
         cpu->cr3 = value;
-        mmu_set_cr3(&cpu->mmu, value, no_flush, pdpte);
+        load_pdptes(cpu, value, no_flush, pdpte);
     } else {
         cpu->cr3 = value;
         mmu_set_cr3(&cpu->mmu, value, no_flush, NULL);
@@ -162,7 +174,7 @@ void sys_set_cr4(struct cpu *cpu, uint64_t value)
     cpu->cr4 = value;
     sys_paging_update(cpu);
     if (reload)
-        mmu_set_cr3(&cpu->mmu, cpu->cr3, false, pdpte);
+        load_pdptes(cpu, cpu->cr3, false, pdpte);
 }
 
 /* ---- XCR0 ------------------------------------------------------------------------------------ */

@@ -136,8 +136,9 @@ static void store_tail(struct protect_device *dev, unsigned door, const struct a
 static void store_masked(struct protect_device *dev, unsigned door, const struct access *access,
                          uint64_t value)
 {
-    (void)access;
     rules_set_masked(dev->rules, door, value != 0);
+    if (!value)
+        dev->port.unmasked(dev->port.opaque, access->vcpu);
 }
 
 /* The doorbell comes first: it is all that a newcomer may store to. */

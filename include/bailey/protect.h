@@ -322,6 +322,8 @@ struct protect_event {
     uint64_t gpa;      /* physical; 0 without grant PHYSICAL */
     uint64_t rip, cr3; /* of the subject; 0 for devices and clients */
     uint64_t value[2]; /* up to 16 bytes from the lowest violated byte on */
+    /* Of a write, from there on, too; without grant OBSERVE, and another subject's: as far as the
+     * region goes in that page. */
     uint64_t preimage[2];
     uint64_t time;   /* TSC of vCPU 0 */
     uint16_t device; /* PCI bus/device/function for DMA */
@@ -388,7 +390,8 @@ struct protect_door {
     uint64_t event_tail;    /* read-write: the newest one that you have read; head - tail <= 32 */
     uint64_t event_lost;    /* events that found the ring full */
     uint64_t upcall_depth;  /* upcalls that have not been resumed */
-    uint64_t masked;        /* read-write: not 0: deferred upcalls wait */
+    uint64_t masked;        /* read-write: not 0: deferred upcalls wait; one that has waited runs
+                               before the instruction behind the store of 0 */
     uint64_t doorbell;      /* write: number of a command slot */
     uint64_t resume;        /* write: PROTECT_RESUME(token, verdict); does not return when it is
                                right. Else: see resume_status */

@@ -180,6 +180,7 @@ enum cpu_mode_bits {
 struct guard;      /* cpu/guard_internal.h */
 struct cpu_resume; /* cpu/upcall.c */
 struct rules_caller;
+struct state_desc;
 struct block_cache;   /* cpu/interp */
 struct jit;           /* cpu/jit */
 struct jit_pcs;
@@ -334,6 +335,15 @@ void cpu_rules_caller(struct cpu *cpu, struct rules_caller *caller);
 /* RESUME of an upcall: abandons the present instruction. Returns only when refused, with the
  * reason. The vCPU's thread, no lock held. */
 enum protect_status cpu_upcall_resume(struct cpu *cpu, unsigned context, uint64_t value);
+/* The hooks of the rules for saving live upcalls (rules.h; cpu/upcall_state.c). */
+bool cpu_upcall_save(const void *state,
+                     bool (*put)(void *opaque, const struct state_desc *desc, void *record),
+                     void *opaque);
+void *cpu_upcall_restore(bool (*get)(void *opaque, const struct state_desc *desc, void *record),
+                         void *opaque);
+/* In a store of this vCPU, its thread: a deferred upcall that is due now comes before the next
+ * instruction. */
+void cpu_upcall_look(struct cpu *cpu);
 
 /* ---- Flags and modes ----------------------------------------------------------------------------
  */

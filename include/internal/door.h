@@ -15,6 +15,9 @@ struct protect_port {
     void (*caller)(void *opaque, unsigned vcpu, struct rules_caller *caller);
     /* RESUME: returns only when refused, with the reason. No lock is held. */
     enum protect_status (*resume)(void *opaque, unsigned vcpu, unsigned context, uint64_t value);
+    /* The vCPU's store has unmasked deferred upcalls: one that waits comes before its next
+     * instruction. In its thread, the machine lock held. */
+    void (*unmasked)(void *opaque, unsigned vcpu);
 };
 
 struct protect_config {

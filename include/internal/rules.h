@@ -27,10 +27,15 @@ struct exclusive;
 struct error;
 struct log;
 struct rules;
+struct state_desc;
 
 /* Context number = door number; host clients get numbers behind the doors. */
 enum { RULES_HOST_CONTEXTS = 16, RULES_CONTEXTS = PROTECT_DOORS + RULES_HOST_CONTEXTS };
 enum rules_kind { RULES_FREE, RULES_USER, RULES_SUPERVISOR, RULES_HOST };
+
+/* Saving and restoring: one record after another, each with what describes it. put() takes one,
+ * get() fills one in, zeroed before; the bytes in between are theirs. False: it could not. */
+typedef bool rules_record_fn(void *opaque, const struct state_desc *desc, void *record);
 
 /* What the rest of the machine does for the rules. All may be NULL. */
 struct rules_hooks {
@@ -50,6 +55,10 @@ struct rules_hooks {
     /* PROTECT_ASK_HOST: waits up to timeout_ms for a client's answer. False: none came. */
     bool (*ask)(void *opaque, unsigned context, const struct protect_event *event,
                 unsigned timeout_ms, enum protect_verdict *verdict, uint64_t *value);
+    /* The state of a live token (rules_token_issue) as records, and back: what free() takes, or
+     * NULL. */
+    bool (*save_upcall)(const void *state, rules_record_fn *put, void *opaque);
+    void *(*restore_upcall)(rules_record_fn *get, void *opaque);
 };
 
 struct rules *rules_new(struct phys_map *map, struct exclusive *exclusive, struct clock *clock,
@@ -187,7 +196,11 @@ void rules_mask(struct rules *rules, const struct rules_check *check, unsigned c
  * after the bytes are visible. */
 bool rules_follows(struct rules *rules, uint64_t gpa); /* is it such a frame? */
 void rules_table_written(struct rules *rules, uint64_t gpa, uint64_t len);
-/* The same for a store by somebody who cannot park the vCPUs (DMA): noted, done by rules_service().
+/* PAE paging: the vCPU has loaded its page-directory-pointer registers; contexts of that root
+ * follow them. In its thread, when nothing can undo the load any more. */
+void rules_pdptes_loaded(struct rules *rules, unsigned vcpu, const struct paging *paging);
+/* rules_table_written() for a store by somebody who cannot park the vCPUs (DMA): noted, done by
+ * rules_service().
  */
 void rules_table_dirty(struct rules *rules, uint64_t gpa, uint64_t len);
 /* What rules_table_dirty() has noted. In a vCPU's thread, between instructions (mmu_service()). */
@@ -219,5 +232,15 @@ void rules_count_page_fault(struct rules *rules, uint64_t cr3);
 void rules_count_system_call(struct rules *rules, uint64_t cr3);
 
 const char *rules_status_text(enum protect_status status);
+
+/* ---- Saving (mmu/rules/state.c) -------------------------------------------------------------- */
+
+/* Everything: contexts with their seals, regions and the frames that they have, rules, events,
+ * deferred and live upcalls. Between rules_change_begin() and _end(). */
+bool rules_save(struct rules *rules, rules_record_fn *put, void *opaque);
+/* In the place of what there is now, which is not zeroed even where it is sealed: memory and clock
+ * have been restored already. Refuses what rules_save() cannot have said; then there is no context
+ * at all. Between rules_change_begin() and _end(). */
+bool rules_restore(struct rules *rules, rules_record_fn *get, void *opaque, struct error *err);
 
 #endif

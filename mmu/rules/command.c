@@ -95,6 +95,18 @@ static bool user_address(uint64_t a)
     return a && a < 1ull << 47;
 }
 
+bool handler_is_possible(const struct protect_handler *h)
+{
+    if (!h->rip) /* none */
+        return !h->stacks && !h->timeout_ms;
+    if (!user_address(h->rip) || h->stacks > PROTECT_MAX_STACKS || h->timeout_ms > 60000)
+        return false;
+    for (unsigned i = 0; i < h->stacks; i++)
+        if (!user_address(h->stack[i]) || h->stack[i] < PAGE_SIZE)
+            return false;
+    return true;
+}
+
 static enum protect_status op_set_handler(struct request *q)
 {
     struct context *c = q->rules->contexts[q->context];
@@ -106,13 +118,8 @@ static enum protect_status op_set_handler(struct request *q)
     if (q->command->arg[0] &&
         !q->caller->copy_in(q->caller->opaque, q->command->arg[0], &h, sizeof h))
         return PROTECT_NOT_MAPPED;
-    if (q->command->arg[0]) {
-        if (!user_address(h.rip) || h.stacks > PROTECT_MAX_STACKS || h.timeout_ms > 60000)
-            return PROTECT_BAD_HANDLER;
-        for (unsigned i = 0; i < h.stacks; i++)
-            if (!user_address(h.stack[i]) || h.stack[i] < PAGE_SIZE)
-                return PROTECT_BAD_HANDLER;
-    }
+    if (q->command->arg[0] && (!h.rip || !handler_is_possible(&h)))
+        return PROTECT_BAD_HANDLER;
     pthread_mutex_lock(&q->rules->lock);
     c->handler = h;
     if (!h.rip) { /* nobody is there for what waits */

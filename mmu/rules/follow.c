@@ -441,6 +441,45 @@ void rules_table_written(struct rules *r, uint64_t gpa, uint64_t len)
     free(change);
 }
 
+/* ---- The registers of PAE paging ------------------------------------------------------------- */
+
+/* PAE paging walks from four registers, not from memory (SDM vol. 3, 4.4.1): what a context's
+ * addresses mean changes when they are loaded. */
+static bool pdptes_differ(const struct context *c, const struct paging *now)
+{
+    return c && paging_mode(&c->paging) == PAGING_PAE && context_is_root(c, now->cr3) &&
+           memcmp(c->paging.pdpte, now->pdpte, sizeof now->pdpte) != 0;
+}
+
+static void load_pdptes(struct rules *r, unsigned context, const struct paging *now)
+{
+    uint64_t before[4], *pdpte = r->contexts[context]->paging.pdpte;
+    memcpy(before, pdpte, sizeof before);
+    memcpy(pdpte, now->pdpte, sizeof before);
+    for (unsigned i = 0; i < 4; i++) {
+        unsigned shift = shift_of(PAGING_PAE, 3);
+        const struct change change = {context, (uint64_t)i << shift, ((i + 1ull) << shift) - 1, 3};
+        if (before[i] != now->pdpte[i])
+            apply_change(r, &change); /* may end the context; then the others do nothing */
+    }
+}
+
+void rules_pdptes_loaded(struct rules *r, unsigned vcpu, const struct paging *now)
+{
+    bool any = false;
+    if (paging_mode(now) != PAGING_PAE)
+        return;
+    for (unsigned i = 0; i < RULES_CONTEXTS; i++)
+        any |= pdptes_differ(r->contexts[i], now);
+    if (!any)
+        return;
+    rules_change_begin(r, (int)vcpu);
+    for (unsigned i = 0; i < RULES_CONTEXTS; i++)
+        if (pdptes_differ(r->contexts[i], now)) /* others may have changed it meanwhile */
+            load_pdptes(r, i, now);
+    rules_change_end(r, (int)vcpu);
+}
+
 /* ---- Stores by others than vCPUs ------------------------------------------------------------- */
 
 void rules_table_dirty(struct rules *r, uint64_t gpa, uint64_t len)
@@ -470,17 +509,14 @@ static void follow_all(struct rules *r)
     }
 }
 
-void rules_service(struct rules *r, unsigned vcpu)
+void follow_dirty(struct rules *r)
 {
-    if (!atomic_load(&r->any_dirty))
-        return;
-    rules_change_begin(r, (int)vcpu);
-    pthread_mutex_lock(&r->lock);
-    unsigned count = r->dirty_count;
-    bool all = r->all_dirty;
     struct {
         uint64_t gpa, len;
     } dirty[RULES_DIRTY];
+    pthread_mutex_lock(&r->lock);
+    unsigned count = r->dirty_count;
+    bool all = r->all_dirty;
     for (unsigned i = 0; i < count; i++) {
         dirty[i].gpa = r->dirty[i].gpa;
         dirty[i].len = r->dirty[i].len;
@@ -493,5 +529,45 @@ void rules_service(struct rules *r, unsigned vcpu)
         rules_table_written(r, dirty[i].gpa, dirty[i].len);
     if (all)
         follow_all(r);
+}
+
+void rules_service(struct rules *r, unsigned vcpu)
+{
+    if (!atomic_load(&r->any_dirty))
+        return;
+    rules_change_begin(r, (int)vcpu);
+    follow_dirty(r);
     rules_change_end(r, (int)vcpu);
+}
+
+/* ---- From saved state ------------------------------------------------------------------------ */
+
+/* The tables of a pinned region are watched, too: a change is its event. It has had the event for
+ * what they said when it was saved. */
+static void watch_pinned(struct cursor *cursor, const struct ruled_region *g)
+{
+    uint64_t first = g->base & PAGE_MASK;
+    uint32_t frame;
+    for (uint32_t i = 0; i < region_pages(g); i++)
+        cursor_virtual(cursor, first + ((uint64_t)i << PAGE_SHIFT), &frame);
+}
+
+void follow_restored(struct rules *r, unsigned context)
+{
+    struct context *c = r->contexts[context];
+    struct cursor cursor;
+    if (!still_alive(r, context, 0, UINT64_MAX)) {
+        context_end(r, context);
+        return;
+    }
+    cursor_init(&cursor, r, context);
+    for (uint32_t id = 0; id < c->id_count; id++) {
+        struct ruled_region *g = region_find(r, c, id);
+        if (!g || g->flags & PROTECT_PHYSICAL)
+            continue;
+        if (g->flags & PROTECT_PIN)
+            watch_pinned(&cursor, g);
+        else
+            follow_region(&cursor, c->ids[id], 0, UINT64_MAX & PAGE_MASK);
+    }
 }

@@ -133,6 +133,8 @@ bool rules_touches(struct rules *r, const struct access *access, uint64_t gpa, u
 
 /* ---- Judging --------------------------------------------------------------------------------- */
 
+enum { PREIMAGE = sizeof((struct protect_event *)0)->preimage };
+
 /* What one context has to say. */
 struct opinion {
     unsigned context;
@@ -195,25 +197,32 @@ static uint64_t home_of(const struct ruled_region *g, const struct objection *o)
     return (g->base & PAGE_MASK) + ((uint64_t)o->page << PAGE_SHIFT) + o->at;
 }
 
-/* Up to 16 bytes of the access as they are now, from `offset` bytes into it on. */
+/* Up to `most` bytes of the access as they are now, from `offset` bytes into it on. */
 static uint8_t read_preimage(struct rules *r, const struct rules_check *check, uint64_t offset,
-                             uint8_t preimage[16])
+                             uint64_t most, uint8_t preimage[PREIMAGE])
 {
     static const struct access own = {.initiator = INITIATOR_DEBUGGER, .judged = true};
-    unsigned done = 0;
-    memset(preimage, 0, 16);
-    for (unsigned i = 0; i < check->pieces && done < 16; i++) {
+    uint64_t done = 0;
+    memset(preimage, 0, PREIMAGE);
+    for (unsigned i = 0; i < check->pieces && done < most; i++) {
         uint64_t len = check->piece[i].len;
         if (offset >= len) {
             offset -= len;
             continue;
         }
-        uint64_t n = len - offset < 16 - done ? len - offset : 16 - done;
+        uint64_t n = len - offset < most - done ? len - offset : most - done;
         phys_read(r->map, &own, check->piece[i].gpa + offset, preimage + done, n);
-        done += (unsigned)n;
+        done += n;
         offset = 0;
     }
     return PROTECT_EVENT_PREIMAGE;
+}
+
+/* What a context may see of another subject's access without a grant: bytes of its region, not
+ * those behind it, which may be somebody else's memory. */
+static uint64_t preimage_length(const struct protect_event *e, const struct objection *o)
+{
+    return e->flags & PROTECT_EVENT_HIDDEN && o->length < PREIMAGE ? o->length : PREIMAGE;
 }
 
 static uint64_t access_length(const struct rules_check *check)
@@ -349,7 +358,9 @@ static void tell(struct rules *r, const struct rules_check *check, const struct 
         struct protect_event event = describe(r, check, o, v->action);
         bool again = rules_set_has(&check->told, o->context);
         if (notify & PROTECT_NOTIFY_PREIMAGE && check->kind & PROTECT_WRITE)
-            event.flags |= read_preimage(r, check, o->lowest.offset, (uint8_t *)event.preimage);
+            event.flags |=
+                read_preimage(r, check, o->lowest.offset, preimage_length(&event, &o->lowest),
+                              (uint8_t *)event.preimage);
         v->notify |= notify;
         if (!again) {
             count(r, o->context, v->action);
@@ -400,7 +411,7 @@ void rules_judge(struct rules *r, const struct rules_check *check, struct rules_
     v->marker = rule->marker;
     v->value = rule->value;
     if (check->kind & PROTECT_WRITE)
-        read_preimage(r, check, won->lowest.offset, v->preimage);
+        read_preimage(r, check, won->lowest.offset, PREIMAGE, v->preimage);
     if (!check->quiet)
         tell(r, check, &trial, v);
 }

@@ -138,9 +138,9 @@ struct batch {
     uint32_t count;
 };
 
-static enum protect_status add_one(struct rules *r, unsigned context,
-                                   const struct protect_region *d, struct cursor *cursor,
-                                   struct batch *batch)
+/* Without frames. */
+static enum protect_status make_region(struct rules *r, unsigned context,
+                                       const struct protect_region *d, struct batch *batch)
 {
     uint32_t index = pool_take(&r->regions, sizeof(struct ruled_region));
     struct ruled_region *g = region_at(r, index);
@@ -155,7 +155,16 @@ static enum protect_status add_one(struct rules *r, unsigned context,
         return PROTECT_NO_MEMORY;
     }
     batch->index[batch->count++] = index;
-    return resolve(r, g, cursor);
+    return PROTECT_OK;
+}
+
+static enum protect_status add_one(struct rules *r, unsigned context,
+                                   const struct protect_region *d, struct cursor *cursor,
+                                   struct batch *batch)
+{
+    enum protect_status status = make_region(r, context, d, batch);
+    return status == PROTECT_OK ? resolve(r, region_at(r, batch->index[batch->count - 1]), cursor)
+                                : status;
 }
 
 static void link_pages(struct rules *r, uint32_t index)
@@ -230,7 +239,7 @@ enum protect_status regions_add(struct rules *r, unsigned context,
 
 /* ---- Removing -------------------------------------------------------------------------------- */
 
-static void rule_release(struct rules *r, uint32_t rule)
+void rule_release(struct rules *r, uint32_t rule)
 {
     if (rule != NONE && --rule_at(r, rule)->refs == 0)
         pool_give(&r->rules, rule, sizeof(struct rule));
@@ -305,7 +314,8 @@ static const uint32_t needs_grant[PROTECT_SUBJECTS] = {
 /* Bits of a page fault's error code that no page walk sets (SDM vol. 3, 4.7; APM vol. 2, 8.4.2). */
 enum { MARKER_FIRST = 7, MARKER_LAST = 30 };
 
-static enum protect_status check_rule(const struct context *c, const struct protect_rule *d)
+/* What can be wrong with a rule whosever it is. */
+static enum protect_status check_rule_form(const struct protect_rule *d)
 {
     if (d->reserved)
         return PROTECT_BAD_RESERVED;
@@ -319,6 +329,16 @@ static enum protect_status check_rule(const struct context *c, const struct prot
             return PROTECT_BAD_ACCESS;
         if (d->action[s] >= PROTECT_ACTIONS || !(PROTECT_ACTIONS_OF(s) >> d->action[s] & 1))
             return PROTECT_BAD_ACTION;
+    }
+    return PROTECT_OK;
+}
+
+static enum protect_status check_rule(const struct context *c, const struct protect_rule *d)
+{
+    enum protect_status status = check_rule_form(d);
+    if (status != PROTECT_OK)
+        return status;
+    for (unsigned s = 0; s < PROTECT_SUBJECTS; s++) {
         bool restricts = d->allow[s] != PROTECT_ALL && !(COMPLETES >> d->action[s] & 1);
         if (restricts && needs_grant[s] & ~c->grants)
             return PROTECT_NO_GRANT;
@@ -430,6 +450,59 @@ enum protect_status rules_set(struct rules *r, unsigned context, const struct pr
             give_rule(r, region_find(r, c, array[i].region + n), rule);
         rule_release(r, rule);
     }
+    return PROTECT_OK;
+}
+
+/* ---- From saved state ------------------------------------------------------------------------ */
+
+bool ids_put(struct context *c, uint32_t count)
+{
+    uint32_t first;
+    if (!reserve_ids(c, count, &first))
+        return false;
+    take_ids(c, first, count);
+    return true;
+}
+
+enum protect_status rule_put(struct rules *r, const struct protect_rule *set, uint32_t *rule)
+{
+    enum protect_status status = check_rule_form(set);
+    if (status != PROTECT_OK)
+        return status;
+    if (!pool_reserve(&r->rules, 1, sizeof(struct rule)))
+        return PROTECT_NO_MEMORY;
+    *rule = pool_take(&r->rules, sizeof(struct rule));
+    make_rule(rule_at(r, *rule), set);
+    rule_at(r, *rule)->refs = 1;
+    return PROTECT_OK;
+}
+
+enum protect_status region_put(struct rules *r, unsigned context, const struct protect_region *d,
+                               uint32_t id, uint32_t rule, uint32_t *index)
+{
+    struct context *c = r->contexts[context];
+    enum protect_status status = check_region(c, d);
+    if (status != PROTECT_OK && status != PROTECT_NO_GRANT) /* taken away since */
+        return status;
+    uint32_t pages = pages_of(d->base, d->length);
+    if (r->live_regions >= PROTECT_MAX_REGIONS || r->live_pages + pages > RULES_MAX_PAGES)
+        return PROTECT_TOO_MANY;
+    if (id >= c->id_count || c->ids[id] != NONE)
+        return PROTECT_NO_REGION;
+    struct batch batch = {.index = index};
+    if (!pool_reserve(&r->regions, 1, sizeof(struct ruled_region)) ||
+        make_region(r, context, d, &batch) != PROTECT_OK)
+        return PROTECT_NO_MEMORY;
+    struct ruled_region *g = region_at(r, *index);
+    g->id = id;
+    g->rule = rule;
+    if (rule != NONE)
+        rule_at(r, rule)->refs++;
+    c->ids[id] = *index;
+    c->live++;
+    c->sorted = false;
+    r->live_regions++;
+    r->live_pages += pages;
     return PROTECT_OK;
 }
 

@@ -68,7 +68,7 @@ struct token {
     uint64_t value; /* 0: the slot is free */
     void *state;
     uint64_t deadline; /* guest nanoseconds */
-    unsigned stack; /* of the handler's stacks; NONE: the thread's own */
+    unsigned stack;    /* of the handler's stacks; NONE: the thread's own */
 };
 
 enum { RULES_DEFERRED = 32, RULES_DIRTY = 64 };
@@ -217,6 +217,13 @@ enum protect_status regions_remove(struct rules *r, unsigned context, uint64_t f
 void region_drop(struct rules *r, uint32_t index);
 enum protect_status rules_set(struct rules *r, unsigned context, const struct protect_rule *array,
                               uint32_t count, uint32_t *element);
+/* From saved state: a rule with one reference, the caller's; a region without frames under an id
+ * that is free, which takes one of its own. */
+enum protect_status rule_put(struct rules *r, const struct protect_rule *set, uint32_t *rule);
+void rule_release(struct rules *r, uint32_t rule); /* NONE: nothing */
+enum protect_status region_put(struct rules *r, unsigned context, const struct protect_region *d,
+                               uint32_t id, uint32_t rule, uint32_t *index);
+bool ids_put(struct context *c, uint32_t count); /* so many, all free */
 void region_describe(struct rules *r, struct ruled_region *g, struct protect_query *query);
 /* The region moves to another frame (NONE: none) with one of its pages. */
 void region_move_page(struct rules *r, uint32_t index, uint32_t page, uint32_t frame);
@@ -239,11 +246,20 @@ struct cursor {
 };
 enum resolved { RESOLVED, RESOLVED_NOTHING, RESOLVED_NOT_MEMORY };
 void cursor_init(struct cursor *c, struct rules *r, unsigned context);
+/* What rules_service() is for, between rules_change_begin() and _end(). */
+void follow_dirty(struct rules *r);
+/* A context from saved state, with the frames that its regions had: watches their tables and the
+ * door's; what the tables say now counts. May end the context. */
+void follow_restored(struct rules *r, unsigned context);
 enum resolved cursor_virtual(struct cursor *c, uint64_t gva, uint32_t *frame);
 enum resolved cursor_physical(struct cursor *c, uint64_t gpa, uint32_t *frame);
 /* Where a virtual address of the context leads; false: nowhere. */
 bool follow_walk(struct rules *r, unsigned context, uint64_t gva, uint64_t *gpa);
 void uses_drop_context(struct rules *r, unsigned context);
+
+/* ---- command.c ------------------------------------------------------------------------------- */
+
+bool handler_is_possible(const struct protect_handler *h);
 
 /* ---- context.c ------------------------------------------------------------------------------- */
 
@@ -272,6 +288,7 @@ void event_of_timeout_locked(struct rules *r, struct context *c, const struct to
 /* ---- token.c --------------------------------------------------------------------------------- */
 
 void tokens_drop(struct rules *r, struct context *c);
+
 /* Voids the tokens whose time has run out. Whoever looks at a context's upcalls or events does this
  * first. */
 void tokens_expire_locked(struct rules *r, struct context *c);

@@ -21,6 +21,12 @@ static enum protect_status port_resume(void *opaque, unsigned vcpu, unsigned con
     return cpu_upcall_resume(m->vcpu[vcpu].cpu, context, value);
 }
 
+static void port_unmasked(void *opaque, unsigned vcpu)
+{
+    struct machine *m = opaque;
+    cpu_upcall_look(m->vcpu[vcpu].cpu);
+}
+
 /* Any thread, no lock of the rules held; the device wants the machine lock. */
 static void on_interrupt(void *opaque, unsigned context)
 {
@@ -127,7 +133,10 @@ bool protect_build(struct machine *m, struct error *err)
         return false;
     const struct protect_config config = {
         .rules = m->rules,
-        .port = {.opaque = m, .caller = port_caller, .resume = port_resume},
+        .port = {.opaque = m,
+                 .caller = port_caller,
+                 .resume = port_resume,
+                 .unmasked = port_unmasked},
         .vcpus = m->vcpu_count,
     };
     m->protect = protect_create(m->pci, PROTECT_DEVFN, &config, err);
@@ -144,6 +153,8 @@ bool protect_build(struct machine *m, struct error *err)
         .time = guest_time,
         .can_ask = on_can_ask,
         .ask = on_ask,
+        .save_upcall = cpu_upcall_save,
+        .restore_upcall = cpu_upcall_restore,
     };
     rules_set_hooks(m->rules, &hooks);
     return true;

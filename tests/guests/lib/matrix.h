@@ -402,6 +402,14 @@ static void load16(const uint8_t *from, unsigned n, uint64_t to[2])
     memcpy(to, from, n < 16 ? n : 16);
 }
 
+/* Of n bytes from `byte` on, which is the region's, those that are its in the same page. */
+static unsigned own_bytes(const struct matrix_case *c, word byte, unsigned n)
+{
+    word region = c->base + c->length - byte, page = 4096 - byte % 4096;
+    n = n < region ? n : (unsigned)region;
+    return n < page ? n : (unsigned)page;
+}
+
 static void check_event(const struct matrix_case *c, uint64_t sequence, unsigned i, unsigned action)
 {
     const struct stage *s = c->stage;
@@ -426,7 +434,8 @@ static void check_event(const struct matrix_case *c, uint64_t sequence, unsigned
     EXPECT(c, "time", e.time != 0, 1);
     bool preimage = c->preimage && a->kind & W;
     if (preimage) {
-        load16(c->operand + a->offset + off, a->length - off, v);
+        load16(c->operand + a->offset + off,
+               s->hidden ? own_bytes(c, byte, a->length - off) : a->length - off, v);
         EXPECT(c, "preimage", e.preimage[0], v[0]);
         EXPECT(c, "preimage above", e.preimage[1], v[1]);
     }

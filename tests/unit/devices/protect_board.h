@@ -174,7 +174,7 @@ static struct {
     struct access access;
 } after[VCPUS];
 static enum protect_status resume_answer;
-static unsigned resumes;
+static unsigned resumes, unmasks;
 static struct {
     uint64_t address;
     uint32_t data;
@@ -226,6 +226,13 @@ static enum protect_status resume(void *opaque, unsigned vcpu, unsigned context,
     rules.context = context;
     rules.command.result = value;
     return resume_answer;
+}
+
+static void unmasked(void *opaque, unsigned vcpu)
+{
+    ck_assert_ptr_eq(opaque, paging);
+    ck_assert_uint_eq(vcpu, who.vcpu);
+    unmasks++;
 }
 
 static void send(void *opaque, uint64_t address, uint32_t data)
@@ -310,7 +317,7 @@ static uint64_t bind_door(unsigned n)
 static struct pci_device *make(void)
 {
     const struct protect_config config = {
-        .rules = &rules, .port = {paging, caller_of, resume}, .vcpus = VCPUS};
+        .rules = &rules, .port = {paging, caller_of, resume, unmasked}, .vcpus = VCPUS};
     struct error *none = NULL;
     struct pci_device *dev = protect_create(bus, PCI_DEVFN(31, 0), &config, none);
     ck_assert_ptr_nonnull(dev);
@@ -325,7 +332,7 @@ static void setup(void)
     memset(after, 0, sizeof(after));
     memset(&who, 0, sizeof(who));
     rules.changing = -1;
-    resumes = messages = 0;
+    resumes = unmasks = messages = 0;
     resume_answer = PROTECT_BAD_TOKEN;
     bus = i440fx_create(board, &msi, NULL);
     ck_assert_ptr_nonnull(bus);
