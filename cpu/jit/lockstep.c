@@ -197,22 +197,36 @@ static void compare(struct cpu *cpu, struct lockstep *l, const struct point *wan
     l->compared++;
 }
 
-/* Translated code has come back at cpu->rip. */
+/* The point at cpu->rip, of the first `count`. A branch back into the region makes it two with one
+ * rip: then the one that is right, if one is. NULL: there is none. */
+static const struct point *point_here(struct cpu *cpu, const struct lockstep *l, unsigned count)
+{
+    const struct point *found = NULL;
+    struct point got;
+    note(cpu, &got, 0);
+    for (unsigned i = 0; i < count; i++)
+        if (l->point[i].rip == cpu->rip) {
+            found = &l->point[i];
+            if (same(found, &got))
+                break;
+        }
+    return found;
+}
+
+/* Translated code has come back at cpu->rip. The last point of a run that stopped is before what the
+ * interpreter did not run: a REP instruction may have done a part of its work there. */
 static void compare_end(struct cpu *cpu, struct lockstep *l, enum jit_exit why)
 {
-    const struct point *last = &l->point[l->points - 1];
+    const struct point *last = &l->point[l->points - 1], *here = NULL;
     bool through = !l->stopped && l->vector < 0;
-    if (through && (why == JIT_EXIT_EDGE || last->rip == cpu->rip)) {
-        compare(cpu, l, last);
+    if (why != JIT_EXIT_EDGE)
+        here = point_here(cpu, l, l->points - l->stopped);
+    else if (through)
+        here = last;
+    if (here) {
+        compare(cpu, l, here);
         return;
     }
-    /* The last point is before what the interpreter did not run: a REP instruction may have done a
-     * part of its work there. */
-    for (unsigned i = l->points - l->stopped; why != JIT_EXIT_EDGE && i-- > 0;)
-        if (l->point[i].rip == cpu->rip) {
-            compare(cpu, l, &l->point[i]);
-            return;
-        }
     if (l->vector >= 0 && !l->stopped) {
         fprintf(stderr, "lockstep: the interpreter raises %d at %#llx, translated code goes on\n",
                 l->vector, (unsigned long long)l->at_raise.rip);
@@ -229,13 +243,12 @@ static void compare_raise(struct cpu *cpu, struct lockstep *l)
         compare(cpu, l, &l->at_raise);
         return;
     }
-    for (unsigned i = l->points; i-- > 0;)
-        if (l->point[i].rip == cpu->rip && (ours || (l->stopped && i == l->points - 1))) {
-            if (ours)
-                compare(cpu, l, &l->point[i]);
-            return;
-        }
-    if (l->stopped || ours) {
+    const struct point *here = ours ? point_here(cpu, l, l->points - l->stopped) : NULL;
+    if (here) {
+        compare(cpu, l, here);
+        return;
+    }
+    if (l->stopped || ours || (cpu->exception.vector == VECTOR_PF && cpu->guard->store_count)) {
         l->passed_over++;
         return;
     }
@@ -259,6 +272,11 @@ void lockstep_prepare(struct cpu *cpu, const struct jit_region *region)
     g->alone = g->dry = false;
     l->vector = raised && cpu->exception.vector < VECTOR_OURS ? cpu->exception.vector : -1;
     l->stopped |= raised && l->vector < 0;
+    /* Walks do not see stores that are kept back, which may have been to page tables. */
+    if (l->vector == VECTOR_PF && g->store_count) {
+        l->vector = -1;
+        l->stopped = true;
+    }
     if (raised)
         note(cpu, &l->at_raise, l->point[l->points - 1].undefined);
     guard_restore(cpu);

@@ -51,7 +51,7 @@ def check_errors(directory):
         head[0x1f1] = 30
         f.write(head)
     expect_error(["-foo"], 2, "-foo: unknown option; did you mean -")
-    expect_error(["-accel", "kvm"], 2, "'kvm' is not available; the nearest is 'interp'")
+    expect_error(["-accel", "kvm"], 2, "'kvm' is not available; the nearest is 'jit'")
     expect_error(["--kernel"], 2, "--kernel: needs an argument")
     expect_error(["disk.img"], 2, "disk.img: cannot boot from a disk image")
     expect_error(["-cpu", "pentium"], 2, "pentium")

@@ -246,11 +246,10 @@ START_TEST(what_is_wrong_is_named_with_the_nearest)
                      "file=FILE attaches a disk"},
         {"-", "-: cannot boot from a disk image; -kernel FILE boots a kernel, -drive file=FILE "
               "attaches a disk"},
-        {"-accel kvm", "-accel: 'kvm' is not available; the nearest is 'interp'"},
-        {"-accel jit", "-accel: 'jit' is not available; the nearest is 'interp'"},
+        {"-accel kvm", "-accel: 'kvm' is not available; the nearest is 'jit'"},
         {"-machine q35", "-machine: 'q35' is not available; the nearest is 'pc'"},
         {"-machine pc,accel=tcg",
-         "-machine: accel: 'tcg' is not available; the nearest is 'interp'"},
+         "-machine: accel: 'tcg' is not available; the nearest is 'jit'"},
         {"-machine pc,smn=on", "-machine: unknown property 'smn'; did you mean 'type'?"},
         {"-m 512,slots=2", "-m: unknown property 'slots'; did you mean 'size'?"},
         {"-drive file=x,format=qcow2",
