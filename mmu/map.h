@@ -90,7 +90,7 @@ struct phys_map {
      * yet. */
     _Atomic uint32_t stores;
     _Atomic(struct rules *) rules; /* NULL: no protection device */
-    _Atomic bool aliased; /* some frame shows at two guest addresses */
+    _Atomic bool aliased;          /* some frame shows at two guest addresses */
     /* What the write callback that runs now wants done behind its store; the machine lock. */
     phys_after_fn *after;
     void *after_opaque;

@@ -109,13 +109,14 @@ void rmap_revoke_read(struct mmu_cpu *mmu, uint32_t frame, bool read, bool exec)
     mmu->priv->counters.revokes++;
 }
 
-/* Fetches may be remembered where no entry shows them (view_exec_changed()), so every space counts as
- * changed. */
+/* Fetches may be remembered where no entry shows them (view_exec_changed()), so every space counts
+ * as changed. */
 void rmap_exec_changed(struct mmu_cpu *mmu)
 {
     for (unsigned i = 0; i < VIEW_SPACES; i++)
         if (mmu->priv->space[i].used)
             view_exec_changed(mmu, &mmu->priv->space[i]);
+    view_global_changed(mmu);
 }
 
 void rmap_free(struct mmu_cpu *mmu)

@@ -50,10 +50,18 @@ static struct space *find_space(struct mmu_cpu *mmu, uint64_t key)
     return NULL;
 }
 
+/* Its entries go, but what was global is as true as before, elsewhere. */
+static void forget_space(struct mmu_cpu *mmu, struct space *space)
+{
+    mmu->priv->forgetting = true;
+    view_drop_space(mmu, space);
+    mmu->priv->forgetting = false;
+}
+
 static void release(struct mmu_cpu *mmu, struct space *space)
 {
     trace_stop(mmu, space);
-    view_drop_space(mmu, space);
+    forget_space(mmu, space);
     for (unsigned i = 0; i < MMU_PRIVS; i++)
         view_free_table(mmu, &space->table[i]);
     space->used = false;
@@ -126,6 +134,7 @@ void space_flush_all(struct mmu_cpu *mmu)
     for (unsigned i = 0; i < VIEW_SPACES; i++)
         if (mmu->priv->space[i].used)
             release(mmu, &mmu->priv->space[i]);
+    view_global_changed(mmu);
     make_current(mmu, make_space(mmu, space_key(&mmu->paging)));
 }
 
@@ -135,6 +144,7 @@ void mmu_flush_all(struct mmu_cpu *mmu)
     for (unsigned i = 0; i < VIEW_SPACES; i++)
         if (mmu->priv->space[i].used)
             view_drop_space(mmu, &mmu->priv->space[i]);
+    view_global_changed(mmu);
 }
 
 /* ---- MOV CR3 -------------------------------------------------------------------------------- */
@@ -145,7 +155,7 @@ static void enter_known(struct mmu_cpu *mmu, struct space *space, bool no_flush,
 {
     if (is_other_root(mmu, space)) {
         trace_stop(mmu, space);
-        view_drop_space(mmu, space);
+        forget_space(mmu, space);
         name_space(mmu, space);
     } else if (!no_flush) {
         trace_judge(space);
@@ -267,6 +277,8 @@ static void drop_global_page(struct mmu_cpu *mmu, uint64_t gva)
         if (space->used && (some || space->hidden_global))
             view_drop_range(mmu, space, gva, PAGE_SIZE, DROP_GLOBAL);
     }
+    if (mmu->priv->hidden_global >> ((gva >> PAGE_SHIFT) & 63) & 1)
+        view_global_changed(mmu);
 }
 
 void mmu_invlpg(struct mmu_cpu *mmu, uint64_t gva)

@@ -43,6 +43,18 @@ void view_exec_changed(struct mmu_cpu *mmu, struct space *space)
         mmu->exec_generation = space->exec_generation;
 }
 
+void view_global_changed(struct mmu_cpu *mmu)
+{
+    mmu->global_generation = ++mmu->priv->generation;
+    mmu->priv->hidden_global = 0;
+}
+
+/* The bits of the page in space.hidden and its like. */
+static uint64_t hidden_bits(const struct view_meta *m)
+{
+    return m->shift > PAGE_SHIFT ? ~0ull : 1ull << ((m->gva >> PAGE_SHIFT) & 63);
+}
+
 /* ---- The counting filter -------------------------------------------------------------------- */
 
 /* INVLPG must drop all that was derived from a large page, and globals in every space. Looking for
@@ -133,10 +145,16 @@ void view_drop(struct mmu_cpu *mmu, uint32_t id)
 {
     struct space *space = entry_space(mmu, id);
     struct view_table *table = entry_table(mmu, id);
+    const struct view_meta *m = &table->meta[id & 0xffff];
     bool exec = view_tag_allows(table->entries[id & 0xffff].tag_exec, id);
+    bool global = exec && (m->flags & META_GLOBAL);
+    if (global && mmu->priv->forgetting)
+        mmu->priv->hidden_global |= hidden_bits(m);
     unlink_entry(mmu, space, table, id);
     if (exec)
         view_exec_changed(mmu, space);
+    if (global && !mmu->priv->forgetting)
+        view_global_changed(mmu);
 }
 
 /* Another page needs the slot. The translation is as true as before, so the generation stays; but
@@ -145,10 +163,11 @@ static void evict(struct mmu_cpu *mmu, struct space *space, struct view_table *t
 {
     const struct view_meta *m = &table->meta[id & 0xffff];
     if (view_tag_allows(table->entries[id & 0xffff].tag_exec, id)) {
-        uint64_t bit = m->shift > PAGE_SHIFT ? ~0ull : 1ull << ((m->gva >> PAGE_SHIFT) & 63);
-        space->hidden |= bit;
-        if (m->flags & META_GLOBAL)
-            space->hidden_global |= bit;
+        space->hidden |= hidden_bits(m);
+        if (m->flags & META_GLOBAL) {
+            space->hidden_global |= hidden_bits(m);
+            mmu->priv->hidden_global |= hidden_bits(m);
+        }
     }
     unlink_entry(mmu, space, table, id);
 }
@@ -282,8 +301,10 @@ uint32_t view_insert(struct mmu_cpu *mmu, struct space *space, enum mmu_priv pri
         evict(mmu, space, table, id);
     }
     if (!link_entry(mmu, space, table, id, meta)) {
-        if (keep_exec)
+        if (keep_exec) {
             view_exec_changed(mmu, space);
+            view_global_changed(mmu);
+        }
         return ENTRY_NONE;
     }
     if (keep_exec)

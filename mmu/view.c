@@ -156,6 +156,7 @@ static enum mmu_result miss(struct mmu_cpu *mmu, const struct access *access, ui
     uint8_t *hva = NULL;
     struct view_meta meta = describe(mmu, &out->walk, priv, &hva);
     out->gpa = out->walk.gpa;
+    out->global = meta.flags & META_GLOBAL;
     uint32_t id = fill(mmu, &out->walk, priv, hva, &meta);
     if (id != ENTRY_NONE) {
         out->hva = derive(mmu, &meta, entry_fast(mmu, id), gva, kind, &out->ruled);
@@ -177,6 +178,7 @@ enum mmu_result mmu_translate(struct mmu_cpu *mmu, const struct access *access, 
         const struct view_meta *meta = &table->meta[index];
         if (meta->gva == (gva & PAGE_MASK) && (meta->perm & kind)) {
             out->gpa = meta->gpa | (gva & ~PAGE_MASK);
+            out->global = meta->flags & META_GLOBAL;
             out->hva = derive(mmu, meta, &table->entries[index], gva, kind, &out->ruled);
             return MMU_OK;
         }

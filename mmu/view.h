@@ -94,9 +94,12 @@ struct mmu_cpu_private {
     struct log *log;
     struct mmu_counters counters;
     struct space *current;
-    bool fast_off; /* mmu_fast_paths() */
+    bool fast_off;              /* mmu_fast_paths() */
     uint64_t clock, generation; /* both only count up */
     uint32_t entries;           /* allocated over all tables */
+    /* As space.hidden_global, for all spaces and those that have been given up. */
+    uint64_t hidden_global;
+    bool forgetting; /* entries go for want of room, not because they are wrong */
     struct mmu_range watch[4];
     unsigned watch_count;
     uint32_t pkey_live[16]; /* entries of user pages by key, while CR4.PKE = 1 */
@@ -158,6 +161,8 @@ void view_trim(struct mmu_cpu *mmu, struct space *space);
 void view_free_table(struct mmu_cpu *mmu, struct view_table *table);
 /* Fetches that were valid in the space may no longer be. */
 void view_exec_changed(struct mmu_cpu *mmu, struct space *space);
+/* Fetches from global pages that were valid may no longer be. */
+void view_global_changed(struct mmu_cpu *mmu);
 /* Points mmu->fast[] at the current space. */
 void view_set_fast(struct mmu_cpu *mmu);
 
@@ -169,8 +174,8 @@ uint32_t rmap_first(const struct mmu_cpu *mmu, uint32_t frame);
 /* Takes write validity from all of this vCPU's entries of the frame. In the owner's thread, or with
  * the owner stopped. */
 void rmap_revoke_write(struct mmu_cpu *mmu, uint32_t frame);
-/* Takes read or fetch validity from them. Likewise. After the last of a number of frames whose fetch
- * validity was taken: rmap_exec_changed(). */
+/* Takes read or fetch validity from them. Likewise. After the last of a number of frames whose
+ * fetch validity was taken: rmap_exec_changed(). */
 void rmap_revoke_read(struct mmu_cpu *mmu, uint32_t frame, bool read, bool exec);
 void rmap_exec_changed(struct mmu_cpu *mmu);
 void rmap_free(struct mmu_cpu *mmu);

@@ -8,7 +8,7 @@
  *
  * An edge inside the page is a JMP that is patched when the target has a region: one frame, one
  * mode, so that nothing can be wrong with it. An edge to another page remembers the target together
- * with the page's virtual address and the MMU's exec_generation, and compares both each time.
+ * with the page's virtual address and the MMU's generation, and compares both each time.
  */
 #include "cpu/jit/build.h"
 #include "insn_exec.h"
@@ -113,6 +113,22 @@ static struct cold *cold_edge(struct build *b, struct jit_edge *edge, bool polle
     return c;
 }
 
+/* What was found under the generation in `reg` holds if that is still the address space's, or that
+ * of global pages, on which kernels run nearly always and other code hardly ever. */
+static void check_generation(struct build *b, unsigned reg, struct cold *miss)
+{
+    struct emit *e = &b->e;
+    uint8_t *good = NULL;
+    if (!(b->mode & MODE_USER)) {
+        emit_gs(e, 8, OP_CMP_LOAD, reg, CPU_AT(mmu.global_generation));
+        good = emit_jcc_later(e, CC_E);
+    }
+    emit_gs(e, 8, OP_CMP_LOAD, reg, CPU_AT(mmu.exec_generation));
+    cold_jump(miss, emit_jcc_later(e, CC_NE));
+    if (good)
+        emit_patch32(good, e->shift, emit_here(e));
+}
+
 static void to_other_page(struct build *b, struct jit_edge *edge, struct cold *miss)
 {
     struct emit *e = &b->e;
@@ -120,9 +136,8 @@ static void to_other_page(struct build *b, struct jit_edge *edge, struct cold *m
     emit_gs_load(e, SCRATCH1, CPU_AT(jx.page_va));
     emit_rip(e, 8, OP_CMP_LOAD, SCRATCH1, &edge->va);
     cold_jump(miss, emit_jcc_later(e, CC_NE));
-    emit_gs_load(e, SCRATCH2, CPU_AT(mmu.exec_generation));
-    emit_rip(e, 8, OP_CMP_LOAD, SCRATCH2, &edge->generation);
-    cold_jump(miss, emit_jcc_later(e, CC_NE));
+    emit_rip(e, 8, OP_LOAD, SCRATCH2, &edge->generation);
+    check_generation(b, SCRATCH2, miss);
     emit_rm(e, b->width, OP_LEA, SCRATCH1, SCRATCH1, page);
     emit_gs_store(e, SCRATCH1, CPU_AT(jx.page_va));
     emit_rip(e, 4, 0xff, 4, &edge->code); /* jmp [rip + ...] */
@@ -212,9 +227,8 @@ static void find_target(struct build *b, struct cold *site)
     emit_gs(e, 8, OP_ADD_LOAD, SCRATCH2, CPU_AT(jx.pcs));
     emit_rm(e, 8, OP_CMP_LOAD, SCRATCH1, SCRATCH2, (int32_t)offsetof(struct jit_pc, pc));
     cold_jump(site, emit_jcc_later(e, CC_NE));
-    emit_gs_load(e, SCRATCH1, CPU_AT(mmu.exec_generation));
-    emit_rm(e, 8, OP_CMP_LOAD, SCRATCH1, SCRATCH2, (int32_t)offsetof(struct jit_pc, generation));
-    cold_jump(site, emit_jcc_later(e, CC_NE));
+    emit_rm(e, 8, OP_LOAD, SCRATCH1, SCRATCH2, (int32_t)offsetof(struct jit_pc, generation));
+    check_generation(b, SCRATCH1, site);
 }
 
 /* R10 = the page of the target in entry R11 */

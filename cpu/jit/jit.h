@@ -76,8 +76,8 @@ enum { DATA_ALIGN = 16 };
 #define SITE_STRIDE ((uint32_t)((sizeof(struct jit_site) + DATA_ALIGN - 1) & ~(DATA_ALIGN - 1u)))
 
 struct jit_edge {
-    /* The target of an edge to another page, as found last; for this page_va and exec_generation.
-     */
+    /* The target of an edge to another page, as found last; for this page_va and generation (as in
+     * struct jit_pc). */
     uint64_t va, generation;
     const void *code;
     struct jit_region *region;
@@ -115,9 +115,9 @@ struct jit_frame {
 /* Regions by virtual address, for indirect branches; one table per mode. 32 bytes: code shifts by
  * 5. */
 struct jit_pc {
-    uint64_t pc, generation;
+    uint64_t pc, generation; /* exec_generation, or global_generation for a global page */
     const void *code;
-    uint64_t unused;
+    const struct jit_region *region;
 };
 _Static_assert(sizeof(struct jit_pc) == 32, "emitted code shifts by 5");
 struct jit_pcs {

@@ -213,8 +213,8 @@ static const struct point *point_here(struct cpu *cpu, const struct lockstep *l,
     return found;
 }
 
-/* Translated code has come back at cpu->rip. The last point of a run that stopped is before what the
- * interpreter did not run: a REP instruction may have done a part of its work there. */
+/* Translated code has come back at cpu->rip. The last point of a run that stopped is before what
+ * the interpreter did not run: a REP instruction may have done a part of its work there. */
 static void compare_end(struct cpu *cpu, struct lockstep *l, enum jit_exit why)
 {
     const struct point *last = &l->point[l->points - 1], *here = NULL;

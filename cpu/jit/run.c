@@ -94,7 +94,8 @@ int jit_slow(struct cpu *cpu, uint32_t site_offset)
     struct jit *jit = cpu->jit;
     const struct jit_site *site = (const struct jit_site *)(jit->data + site_offset);
     const struct jit_region *region = site->region;
-    uint64_t generation = cpu->mmu.exec_generation, flushes = jit->counters.flushes;
+    uint64_t generation = cpu->mmu.exec_generation, global = cpu->mmu.global_generation;
+    uint64_t flushes = jit->counters.flushes;
     uint32_t mode = region->mode;
     cpu->rip = wrap(cpu, cpu->jx.page_va + site->off);
     describe_flags(cpu, &site->flags);
@@ -104,7 +105,8 @@ int jit_slow(struct cpu *cpu, uint32_t site_offset)
     execute_copied(cpu, region->bytes + (site->off - (region->gpa & ~PAGE_MASK)), site->len);
     cpu->rip = cpu->next_rip;
     if (site->branch || cpu->rip != next || flushes != jit->counters.flushes || region->stale ||
-        generation != cpu->mmu.exec_generation || jit_mode(cpu) != mode || interp_attention(cpu))
+        generation != cpu->mmu.exec_generation || global != cpu->mmu.global_generation ||
+        jit_mode(cpu) != mode || interp_attention(cpu))
         return 1;
     cpu->jx.flags = pack_flags(cpu_rflags(cpu));
     vectors_in(cpu);
@@ -163,8 +165,20 @@ static struct jit_region *make(struct jit *jit, const struct mmu_xlat *x)
     return region;
 }
 
+/* What is found for an address holds as long as this number is the MMU's. */
+static uint64_t generation_of(const struct cpu *cpu, const struct mmu_xlat *x)
+{
+    return x->global ? cpu->mmu.global_generation : cpu->mmu.exec_generation;
+}
+
+static bool is_current(const struct cpu *cpu, uint64_t generation)
+{
+    return generation == cpu->mmu.exec_generation || generation == cpu->mmu.global_generation;
+}
+
 /* The region at cpu->rip, made now if it is hot. Raises what fetching raises. NULL: interpret. */
-static struct jit_region *find_slowly(struct cpu *cpu, struct jit_pc *slot)
+static const struct jit_region *find_slowly(struct cpu *cpu, struct jit_pc *slot,
+                                            uint64_t *generation)
 {
     struct jit *jit = cpu->jit;
     struct mmu_xlat x;
@@ -174,7 +188,10 @@ static struct jit_region *find_slowly(struct cpu *cpu, struct jit_pc *slot)
     mem_fetch_page(cpu, cpu->rip, &x);
     if (x.ruled || !x.hva)
         return NULL;
-    struct jit_region *region = jit_hash_find(jit, x.gpa, jit_mode(cpu));
+    /* Often the address space has changed and come back, and the page is where it was. */
+    const struct jit_region *region = slot->pc == cpu->rip ? slot->region : NULL;
+    if (!region || region->gpa != x.gpa || region->stale)
+        region = jit_hash_find(jit, x.gpa, jit_mode(cpu));
     if (!region) {
         jit->counters.cold++;
         if (!is_hot(jit, x.gpa))
@@ -182,13 +199,12 @@ static struct jit_region *find_slowly(struct cpu *cpu, struct jit_pc *slot)
         region = make(jit, &x);
         if (!region)
             return NULL;
-        /* Emptying the cache frees all tables of PCs: this one is used again at the next turn. */
-        if (jit_pcs_for(jit, jit_mode(cpu)) != cpu->jx.pcs)
-            return region;
     }
-    if (!jit->lockstep) /* there every branch comes back */
-        *slot = (struct jit_pc){
-            .pc = cpu->rip, .generation = cpu->mmu.exec_generation, .code = region->entry};
+    *generation = generation_of(cpu, &x);
+    /* In lockstep every branch comes back. Emptying the cache may have given the table to another
+     * mode. */
+    if (!jit->lockstep && jit_pcs_for(jit, jit_mode(cpu)) == cpu->jx.pcs)
+        *slot = (struct jit_pc){cpu->rip, *generation, region->entry, region};
     return region;
 }
 
@@ -201,7 +217,8 @@ struct pending {
     bool here; /* it was left because C has to execute what comes next */
 };
 
-static void link_edge(struct cpu *cpu, const struct pending *p, const struct jit_region *to)
+static void link_edge(struct cpu *cpu, const struct pending *p, const struct jit_region *to,
+                      uint64_t generation)
 {
     struct jit *jit = cpu->jit;
     struct jit_edge *edge = p->edge;
@@ -214,7 +231,7 @@ static void link_edge(struct cpu *cpu, const struct pending *p, const struct jit
         return;
     }
     edge->va = p->va;
-    edge->generation = cpu->mmu.exec_generation;
+    edge->generation = generation;
     edge->code = to->entry;
 }
 
@@ -283,15 +300,16 @@ void jit_run(struct cpu *cpu)
         struct jit_pc *slot = jit_pc_slot(pcs, cpu->rip);
         cpu->jx.pcs = pcs;
         const void *code = slot->code;
-        if (jit->lockstep || slot->pc != cpu->rip || slot->generation != cpu->mmu.exec_generation ||
+        if (jit->lockstep || slot->pc != cpu->rip || !is_current(cpu, slot->generation) ||
             pending.edge) {
-            struct jit_region *region = find_slowly(cpu, slot);
+            uint64_t generation;
+            const struct jit_region *region = find_slowly(cpu, slot, &generation);
             if (!region) {
                 interp_block(cpu);
                 pending.edge = NULL;
                 continue;
             }
-            link_edge(cpu, &pending, region);
+            link_edge(cpu, &pending, region, generation);
             if (jit->lockstep)
                 lockstep_prepare(cpu, region);
             code = region->entry;

@@ -120,6 +120,10 @@ struct mmu_cpu {
      * space may have become invalid, and when the address space changes (then to that space's own
      * number). Virtual-PC caches are tagged with it: equal number = same translations. */
     uint64_t exec_generation;
+    /* The same for fetches from global pages, whatever the address space: it changes when one of
+     * them may have become invalid, and stays when the address space changes. The two numbers are
+     * never equal. */
+    uint64_t global_generation;
     struct paging paging;
     struct phys_map *map;
     unsigned vcpu;
@@ -169,6 +173,7 @@ struct mmu_xlat {
     void *hva;
     bool ruled; /* a protection rule may have a say in this kind of access to the frame, or follows
                    it as a page table: ask before it is made. hva is NULL then. */
+    bool global; /* the translation is that of a global page */
     struct walk walk; /* always filled when the result is MMU_FAULT, and after a miss */
 };
 
