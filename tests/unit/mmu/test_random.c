@@ -35,11 +35,11 @@ static uint64_t table[TABLES];        /* roots, then others */
 static struct history held[3][PAGES]; /* by PCID (0 without PCIDE); not global */
 static struct history held_global[PAGES];
 static uint64_t rng;
-static unsigned traced_kept, slow_table_stores, remembered;
+static unsigned traced_kept, slow_table_stores, remembered, remembered_global;
 /* What a virtual-PC cache would hold: good for as long as the generation is the same. */
 static struct {
     uint64_t generation, gpa;
-} fetched[PAGES][MMU_PRIVS];
+} fetched[PAGES][MMU_PRIVS], fetched_global[PAGES][MMU_PRIVS];
 
 static unsigned rnd(unsigned n)
 {
@@ -211,6 +211,12 @@ static void note_fetch(unsigned page, enum access_kind kind, enum mmu_priv priv,
     }
 }
 
+static void note_global_fetch(unsigned page, enum mmu_priv priv, uint64_t gpa)
+{
+    fetched_global[page][priv].generation = m->global_generation;
+    fetched_global[page][priv].gpa = gpa;
+}
+
 static void do_access(unsigned page, enum access_kind kind, enum mmu_priv priv)
 {
     uint64_t gva = page_gva(page);
@@ -218,6 +224,10 @@ static void do_access(unsigned page, enum access_kind kind, enum mmu_priv priv)
     if (kind == ACCESS_EXEC && fetched[page][priv].generation == m->exec_generation) {
         check_success(page, kind, priv, fetched[page][priv].gpa);
         remembered++;
+    }
+    if (kind == ACCESS_EXEC && fetched_global[page][priv].generation == m->global_generation) {
+        check_success(page, kind, priv, fetched_global[page][priv].gpa);
+        remembered_global++;
     }
     if (fast) {
         check_success(page, kind, priv, guest_address(fast));
@@ -236,6 +246,8 @@ static void do_access(unsigned page, enum access_kind kind, enum mmu_priv priv)
             ck_assert_uint_eq(guest_address(x.hva), x.gpa);
         if (x.hva)
             note_fetch(page, kind, priv, x.gpa);
+        if (x.hva && x.global && kind == ACCESS_EXEC)
+            note_global_fetch(page, priv, x.gpa);
         note_all(); /* D may have been set */
         return;
     }
@@ -253,7 +265,7 @@ static void do_access(unsigned page, enum access_kind kind, enum mmu_priv priv)
 
 static uint64_t random_entry(unsigned which)
 {
-    uint64_t flags = rnd(8) | (uint64_t)rnd(8) << 5 | (rnd(6) == 0 ? PTE_XD : 0) |
+    uint64_t flags = rnd(8) | (uint64_t)rnd(16) << 5 | (rnd(6) == 0 ? PTE_XD : 0) |
                      (uint64_t)rnd(3) << PTE_KEY_SHIFT;
     flags |= rnd(6) ? PTE_P | PTE_RW | PTE_US : 0;
     flags &= rnd(5) ? ~PTE_PS : ~0ull;
@@ -421,8 +433,9 @@ static void start(bool use_pcid, unsigned seed)
     }
     mmu_flush_all(m);
     forget_all();
-    traced_kept = slow_table_stores = remembered = 0;
+    traced_kept = slow_table_stores = remembered = remembered_global = 0;
     memset(fetched, 0, sizeof fetched);
+    memset(fetched_global, 0, sizeof fetched_global);
 }
 
 static void step(unsigned edits)
@@ -474,6 +487,7 @@ START_TEST(test_without_pcid)
     ck_assert_uint_gt(slow_table_stores, 0);
     ck_assert_uint_gt(mmu_counters(m)->trace_hits, 100);
     ck_assert_uint_gt(remembered, 20);
+    ck_assert_uint_gt(remembered_global, 20);
     guest_free(g);
 }
 END_TEST

@@ -420,6 +420,37 @@ START_TEST(test_exec_generation)
 }
 END_TEST
 
+/* It outlives the address space and its view, and ends with the page, entry or not. */
+START_TEST(test_global_generation)
+{
+    struct mmu_xlat x;
+    uint64_t root = p.cr3;
+    p.cr4 |= PG_CR4_PGE;
+    mmu_paging_changed(m, &p);
+    guest_map(g, &p, K0, 0x5000 | PTE_P | PTE_RW | PTE_G, 1);
+    guest_map(g, &p, G0, 0x6000 | PTE_P | PTE_RW | PTE_US, 1);
+    go(G0, ACCESS_EXEC, MMU_USER, &x);
+    ck_assert(!x.global);
+    go(K0, ACCESS_EXEC, MMU_SUPERVISOR, &x);
+    ck_assert(x.global);
+    uint64_t gen = m->global_generation;
+    mmu_invlpg(m, G0);
+    mmu_set_cr3(m, root, false, NULL);
+    for (unsigned i = 1; i <= 40; i++) /* more than there are views: the first is given up */
+        mmu_set_cr3(m, root + i * PAGE_SIZE, false, NULL);
+    ck_assert_uint_eq(m->global_generation, gen);
+    mmu_invlpg(m, K0);
+    ck_assert_uint_ne(m->global_generation, gen);
+    mmu_set_cr3(m, root, false, NULL);
+    go(K0, ACCESS_EXEC, MMU_SUPERVISOR, &x);
+    gen = m->global_generation;
+    mmu_invpcid(m, 3, 0, 0); /* all but globals */
+    ck_assert_uint_eq(m->global_generation, gen);
+    mmu_flush_all(m);
+    ck_assert_uint_ne(m->global_generation, gen);
+}
+END_TEST
+
 START_TEST(test_exec_generation_when_the_page_moves)
 {
     struct mmu_xlat x;
@@ -457,6 +488,7 @@ int main(void)
     tcase_add_test(t, test_map_changes_reach_views);
     tcase_add_test(t, test_watch);
     tcase_add_test(t, test_exec_generation);
+    tcase_add_test(t, test_global_generation);
     tcase_add_test(t, test_exec_generation_when_the_page_moves);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
