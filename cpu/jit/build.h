@@ -150,6 +150,8 @@ void emit_cold(struct build *b);
 /* The instructions that are neither copied nor branches: stack, division, no operation. False:
  * nothing emitted. */
 bool special_translate(struct build *b);
+/* Is this a VZEROUPPER that needs no checks? Then the region changes all vectors that it holds. */
+bool special_zeroes_upper(const struct build *b, const struct insn *insn);
 
 /* ---- copy.c ---------------------------------------------------------------------------------- */
 
@@ -163,6 +165,8 @@ void copy_vectors(const struct jit *jit, const struct insn *insn, uint16_t *used
 bool copy_is_allowed(const struct build *b, const struct insn *insn);
 void vec_load_all(struct build *b);
 void vec_store_all(struct build *b);
+/* VZEROUPPER: registers that the region holds are changed in place, the others at home. */
+void vec_zero_upper(struct build *b);
 /* Loads or stores a homed register. */
 static inline void homed_load(struct build *b, unsigned scratch, unsigned guest)
 {

@@ -370,6 +370,35 @@ static void vec_move(struct build *b, unsigned reg, bool store)
     emit32(e, (uint32_t)CPU_YMM(reg));
 }
 
+void vec_zero_upper(struct build *b)
+{
+    static const uint8_t vzeroupper[] = {0xc5, 0xf8, 0x77};
+    struct emit *e = &b->e;
+    unsigned zero = 0;
+    emit_bytes(e, vzeroupper, sizeof vzeroupper);
+    while (zero < 16 && (b->vec_used >> zero & 1))
+        zero++;
+    if (zero == 16)
+        return;
+    /* VPXOR zero, zero, zero; then VMOVUPS gs:[upper half], zero for each that is at home */
+    emit8(e, 0xc4);
+    emit8(e, (zero & 8 ? 0 : 0x80) | 0x40 | (zero & 8 ? 0 : 0x20) | 1);
+    emit8(e, (~zero & 15) << 3 | 1);
+    emit8(e, 0xef);
+    emit8(e, 0xc0 | (zero & 7) << 3 | (zero & 7));
+    for (unsigned reg = 0; reg < 16; reg++) {
+        if (b->vec_used >> reg & 1)
+            continue;
+        emit8(e, 0x65);
+        emit8(e, 0xc5);
+        emit8(e, (zero & 8 ? 0 : 0x80) | 0x78);
+        emit8(e, 0x11);
+        emit8(e, (zero & 7) << 3 | 4);
+        emit8(e, 0x25);
+        emit32(e, (uint32_t)CPU_YMM(reg) + 16);
+    }
+}
+
 void vec_load_all(struct build *b)
 {
     for (unsigned reg = 0; reg < 16; reg++)

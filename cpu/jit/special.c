@@ -1,6 +1,7 @@
 /*
  * special.c - instructions that are neither copied nor branches: the stack, division, no operation.
  */
+#include "cpu/interp/execute.h"
 #include "cpu/jit/build.h"
 #include "insn_exec.h"
 
@@ -242,6 +243,12 @@ static bool hint(struct build *b)
     return true;
 }
 
+bool special_zeroes_upper(const struct build *b, const struct insn *insn)
+{
+    return insn->row->exec == EXEC_vec_zero && insn->row->exec_arg == 0 &&
+           !execute_needs_check(b->cpu->mode, insn->row);
+}
+
 bool special_translate(struct build *b)
 {
     const struct insn *insn = build_insn(b);
@@ -257,6 +264,11 @@ bool special_translate(struct build *b)
     case EXEC_div:
     case EXEC_idiv:
         return divide(b);
+    case EXEC_vec_zero:
+        if (!special_zeroes_upper(b, insn))
+            return false;
+        vec_zero_upper(b);
+        return true;
     case EXEC_nop:
     case EXEC_gen_hint:
         return hint(b);

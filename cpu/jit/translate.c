@@ -42,13 +42,18 @@ static unsigned decode(struct build *b, uint64_t gpa, const uint8_t *bytes, unsi
 /* Vectors that the copied instructions name. */
 static void find_vectors(struct build *b)
 {
+    bool zeroes = false;
     for (unsigned i = 0; i < b->count; i++) {
         const struct insn *insn = &b->insn[i];
+        if (special_zeroes_upper(b, insn))
+            zeroes = b->vec_wide = true;
         if (!copy_is_allowed(b, insn))
             continue;
         copy_vectors(b->jit, insn, &b->vec_used, &b->vec_written);
         b->vec_wide |= insn->vex && (insn->row->attr & INSN_AVX);
     }
+    if (zeroes)
+        b->vec_written = b->vec_used;
 }
 
 /* ---- One instruction ------------------------------------------------------------------------- */
