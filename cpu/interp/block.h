@@ -20,7 +20,7 @@ enum {
     BLOCK_MAX_BYTES = 64 * 1024, /* upper bound of one block in the arena */
     HASH_BUCKETS = 1 << 15,
     FRAME_BUCKETS = 1 << 12,
-    STEP_ENTRIES = 256,
+    STEP_ENTRIES = 1024,
 };
 #define ARENA_SIZE (64ull << 20)
 

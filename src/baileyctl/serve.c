@@ -181,16 +181,15 @@ static void finish(pid_t child, int64_t deadline)
         waitpid(child, NULL, 0);
 }
 
-/* False: the connection is lost. */
-static bool answer_one(struct program *p, const struct bctl_message *m)
+/* When the connection is lost meanwhile, bctl_next() says how. */
+static void answer_one(struct program *p, const struct bctl_message *m)
 {
     struct answer answer;
     int64_t deadline = now_ms() + m->timeout_ms;
     pid_t child = decide(p, m, deadline, &answer);
-    bool answered = bctl_answer(p->ctl, m->token, answer.verdict, answer.value, &p->error);
+    bctl_answer(p->ctl, m->token, answer.verdict, answer.value, &p->error);
     if (child > 0)
         finish(child, deadline);
-    return answered || !p->error.lost;
 }
 
 int run_serve(struct program *p)
@@ -208,9 +207,7 @@ int run_serve(struct program *p)
             return EXIT_DONE;
         if (next == BCTL_FAILED)
             return fail_error(p);
-        if (next != BCTL_MESSAGE || message.type != BCTL_ASK)
-            continue;
-        if (!answer_one(p, &message))
-            return fail_error(p);
+        if (next == BCTL_MESSAGE && message.type == BCTL_ASK)
+            answer_one(p, &message);
     }
 }

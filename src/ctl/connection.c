@@ -131,7 +131,8 @@ enum ctl_receive ctl_receive(struct bctl *ctl, int timeout_ms, json_t **json, ch
 static void keep_pushed(struct bctl *ctl, json_t *json, char *line)
 {
     struct pushed *p = malloc(sizeof(*p));
-    if (!p || (ctl->pushed_count >= CTL_PUSHED_MAX && !json_object_get(json, "ask"))) {
+    if (!p || (ctl->pushed_count >= CTL_PUSHED_MAX && !json_object_get(json, "ask") &&
+               !json_object_get(json, "closed"))) {
         ctl->dropped++;
         json_decref(json);
         free(line);
@@ -189,10 +190,24 @@ static bool send_request(struct bctl *ctl, json_t *request, struct bctl_error *e
     return ok;
 }
 
+/* Nothing can be sent any more: what the server has said before it went, its goodbye above all, is
+ * kept for bctl_next(). */
+static void keep_last_words(struct bctl *ctl, struct bctl_error *error)
+{
+    json_t *json;
+    char *line;
+    while (ctl_receive(ctl, 0, &json, &line, error) == CTL_LINE)
+        keep_pushed(ctl, json, line);
+}
+
 json_t *bctl_request(struct bctl *ctl, json_t *request, struct bctl_error *error)
 {
-    if (!send_request(ctl, request, error))
+    if (!send_request(ctl, request, error)) {
+        struct bctl_error later;
+        if (error->lost)
+            keep_last_words(ctl, &later);
         return NULL;
+    }
     for (;;) {
         json_t *json;
         char *line;
@@ -202,8 +217,7 @@ json_t *bctl_request(struct bctl *ctl, json_t *request, struct bctl_error *error
         if (got != CTL_LINE)
             return NULL;
         if (ctl_goodbye(ctl, json, error)) {
-            json_decref(json);
-            free(line);
+            keep_pushed(ctl, json, line); /* bctl_next() is to say it, too */
             return NULL;
         }
         if (!json_object_get(json, "status")) {
