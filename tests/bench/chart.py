@@ -6,9 +6,10 @@ import math
 from xml.sax.saxutils import escape
 
 COLOURS = ("#2f7ed8", "#e08214", "#7b8794")
-LEFT, WIDTH, BAR, GAP, TOP = 130, 560, 11, 9, 64
+LEFT, WIDTH, BAR, GAP, TOP = 176, 540, 11, 9, 64
 STYLE = """<style>
 text { font: 12px sans-serif; fill: #24292f }
+text.value { font-size: 10px }
 .title { font-size: 15px; font-weight: bold }
 .grid { stroke: #24292f; stroke-opacity: .18 }
 .one { stroke: #24292f; stroke-opacity: .8 }
@@ -25,6 +26,10 @@ def ticks(low, high):
     first = max(s for s in steps if s <= min(low, 1))
     last = min(s for s in steps if s >= max(high, 2))
     return [s for s in steps if first <= s <= last]
+
+
+def figure(value):
+    return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
 
 
 def bars(title, names, series):
@@ -52,8 +57,7 @@ def bars(title, names, series):
             left, right = sorted((x(1), middle))
             parts.append(f'<rect x="{left:.1f}" y="{at}" width="{right - left:.1f}" height="{BAR - 1}" fill="{COLOURS[i]}"/>'
                          f'<line class="spread" x1="{low:.1f}" y1="{at + BAR / 2 - .5}" x2="{high:.1f}" y2="{at + BAR / 2 - .5}"/>'
-                         f'<text x="{max(x(1), middle, high) + 5:.1f}" y="{at + BAR - 1.5}" font-size="10">{one[name][1]:.2g}</text>'
-                         .replace('font-size="10"', 'style="font-size:10px"'))
+                         f'<text class="value" x="{max(x(1), middle, high) + 5:.1f}" y="{at + BAR - 1.5}">{figure(one[name][1])}</text>')
     width, height = LEFT + WIDTH + 60, bottom + 26
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">\n'
             + STYLE + "\n" + "\n".join(parts) + "\n</svg>\n")

@@ -70,6 +70,14 @@ class Chart(unittest.TestCase):
         self.assertAlmostEqual(four, 2 * two, delta=.3)
         self.assertAlmostEqual(sixteen, 4 * two, delta=.6)
 
+    def test_every_label_has_room_and_every_figure_is_plain(self):
+        names = list(w.TITLES.values())
+        root = ElementTree.fromstring(chart.bars("t", names, {"one": {n: (100, 134, 150) for n in names}}))
+        texts = list(root.iter(SVG + "text"))
+        for text in (t for t in texts if t.get("text-anchor") == "end"):
+            self.assertGreater(float(text.get("x")), 7.5 * len(text.text), text.text)
+        self.assertEqual({t.text for t in texts if t.get("class") == "value"}, {"134"})
+
     def test_what_is_faster_than_native_goes_to_the_left_of_1(self):
         (one, _), (half, width) = self.bars(a=2, b=.5)
         self.assertAlmostEqual(half + width, one, delta=.2)
