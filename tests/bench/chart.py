@@ -7,16 +7,21 @@ from xml.sax.saxutils import escape
 
 COLOURS = ("#2f7ed8", "#e08214", "#7b8794")
 LEFT, WIDTH, BAR, GAP, TOP = 176, 540, 11, 9, 64
+# The first colours read on both; a viewer that knows which page it is on gets better ones.
 STYLE = """<style>
-text { font: 12px sans-serif; fill: #24292f }
+text { font: 12px sans-serif; fill: #727c88 }
 text.value { font-size: 10px }
 .title { font-size: 15px; font-weight: bold }
-.grid { stroke: #24292f; stroke-opacity: .18 }
-.one { stroke: #24292f; stroke-opacity: .8 }
-.spread { stroke: #24292f; stroke-opacity: .8; stroke-width: 1.5 }
+.grid, .one, .spread { stroke: #727c88 }
+.grid { stroke-opacity: .35 }
+.spread { stroke-width: 1.5 }
+@media (prefers-color-scheme: light) {
+  text { fill: #24292f }
+  .one, .spread { stroke: #24292f }
+}
 @media (prefers-color-scheme: dark) {
   text { fill: #e6edf3 }
-  .grid, .one, .spread { stroke: #e6edf3 }
+  .one, .spread { stroke: #e6edf3 }
 }
 </style>"""
 
