@@ -12,6 +12,7 @@ import subprocess
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 GUESTS = os.path.join(ROOT, "build", "guests")
 BAILEY = os.path.join(ROOT, "build", "bailey")
+SOURCES = ("cpu", "devices", "firmware", "include", "mmu", "src")  # what the program is made of
 TRANSLATOR, INTERPRETER, QEMU = "Bailey, translator", "Bailey, interpreter", "QEMU TCG"
 
 
@@ -52,7 +53,9 @@ def first_line(*command):
 def description(options, found):
     """Where and when: a paragraph for the head of a page."""
     model = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
-    revision = first_line("git", "-C", ROOT, "describe", "--always", "--dirty")
+    revision = first_line("git", "-C", ROOT, "log", "-1", "--format=%h", "--", *SOURCES)
+    if subprocess.run(["git", "-C", ROOT, "diff", "--quiet", "HEAD", "--", *SOURCES]).returncode:
+        revision += " with changes"
     text = (f"Host: {model}, {os.cpu_count()} CPUs, Linux {platform.release().split('-')[0]}, load {os.getloadavg()[0]:.1f} "
             f"at the end. Bailey {revision}")
     if QEMU in found:
