@@ -39,14 +39,16 @@ struct cold *site_begin(struct build *b)
 {
     struct cold *c = new_cold(b, COLD_SLOW);
     c->site = make_site(b);
-    c->sites = 1;
     return c;
 }
 
-void site_add(struct build *b, struct cold *site)
+struct cold *run_begin(struct build *b, unsigned length)
 {
-    make_site(b);
-    site->sites++;
+    struct cold *c = new_cold(b, COLD_RUN);
+    c->index = (uint8_t)b->i;
+    c->length = (uint8_t)length;
+    c->flags = b->flags;
+    return c;
 }
 
 void site_resume(struct build *b, struct cold *site)
@@ -375,10 +377,8 @@ enum branch_result branch_translate(struct build *b)
 static void emit_slow(struct build *b, const struct cold *c)
 {
     vec_store_all(b);
-    for (unsigned i = 0; i < c->sites; i++) {
-        emit_mov_imm32(&b->e, SCRATCH1, c->site + i * SITE_STRIDE);
-        emit_call(&b->e, b->jit->thunks.slow);
-    }
+    emit_mov_imm32(&b->e, SCRATCH1, c->site);
+    emit_call(&b->e, b->jit->thunks.slow);
     if (!c->resume)
         return; /* a branch: it does not come back */
     vec_load_all(b);
@@ -402,6 +402,16 @@ static void emit_side(struct build *b, const struct cold *c)
     edge_code(b, c->target);
 }
 
+static void emit_run(struct build *b, const struct cold *c)
+{
+    b->flags = c->flags;
+    for (unsigned k = 0; k < c->length; k++) {
+        b->i = c->index + k;
+        special_single(b);
+    }
+    emit_jmp(&b->e, c->resume);
+}
+
 /* Cold code may have cold code of its own, which is appended. */
 void emit_cold(struct build *b)
 {
@@ -421,6 +431,9 @@ void emit_cold(struct build *b)
             break;
         case COLD_SIDE:
             emit_side(b, c);
+            break;
+        case COLD_RUN:
+            emit_run(b, c);
             break;
         }
     }

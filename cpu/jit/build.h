@@ -19,21 +19,23 @@ enum cold_kind {
     COLD_HERE, /* leaves before an instruction */
     COLD_EDGE, /* leaves by an edge that is not linked, or because of a poll */
     COLD_SIDE, /* the taken way of a Jcc */
+    COLD_RUN,  /* PUSHes or POPs that do not lie in one page, one by one */
 };
 struct cold {
-    uint8_t kind;  /* enum cold_kind */
-    uint8_t index; /* SIDE: of the Jcc */
-    uint16_t off;  /* HERE: of the instruction */
+    uint8_t kind;   /* enum cold_kind */
+    uint8_t index;  /* SIDE: of the Jcc; RUN: of the first */
+    uint8_t length; /* RUN */
+    uint16_t off;   /* HERE: of the instruction */
     unsigned jumps;
-    uint8_t *jump[6];      /* displacements that lead here (written addresses) */
-    const uint8_t *resume; /* SLOW: where it goes on (running address) */
-    uint32_t site;         /* SLOW: offset in jit->data of the first one */
-    uint8_t sites;         /* SLOW: how many instructions, one behind the other */
-    int32_t target;        /* SIDE */
-    struct jit_edge *edge; /* EDGE */
-    bool poll;             /* EDGE: something wants attention */
-    bool save_vectors;     /* EDGE: they are in registers still */
-    bool save_flags;       /* SIDE: they are in EFLAGS only */
+    uint8_t *jump[6];         /* displacements that lead here (written addresses) */
+    const uint8_t *resume;    /* SLOW, RUN: where it goes on (running address) */
+    uint32_t site;            /* SLOW: offset in jit->data */
+    struct flags_state flags; /* RUN: before it */
+    int32_t target;           /* SIDE */
+    struct jit_edge *edge;    /* EDGE */
+    bool poll;                /* EDGE: something wants attention */
+    bool save_vectors;        /* EDGE: they are in registers still */
+    bool save_flags;          /* SIDE: they are in EFLAGS only */
 };
 enum { COLD_MAX = 4 * REGION_MAX_INSNS };
 
@@ -126,8 +128,9 @@ void lookup_stack(struct build *b, unsigned host, int32_t disp, unsigned size,
 /* A site for the current instruction, reached by jumps that are added; code resumes where
  * site_resume() is called. */
 struct cold *site_begin(struct build *b);
-/* One more instruction for the site that was begun last: the current one. */
-void site_add(struct build *b, struct cold *site);
+/* The same for `length` PUSHes or POPs from the current one on, which special_single() translates.
+ */
+struct cold *run_begin(struct build *b, unsigned length);
 void site_resume(struct build *b, struct cold *site);
 static inline void cold_jump(struct cold *cold, uint8_t *at)
 {
@@ -150,6 +153,8 @@ void emit_cold(struct build *b);
 /* The instructions that are neither copied nor branches: stack, division, no operation. False:
  * nothing emitted. */
 bool special_translate(struct build *b);
+/* One PUSH or POP of those that make up a run. */
+void special_single(struct build *b);
 /* Is this a VZEROUPPER that needs no checks? Then the region changes all vectors that it holds. */
 bool special_zeroes_upper(const struct build *b, const struct insn *insn);
 

@@ -180,14 +180,15 @@ static bool forbids_rex(const struct insn *insn)
     return false;
 }
 
+/* `high`: a high byte register is named as such. */
 static bool put_legacy(struct emit *e, const struct insn *insn, const struct jit_row *row,
-                       const struct fields *f)
+                       const struct fields *f, bool high)
 {
     unsigned rm = f->memory ? SCRATCH1 : f->rm;
     unsigned low = insn->has_modrm ? rm : f->opcode != REG_NONE ? f->opcode : 0;
     unsigned rex = (insn->rex & 8) | (insn->has_modrm ? (unsigned)f->reg >> 3 << 2 : 0) | low >> 3;
     bool need = rex || wants_rex(insn);
-    if (need && forbids_rex(insn))
+    if (need && high)
         return false;
     if (insn->lock)
         emit8(e, 0xf0);
@@ -487,12 +488,38 @@ static struct cold *copy_memory(struct build *b, const struct insn *insn, const 
     return site;
 }
 
+/* AH and its like cannot be named beside [R10], which needs a REX prefix: they change places with
+ * AL for the instruction. */
+static bool swaps_high(const struct build *b, const struct insn *insn, const struct plan *p)
+{
+    const struct jit_row *row = &b->jit->rows[insn->row->id];
+    if (!p->f.memory || row->reg != FIELD_GPR || !is_high(insn, row->reg_op))
+        return false;
+    for (unsigned n = 0; n < insn->opnds; n++) /* CMPXCHG [memory], AH wants AL in its place */
+        if (insn->op[n].implicit && insn->op[n].reg == insn->op[row->reg_op].reg)
+            return false;
+    return true;
+}
+
+static void put_swapped(struct build *b, const struct insn *insn, const struct plan *p)
+{
+    struct fields f = p->f;
+    unsigned high = f.reg, xchg = 0xc0 | high << 3 | (high - 4);
+    f.reg = (uint8_t)(high - 4);
+    emit8(&b->e, 0x86);
+    emit8(&b->e, xchg);
+    put_legacy(&b->e, insn, &b->jit->rows[insn->row->id], &f, false);
+    emit8(&b->e, 0x86);
+    emit8(&b->e, xchg);
+}
+
 /* Refused only for AH and its like beside a REX prefix. */
 static bool can_encode(const struct build *b, const struct insn *insn, const struct plan *p)
 {
     uint8_t bytes[32];
     struct emit nowhere = {.p = bytes};
-    return insn->vex || put_legacy(&nowhere, insn, &b->jit->rows[insn->row->id], &p->f);
+    return insn->vex || swaps_high(b, insn, p) ||
+           put_legacy(&nowhere, insn, &b->jit->rows[insn->row->id], &p->f, forbids_rex(insn));
 }
 
 static void put(struct build *b, const struct insn *insn, const struct plan *p)
@@ -502,8 +529,10 @@ static void put(struct build *b, const struct insn *insn, const struct plan *p)
             homed_load(b, p->general[n].scratch, p->general[n].guest);
     if (insn->vex)
         put_vex(&b->e, insn, &b->jit->rows[insn->row->id], &p->f);
+    else if (swaps_high(b, insn, p))
+        put_swapped(b, insn, p);
     else
-        put_legacy(&b->e, insn, &b->jit->rows[insn->row->id], &p->f);
+        put_legacy(&b->e, insn, &b->jit->rows[insn->row->id], &p->f, forbids_rex(insn));
     for (unsigned n = 0; n < p->generals; n++)
         if (p->general[n].store)
             homed_store(b, p->general[n].scratch, p->general[n].guest);

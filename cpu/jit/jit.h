@@ -73,7 +73,6 @@ struct jit_site {
 };
 
 enum { DATA_ALIGN = 16 };
-#define SITE_STRIDE ((uint32_t)((sizeof(struct jit_site) + DATA_ALIGN - 1) & ~(DATA_ALIGN - 1u)))
 
 struct jit_edge {
     /* The target of an edge to another page, as found last; for this page_va and generation (as in

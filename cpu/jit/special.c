@@ -56,7 +56,7 @@ static unsigned run_length(const struct build *b, unsigned exec)
     return n;
 }
 
-/* A run shares one lookup: all of it lies in one page, or each instruction goes to C. */
+/* A run shares one lookup: all of it lies in one page, or each instruction goes by itself. */
 static struct cold *begin_run(struct build *b, unsigned n, bool pops)
 {
     unsigned first = b->i;
@@ -66,11 +66,9 @@ static struct cold *begin_run(struct build *b, unsigned n, bool pops)
             flags_before_change(b, b->insn[b->i].op[0].reg, true);
     }
     b->i = first;
-    struct cold *site = begin(b);
-    for (unsigned k = 1; k < n; k++) {
-        b->i = first + k;
-        site_add(b, site);
-    }
+    flags_spill(b);
+    struct cold *site = n > 1 ? run_begin(b, n) : site_begin(b);
+    b->i = first + n - 1;
     return site;
 }
 
@@ -113,6 +111,14 @@ static bool pop_run(struct build *b, unsigned n)
     flags_after_change(b, RSP);
     site_resume(b, site);
     return true;
+}
+
+void special_single(struct build *b)
+{
+    if (build_insn(b)->row->exec == EXEC_push)
+        push_run(b, 1);
+    else
+        pop_run(b, 1);
 }
 
 /* PUSH of memory or rSP. */
