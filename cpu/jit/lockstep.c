@@ -32,6 +32,7 @@ struct point {
     struct x87 x87;
     unsigned stores;    /* of the guard's, made by then */
     uint32_t undefined; /* flags */
+    bool branched;      /* a branch led here: translated code may have left by an edge */
 };
 
 struct lockstep {
@@ -56,6 +57,7 @@ static void note(struct cpu *cpu, struct point *p, uint32_t undefined)
     p->x87 = cpu->x87;
     p->stores = cpu->guard->store_count;
     p->undefined = undefined;
+    p->branched = false;
 }
 
 /* ---- The interpreter's run ------------------------------------------------------------------- */
@@ -95,6 +97,7 @@ static void run(struct cpu *cpu, const void *opaque)
         undefined &= ~(uint32_t)insn.row->flags_written;
         undefined |= insn.row->flags_undefined & FLAGS_ARITH;
         note(cpu, &l->point[l->points++], undefined);
+        l->point[l->points - 1].branched = insn.row->attr & INSN_BRANCH;
         if (cpu->rip != (insn.code == 64 ? next : (uint32_t)next))
             return;
         off += insn.len;
@@ -242,6 +245,12 @@ static void compare_end(struct cpu *cpu, struct lockstep *l, enum jit_exit why)
 {
     const struct point *last = &l->point[l->points - 1];
     bool through = !l->stopped && l->vector < 0;
+    /* A branch to what comes next anyway ends the translated region, not the interpreter's run. */
+    for (unsigned i = 1; why == JIT_EXIT_EDGE && i < l->points; i++)
+        if (l->point[i].branched && l->point[i].rip == cpu->rip) {
+            compare(cpu, l, &l->point[i]);
+            return;
+        }
     if (through && (why == JIT_EXIT_EDGE || last->rip == cpu->rip)) {
         compare(cpu, l, last);
         return;
