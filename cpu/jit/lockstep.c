@@ -245,6 +245,14 @@ static void compare_end(struct cpu *cpu, struct lockstep *l, enum jit_exit why)
 {
     const struct point *last = &l->point[l->points - 1];
     bool through = !l->stopped && l->vector < 0;
+    /* A branch back to the beginning makes the last point the first once more: which of the two it
+     * was, if C was to execute that branch, only the rest of the state tells. */
+    if (why != JIT_EXIT_EDGE && last->rip == l->point[0].rip && cpu->rip == last->rip) {
+        struct point got;
+        note(cpu, &got, 0);
+        compare(cpu, l, same(&l->point[0], &got) ? &l->point[0] : last);
+        return;
+    }
     /* A branch to what comes next anyway ends the translated region, not the interpreter's run. */
     for (unsigned i = 1; why == JIT_EXIT_EDGE && i < l->points; i++)
         if (l->point[i].branched && l->point[i].rip == cpu->rip) {
