@@ -10,7 +10,9 @@
  * stores would be differences.
  *
  * Regions are not linked to each other, nor to themselves. Flags that the table calls undefined
- * after their last writer are not compared.
+ * after their last writer are not compared. Where the region changes the page tables that it then
+ * depends on, the interpreter goes by the old ones, since its stores are kept back: that is no
+ * difference either.
  */
 #include "cpu/guard_internal.h"
 #include "cpu/interp/execute.h"
@@ -30,6 +32,7 @@ struct point {
     struct x87 x87;
     unsigned stores;    /* of the guard's, made by then */
     uint32_t undefined; /* flags */
+    bool branched;      /* a branch led here: translated code may have left by an edge */
 };
 
 struct lockstep {
@@ -37,6 +40,7 @@ struct lockstep {
     unsigned points;
     bool stopped; /* before what could not be run without effect */
     int vector;   /* that it raised; -1: none */
+    uint64_t cr2; /* and where, if it was a page fault */
     struct point at_raise;
     const struct jit_region *region;
     uint64_t compared, passed_over;
@@ -53,6 +57,7 @@ static void note(struct cpu *cpu, struct point *p, uint32_t undefined)
     p->x87 = cpu->x87;
     p->stores = cpu->guard->store_count;
     p->undefined = undefined;
+    p->branched = false;
 }
 
 /* ---- The interpreter's run ------------------------------------------------------------------- */
@@ -92,6 +97,7 @@ static void run(struct cpu *cpu, const void *opaque)
         undefined &= ~(uint32_t)insn.row->flags_written;
         undefined |= insn.row->flags_undefined & FLAGS_ARITH;
         note(cpu, &l->point[l->points++], undefined);
+        l->point[l->points - 1].branched = insn.row->attr & INSN_BRANCH;
         if (cpu->rip != (insn.code == 64 ? next : (uint32_t)next))
             return;
         off += insn.len;
@@ -159,8 +165,39 @@ static bool same(const struct point *want, const struct point *got)
            !memcmp(&want->x87, &got->x87, sizeof want->x87);
 }
 
+/* ---- Page tables that changed ---------------------------------------------------------------- */
+
+/* Do the region's stores reach a table entry by which this address is translated? Asked after they
+ * have been made: the topmost entry that they changed is on the way before and after. */
+static bool way_was_changed(const struct cpu *cpu, uint64_t gva)
+{
+    const struct guard *g = cpu->guard;
+    const struct access access = {.initiator = INITIATOR_DEBUGGER, .judged = true};
+    struct walk walk;
+    mmu_walk(cpu->map, &cpu->mmu.paging, &access, gva, ACCESS_READ, MMU_SUPERVISOR, true, &walk);
+    for (unsigned i = 0; i < g->store_count; i++)
+        for (unsigned n = 0; n < walk.levels; n++)
+            if (g->store[i].piece.gpa < walk.level[n].gpa + walk.level[n].size &&
+                walk.level[n].gpa < g->store[i].piece.gpa + g->store[i].piece.size)
+                return true;
+    return false;
+}
+
+/* A difference has been found: may it come from that? Then the region is passed over. */
+static bool tables_changed(const struct cpu *cpu, struct lockstep *l)
+{
+    const struct guard *g = cpu->guard;
+    bool changed = l->vector == VECTOR_PF && way_was_changed(cpu, l->cr2);
+    for (unsigned i = 0; !changed && i < g->noted_count; i++) {
+        uint64_t gva = g->noted[i].access.gva;
+        changed = way_was_changed(cpu, gva) || way_was_changed(cpu, gva + g->noted[i].size - 1);
+    }
+    l->passed_over += changed;
+    return changed;
+}
+
 /* Memory as the interpreter's first `stores` stores would have left it. */
-static void compare_memory(struct cpu *cpu, const struct lockstep *l, unsigned stores)
+static void compare_memory(struct cpu *cpu, struct lockstep *l, unsigned stores)
 {
     struct guard *g = cpu->guard;
     const struct access access = {.initiator = INITIATOR_DEBUGGER, .judged = true};
@@ -177,6 +214,9 @@ static void compare_memory(struct cpu *cpu, const struct lockstep *l, unsigned s
         guard_overlay(g, gpa, size, wanted);
         if (!memcmp(is, wanted, size))
             continue;
+        g->store_count = all;
+        if (tables_changed(cpu, l))
+            return;
         report_begin(cpu, l);
         fprintf(stderr, "  %u bytes at physical %#llx (virtual %#llx):\n", size,
                 (unsigned long long)gpa, (unsigned long long)g->store[i].access.gva);
@@ -191,8 +231,11 @@ static void compare(struct cpu *cpu, struct lockstep *l, const struct point *wan
 {
     struct point got;
     note(cpu, &got, 0);
-    if (!same(want, &got))
+    if (!same(want, &got)) {
+        if (tables_changed(cpu, l))
+            return;
         report(cpu, l, want, &got);
+    }
     compare_memory(cpu, l, want->stores);
     l->compared++;
 }
@@ -219,15 +262,21 @@ static void compare_end(struct cpu *cpu, struct lockstep *l, enum jit_exit why)
 {
     const struct point *last = &l->point[l->points - 1], *here = NULL;
     bool through = !l->stopped && l->vector < 0;
-    if (why != JIT_EXIT_EDGE)
+    if (why != JIT_EXIT_EDGE) {
         here = point_here(cpu, l, l->points - l->stopped);
-    else if (through)
-        here = last;
+    } else {
+        /* A branch to what comes next anyway ends the translated region, not the interpreter's run. */
+        for (unsigned i = 1; !here && i < l->points; i++)
+            if (l->point[i].branched && l->point[i].rip == cpu->rip)
+                here = &l->point[i];
+        if (!here && through)
+            here = last;
+    }
     if (here) {
         compare(cpu, l, here);
         return;
     }
-    if (l->vector >= 0 && !l->stopped) {
+    if (l->vector >= 0 && !l->stopped && !tables_changed(cpu, l)) {
         fprintf(stderr, "lockstep: the interpreter raises %d at %#llx, translated code goes on\n",
                 l->vector, (unsigned long long)l->at_raise.rip);
         report(cpu, l, &l->at_raise, &l->at_raise);
@@ -243,15 +292,21 @@ static void compare_raise(struct cpu *cpu, struct lockstep *l)
         compare(cpu, l, &l->at_raise);
         return;
     }
-    const struct point *here = ours ? point_here(cpu, l, l->points - l->stopped) : NULL;
-    if (here) {
-        compare(cpu, l, here);
-        return;
-    }
-    if (l->stopped || ours || (cpu->exception.vector == VECTOR_PF && cpu->guard->store_count)) {
+    /* An instruction that rules have a say in is begun again under guard: what it has done so far
+     * (REP, POPA, gathers) may be undone or not, but memory is as before it. A loop's last point is
+     * its first one again, so the first counts. */
+    for (unsigned i = 0; i < l->points; i++)
+        if (l->point[i].rip == cpu->rip && (ours || (l->stopped && i == l->points - 1))) {
+            if (!l->stopped || i != l->points - 1)
+                compare_memory(cpu, l, l->point[i].stores);
+            return;
+        }
+    if (l->stopped || ours) {
         l->passed_over++;
         return;
     }
+    if (tables_changed(cpu, l))
+        return;
     fprintf(stderr, "lockstep: translated code raises %d at %#llx, the interpreter %d\n",
             cpu->exception.vector, (unsigned long long)cpu->rip, l->vector);
     struct point got;
@@ -271,12 +326,8 @@ void lockstep_prepare(struct cpu *cpu, const struct jit_region *region)
     bool raised = guard_collect(cpu, run, region) != 0;
     g->alone = g->dry = false;
     l->vector = raised && cpu->exception.vector < VECTOR_OURS ? cpu->exception.vector : -1;
+    l->cr2 = cpu->cr2;
     l->stopped |= raised && l->vector < 0;
-    /* Walks do not see stores that are kept back, which may have been to page tables. */
-    if (l->vector == VECTOR_PF && g->store_count) {
-        l->vector = -1;
-        l->stopped = true;
-    }
     if (raised)
         note(cpu, &l->at_raise, l->point[l->points - 1].undefined);
     guard_restore(cpu);
