@@ -240,38 +240,36 @@ static void compare(struct cpu *cpu, struct lockstep *l, const struct point *wan
     l->compared++;
 }
 
-/* The point at cpu->rip, of the first `count`. A branch back into the region makes it two with one
- * rip: then the one that is right, if one is. NULL: there is none. */
-static const struct point *point_here(struct cpu *cpu, const struct lockstep *l, unsigned count)
+/* The point at cpu->rip, of the first `count`; for an edge, of those behind a branch and, when the
+ * interpreter came to the end, the last. A branch back into the region makes it two with one rip:
+ * then the one that is right, if one is. NULL: there is none. */
+static const struct point *point_here(struct cpu *cpu, const struct lockstep *l, unsigned count,
+                                      bool edge)
 {
     const struct point *found = NULL;
+    bool through = !l->stopped && l->vector < 0;
     struct point got;
     note(cpu, &got, 0);
-    for (unsigned i = 0; i < count; i++)
-        if (l->point[i].rip == cpu->rip) {
-            found = &l->point[i];
-            if (same(found, &got))
-                break;
-        }
+    for (unsigned i = 0; i < count; i++) {
+        const struct point *p = &l->point[i];
+        if (p->rip != cpu->rip || (edge && !p->branched && !(through && i == l->points - 1)))
+            continue;
+        found = p;
+        if (same(p, &got))
+            break;
+    }
     return found;
 }
 
 /* Translated code has come back at cpu->rip. The last point of a run that stopped is before what
- * the interpreter did not run: a REP instruction may have done a part of its work there. */
+ * the interpreter did not run: a REP instruction may have done a part of its work there. A branch
+ * to what comes next anyway ends the translated region, not the interpreter's run. */
 static void compare_end(struct cpu *cpu, struct lockstep *l, enum jit_exit why)
 {
-    const struct point *last = &l->point[l->points - 1], *here = NULL;
-    bool through = !l->stopped && l->vector < 0;
-    if (why != JIT_EXIT_EDGE) {
-        here = point_here(cpu, l, l->points - l->stopped);
-    } else {
-        /* A branch to what comes next anyway ends the translated region, not the interpreter's run. */
-        for (unsigned i = 1; !here && i < l->points; i++)
-            if (l->point[i].branched && l->point[i].rip == cpu->rip)
-                here = &l->point[i];
-        if (!here && through)
-            here = last;
-    }
+    bool edge = why == JIT_EXIT_EDGE, through = !l->stopped && l->vector < 0;
+    const struct point *here = point_here(cpu, l, l->points - (l->stopped && !edge), edge);
+    if (!here && edge && through)
+        here = &l->point[l->points - 1]; /* another way than the interpreter's */
     if (here) {
         compare(cpu, l, here);
         return;

@@ -100,7 +100,7 @@ static bool look_at_flags(struct frame *f)
     /* the loop keeps RAX = RBX + 1 at the compare, and its flags up to the next one */
     unsigned arith = f->rflags & F_ARITH;
     flags_seen++;
-    if (f->rip != lowest && arith != 1 + 0x10 + 0x80 + 4) /* 0 - 1 */
+    if (f->rip >= lowest && arith != 1 + 0x10 + 0x80 + 4) /* 0 - 1 */
         flags_bad++;
     return tick(f);
 }
