@@ -1,18 +1,19 @@
 /*
- * isolation.c - no guest value reaches host memory outside guest RAM (docs/isolation.md): random code
- * in a processor of its own, with addresses chosen to defeat an inline lookup that is nearly right.
+ * isolation.c - no guest value reaches host memory outside guest RAM (docs/isolation.md): random
+ * code in a processor of its own, with addresses chosen to defeat an inline lookup that is nearly
+ * right.
  *
  * Each round makes a short run of instructions with memory operands of every kind, in random places
- * of address space: pages that are mapped and their edges, pages of other rights, addresses that share
- * a view's slot with them, those that equal or precede an invalid tag (view_no_tag()), the edges of the
- * canonical halves and of the 64 bits, and host addresses, as they are and as differences from what
- * a view holds. It runs at CPL 3, at CPL 0 and at CPL 0 with AC set under SMAP, first by the interpreter
- * and then by translated code.
+ * of address space: pages that are mapped and their edges, pages of other rights, addresses that
+ * share a view's slot with them, those that equal or precede an invalid tag (view_no_tag()), the
+ * edges of the canonical halves and of the 64 bits, and host addresses, as they are and as
+ * differences from what a view holds. It runs at CPL 3, at CPL 0 and at CPL 0 with AC set under
+ * SMAP, first by the interpreter and then by translated code.
  *
  *   - Reads: what the translated code has read must be what the interpreter has read.
  *   - Writes: guest RAM must be what the interpreter's has become; canaries must be what they were.
- *   - Guest RAM lies between pages that nobody may touch, as does the struct cpu that GS points to; and
- *     canaries lie where guest addresses are host addresses. Touching one of the former ends the
+ *   - Guest RAM lies between pages that nobody may touch, as does the struct cpu that GS points to;
+ * and canaries lie where guest addresses are host addresses. Touching one of the former ends the
  *     program by SIGSEGV, which is a failure.
  *
  * usage: isolation [--rounds N] [--seed S]
@@ -41,7 +42,8 @@ static struct cpu *cpu;
 static struct log log_off;
 static uint8_t *ram;
 
-/* ---- Chance -------------------------------------------------------------------------------------- */
+/* ---- Chance
+ * -------------------------------------------------------------------------------------- */
 
 static uint64_t seed = 1;
 static uint64_t rnd(void) /* xorshift64* (Vigna) */
@@ -56,7 +58,8 @@ static unsigned below(unsigned n)
     return (unsigned)(rnd() >> 33) % n;
 }
 
-/* ---- The guest's address space ------------------------------------------------------------------- */
+/* ---- The guest's address space
+ * ------------------------------------------------------------------- */
 
 /* Where data pages are mapped: both halves, their edges, neighbours, and alone. */
 static const struct {
@@ -110,7 +113,8 @@ static void map_all(void)
         map_at(page[i].at, DATA + PAGE_SIZE * i, page[i].rights | PTE_NX);
 }
 
-/* ---- Canaries ------------------------------------------------------------------------------------ */
+/* ---- Canaries
+ * ------------------------------------------------------------------------------------ */
 
 enum { CANARIES = 16 };
 static struct {
@@ -150,7 +154,8 @@ static void guard_around(uint8_t *at, size_t size)
              MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_NORESERVE, -1, 0);
 }
 
-/* ---- The processor ------------------------------------------------------------------------------- */
+/* ---- The processor
+ * ------------------------------------------------------------------------------- */
 
 static void no_shutdown(void *machine, struct cpu *c)
 {
@@ -225,12 +230,14 @@ static void enter_mode(enum who who)
     cpu_mode_update(cpu);
 }
 
-/* ---- Addresses ----------------------------------------------------------------------------------- */
+/* ---- Addresses
+ * ----------------------------------------------------------------------------------- */
 
 /* Some place that a lookup may take for another. */
 static uint64_t evil_address(void)
 {
-    static const int64_t edge[] = {0, 1, 7, 8, 15, 31, 2048, 4064, 4080, 4088, 4092, 4095, 4096, -1, -8, -32};
+    static const int64_t edge[] = {0,    1,    7,    8,    15,   31, 2048, 4064,
+                                   4080, 4088, 4092, 4095, 4096, -1, -8,   -32};
     uint64_t at = page[below(PAGES)].at, host = (uint64_t)(uintptr_t)ram + DATA;
     uint64_t off = (uint64_t)edge[below(sizeof edge / sizeof edge[0])];
     switch (below(12)) {
@@ -248,7 +255,8 @@ static uint64_t evil_address(void)
         return (at ^ 1ull << (47 + below(17))) + off;
     case 7: /* host addresses */
         return (below(2) ? (uint64_t)(uintptr_t)cpu : host) + off;
-    case 8: /* what, added to a host page less a guest page, is the host address of something else */
+    case 8: /* what, added to a host page less a guest page, is the host address of something else
+             */
         return (uint64_t)(uintptr_t)(below(2) ? (void *)cpu : cpu->jit->data) - host + at + off;
     case 9: /* beside guest RAM, likewise */
         return at - DATA - PAGE_SIZE * below(20) + off;
@@ -259,7 +267,8 @@ static uint64_t evil_address(void)
     }
 }
 
-/* ---- Code ---------------------------------------------------------------------------------------- */
+/* ---- Code
+ * ---------------------------------------------------------------------------------------- */
 
 static uint8_t code[512];
 static unsigned code_len;
@@ -274,14 +283,17 @@ static const struct {
     uint8_t prefix, map, opcode, digit; /* digit 8: a general register; 9: a vector */
     uint8_t wide;                       /* REX.W may be set */
 } ops[] = {
-    {0, 0, 0x8b, 8, 1},    {0, 0, 0x89, 8, 1},    {0, 0, 0x8a, 8, 0},    {0, 0, 0x88, 8, 0},
-    {0, 0, 0x01, 8, 1},    {0, 0, 0x03, 8, 1},    {0, 0, 0x29, 8, 1},    {0, 0, 0x3b, 8, 1},
-    {0, 0, 0x87, 8, 1},    {0x66, 0, 0x8b, 8, 0}, {0x66, 0, 0x89, 8, 0}, {0, 0x0f, 0xb6, 8, 1},
-    {0, 0x0f, 0xb7, 8, 1}, {0, 0, 0x63, 8, 1},    {0, 0x0f, 0xc1, 8, 1}, {0xf0, 0x0f, 0xc1, 8, 1},
-    {0xf0, 0, 0x01, 8, 1}, {0, 0x0f, 0x10, 9, 0}, {0, 0x0f, 0x11, 9, 0}, {0, 0x0f, 0x28, 9, 0},
-    {0, 0x0f, 0x29, 9, 0}, {0x66, 0x0f, 0xfe, 9, 0}, {0xf3, 0x0f, 0x7e, 9, 0},
-    {0x66, 0x0f, 0xd6, 9, 0}, {0xf3, 0x0f, 0x6f, 9, 0}, {0, 0, 0xff, 6, 0}, {0, 0, 0x8f, 0, 0},
-    {0, 0, 0xff, 0, 1},    {0, 0x0f, 0x44, 8, 1}, {0, 0x0f, 0x94, 0, 0}, {0, 0, 0x38, 8, 0},
+    {0, 0, 0x8b, 8, 1},       {0, 0, 0x89, 8, 1},       {0, 0, 0x8a, 8, 0},
+    {0, 0, 0x88, 8, 0},       {0, 0, 0x01, 8, 1},       {0, 0, 0x03, 8, 1},
+    {0, 0, 0x29, 8, 1},       {0, 0, 0x3b, 8, 1},       {0, 0, 0x87, 8, 1},
+    {0x66, 0, 0x8b, 8, 0},    {0x66, 0, 0x89, 8, 0},    {0, 0x0f, 0xb6, 8, 1},
+    {0, 0x0f, 0xb7, 8, 1},    {0, 0, 0x63, 8, 1},       {0, 0x0f, 0xc1, 8, 1},
+    {0xf0, 0x0f, 0xc1, 8, 1}, {0xf0, 0, 0x01, 8, 1},    {0, 0x0f, 0x10, 9, 0},
+    {0, 0x0f, 0x11, 9, 0},    {0, 0x0f, 0x28, 9, 0},    {0, 0x0f, 0x29, 9, 0},
+    {0x66, 0x0f, 0xfe, 9, 0}, {0xf3, 0x0f, 0x7e, 9, 0}, {0x66, 0x0f, 0xd6, 9, 0},
+    {0xf3, 0x0f, 0x6f, 9, 0}, {0, 0, 0xff, 6, 0},       {0, 0, 0x8f, 0, 0},
+    {0, 0, 0xff, 0, 1},       {0, 0x0f, 0x44, 8, 1},    {0, 0x0f, 0x94, 0, 0},
+    {0, 0, 0x38, 8, 0},
 };
 
 /* The operand's registers are whatever the round has put into them. */
@@ -332,7 +344,8 @@ static void put_insn(void)
             emit(0x67);
         if (ops[n].prefix)
             emit(ops[n].prefix);
-        emit(0x40 | (ops[n].wide && below(2)) << 3 | (ops[n].digit >= 8 && reg & 8 ? 4 : 0) | below(4));
+        emit(0x40 | (ops[n].wide && below(2)) << 3 | (ops[n].digit >= 8 && reg & 8 ? 4 : 0) |
+             below(4));
         if (ops[n].map)
             emit(ops[n].map);
         emit(ops[n].opcode);
@@ -349,7 +362,8 @@ static void make_code(void)
     emit(UD2_1);
 }
 
-/* ---- A round ------------------------------------------------------------------------------------- */
+/* ---- A round
+ * ------------------------------------------------------------------------------------- */
 
 struct state {
     uint64_t gpr[16], fs, gs;
@@ -374,7 +388,8 @@ static void make_state(struct state *s)
         s->ymm[i / 4].q[i % 4] = rnd();
 }
 
-static void run(const struct state *s, enum who who, unsigned at, bool translated, struct outcome *o)
+static void run(const struct state *s, enum who who, unsigned at, bool translated,
+                struct outcome *o)
 {
     static sigjmp_buf unwind;
     struct jit *jit = cpu->jit;
@@ -447,7 +462,10 @@ static bool round_passes(uint64_t n)
     if (!memcmp(&want, &got, sizeof want))
         return true;
     fprintf(stderr, "round %llu, %s: interpreter %d at %#llx, translated %d at %#llx\n",
-            (unsigned long long)n, who == USER ? "user" : who == SUPERVISOR ? "supervisor" : "AC",
+            (unsigned long long)n,
+            who == USER         ? "user"
+            : who == SUPERVISOR ? "supervisor"
+                                : "AC",
             want.vector, (unsigned long long)want.rip, got.vector, (unsigned long long)got.rip);
     for (unsigned i = 0; i < 16; i++)
         if (want.s.gpr[i] != got.s.gpr[i])
@@ -461,8 +479,8 @@ static bool round_passes(uint64_t n)
         fprintf(stderr, "  guest RAM differs\n");
     for (unsigned off = 0, k = 0; k < 12 && off < code_len; k++) {
         char text[128];
-        unsigned len = insn_disassemble(code + off, code_len - off, 64, CODE_AT + at + off, text,
-                                        sizeof text);
+        unsigned len =
+            insn_disassemble(code + off, code_len - off, 64, CODE_AT + at + off, text, sizeof text);
         fprintf(stderr, "  %#llx  %s\n", (unsigned long long)(CODE_AT + at + off), text);
         off += len ? len : 1;
     }
