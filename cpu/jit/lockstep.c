@@ -25,19 +25,40 @@
 
 /* ---- States ---------------------------------------------------------------------------------- */
 
+/* Most instructions leave these alone: points share them. */
+struct vectors {
+    union vreg ymm[16];
+    struct x87 x87;
+};
+
 struct point {
     uint64_t gpr[16], rip, rflags;
     uint32_t mxcsr;
-    union vreg ymm[16];
-    struct x87 x87;
+    const struct vectors *vectors;
     unsigned stores;    /* of the guard's, made by then */
     uint32_t undefined; /* flags */
     bool branched;      /* a branch led here: translated code may have left by an edge */
 };
 
+/* What run() must know of a region's instructions. Regions keep their place until the cache is
+ * emptied. */
+enum { DECODED = 1 << 12 };
+struct decoded {
+    const struct jit_region *region;
+    uint64_t flushes;
+    struct {
+        const struct insn_row *row;
+        uint8_t len;
+        bool rep;
+    } insn[REGION_MAX_INSNS];
+};
+
 struct lockstep {
+    struct decoded decoded[DECODED];
     struct point point[REGION_MAX_INSNS + 1];
     unsigned points;
+    struct vectors vectors[REGION_MAX_INSNS + 3]; /* of the points, the exception, the translated */
+    unsigned vectors_count;
     bool stopped; /* before what could not be run without effect */
     int vector;   /* that it raised; -1: none */
     uint64_t cr2; /* and where, if it was a page fault */
@@ -47,14 +68,27 @@ struct lockstep {
     enum jit_exit why; /* translated code came back */
 };
 
+/* The last ones that were noted, if they are still right. */
+static const struct vectors *note_vectors(const struct cpu *cpu)
+{
+    struct lockstep *l = cpu->jit->lockstep;
+    struct vectors *last = &l->vectors[l->vectors_count];
+    if (l->vectors_count && !memcmp(last[-1].ymm, cpu->ymm, sizeof last->ymm) &&
+        !memcmp(&last[-1].x87, &cpu->x87, sizeof last->x87))
+        return last - 1;
+    l->vectors_count++;
+    memcpy(last->ymm, cpu->ymm, sizeof last->ymm);
+    last->x87 = cpu->x87;
+    return last;
+}
+
 static void note(struct cpu *cpu, struct point *p, uint32_t undefined)
 {
     memcpy(p->gpr, cpu->gpr, sizeof p->gpr);
-    memcpy(p->ymm, cpu->ymm, sizeof p->ymm);
+    p->vectors = note_vectors(cpu);
     p->rip = cpu->rip;
     p->rflags = (cpu->rflags & ~(uint64_t)FLAGS_ARITH) | cc_flags(cpu);
     p->mxcsr = cpu->mxcsr;
-    p->x87 = cpu->x87;
     p->stores = cpu->guard->store_count;
     p->undefined = undefined;
     p->branched = false;
@@ -62,15 +96,34 @@ static void note(struct cpu *cpu, struct point *p, uint32_t undefined)
 
 /* ---- The interpreter's run ------------------------------------------------------------------- */
 
-static bool is_runnable(const struct cpu *cpu, const struct insn *insn)
+static const struct decoded *decode(struct cpu *cpu, const struct jit_region *region)
 {
-    const uint32_t attr = insn->row->attr;
+    struct jit *jit = cpu->jit;
+    struct decoded *d = &jit->lockstep->decoded[((uintptr_t)region >> 4) % DECODED];
+    if (d->region == region && d->flushes == jit->counters.flushes)
+        return d;
+    d->region = region;
+    d->flushes = jit->counters.flushes;
+    for (unsigned i = 0, off = 0; i < region->count; i++) {
+        struct insn insn;
+        insn_decode(region->bytes + off, region->len - off, cpu->mode & MODE_CODE64 ? 64 : 32,
+                    false, &cpu->features, &insn);
+        d->insn[i].row = insn.row;
+        d->insn[i].len = insn.len;
+        d->insn[i].rep = insn.rep;
+        off += insn.len;
+    }
+    return d;
+}
+
+static bool is_runnable(const struct cpu *cpu, uint64_t attr, bool rep)
+{
     const struct guard *g = cpu->guard;
     if (attr & (INSN_SYSTEM | INSN_CPL0 | INSN_RAND | INSN_SERIAL))
         return false;
     if ((attr & INSN_END) && !(attr & INSN_BRANCH))
         return false;
-    if (insn->rep && (attr & (INSN_REP | INSN_REPCC)))
+    if (rep && (attr & (INSN_REP | INSN_REPCC)))
         return false; /* too many stores for the guard */
     return g->noted_count + 64 < GUARD_NOTED && g->store_count + 64 < GUARD_STORES &&
            g->used + 4096 < GUARD_BYTES;
@@ -80,27 +133,26 @@ static void run(struct cpu *cpu, const void *opaque)
 {
     struct lockstep *l = cpu->jit->lockstep;
     const struct jit_region *region = opaque;
+    const struct decoded *d = decode(cpu, region);
     unsigned off = 0;
     uint32_t undefined = 0;
-    l->points = 0;
+    l->points = l->vectors_count = 0;
     note(cpu, &l->point[l->points++], 0);
     for (unsigned i = 0; i < region->count; i++) {
-        struct insn insn;
-        insn_decode(region->bytes + off, region->len - off, cpu->mode & MODE_CODE64 ? 64 : 32,
-                    false, &cpu->features, &insn);
-        l->stopped = !is_runnable(cpu, &insn);
+        const struct insn_row *row = d->insn[i].row;
+        l->stopped = !is_runnable(cpu, row->attr, d->insn[i].rep);
         if (l->stopped)
             return;
-        uint64_t next = cpu->rip + insn.len;
-        execute_copied(cpu, insn.bytes, insn.len);
+        uint64_t next = cpu->rip + d->insn[i].len;
+        execute_copied(cpu, region->bytes + off, d->insn[i].len);
         cpu->rip = cpu->next_rip;
-        undefined &= ~(uint32_t)insn.row->flags_written;
-        undefined |= insn.row->flags_undefined & FLAGS_ARITH;
+        undefined &= ~(uint32_t)row->flags_written;
+        undefined |= row->flags_undefined & FLAGS_ARITH;
         note(cpu, &l->point[l->points++], undefined);
-        l->point[l->points - 1].branched = insn.row->attr & INSN_BRANCH;
-        if (cpu->rip != (insn.code == 64 ? next : (uint32_t)next))
+        l->point[l->points - 1].branched = row->attr & INSN_BRANCH;
+        if (cpu->rip != (cpu->mode & MODE_CODE64 ? next : (uint32_t)next))
             return;
-        off += insn.len;
+        off += d->insn[i].len;
     }
 }
 
@@ -147,22 +199,28 @@ static _Noreturn void report(struct cpu *cpu, const struct lockstep *l, const st
     report_value("rip", before->rip, want->rip, got->rip);
     report_value("rflags", before->rflags, want->rflags, got->rflags);
     report_value("mxcsr", before->mxcsr, want->mxcsr, got->mxcsr);
-    for (unsigned i = 0; i < 64; i++)
-        if (want->ymm[i / 4].q[i % 4] != got->ymm[i / 4].q[i % 4]) {
-            char name[16];
-            snprintf(name, sizeof name, "ymm%u.%u", i / 4, i % 4);
-            report_value(name, before->ymm[i / 4].q[i % 4], want->ymm[i / 4].q[i % 4],
-                         got->ymm[i / 4].q[i % 4]);
-        }
+    for (unsigned i = 0; i < 64; i++) {
+        const unsigned n = i / 4, q = i % 4;
+        uint64_t w = want->vectors->ymm[n].q[q], g = got->vectors->ymm[n].q[q];
+        char name[16];
+        snprintf(name, sizeof name, "ymm%u.%u", n, q);
+        if (w != g)
+            report_value(name, before->vectors->ymm[n].q[q], w, g);
+    }
     abort();
+}
+
+static bool same_vectors(const struct vectors *a, const struct vectors *b)
+{
+    return !memcmp(a->ymm, b->ymm, sizeof a->ymm) && !memcmp(&a->x87, &b->x87, sizeof a->x87);
 }
 
 static bool same(const struct point *want, const struct point *got)
 {
     uint64_t flags = (want->rflags ^ got->rflags) & ~(uint64_t)want->undefined;
     return !memcmp(want->gpr, got->gpr, sizeof want->gpr) && want->rip == got->rip && !flags &&
-           want->mxcsr == got->mxcsr && !memcmp(want->ymm, got->ymm, sizeof want->ymm) &&
-           !memcmp(&want->x87, &got->x87, sizeof want->x87);
+           want->mxcsr == got->mxcsr &&
+           (want->vectors == got->vectors || same_vectors(want->vectors, got->vectors));
 }
 
 /* ---- Page tables that changed ---------------------------------------------------------------- */
@@ -227,51 +285,44 @@ static void compare_memory(struct cpu *cpu, struct lockstep *l, unsigned stores)
     g->store_count = all;
 }
 
-static void compare(struct cpu *cpu, struct lockstep *l, const struct point *want)
+static void compare(struct cpu *cpu, struct lockstep *l, const struct point *want,
+                    const struct point *got)
 {
-    struct point got;
-    note(cpu, &got, 0);
-    if (!same(want, &got)) {
+    if (!same(want, got)) {
         if (tables_changed(cpu, l))
             return;
-        report(cpu, l, want, &got);
+        report(cpu, l, want, got);
     }
     compare_memory(cpu, l, want->stores);
     l->compared++;
 }
 
-/* The point at cpu->rip, of the first `count`; for an edge, of those behind a branch and, when the
- * interpreter came to the end, the last. A branch back into the region makes it two with one rip:
- * then the one that is right, if one is. NULL: there is none. */
-static const struct point *point_here(struct cpu *cpu, const struct lockstep *l, unsigned count,
-                                      bool edge)
+/* May translated code have come back here? By an edge it has left after the last instruction that
+ * the interpreter ran, or after a branch to what comes next anyway, which does not end that run.
+ * Else it may be anywhere, but for before an instruction that was not run: REP may have done a part
+ * of its work. */
+static bool is_end(const struct lockstep *l, unsigned i, enum jit_exit why)
 {
-    const struct point *found = NULL;
-    bool through = !l->stopped && l->vector < 0;
-    struct point got;
-    note(cpu, &got, 0);
-    for (unsigned i = 0; i < count; i++) {
-        const struct point *p = &l->point[i];
-        if (p->rip != cpu->rip || (edge && !p->branched && !(through && i == l->points - 1)))
-            continue;
-        found = p;
-        if (same(p, &got))
-            break;
-    }
-    return found;
+    bool last = i == l->points - 1;
+    if (why == JIT_EXIT_EDGE)
+        return (last && !l->stopped && l->vector < 0) || l->point[i].branched;
+    return !last || !l->stopped;
 }
 
-/* Translated code has come back at cpu->rip. The last point of a run that stopped is before what
- * the interpreter did not run: a REP instruction may have done a part of its work there. A branch
- * to what comes next anyway ends the translated region, not the interpreter's run. */
+/* Translated code has come back at cpu->rip. A loop passes there more than once: it must be like
+ * one of these times. */
 static void compare_end(struct cpu *cpu, struct lockstep *l, enum jit_exit why)
 {
-    bool edge = why == JIT_EXIT_EDGE, through = !l->stopped && l->vector < 0;
-    const struct point *here = point_here(cpu, l, l->points - (l->stopped && !edge), edge);
-    if (!here && edge && through)
-        here = &l->point[l->points - 1]; /* another way than the interpreter's */
-    if (here) {
-        compare(cpu, l, here);
+    const struct point *want = NULL;
+    struct point got;
+    note(cpu, &got, 0);
+    for (unsigned i = l->points; i-- > 0;)
+        if (l->point[i].rip == cpu->rip && is_end(l, i, why) && (!want || same(&l->point[i], &got)))
+            want = &l->point[i];
+    if (!want && why == JIT_EXIT_EDGE && !l->stopped && l->vector < 0)
+        want = &l->point[l->points - 1]; /* it has gone elsewhere */
+    if (want) {
+        compare(cpu, l, want, &got);
         return;
     }
     if (l->vector >= 0 && !l->stopped && !tables_changed(cpu, l)) {
@@ -286,8 +337,10 @@ static void compare_end(struct cpu *cpu, struct lockstep *l, enum jit_exit why)
 static void compare_raise(struct cpu *cpu, struct lockstep *l)
 {
     bool ours = cpu->exception.vector >= VECTOR_OURS;
+    struct point got;
+    note(cpu, &got, 0);
     if (l->vector == cpu->exception.vector && l->at_raise.rip == cpu->rip) {
-        compare(cpu, l, &l->at_raise);
+        compare(cpu, l, &l->at_raise, &got);
         return;
     }
     /* An instruction that rules have a say in is begun again under guard: what it has done so far
@@ -307,8 +360,6 @@ static void compare_raise(struct cpu *cpu, struct lockstep *l)
         return;
     fprintf(stderr, "lockstep: translated code raises %d at %#llx, the interpreter %d\n",
             cpu->exception.vector, (unsigned long long)cpu->rip, l->vector);
-    struct point got;
-    note(cpu, &got, 0);
     report(cpu, l, &l->point[l->points - 1], &got);
 }
 

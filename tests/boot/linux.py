@@ -70,6 +70,11 @@ def cloud_512():
     shell_session("vmlinuz-cloud", "-m", "512")
 
 
+def cloud_lockstep():
+    """Both engines, compared region by region, from the first instruction to the power-off."""
+    shell_session("vmlinuz-cloud", "-m", "512", "-accel", "lockstep", limit=900)
+
+
 def generic_512():
     shell_session("vmlinuz-generic", "-m", "512")
 
@@ -162,5 +167,6 @@ def debian_root():
             raise Failure("e2fsck is not content:\n" + check.stdout)
 
 
-TESTS = {f.__name__: f for f in (cloud_512, generic_512, memory_128, memory_6g, smp_4, debian_root, smp_2_stress)}
+TESTS = {f.__name__: f for f in (cloud_512, cloud_lockstep, generic_512, memory_128, memory_6g, smp_4, debian_root,
+                                 smp_2_stress)}
 sys.exit(run(TESTS, sys.argv[3:]))

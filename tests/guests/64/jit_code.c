@@ -15,7 +15,8 @@ static void serialise(void)
     cpuid(0, 0, r);
 }
 
-/* ---- The run that is being executed ----------------------------------------------------------- */
+/* ---- The run that is being executed -----------------------------------------------------------
+ */
 
 /* mov byte [next + far], dil, followed by `far` bytes of NOPs, then MOV EAX, imm32 */
 static word store_ahead(unsigned nops)
@@ -82,7 +83,8 @@ TEST(flags_across_the_store)
     }
 }
 
-/* ---- Other runs -------------------------------------------------------------------------------- */
+/* ---- Other runs --------------------------------------------------------------------------------
+ */
 
 /* Caller and callee far enough apart to lie in one page, or in different ones, so that they are
  * linked in either way; the callee changes in length and effect. */
@@ -179,7 +181,8 @@ TEST(a_chain)
     }
 }
 
-/* ---- Pages ------------------------------------------------------------------------------------- */
+/* ---- Pages -------------------------------------------------------------------------------------
+ */
 
 /* A loop whose one instruction lies in two pages, changed from within the loop in either. */
 TEST(an_instruction_in_two_pages)
@@ -228,7 +231,8 @@ TEST(data_within_the_line)
     c.rsp = pieces_here();
     c.rax = 11;
     c.rcx = 40;
-    put(PIECE("2: push rax; push rcx; pop rbx; pop rdx; call 1f; jmp 3f; 1: ret; 3: dec ecx; jnz 2b"));
+    put(PIECE(
+        "2: push rax; push rcx; pop rbx; pop rdx; call 1f; jmp 3f; 1: ret; 3: dec ecx; jnz 2b"));
     struct trap t = pieces_run(&c);
     CHECK_EQ(t.vector, V_BP);
     CHECK_EQ(t.frame.rdx, 11);
@@ -244,12 +248,16 @@ TEST(pushed_code)
         memcpy(&code, master, 8);
         code += (uint64_t)i << 8;
         unsigned got;
-        asm volatile("push %1; call *%%rsp; add $8, %%rsp" : "=a"(got) : "r"(code) : "memory", "cc");
+        asm volatile("push %1; call *%%rsp; add $8, %%rsp"
+                     : "=a"(got)
+                     : "r"(code)
+                     : "memory", "cc");
         CHECK_EQ(got, 0x04030201 + i);
     }
 }
 
-/* ---- Two addresses of one page ----------------------------------------------------------------- */
+/* ---- Two addresses of one page -----------------------------------------------------------------
+ */
 
 /* The same frame at two addresses: what is relative to RIP differs, and so do return addresses. */
 TEST(aliases)
@@ -259,8 +267,9 @@ TEST(aliases)
     pieces_at = pieces_start = (pieces_at + 0xfff) & ~0xfffu;
     uint8_t *page = pieces_room + pieces_at, *one = (uint8_t *)WINDOW,
             *two = (uint8_t *)WINDOW + 0x10000000;
-    put(PIECE("lea rax, [rip+1f]; 1: call 2f; 2: pop rcx; jmp 3f; nop; 3: xor edx, edx; 4: add edx, "
-              "[rip+5f]; cmp edx, 50; jb 4b; ret; 5: .long 1"));
+    put(PIECE(
+        "lea rax, [rip+1f]; 1: call 2f; 2: pop rcx; jmp 3f; nop; 3: xor edx, edx; 4: add edx, "
+        "[rip+5f]; cmp edx, 50; jb 4b; ret; 5: .long 1"));
     map_page((word)one, phys(page), 1, PG_ALL);
     map_page((word)two, phys(page), 1, PG_ALL);
     map_page((word)one + PAGE, FREE_RAM, 1, PG_ALL);

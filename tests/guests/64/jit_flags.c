@@ -5,7 +5,8 @@
  */
 #include "pieces.h"
 
-/* ---- Flags by the book (SDM vol. 1, 3.4.3.1) -------------------------------------------------- */
+/* ---- Flags by the book (SDM vol. 1, 3.4.3.1) --------------------------------------------------
+ */
 
 static uint64_t sign(unsigned bits)
 {
@@ -40,7 +41,8 @@ static unsigned of_sub(uint64_t a, uint64_t b, unsigned borrow, unsigned bits)
            ((a ^ b) & (a ^ r) & sign(bits) ? 0x800 : 0);
 }
 
-/* ---- Producers -------------------------------------------------------------------------------- */
+/* ---- Producers --------------------------------------------------------------------------------
+ */
 
 struct producer {
     struct piece piece;
@@ -125,7 +127,8 @@ static void make_producers(void)
     add(PIECE("sub eax, ecx; cmovs eax, r9d; lea rcx, [rax+rcx]"), a, b, 0, of_sub(a, b, 0, 32), 0);
 }
 
-/* ---- What stands in between, and what faults --------------------------------------------------- */
+/* ---- What stands in between, and what faults ---------------------------------------------------
+ */
 
 enum { GOOD = 8 };
 static uint64_t good[GOOD * 2] __attribute__((aligned(64)));

@@ -1,6 +1,6 @@
 /*
- * jit_loops.c - loops that never leave translated code are interrupted all the same, soon and again,
- * with the state that they have then.
+ * jit_loops.c - loops that never leave translated code are interrupted all the same, soon and
+ * again, with the state that they have then.
  */
 #include "machine.h"
 #include "pieces.h"
@@ -111,7 +111,8 @@ TEST(flags_at_interrupts)
     pieces_begin();
     put(PIECE("xor eax, eax; mov ebx, 1; cmp eax, ebx"));
     word begin = pieces_here();
-    put(PIECE("1: mov rdx, [rsp]; mov [rsp-8], rdx; lea r10, [r10+1]; jmp 2f; 2: mov rcx, r10; jmp 1b"));
+    put(PIECE(
+        "1: mov rdx, [rsp]; mov [rsp-8], rdx; lea r10, [r10+1]; jmp 2f; 2: mov rcx, r10; jmp 1b"));
     flags_bad = flags_seen = 0;
     apic_quiet();
     apic_write(APIC_DIVIDE, 0xb);

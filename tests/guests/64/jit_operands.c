@@ -1,7 +1,7 @@
 /*
- * jit_operands.c - every register as base, index, source and destination: a translator keeps some of
- * them elsewhere, above all RSP. The stack with itself as operand and over page boundaries, division
- * at the limits of the quotient, branches to where they would go anyway.
+ * jit_operands.c - every register as base, index, source and destination: a translator keeps some
+ * of them elsewhere, above all RSP. The stack with itself as operand and over page boundaries,
+ * division at the limits of the quotient, branches to where they would go anyway.
  */
 #include "pieces.h"
 
@@ -27,7 +27,8 @@ static uint64_t register_at_trap(const struct trap *t, unsigned n)
     return v[n];
 }
 
-/* ---- Registers everywhere ---------------------------------------------------------------------- */
+/* ---- Registers everywhere ----------------------------------------------------------------------
+ */
 
 static uint8_t arena[256] __attribute__((aligned(64)));
 
@@ -38,12 +39,12 @@ struct form {
     bool wide; /* REX.W */
 };
 static const struct form forms[] = {
-    {"mov r64, m", {0x8b}, 8, true},     {"mov m, r64", {0x89}, 8, true},
-    {"add r64, m", {0x03}, 8, true},     {"add m, r64", {0x01}, 8, true},
-    {"xchg m, r64", {0x87}, 8, true},    {"mov r32, m", {0x8b}, 4, false},
-    {"mov m8, r8", {0x88}, 1, false},    {"movzx r32, m8", {0x0f, 0xb6}, 1, false},
-    {"movsxd r64, m", {0x63}, 4, true},  {"imul r64, m", {0x0f, 0xaf}, 8, true},
-    {"lea r64, m", {0x8d}, 8, true},     {"bts m, r64", {0x0f, 0xab}, 8, true},
+    {"mov r64, m", {0x8b}, 8, true},    {"mov m, r64", {0x89}, 8, true},
+    {"add r64, m", {0x03}, 8, true},    {"add m, r64", {0x01}, 8, true},
+    {"xchg m, r64", {0x87}, 8, true},   {"mov r32, m", {0x8b}, 4, false},
+    {"mov m8, r8", {0x88}, 1, false},   {"movzx r32, m8", {0x0f, 0xb6}, 1, false},
+    {"movsxd r64, m", {0x63}, 4, true}, {"imul r64, m", {0x0f, 0xaf}, 8, true},
+    {"lea r64, m", {0x8d}, 8, true},    {"bts m, r64", {0x0f, 0xab}, 8, true},
 };
 enum { FORMS = sizeof forms / sizeof forms[0], NO_INDEX = 4 };
 
@@ -201,7 +202,8 @@ TEST(high_bytes)
             }
 }
 
-/* ---- The stack ---------------------------------------------------------------------------------- */
+/* ---- The stack ----------------------------------------------------------------------------------
+ */
 
 static uint64_t stack[1024] __attribute__((aligned(4096)));
 
@@ -283,7 +285,8 @@ TEST(stacks_over_page_boundaries)
             struct trap t = pieces_run(&c);
             bool through = kind == 4 ? t.vector == V_GP || t.vector == V_PF : t.vector == V_BP;
             if (both && kind == 4) /* to a place that is not there */
-                CHECK(through && (t.rsp == border + 4 || (t.vector == V_GP && t.rsp == border - 4)));
+                CHECK(through &&
+                      (t.rsp == border + 4 || (t.vector == V_GP && t.rsp == border - 4)));
             else if (both)
                 CHECK(through);
             else {
@@ -305,7 +308,8 @@ TEST(stacks_over_page_boundaries)
     }
 }
 
-/* ---- Division ----------------------------------------------------------------------------------- */
+/* ---- Division -----------------------------------------------------------------------------------
+ */
 
 static bool divide_wrong(struct piece p, unsigned bits, bool is_signed, uint64_t hi, uint64_t lo,
                          uint64_t by)
@@ -321,7 +325,8 @@ static bool divide_wrong(struct piece p, unsigned bits, bool is_signed, uint64_t
     /* by repeated doubling: there is no division of this size in a freestanding program */
     unsigned __int128 magnitude = n, remainder = 0, quotient = 0;
     uint64_t divisor = by;
-    bool n_negative = is_signed && hi >> (bits - 1) & 1, d_negative = is_signed && by >> (bits - 1) & 1;
+    bool n_negative = is_signed && hi >> (bits - 1) & 1,
+         d_negative = is_signed && by >> (bits - 1) & 1;
     if (n_negative)
         magnitude = bits == 64 ? -n : -n & (((unsigned __int128)1 << 2 * bits) - 1);
     if (d_negative)
@@ -381,7 +386,8 @@ TEST(division_at_its_limits)
     CHECK_EQ(bad, 0);
 }
 
-/* ---- Branches ----------------------------------------------------------------------------------- */
+/* ---- Branches -----------------------------------------------------------------------------------
+ */
 
 /* Where the branch leads is what comes next anyway, or is reached by the wrong means. */
 TEST(branches_that_lead_on)
@@ -398,8 +404,8 @@ TEST(branches_that_lead_on)
         STACK_CASE("lea rax, [rip+1f]; mov [rsp-8], rax; jmp [rsp-8]; 1: nop", 100, 0, SP_IS(100));
         STACK_CASE("call 1f; 1: call 2f; 2: add rsp, 16", 100, 0, SP_IS(100));
         STACK_CASE("jz 1f; 1: jnz 2f; 2: jmp 3f; 3: mov eax, 9", 100, 0, CHECK_EQ(t.frame.rax, 9));
-        STACK_CASE("call 1f; jmp 2f; mov eax, 9; jmp 2f; 1: add qword ptr [rsp], 2; ret; 2: nop", 100,
-                   0, SP_IS(100);
+        STACK_CASE("call 1f; jmp 2f; mov eax, 9; jmp 2f; 1: add qword ptr [rsp], 2; ret; 2: nop",
+                   100, 0, SP_IS(100);
                    CHECK_EQ(t.frame.rax, 9));
     }
 }
@@ -408,16 +414,19 @@ TEST(branches_that_lead_on)
 TEST(calls_and_returns_that_do_not_match)
 {
     /* recursion with every third frame dropped */
-    STACK_CASE("mov ecx, 300; xor eax, eax; call 1f; jmp 9f; 1: inc eax; dec ecx; jz 3f; test ecx, 1; "
-               "jz 2f; call 1b; inc r10; ret; 2: pop rdx; call 1b; jmp rdx; 3: ret; 9: nop",
-               1000, 0, CHECK_EQ(t.frame.rax, 300));
+    STACK_CASE(
+        "mov ecx, 300; xor eax, eax; call 1f; jmp 9f; 1: inc eax; dec ecx; jz 3f; test ecx, 1; "
+        "jz 2f; call 1b; inc r10; ret; 2: pop rdx; call 1b; jmp rdx; 3: ret; 9: nop",
+        1000, 0, CHECK_EQ(t.frame.rax, 300));
     /* two stacks taking turns */
-    STACK_CASE("mov ecx, 100; xor eax, eax; lea rdx, [rip+5f]; mov [rbp], rdx; 1: call 4f; inc rax; dec "
-               "ecx; jnz 1b; jmp 9f; 4: xchg rsp, rbp; ret; 5: add rax, 2; call 4b; jmp 5b; 9: nop",
-               1000, 500, CHECK_EQ(t.frame.rax, 300));
+    STACK_CASE(
+        "mov ecx, 100; xor eax, eax; lea rdx, [rip+5f]; mov [rbp], rdx; 1: call 4f; inc rax; dec "
+        "ecx; jnz 1b; jmp 9f; 4: xchg rsp, rbp; ret; 5: add rax, 2; call 4b; jmp 5b; 9: nop",
+        1000, 500, CHECK_EQ(t.frame.rax, 300));
 }
 
-/* ---- Locked operations where a line or a page ends ----------------------------------------------- */
+/* ---- Locked operations where a line or a page ends
+ * ----------------------------------------------- */
 
 TEST(locked_over_boundaries)
 {
@@ -431,9 +440,10 @@ TEST(locked_over_boundaries)
             struct context c = any_stack();
             c.rdi = at, c.rax = 0x1122334455667789, c.rcx = 0x4242, c.r10 = 5, c.r15 = 1;
             pieces_begin();
-            put(PIECE("lock inc qword ptr [rdi]; lock cmpxchg [rdi], rcx; setz bl; lock xadd [rdi], "
-                      "r10; xchg [rdi], r15; lock or dword ptr [rdi+2], 0x100; lock not byte ptr "
-                      "[rdi+7]; lock bts qword ptr [rdi], 63"));
+            put(PIECE(
+                "lock inc qword ptr [rdi]; lock cmpxchg [rdi], rcx; setz bl; lock xadd [rdi], "
+                "r10; xchg [rdi], r15; lock or dword ptr [rdi+2], 0x100; lock not byte ptr "
+                "[rdi+7]; lock bts qword ptr [rdi], 63"));
             struct trap t = pieces_run(&c);
             CHECK_EQ(t.vector, V_BP);
             CHECK_EQ(t.frame.rbx & 1, 1);

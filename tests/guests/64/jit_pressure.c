@@ -1,19 +1,20 @@
 /*
- * jit_pressure.c - more code than the translator's cache holds. There are 48 Ki functions, each of them
- * a run of instructions that no other shares, of which 1 MiB cannot hold a quarter: even 64 bytes of
- * host code and data for each would be 3 MiB. So the cache is emptied again and again: between calls,
- * in chains of jumps, and while code changes.
+ * jit_pressure.c - more code than the translator's cache holds. There are 48 Ki functions, each of
+ * them a run of instructions that no other shares, of which 1 MiB cannot hold a quarter: even 64
+ * bytes of host code and data for each would be 3 MiB. So the cache is emptied again and again:
+ * between calls, in chains of jumps, and while code changes.
  *
  * guest jit: tb-size=1
  */
 #include "pieces.h"
 
 enum { COUNT = 48 * 1024, ROOM = 32, CHAIN = 16 };
-#define FUNCTION(i) ((uint8_t *)FREE_RAM + (uint64_t)(i) * ROOM)
+#define FUNCTION(i) ((uint8_t *)FREE_RAM + (uint64_t)(i)*ROOM)
 
 typedef uint64_t fn(uint64_t a, uint64_t *cell);
 
-/* lea rax, [rdi + imm32]; add [rsi], rax; then RET, or a JMP to the next of its chain by way of RDI */
+/* lea rax, [rdi + imm32]; add [rsi], rax; then RET, or a JMP to the next of its chain by way of RDI
+ */
 static void make(unsigned i, int32_t add, bool last)
 {
     uint8_t *p = FUNCTION(i);

@@ -1,7 +1,7 @@
 /*
- * jit_vectors.c - what a translator keeps in the host's vector registers and MXCSR: rounding modes and
- * masks that change between runs of instructions, #XM exactly, upper halves (SDM vol. 1, 10.2.3,
- * 14.1; vol. 2, VZEROUPPER); and SMAP's AC between user accesses.
+ * jit_vectors.c - what a translator keeps in the host's vector registers and MXCSR: rounding modes
+ * and masks that change between runs of instructions, #XM exactly, upper halves (SDM vol.
+ * 1, 10.2.3, 14.1; vol. 2, VZEROUPPER); and SMAP's AC between user accesses.
  *
  * guest options: -cpu max
  */
@@ -32,11 +32,12 @@ TEST(rounding_modes)
     for (unsigned i = 0; i < 100; i++) {
         uint32_t got, neg, want_flags;
         set_mxcsr(MXCSR_DEFAULT | (i & 3) << RC);
-        asm volatile("movd %2, %%xmm0; movd %3, %%xmm1; movaps %%xmm0, %%xmm2; divss %%xmm1, %%xmm0;"
-                     "xorps %%xmm3, %%xmm3; subss %%xmm2, %%xmm3; divss %%xmm1, %%xmm3;"
-                     "movd %%xmm0, %0; movd %%xmm3, %1"
-                     : "=r"(got), "=r"(neg)
-                     : "r"(0x3f800000), "r"(0x40400000));
+        asm volatile(
+            "movd %2, %%xmm0; movd %3, %%xmm1; movaps %%xmm0, %%xmm2; divss %%xmm1, %%xmm0;"
+            "xorps %%xmm3, %%xmm3; subss %%xmm2, %%xmm3; divss %%xmm1, %%xmm3;"
+            "movd %%xmm0, %0; movd %%xmm3, %1"
+            : "=r"(got), "=r"(neg)
+            : "r"(0x3f800000), "r"(0x40400000));
         want_flags = MXCSR_DEFAULT | (i & 3) << RC | PE;
         CHECK_EQ(got, third[i & 3]);
         CHECK_EQ(neg, minus[i & 3]);
@@ -96,15 +97,17 @@ TEST(sticky_flags)
     c.rdi = (word)room, c.rcx = 100;
     room[0] = MXCSR_DEFAULT | IE;
     pieces_begin();
-    put(PIECE("ldmxcsr [rdi]; mov eax, 0x3f800000; movd xmm0, eax; mov eax, 0x40400000; movd xmm1, eax; "
-              "1: paddd xmm5, xmm5; jmp 2f; 2: dec ecx; jnz 1b; divss xmm0, xmm1; call 3f; jmp 4f; "
-              "3: ret; 4: stmxcsr [rdi+8]"));
+    put(PIECE(
+        "ldmxcsr [rdi]; mov eax, 0x3f800000; movd xmm0, eax; mov eax, 0x40400000; movd xmm1, eax; "
+        "1: paddd xmm5, xmm5; jmp 2f; 2: dec ecx; jnz 1b; divss xmm0, xmm1; call 3f; jmp 4f; "
+        "3: ret; 4: stmxcsr [rdi+8]"));
     CHECK_EQ(pieces_run(&c).vector, V_BP);
     CHECK_EQ((uint32_t)room[1], MXCSR_DEFAULT | IE | PE);
     set_mxcsr(MXCSR_DEFAULT);
 }
 
-/* ---- Upper halves ------------------------------------------------------------------------------- */
+/* ---- Upper halves -------------------------------------------------------------------------------
+ */
 
 /* Legacy SSE keeps bits 255:128, VEX.128 clears them, VZEROUPPER clears all sixteen; in one run and
  * over several, and past loads that miss. */
@@ -117,8 +120,8 @@ TEST(upper_halves)
     static const struct {
         unsigned kept; /* bit n: the upper half of YMM n */
         const char *text;
-    } want[] = {{3, "addps"}, {2, "vaddps"}, {0, "vzeroupper"}, {2, "vmovd"}, {3, "jmp"}, {3, "load"},
-                {0, "vzeroall"}};
+    } want[] = {{3, "addps"}, {2, "vaddps"}, {0, "vzeroupper"}, {2, "vmovd"},
+                {3, "jmp"},   {3, "load"},   {0, "vzeroall"}};
     for (unsigned i = 0; i < 7 * 8; i++) {
         unsigned k = i % 7;
         struct context c = kernel_context();
@@ -189,7 +192,8 @@ TEST(misaligned)
     CHECK_EQ(t.rflags & F_ARITH, 0x95);
 }
 
-/* ---- AC under SMAP ------------------------------------------------------------------------------ */
+/* ---- AC under SMAP ------------------------------------------------------------------------------
+ */
 
 TEST(stac_and_clac_around_user_accesses)
 {
@@ -213,8 +217,9 @@ TEST(stac_and_clac_around_user_accesses)
         c.rdi = WINDOW, c.rsi = (word)room, c.rcx = 10;
         room[0] = 5;
         pieces_begin();
-        put(PIECE("1: mov rax, [rsi]; stac; add [rdi], rax; mov rbx, [rdi]; clac; mov [rsi+8], rbx; dec "
-                  "ecx; jnz 1b; cmp ecx, 1"));
+        put(PIECE(
+            "1: mov rax, [rsi]; stac; add [rdi], rax; mov rbx, [rdi]; clac; mov [rsi+8], rbx; dec "
+            "ecx; jnz 1b; cmp ecx, 1"));
         word at = pieces_here();
         put(i & 1 ? PIECE("mov rdx, [rdi]") : PIECE("mov [rdi], rdx"));
         struct trap t = pieces_run(&c);

@@ -92,7 +92,8 @@ MAYBE bool differs(const char *what, unsigned long long got, unsigned long long 
     return true;
 }
 
-/* ---- SSE and AVX ------------------------------------------------------------------------------ */
+/* ---- SSE and AVX ------------------------------------------------------------------------------
+ */
 
 /* Makes them available; false: this processor has no AVX. */
 MAYBE bool vectors_on(void)
