@@ -19,7 +19,7 @@ void bailey_set_error(struct bailey_error *error, enum bailey_code code, const s
 
 const char *machine_version(void)
 {
-    return "Bailey " BAILEY_VERSION " (interpreter, Capstone disassembly, ELF kernels)";
+    return "Bailey " BAILEY_VERSION " (translator, interpreter, Capstone disassembly, ELF kernels)";
 }
 
 const char *bailey_version(void)
