@@ -135,6 +135,12 @@ static enum protect_status resume(void *opaque, unsigned vcpu, unsigned context,
     return state ? PROTECT_BAD_VERDICT : PROTECT_BAD_TOKEN;
 }
 
+static void unmasked(void *opaque, unsigned vcpu)
+{
+    (void)opaque;
+    require(vcpu < VCPUS);
+}
+
 static void on_interrupt(void *opaque, unsigned context)
 {
     struct machine *m = opaque;
@@ -195,7 +201,7 @@ static void machine_init(struct machine *m)
     rules_set_hooks(m->rules, &hooks);
     m->bus = i440fx_create(&m->board, &msi, &err);
     const struct protect_config config = {
-        .rules = m->rules, .port = {m, caller_of, resume}, .vcpus = VCPUS};
+        .rules = m->rules, .port = {m, caller_of, resume, unmasked}, .vcpus = VCPUS};
     m->device = protect_create(m->bus, DEVFN, &config, &err);
     require(m->device != NULL);
     pci_config_write(m->bus, DEVFN, PCI_BAR0 + 16, 4, BAR_MSIX);
