@@ -54,6 +54,18 @@ static inline uint32_t mxcsr_valid(const struct cpu *cpu)
     return insn_has_feature(&cpu->features, FEAT_MISALIGNSSE) ? 0xffff | MXCSR_MM : 0xffff;
 }
 
+/* The host's. */
+static inline uint32_t vec_host_mxcsr(void)
+{
+    uint32_t value;
+    __asm__ volatile("stmxcsr %0" : "=m"(value));
+    return value;
+}
+static inline void vec_set_host_mxcsr(uint32_t value)
+{
+    __asm__ volatile("ldmxcsr %0" : : "m"(value) : "memory");
+}
+
 /* ---- x87 and MMX (x87_state.c) --------------------------------------------------------------- */
 
 static inline unsigned x87_top(const struct x87 *x87)

@@ -92,16 +92,6 @@ static inline uint64_t vec_call_stub(const struct vec_stub *stub, const struct v
 {
     return stub->code(call->v, call->rm, call->h, call->l, call->out);
 }
-static inline uint32_t vec_host_mxcsr(void)
-{
-    uint32_t value;
-    __asm__ volatile("stmxcsr %0" : "=m"(value));
-    return value;
-}
-static inline void vec_set_host_mxcsr(uint32_t value)
-{
-    __asm__ volatile("ldmxcsr %0" : : "m"(value) : "memory");
-}
 
 /* ---- Unmasked SIMD exceptions (vec_trap.c) --------------------------------------------------- */
 

@@ -72,10 +72,9 @@ void site_call(struct build *b)
 
 static void vectors_out(struct build *b)
 {
-    static const uint8_t vzeroupper[] = {0xc5, 0xf8, 0x77};
     vec_store_all(b);
     if (b->vec_wide && b->vec_used)
-        emit_bytes(&b->e, vzeroupper, sizeof vzeroupper);
+        emit_vzeroupper(&b->e);
 }
 
 static void exit_here(struct build *b, unsigned off)
@@ -83,12 +82,6 @@ static void exit_here(struct build *b, unsigned off)
     vectors_out(b);
     emit_mov_imm32(&b->e, SCRATCH1, off);
     emit_jmp(&b->e, b->jit->thunks.exit_here);
-}
-
-void leave_here(struct build *b, unsigned off)
-{
-    flags_store(b);
-    exit_here(b, off);
 }
 
 /* Flags are stored. The jump is taken when something wants attention. */
@@ -207,25 +200,17 @@ static enum branch_result conditional(struct build *b, int32_t target)
 
 /* ---- Indirect branches ----------------------------------------------------------------------- */
 
-static void shift_r11(struct build *b, unsigned w, unsigned digit, unsigned by)
-{
-    emit_rex(&b->e, w, 0, 0, SCRATCH2);
-    emit8(&b->e, 0xc1);
-    emit8(&b->e, 0xc0 | digit << 3 | (SCRATCH2 & 7));
-    emit8(&b->e, by);
-}
-
 /* R10: where to. R11 becomes the entry for it in the table of the mode; else to the site, where C
  * executes the branch. R10 is lost. */
 static void find_target(struct build *b, struct cold *site)
 {
-    enum { SHL = 4, SHR = 5, XOR_LOAD = 0x33 };
+    enum { XOR_LOAD = 0x33 };
     struct emit *e = &b->e;
     emit_mov(e, 8, SCRATCH2, SCRATCH1);
-    shift_r11(b, 8, SHR, PAGE_SHIFT);
+    emit_shift(e, 8, SHIFT_DIGIT_SHR, SCRATCH2, PAGE_SHIFT);
     emit_rr(e, 8, XOR_LOAD, SCRATCH2, SCRATCH1);
     emit_ri(e, 4, GRP1_AND, SCRATCH2, JIT_PCS - 1);
-    shift_r11(b, 4, SHL, 5);
+    emit_shift(e, 4, SHIFT_DIGIT_SHL, SCRATCH2, 5);
     emit_gs(e, 8, OP_ADD_LOAD, SCRATCH2, CPU_AT(jx.pcs));
     emit_rm(e, 8, OP_CMP_LOAD, SCRATCH1, SCRATCH2, (int32_t)offsetof(struct jit_pc, pc));
     cold_jump(site, emit_jcc_later(e, CC_NE));
@@ -272,8 +257,7 @@ static bool easy_target(const struct build *b, const struct insn *insn)
 {
     if (insn->op[0].kind == OPND_GPR)
         return true;
-    return insn->op[0].kind == OPND_MEM && insn->adsize != 2 &&
-           (b->code64 || insn->mem.seg < SEG_FS);
+    return insn->op[0].kind == OPND_MEM && insn->adsize != 2 && build_easy_segment(b, insn, false);
 }
 
 static enum branch_result jump_indirect(struct build *b)

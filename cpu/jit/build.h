@@ -39,12 +39,6 @@ struct cold {
 };
 enum { COLD_MAX = 4 * REGION_MAX_INSNS };
 
-/* Host registers for the fields of an encoding; memory is [R10]. */
-struct fields {
-    uint8_t reg, rm, vvvv, opcode;
-    bool memory;
-};
-
 struct build {
     struct jit *jit;
     struct cpu *cpu;
@@ -56,9 +50,9 @@ struct build {
     unsigned count;
     unsigned i;     /* the current instruction */
     uint16_t after; /* where the code behind the last one begins */
-    /* Flags after each instruction that are read before they are written again; `visible` counts
-     * also who can only be looking: faults, ways out. */
-    uint16_t read_after[REGION_MAX_INSNS], visible_after[REGION_MAX_INSNS];
+    /* Flags after each instruction that are read before they are written again, or seen by whoever
+     * can only be looking: faults, ways out. */
+    uint16_t visible_after[REGION_MAX_INSNS];
     struct flags_state flags;
     /* Vector registers that the region holds, and those it changes. */
     uint16_t vec_used, vec_written;
@@ -74,6 +68,14 @@ struct build {
 static inline const struct insn *build_insn(const struct build *b)
 {
     return &b->insn[b->i];
+}
+
+/* Is the memory operand's segment one that has no base and no limit that matters? */
+static inline bool build_easy_segment(const struct build *b, const struct insn *insn, bool write)
+{
+    if (b->code64)
+        return true;
+    return insn->mem.seg < SEG_FS && (insn->mem.seg != SEG_CS || !write);
 }
 
 /* ---- flags.c --------------------------------------------------------------------------------- */
@@ -98,6 +100,8 @@ void flags_load(struct build *b);
 void flags_store(struct build *b);
 /* Emits it from EFLAGS, whatever the state; changes R10. */
 void flags_emit_store(struct emit *e);
+/* Emits loading them from cpu->jx.flags; RAX is lost. */
+void flags_emit_load(struct emit *e);
 /* Guest register `reg` is changed by the current instruction; with `lookup`, EFLAGS will be lost
  * before. */
 void flags_before_change(struct build *b, unsigned reg, bool lookup);
@@ -138,8 +142,6 @@ static inline void cold_jump(struct cold *cold, uint8_t *at)
 }
 /* Has C execute the current instruction, always. */
 void site_call(struct build *b);
-/* Ends the region before the current instruction: C is to execute it. */
-void leave_here(struct build *b, unsigned off);
 /* Goes to an offset of the page; flags are stored if they were not. */
 void branch_edge(struct build *b, int32_t target);
 /* The current instruction is a branch; true when that is the region's end. False, nothing emitted:

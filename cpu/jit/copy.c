@@ -135,15 +135,13 @@ static const struct opnd *memory_operand(const struct insn *insn)
     return NULL;
 }
 
-/* Segments that have no base and no limit that matters. */
-static bool easy_segment(const struct build *b, const struct insn *insn, bool write)
-{
-    if (b->code64)
-        return true;
-    return insn->mem.seg < SEG_FS && (insn->mem.seg != SEG_CS || !write);
-}
-
 /* ---- Encoding -------------------------------------------------------------------------------- */
+
+/* Host registers for the fields of an encoding; memory is [R10]. */
+struct fields {
+    uint8_t reg, rm, vvvv, opcode;
+    bool memory;
+};
 
 static void put_tail(struct emit *e, const struct insn *insn, const struct fields *f)
 {
@@ -373,10 +371,9 @@ static void vec_move(struct build *b, unsigned reg, bool store)
 
 void vec_zero_upper(struct build *b)
 {
-    static const uint8_t vzeroupper[] = {0xc5, 0xf8, 0x77};
     struct emit *e = &b->e;
     unsigned zero = 0;
-    emit_bytes(e, vzeroupper, sizeof vzeroupper);
+    emit_vzeroupper(e);
     while (zero < 16 && (b->vec_used >> zero & 1))
         zero++;
     if (zero == 16)
@@ -544,7 +541,7 @@ static bool can_copy(struct build *b, const struct insn *insn, const struct opnd
     if (!copy_is_allowed(b, insn) || insn->mem.vsib ||
         (mem && (!mem->size || reaches_beyond(insn))))
         return false;
-    if (mem && !easy_segment(b, insn, mem->access & OPND_W))
+    if (mem && !build_easy_segment(b, insn, mem->access & OPND_W))
         return false;
     return make_plan(b, insn, p) && can_encode(b, insn, p);
 }

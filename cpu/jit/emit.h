@@ -13,18 +13,12 @@
 
 struct emit {
     uint8_t *p;     /* where the next byte goes */
-    uint8_t *end;   /* there is room up to here; the caller sees to it */
     intptr_t shift; /* address that runs = address that is written + shift */
 };
 
 static inline void emit8(struct emit *e, unsigned v)
 {
     *e->p++ = (uint8_t)v;
-}
-static inline void emit16(struct emit *e, uint16_t v)
-{
-    memcpy(e->p, &v, 2);
-    e->p += 2;
 }
 static inline void emit32(struct emit *e, uint32_t v)
 {
@@ -144,15 +138,19 @@ static inline void emit_mov_imm64(struct emit *e, unsigned reg, uint64_t imm)
     emit8(e, 0xb8 | (reg & 7));
     emit64(e, imm);
 }
-/* gs:[offset] = imm32, 4 bytes */
-static inline void emit_gs_store_imm32(struct emit *e, int32_t offset, uint32_t imm)
+/* SHL, SHR, SAR of a register by a constant; `digit` is ModRM.reg of C1h. */
+enum { SHIFT_DIGIT_SHL = 4, SHIFT_DIGIT_SHR = 5, SHIFT_DIGIT_SAR = 7 };
+static inline void emit_shift(struct emit *e, unsigned w, unsigned digit, unsigned reg, unsigned by)
 {
-    emit8(e, 0x65);
-    emit8(e, 0xc7);
-    emit8(e, 0x04);
-    emit8(e, 0x25);
-    emit32(e, (uint32_t)offset);
-    emit32(e, imm);
+    emit_rex(e, w, 0, 0, reg);
+    emit8(e, 0xc1);
+    emit8(e, 0xc0 | digit << 3 | (reg & 7));
+    emit8(e, by);
+}
+static inline void emit_vzeroupper(struct emit *e)
+{
+    static const uint8_t code[] = {0xc5, 0xf8, 0x77};
+    emit_bytes(e, code, sizeof code);
 }
 /* op reg, [rip-relative address] */
 static inline void emit_rip(struct emit *e, unsigned w, unsigned opcode, unsigned reg,

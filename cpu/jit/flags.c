@@ -28,6 +28,15 @@ void flags_emit_store(struct emit *e)
     emit_mov(e, 8, RAX, SCRATCH1);
 }
 
+void flags_emit_load(struct emit *e)
+{
+    static const uint8_t movzx_eax_gs[] = {0x65, 0x0f, 0xb7, 0x04, 0x25};
+    static const uint8_t to_eflags[] = {0x04, 0x7f, 0x9e}; /* add al, 7fh; sahf */
+    emit_bytes(e, movzx_eax_gs, sizeof movzx_eax_gs);
+    emit32(e, (uint32_t)CPU_AT(jx.flags));
+    emit_bytes(e, to_eflags, sizeof to_eflags);
+}
+
 /* op r/m, r of a size, for registers of the host. */
 static void op_sized(struct emit *e, unsigned size, unsigned opcode, unsigned reg, unsigned rm)
 {
@@ -80,17 +89,13 @@ static void emit_again(struct build *b)
 
 void flags_load(struct build *b)
 {
-    static const uint8_t movzx_eax_gs[] = {0x65, 0x0f, 0xb7, 0x04, 0x25};
-    static const uint8_t to_eflags[] = {0x04, 0x7f, 0x9e}; /* add al, 7fh; sahf */
     if (b->flags.host)
         return;
     if (described(b)) {
         emit_again(b);
     } else {
         emit_mov(&b->e, 8, SCRATCH2, RAX);
-        emit_bytes(&b->e, movzx_eax_gs, sizeof movzx_eax_gs);
-        emit32(&b->e, (uint32_t)CPU_AT(jx.flags));
-        emit_bytes(&b->e, to_eflags, sizeof to_eflags);
+        flags_emit_load(&b->e);
         emit_mov(&b->e, 8, RAX, SCRATCH2);
     }
     b->flags.host = true;
@@ -206,17 +211,13 @@ static bool is_quiet(const struct build *b, const struct insn *insn)
 
 void flags_liveness(struct build *b)
 {
-    uint16_t read = FLAGS_ARITH, visible = FLAGS_ARITH;
+    uint16_t visible = FLAGS_ARITH;
     for (unsigned i = b->count; i-- > 0;) {
         const struct insn_row *row = b->insn[i].row;
         uint16_t kills = row->flags_written | row->flags_undefined;
-        b->read_after[i] = read;
         b->visible_after[i] = visible;
-        read = (uint16_t)(((read & ~kills) | row->flags_read) & FLAGS_ARITH);
         visible = (uint16_t)(((visible & ~kills) | row->flags_read) & FLAGS_ARITH);
         if (!is_quiet(b, &b->insn[i]))
             visible = FLAGS_ARITH;
-        if (row->attr & INSN_BRANCH)
-            read = FLAGS_ARITH;
     }
 }

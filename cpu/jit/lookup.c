@@ -69,10 +69,7 @@ static void slot_offset(struct build *b)
         return;
     }
     emit_mov(e, 8, SCRATCH2, SCRATCH1);
-    emit_rex(e, 8, 0, 0, SCRATCH2);
-    emit8(e, 0xc1);
-    emit8(e, 0xe8 | (SCRATCH2 & 7));
-    emit8(e, PAGE_SHIFT - 5);
+    emit_shift(e, 8, SHIFT_DIGIT_SHR, SCRATCH2, PAGE_SHIFT - 5);
 }
 
 /* R10: linear address; to the host address. */

@@ -58,17 +58,10 @@ static void describe_flags(struct cpu *cpu, const struct flags_desc *d)
     }
 }
 
-static uint32_t host_mxcsr(void)
-{
-    uint32_t value;
-    __asm__ volatile("stmxcsr %0" : "=m"(value));
-    return value;
-}
-
 static void set_host_mxcsr(uint32_t value)
 {
-    if (host_mxcsr() != value) /* reading it is cheaper */
-        __asm__ volatile("ldmxcsr %0" : : "m"(value) : "memory");
+    if (vec_host_mxcsr() != value) /* reading it is cheaper */
+        vec_set_host_mxcsr(value);
 }
 
 /* The host's MXCSR is the guest's while translated code runs, when all exceptions are masked; with
@@ -80,7 +73,7 @@ static void vectors_in(const struct cpu *cpu)
 
 static void vectors_out(struct cpu *cpu, uint32_t mode)
 {
-    uint32_t value = host_mxcsr();
+    uint32_t value = vec_host_mxcsr();
     if (mode & JIT_MODE_MASKED)
         cpu->mxcsr = value;
     if (value & (MXCSR_RC | MXCSR_FTZ | MXCSR_DAZ))
@@ -95,7 +88,6 @@ int jit_slow(struct cpu *cpu, uint32_t site_offset)
     const struct jit_site *site = (const struct jit_site *)(jit->data + site_offset);
     const struct jit_region *region = site->region;
     uint64_t generation = cpu->mmu.exec_generation, global = cpu->mmu.global_generation;
-    uint64_t flushes = jit->counters.flushes;
     uint32_t mode = region->mode;
     cpu->rip = wrap(cpu, cpu->jx.page_va + site->off);
     describe_flags(cpu, &site->flags);
@@ -104,7 +96,7 @@ int jit_slow(struct cpu *cpu, uint32_t site_offset)
     uint64_t next = wrap(cpu, cpu->rip + site->len);
     execute_copied(cpu, region->bytes + (site->off - (region->gpa & ~PAGE_MASK)), site->len);
     cpu->rip = cpu->next_rip;
-    if (site->branch || cpu->rip != next || flushes != jit->counters.flushes || region->stale ||
+    if (site->branch || cpu->rip != next || region->stale ||
         generation != cpu->mmu.exec_generation || global != cpu->mmu.global_generation ||
         jit_mode(cpu) != mode || interp_attention(cpu))
         return 1;
@@ -235,27 +227,6 @@ static void link_edge(struct cpu *cpu, const struct pending *p, const struct jit
     edge->code = to->entry;
 }
 
-/* Runs translated code from `code` on; brings cpu->rip to where it ended. */
-static void leave(struct cpu *cpu, enum jit_exit why, uint32_t mode, struct pending *pending);
-
-static void enter(struct cpu *cpu, const void *code, struct pending *pending)
-{
-    struct jit *jit = cpu->jit;
-    uint32_t mode = jit_mode(cpu);
-    *pending = (struct pending){0};
-    cpu->jx.page_va = cpu->rip & PAGE_MASK;
-    cpu->jx.flags = pack_flags(cpu_rflags(cpu));
-    vectors_in(cpu);
-    jit->counters.enters++;
-    if (jit->lockstep) {
-        enum jit_exit why = lockstep_enter(cpu, code);
-        leave(cpu, why, mode, pending);
-        lockstep_compare(cpu, why);
-    } else {
-        leave(cpu, (enum jit_exit)jit->thunks.enter(cpu, code), mode, pending);
-    }
-}
-
 /* Brings the state that the code's way out has left into struct cpu. */
 static void leave(struct cpu *cpu, enum jit_exit why, uint32_t mode, struct pending *pending)
 {
@@ -272,6 +243,25 @@ static void leave(struct cpu *cpu, enum jit_exit why, uint32_t mode, struct pend
     cpu->rip = wrap(cpu, cpu->jx.page_va + (uint64_t)(int64_t)edge->target);
     if (why == JIT_EXIT_EDGE)
         *pending = (struct pending){edge, cpu->jx.page_va, cpu->jit->counters.flushes, false};
+}
+
+/* Runs translated code from `code` on; brings cpu->rip to where it ended. */
+static void enter(struct cpu *cpu, const void *code, struct pending *pending)
+{
+    struct jit *jit = cpu->jit;
+    uint32_t mode = jit_mode(cpu);
+    *pending = (struct pending){0};
+    cpu->jx.page_va = cpu->rip & PAGE_MASK;
+    cpu->jx.flags = pack_flags(cpu_rflags(cpu));
+    vectors_in(cpu);
+    jit->counters.enters++;
+    if (jit->lockstep) {
+        enum jit_exit why = lockstep_enter(cpu, code);
+        leave(cpu, why, mode, pending);
+        lockstep_compare(cpu, why);
+    } else {
+        leave(cpu, (enum jit_exit)jit->thunks.enter(cpu, code), mode, pending);
+    }
 }
 
 /* Translated code finds its CPU by GS, which nothing else in the process uses. */

@@ -129,7 +129,7 @@ static bool push_other(struct build *b)
     bool memory = o->kind == OPND_MEM;
     if (!easy(b, insn) || !(is_register(o) || memory))
         return false;
-    if (memory && !b->code64 && insn->mem.seg >= SEG_FS)
+    if (memory && !build_easy_segment(b, insn, false))
         return false;
     flags_before_change(b, RSP, true);
     struct cold *site = begin(b);
@@ -198,7 +198,7 @@ static void with_divisor(struct build *b, unsigned size, unsigned opcode, unsign
  */
 static bool divide(struct build *b)
 {
-    enum { GROUP3 = 0xf7, DIV = 6, IDIV = 7, SAR = 7 };
+    enum { GROUP3 = 0xf7, DIV = 6, IDIV = 7 };
     const struct insn *insn = build_insn(b);
     const struct opnd *o = &insn->op[0];
     unsigned size = o->size, divisor = 0;
@@ -206,7 +206,7 @@ static bool divide(struct build *b)
     struct emit *e = &b->e;
     if (size < 4 || (!memory && !is_register(o)) || insn->adsize == 2 || insn->lock)
         return false;
-    if (memory && !b->code64 && insn->mem.seg >= SEG_FS)
+    if (memory && !build_easy_segment(b, insn, false))
         return false;
     flags_before_change(b, RAX, true);
     flags_before_change(b, RDX, true);
@@ -217,10 +217,7 @@ static bool divide(struct build *b)
         divisor = guest_value(b, o->reg, SCRATCH1);
     if (is_signed) {
         emit_mov(e, size, SCRATCH2, RAX);
-        emit_rex(e, size, 0, 0, SCRATCH2); /* sar r11, 31 or 63 */
-        emit8(e, 0xc1);
-        emit8(e, 0xc0 | SAR << 3 | (SCRATCH2 & 7));
-        emit8(e, size * 8 - 1);
+        emit_shift(e, size, SHIFT_DIGIT_SAR, SCRATCH2, size * 8 - 1);
         emit_rr(e, size, OP_CMP_LOAD, SCRATCH2, RDX);
         cold_jump(site, emit_jcc_later(e, CC_NE));
         with_divisor(b, size, OP_LOAD, SCRATCH2, memory, divisor);

@@ -5,7 +5,7 @@
  * jumps. All exits store the guest registers again and return from it. slow() is called by
  * translated code; it has C execute one instruction and returns behind it, or leaves for good.
  */
-#include "cpu/jit/jit.h"
+#include "cpu/jit/build.h"
 
 /* The guest registers that have a host register. */
 static const uint8_t in_registers[] = {RAX, RCX, RDX, RBX, RSP, RBP, RSI,
@@ -28,9 +28,8 @@ static void store_registers(struct emit *e)
 /* C code must not pay for dirty upper halves. */
 static void vectors_to_c(const struct jit *jit, struct emit *e)
 {
-    static const uint8_t vzeroupper[] = {0xc5, 0xf8, 0x77};
     if (jit->host_avx)
-        emit_bytes(e, vzeroupper, sizeof vzeroupper);
+        emit_vzeroupper(e);
 }
 
 static void push(struct emit *e, unsigned reg)
@@ -82,8 +81,6 @@ static const uint8_t *make_exit(const struct jit *jit, struct emit *e, enum jit_
 static const uint8_t *make_slow(const struct jit *jit, struct emit *e, const uint8_t *to_c)
 {
     static const uint8_t call_rax[] = {0xff, 0xd0}, ret[] = {0xc3};
-    static const uint8_t restore_flags[] = {0x04, 0x7f, 0x9e}; /* add al, 7fh; sahf */
-    static const uint8_t movzx_eax_gs[] = {0x65, 0x0f, 0xb7, 0x04, 0x25};
     const uint8_t *at = emit_here(e);
     store_registers(e);
     vectors_to_c(jit, e);
@@ -95,9 +92,7 @@ static const uint8_t *make_slow(const struct jit *jit, struct emit *e, const uin
     emit_ri(e, 8, GRP1_ADD, RSP, 8);
     emit_rr(e, 4, OP_TEST, RAX, RAX);
     uint8_t *left = emit_jcc_later(e, CC_NE);
-    emit_bytes(e, movzx_eax_gs, sizeof movzx_eax_gs);
-    emit32(e, (uint32_t)CPU_AT(jx.flags));
-    emit_bytes(e, restore_flags, sizeof restore_flags);
+    flags_emit_load(e);
     load_registers(e);
     emit_bytes(e, ret, sizeof ret);
     emit_patch32(left, e->shift, emit_here(e));

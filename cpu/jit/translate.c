@@ -1,8 +1,8 @@
 /*
  * translate.c - makes one region: decodes, looks ahead, and has each instruction translated.
  *
- * A region runs on behind a Jcc that is not taken; it ends with any other branch, before what only
- * C can do, at the page's end, or when it is long enough.
+ * A region runs on behind a Jcc that is not taken; it ends with any other branch, at the page's
+ * end, or when it is long enough.
  */
 #include "cpu/interp/execute.h"
 #include "cpu/jit/build.h"
@@ -75,6 +75,12 @@ static bool translate_one(struct build *b)
 
 /* ---- The region ------------------------------------------------------------------------------ */
 
+/* For the cold code of one more instruction, and all that cold code has itself. */
+static bool has_room(const struct build *b)
+{
+    return b->colds + 8 <= COLD_MAX - REGION_MAX_INSNS * 2;
+}
+
 static void emit_region(struct build *b)
 {
     struct emit *e = &b->e;
@@ -83,17 +89,13 @@ static void emit_region(struct build *b)
     vec_load_all(b);
     b->body = emit_here(e);
     b->flags = (struct flags_state){.memory = true};
-    for (b->i = 0; goes_on && b->i < b->count; b->i++) {
-        if (b->colds + 8 > COLD_MAX - REGION_MAX_INSNS * 2) {
-            leave_here(b, b->off[b->i]);
-            goes_on = false;
-            break;
-        }
+    for (b->i = 0; goes_on && b->i < b->count && has_room(b); b->i++)
         goes_on = translate_one(b);
-    }
+    b->region->count = (uint8_t)b->i;
     if (goes_on) {
-        b->i = b->count - 1;
-        branch_edge(b, b->after);
+        int32_t next = b->i < b->count ? b->off[b->i] : b->after;
+        b->i--;
+        branch_edge(b, next);
     }
     emit_cold(b);
     b->region->stale_exit = emit_here(e);
@@ -141,8 +143,7 @@ struct jit_region *jit_translate(struct jit *jit, uint64_t gpa, const uint8_t *b
         (struct emit){.p = jit->code_write + jit->code_used, .shift = jit->code - jit->code_write};
     uint8_t *begin = b->e.p;
     b->region = jit_data(jit, sizeof *b->region + len);
-    *b->region = (struct jit_region){
-        .gpa = gpa, .mode = b->mode, .len = (uint16_t)len, .count = (uint8_t)b->count};
+    *b->region = (struct jit_region){.gpa = gpa, .mode = b->mode, .len = (uint16_t)len};
     memcpy(b->region->bytes, bytes, len);
     find_vectors(b);
     flags_liveness(b);
@@ -154,7 +155,7 @@ struct jit_region *jit_translate(struct jit *jit, uint64_t gpa, const uint8_t *b
     if (LOG_ON(cpu->log, LOG_OUT_ASM))
         log_region(b, begin, size);
     jit->counters.regions++;
-    jit->counters.insns += b->count;
+    jit->counters.insns += b->region->count;
     jit->counters.code_bytes += size;
     return b->region;
 }
