@@ -7,10 +7,10 @@
  *     RDI R8 R9 R12 R13 R14
  *     RSP                        R15
  *     R10 R11 R15                no register: "homed", they stay in cpu->gpr[]
- *     XMM, YMM                   the register of the same name, inside a region that uses it; in
- *                                cpu->ymm[] at every way in and out
+ *     XMM, YMM                   the register of the same name, from the first region that uses any
+ *                                until C is called (cpu->jx.vec_home = 0); else cpu->ymm[]
  *     arithmetic flags           EFLAGS between their producer and what changes EFLAGS next; in
- *                                cpu->jx.flags at every way in and out
+ *                                cpu->jx.flags at every way to C and to other pages
  *     RIP                        cpu->jx.page_va plus an offset that the code knows
  *     MXCSR                      the host's, when all exceptions are masked (jit_mode())
  *
@@ -56,8 +56,8 @@ _Static_assert(offsetof(struct view_entry, tag_read) == 0 &&
 /* Why translated code came back. */
 enum jit_exit {
     JIT_EXIT_EDGE, /* at jx.edge, a way out that is not linked (yet) */
-    JIT_EXIT_POLL, /* at jx.edge, because something wants attention */
-    JIT_EXIT_HERE, /* before the instruction at jx.exit_off */
+    JIT_EXIT_POLL, /* before the instruction at jx.exit_off, because something wants attention */
+    JIT_EXIT_HERE, /* before the instruction at jx.exit_off, which C has to execute */
     JIT_EXIT_LEFT, /* cpu->rip is right already */
 };
 

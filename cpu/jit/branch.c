@@ -2,23 +2,23 @@
  * branch.c - leaving a region: edges, calls, returns, indirect branches; and the cold code behind
  * it.
  *
- * At every way out flags are in cpu->jx.flags and vectors in cpu->ymm[]. What can lead backwards,
- * or anywhere, polls: (request & attention) is tested, which costs EFLAGS, but they are stored by
- * then.
+ * What can lead backwards, or anywhere, polls: cpu->jx.kick is not 0 when something may want
+ * attention. Where EFLAGS count the poll uses JRCXZ, which leaves them alone.
  *
  * An edge inside the page is a JMP that is patched when the target has a region: one frame, one
- * mode, so that nothing can be wrong with it. An edge to another page remembers the target together
- * with the page's virtual address and the MMU's generation, and compares both each time.
+ * mode, so that nothing can be wrong with it; flags may be in EFLAGS on this way. An edge to another
+ * page remembers the target together with the page's virtual address and the MMU's generation, and
+ * compares both each time: flags are in cpu->jx.flags, as on all other ways out.
  */
 #include "cpu/jit/build.h"
 #include "insn_exec.h"
 
 /* ---- Sites ----------------------------------------------------------------------------------- */
 
-static struct cold *new_cold(struct build *b, int kind)
+static struct cold *new_cold(struct build *b, enum cold_kind kind)
 {
     struct cold *c = &b->cold[b->colds++];
-    *c = (struct cold){.kind = kind, .off = b->off[b->i]};
+    *c = (struct cold){.kind = (uint8_t)kind, .off = b->off[b->i]};
     return c;
 }
 
@@ -56,41 +56,67 @@ void site_resume(struct build *b, struct cold *site)
     site->resume = emit_here(&b->e);
 }
 
+static void call_slow(struct build *b, uint32_t site)
+{
+    emit_mov_imm32(&b->e, SCRATCH1, site);
+    emit_call(&b->e, b->vectors ? b->jit->thunks.slow_vec : b->jit->thunks.slow);
+}
+
 void site_call(struct build *b)
 {
     flags_spill(b);
-    vec_store_all(b);
-    emit_mov_imm32(&b->e, SCRATCH1, make_site(b));
-    emit_call(&b->e, b->jit->thunks.slow);
-    if (build_insn(b)->row->attr & INSN_BRANCH)
-        return; /* it does not come back */
-    vec_load_all(b);
+    call_slow(b, make_site(b));
     b->flags = (struct flags_state){.host = true, .memory = true};
+}
+
+/* ---- Polls ----------------------------------------------------------------------------------- */
+
+/* The jump is taken when something may want attention. */
+static uint8_t *poll(struct build *b)
+{
+    enum { JRCXZ = 0xe3, SKIP = 3 + 5 };
+    struct emit *e = &b->e;
+    if (b->flags.memory) {
+        emit_gs(e, 4, OP_GRP1_IMM8, GRP1_CMP, CPU_AT(jx.kick));
+        emit8(e, 0);
+        flags_clobbered(b);
+        return emit_jcc_later(e, CC_NE);
+    }
+    emit_mov(e, 8, SCRATCH1, RCX);
+    emit_gs(e, 4, OP_LOAD, RCX, CPU_AT(jx.kick));
+    emit8(e, JRCXZ);
+    emit8(e, SKIP);
+    emit_mov(e, 8, RCX, SCRATCH1);
+    uint8_t *jump = emit_jmp_later(e);
+    emit_mov(e, 8, RCX, SCRATCH1);
+    return jump;
+}
+
+/* Where a poll that has found something leads; `flags` as they were before it. */
+static void cold_poll(struct build *b, int32_t off, struct flags_state flags, uint8_t *jump)
+{
+    struct cold *c = new_cold(b, COLD_POLL);
+    c->off = off;
+    c->flags = flags;
+    c->index = (uint8_t)b->i;
+    cold_jump(c, jump);
+}
+
+void branch_poll(struct build *b)
+{
+    struct flags_state flags = b->flags;
+    if (b->flags.host)
+        b->flags.memory = false; /* keep EFLAGS */
+    cold_poll(b, b->off[b->i], b->flags, poll(b));
+    b->flags = flags;
 }
 
 /* ---- Ways out -------------------------------------------------------------------------------- */
 
-static void vectors_out(struct build *b)
+static void leave_before(struct build *b, int32_t off, const void *thunk)
 {
-    vec_store_all(b);
-    if (b->vec_wide && b->vec_used)
-        emit_vzeroupper(&b->e);
-}
-
-static void exit_here(struct build *b, unsigned off)
-{
-    vectors_out(b);
-    emit_mov_imm32(&b->e, SCRATCH1, off);
-    emit_jmp(&b->e, b->jit->thunks.exit_here);
-}
-
-/* Flags are stored. The jump is taken when something wants attention. */
-static uint8_t *poll(struct build *b)
-{
-    emit_gs(&b->e, 4, OP_LOAD, SCRATCH1, CPU_AT(request));
-    emit_gs(&b->e, 4, OP_TEST, SCRATCH1, CPU_AT(attention));
-    flags_clobbered(b);
-    return emit_jcc_later(&b->e, CC_NE);
+    emit_mov_imm32(&b->e, SCRATCH1, (uint32_t)off);
+    emit_jmp(&b->e, thunk);
 }
 
 static struct jit_edge *make_edge(struct build *b, int32_t target)
@@ -100,11 +126,10 @@ static struct jit_edge *make_edge(struct build *b, int32_t target)
     return edge;
 }
 
-static struct cold *cold_edge(struct build *b, struct jit_edge *edge, bool polled)
+static struct cold *cold_edge(struct build *b, struct jit_edge *edge)
 {
     struct cold *c = new_cold(b, COLD_EDGE);
     c->edge = edge;
-    c->poll = polled;
     return c;
 }
 
@@ -124,15 +149,29 @@ static void check_generation(struct build *b, unsigned reg, struct cold *miss)
         emit_patch32(good, e->shift, emit_here(e));
 }
 
-static void to_other_page(struct build *b, struct jit_edge *edge, struct cold *miss)
+/* What the edge remembers holds here and now; R10 = the page's virtual address. */
+static void check_edge(struct build *b, struct jit_edge *edge, struct cold *miss)
 {
     struct emit *e = &b->e;
-    int32_t page = edge->target & ~(int32_t)(PAGE_SIZE - 1);
     emit_gs_load(e, SCRATCH1, CPU_AT(jx.page_va));
     emit_rip(e, 8, OP_CMP_LOAD, SCRATCH1, &edge->va);
     cold_jump(miss, emit_jcc_later(e, CC_NE));
     emit_rip(e, 8, OP_LOAD, SCRATCH2, &edge->generation);
     check_generation(b, SCRATCH2, miss);
+}
+
+void branch_cross(struct build *b)
+{
+    struct jit_edge *edge = make_edge(b, b->off[0]);
+    b->region->cross = edge;
+    check_edge(b, edge, cold_edge(b, edge));
+}
+
+static void to_other_page(struct build *b, struct jit_edge *edge, struct cold *miss)
+{
+    struct emit *e = &b->e;
+    int32_t page = edge->target & ~(int32_t)(PAGE_SIZE - 1);
+    check_edge(b, edge, miss);
     emit_rm(e, b->width, OP_LEA, SCRATCH1, SCRATCH1, page);
     emit_gs_store(e, SCRATCH1, CPU_AT(jx.page_va));
     emit_rip(e, 4, 0xff, 4, &edge->code); /* jmp [rip + ...] */
@@ -143,23 +182,21 @@ static bool in_page(int32_t target)
     return target >= 0 && target < (int32_t)PAGE_SIZE;
 }
 
-/* Flags are stored. */
-static void edge_code(struct build *b, int32_t target)
+/* Out of the region, to an offset of the page or beyond. */
+static void edge_out(struct build *b, int32_t target)
 {
-    bool loop = target == b->off[0] && !b->jit->lockstep, near = in_page(target);
+    bool near = in_page(target);
     struct jit_edge *edge = make_edge(b, target);
-    if (!loop)
-        vectors_out(b);
+    if (!near)
+        flags_store(b);
+    else if (!b->flags.memory)
+        flags_load(b);
+    edge->host = !b->flags.memory;
     if (!near || target <= b->off[b->i]) {
-        struct cold *c = cold_edge(b, edge, true);
-        c->save_vectors = loop;
-        cold_jump(c, poll(b));
+        struct flags_state flags = b->flags;
+        cold_poll(b, target, flags, poll(b));
     }
-    if (loop) {
-        emit_jmp(&b->e, b->body);
-        return;
-    }
-    struct cold *miss = cold_edge(b, edge, false);
+    struct cold *miss = cold_edge(b, edge);
     if (near) {
         edge->patch = emit_jmp_later(&b->e);
         cold_jump(miss, edge->patch);
@@ -168,34 +205,43 @@ static void edge_code(struct build *b, int32_t target)
     }
 }
 
-void branch_edge(struct build *b, int32_t target)
+/* ---- To labels and elsewhere ----------------------------------------------------------------- */
+
+/* Can a jump go to the label as things are? */
+static bool fits(const struct flags_state *is, const struct flags_state *wanted)
 {
-    flags_store(b);
-    edge_code(b, target);
+    return (wanted->host && is->host) || (wanted->memory && is->memory);
 }
 
-/* ---- Jcc ------------------------------------------------------------------------------------- */
-
-/* The way back to the region's own beginning is the hot one; any other target stands behind the
- * region, and the code goes on with what follows. */
-static enum branch_result conditional(struct build *b, int32_t target)
+/* The jump leads to an offset: emit_side() sees to it, when all labels are known. */
+static void jump_later(struct build *b, int32_t target, uint8_t *jump)
 {
-    unsigned cc = build_insn(b)->row->exec_arg & 15;
-    flags_load(b);
-    if (target == b->off[0] && !b->jit->lockstep) {
-        uint8_t *over = emit_jcc_later(&b->e, cc ^ 1);
-        struct flags_state before = b->flags;
-        branch_edge(b, target);
-        b->flags = before;
-        emit_patch32(over, b->e.shift, emit_here(&b->e));
-        return BRANCH_GOES_ON;
-    }
     struct cold *c = new_cold(b, COLD_SIDE);
-    c->target = target;
-    c->save_flags = !b->flags.memory;
+    c->off = target;
+    c->flags = b->flags;
     c->index = (uint8_t)b->i;
-    cold_jump(c, emit_jcc_later(&b->e, cc));
-    return BRANCH_GOES_ON;
+    cold_jump(c, jump);
+}
+
+void branch_go(struct build *b, int32_t target)
+{
+    int to = build_target(b, b->i, target);
+    if (to < 0) {
+        edge_out(b, target);
+    } else if (b->label[to].code) {
+        flags_convert(b, &b->label[to].flags);
+        emit_jmp(&b->e, b->label[to].code);
+    } else {
+        if (!b->flags.memory)
+            flags_load(b);
+        jump_later(b, target, emit_jmp_later(&b->e));
+    }
+}
+
+static void conditional(struct build *b, int32_t target)
+{
+    flags_load(b);
+    jump_later(b, target, emit_jcc_later(&b->e, build_insn(b)->row->exec_arg & 15));
 }
 
 /* ---- Indirect branches ----------------------------------------------------------------------- */
@@ -260,19 +306,18 @@ static bool easy_target(const struct build *b, const struct insn *insn)
     return insn->op[0].kind == OPND_MEM && insn->adsize != 2 && build_easy_segment(b, insn, false);
 }
 
-static enum branch_result jump_indirect(struct build *b)
+static bool jump_indirect(struct build *b)
 {
     if (!easy_target(b, build_insn(b)))
-        return BRANCH_NOT;
+        return false;
     struct cold *site = begin_indirect(b);
     load_target(b, site);
     find_target(b, site);
-    vectors_out(b);
     go_to_entry(b);
-    return BRANCH_ENDS;
+    return true;
 }
 
-static enum branch_result ret(struct build *b)
+static bool ret(struct build *b)
 {
     const struct insn *insn = build_insn(b);
     int32_t more = insn->opnds && insn->op[0].kind == OPND_IMM ? (int32_t)insn->imm : 0;
@@ -280,10 +325,9 @@ static enum branch_result ret(struct build *b)
     lookup_stack(b, HOST_SP, 0, b->width, ACCESS_READ, site);
     emit_rm(&b->e, b->width, OP_LOAD, SCRATCH1, SCRATCH1, 0);
     find_target(b, site);
-    vectors_out(b);
     emit_rm(&b->e, b->width, OP_LEA, HOST_SP, HOST_SP, (int32_t)b->width + more);
     go_to_entry(b);
-    return BRANCH_ENDS;
+    return true;
 }
 
 /* ---- Calls ----------------------------------------------------------------------------------- */
@@ -300,22 +344,22 @@ static void push_return(struct build *b, struct cold *site)
     emit_rm(e, b->width, OP_LEA, HOST_SP, HOST_SP, -(int32_t)b->width);
 }
 
-static enum branch_result call_direct(struct build *b, int32_t target)
+static bool call_direct(struct build *b, int32_t target)
 {
     flags_store(b);
     struct cold *site = site_begin(b);
     push_return(b, site);
     flags_clobbered(b);
-    edge_code(b, target);
-    return BRANCH_ENDS;
+    edge_out(b, target);
+    return true;
 }
 
-static enum branch_result call_indirect(struct build *b)
+static bool call_indirect(struct build *b)
 {
     struct emit *e = &b->e;
     static const uint8_t jmp_gs[] = {0x65, 0xff, 0x24, 0x25};
     if (!easy_target(b, build_insn(b)))
-        return BRANCH_NOT;
+        return false;
     struct cold *site = begin_indirect(b);
     load_target(b, site);
     find_target(b, site);
@@ -324,35 +368,32 @@ static enum branch_result call_indirect(struct build *b)
     emit_rm(e, 8, OP_LOAD, SCRATCH1, SCRATCH2, (int32_t)offsetof(struct jit_pc, code));
     emit_gs_store(e, SCRATCH1, CPU_AT(jx.jump));
     push_return(b, site);
-    vectors_out(b);
     emit_gs_load(e, SCRATCH1, CPU_AT(jx.next_va));
     emit_gs_store(e, SCRATCH1, CPU_AT(jx.page_va));
     emit_bytes(e, jmp_gs, sizeof jmp_gs);
     emit32(e, (uint32_t)CPU_AT(jx.jump));
-    return BRANCH_ENDS;
+    return true;
 }
 
-enum branch_result branch_translate(struct build *b)
+bool branch_translate(struct build *b)
 {
     const struct insn *insn = build_insn(b);
     bool direct = insn->op[0].kind == OPND_REL;
     int64_t target = b->off[b->i] + insn->len + insn->imm;
     if (insn->opsize != b->width || (direct && target != (int32_t)target))
-        return BRANCH_NOT;
+        return false;
     switch (insn->row->exec) {
     case EXEC_jcc:
-        return conditional(b, (int32_t)target);
+        conditional(b, (int32_t)target);
+        return true;
     case EXEC_jmp:
-        if (!direct)
-            return jump_indirect(b);
-        branch_edge(b, (int32_t)target);
-        return BRANCH_ENDS;
+        return direct || jump_indirect(b); /* b->next says where */
     case EXEC_call:
         return direct ? call_direct(b, (int32_t)target) : call_indirect(b);
     case EXEC_ret:
         return ret(b);
     default:
-        return BRANCH_NOT;
+        return false;
     }
 }
 
@@ -360,32 +401,42 @@ enum branch_result branch_translate(struct build *b)
 
 static void emit_slow(struct build *b, const struct cold *c)
 {
-    vec_store_all(b);
-    emit_mov_imm32(&b->e, SCRATCH1, c->site);
-    emit_call(&b->e, b->jit->thunks.slow);
-    if (!c->resume)
-        return; /* a branch: it does not come back */
-    vec_load_all(b);
-    emit_jmp(&b->e, c->resume);
+    call_slow(b, c->site);
+    if (c->resume)
+        emit_jmp(&b->e, c->resume);
+    /* else a branch: it does not come back */
+}
+
+static void emit_poll(struct build *b, const struct cold *c)
+{
+    b->flags = c->flags;
+    flags_store(b);
+    leave_before(b, c->off, b->jit->thunks.exit_poll);
 }
 
 static void emit_edge(struct build *b, const struct cold *c)
 {
-    if (c->save_vectors)
-        vectors_out(b);
+    if (c->edge->host)
+        flags_emit_store(&b->e);
     emit_rip(&b->e, 8, OP_LEA, SCRATCH1, c->edge);
-    emit_jmp(&b->e, c->poll ? b->jit->thunks.exit_poll : b->jit->thunks.exit_edge);
+    emit_jmp(&b->e, b->jit->thunks.exit_edge);
 }
 
-/* The taken way of a Jcc in the middle of the region. */
+/* Straight to the label if nothing has to be done on the way. Without one, the region was cut short. */
 static void emit_side(struct build *b, const struct cold *c)
 {
-    if (c->save_flags)
-        flags_emit_store(&b->e);
     b->i = c->index;
-    edge_code(b, c->target);
+    b->flags = c->flags;
+    int to = build_target(b, b->i, c->off);
+    if (to < 0 || !b->label[to].code)
+        edge_out(b, c->off);
+    else if (fits(&b->flags, &b->label[to].flags))
+        emit_patch32(c->jump[0], b->e.shift, b->label[to].code);
+    else
+        branch_go(b, c->off);
 }
 
+/* PUSHes and POPs, one by one. */
 static void emit_run(struct build *b, const struct cold *c)
 {
     b->flags = c->flags;
@@ -408,7 +459,10 @@ void emit_cold(struct build *b)
             emit_slow(b, c);
             break;
         case COLD_HERE:
-            exit_here(b, c->off);
+            leave_before(b, c->off, b->jit->thunks.exit_here);
+            break;
+        case COLD_POLL:
+            emit_poll(b, c);
             break;
         case COLD_EDGE:
             emit_edge(b, c);

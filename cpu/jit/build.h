@@ -16,28 +16,34 @@ struct flags_state {
 /* Code that stands behind the region because it is seldom run. */
 enum cold_kind {
     COLD_SLOW, /* C executes an instruction */
-    COLD_HERE, /* leaves before an instruction */
-    COLD_EDGE, /* leaves by an edge that is not linked, or because of a poll */
-    COLD_SIDE, /* the taken way of a Jcc */
+    COLD_HERE, /* leaves before an instruction, which C executes */
+    COLD_POLL, /* leaves before an instruction, since something wants attention */
+    COLD_EDGE, /* leaves by an edge that is not linked */
+    COLD_SIDE, /* goes to an offset: a Jcc that is taken, a block that comes later */
     COLD_RUN,  /* PUSHes or POPs that do not lie in one page, one by one */
 };
 struct cold {
     uint8_t kind;   /* enum cold_kind */
     uint8_t index;  /* SIDE: of the Jcc; RUN: of the first */
     uint8_t length; /* RUN */
-    uint16_t off;   /* HERE: of the instruction */
+    int32_t off;    /* HERE, POLL: of the instruction; SIDE: of the target */
     unsigned jumps;
     uint8_t *jump[6];         /* displacements that lead here (written addresses) */
     const uint8_t *resume;    /* SLOW, RUN: where it goes on (running address) */
     uint32_t site;            /* SLOW: offset in jit->data */
-    struct flags_state flags; /* RUN: before it */
-    int32_t target;           /* SIDE */
+    struct flags_state flags; /* RUN: before it; POLL, SIDE, EDGE: on the way here */
     struct jit_edge *edge;    /* EDGE */
-    bool poll;                /* EDGE: something wants attention */
-    bool save_vectors;        /* EDGE: they are in registers still */
-    bool save_flags;          /* SIDE: they are in EFLAGS only */
 };
 enum { COLD_MAX = 4 * REGION_MAX_INSNS };
+
+/* No offset of an instruction: the branch itself says where it goes. */
+enum { NEXT_NONE = INT32_MIN };
+
+/* Where a block begins that something in the region leads to. */
+struct label {
+    const uint8_t *code; /* running address; NULL: not (yet) emitted */
+    struct flags_state flags; /* as they must be there */
+};
 
 struct build {
     struct jit *jit;
@@ -48,26 +54,41 @@ struct build {
     bool code64;
     unsigned width; /* of addresses, and of what PUSH and CALL store: 8 or 4 bytes */
     unsigned count;
-    unsigned i;     /* the current instruction */
-    uint16_t after; /* where the code behind the last one begins */
-    /* Flags after each instruction that are read before they are written again, or seen by whoever
-     * can only be looking: faults, ways out. */
-    uint16_t visible_after[REGION_MAX_INSNS];
+    unsigned i; /* the current instruction */
     struct flags_state flags;
-    /* Vector registers that the region holds, and those it changes. */
-    uint16_t vec_used, vec_written;
-    bool vec_wide;       /* 32 bytes of each: there is VEX code */
-    const uint8_t *body; /* behind the loading of vectors: where loops go */
+    bool vectors; /* some instruction names vector registers */
+    bool cross;   /* there is one instruction only, which crosses the page's end */
     unsigned colds;
     /* -- not cleared for each region -- */
     struct insn insn[REGION_MAX_INSNS];
+    /* A block begins there; something later in the code leads there. */
+    bool leader[REGION_MAX_INSNS], polls[REGION_MAX_INSNS];
+    struct label label[REGION_MAX_INSNS];
     uint16_t off[REGION_MAX_INSNS]; /* of each, from the page's beginning */
+    /* The code goes on with the next one of the array (`flows`), or with the one at this offset,
+     * which may be in other pages; or the branch says where. */
+    bool flows[REGION_MAX_INSNS];
+    int32_t next[REGION_MAX_INSNS];
+    /* Flags before and after each instruction that are read before they are written again, or seen
+     * by whoever can only be looking: faults, ways out. */
+    uint16_t visible_before[REGION_MAX_INSNS], visible_after[REGION_MAX_INSNS];
+    int16_t index_at[PAGE_SIZE]; /* of the instruction at an offset; -1: none, as between regions */
     struct cold cold[COLD_MAX];
 };
 
 static inline const struct insn *build_insn(const struct build *b)
 {
     return &b->insn[b->i];
+}
+
+/* The instruction in the region that a branch from instruction `from` to an offset goes to; -1: it
+ * leaves. In lockstep all ways back leave, so that each way through a region has an end. */
+static inline int build_target(const struct build *b, unsigned from, int32_t off)
+{
+    if (off < 0 || off >= (int32_t)PAGE_SIZE || b->cross ||
+        (b->jit->lockstep && off <= b->off[from]))
+        return -1;
+    return b->index_at[off];
 }
 
 /* Is the memory operand's segment one that has no base and no limit that matters? */
@@ -108,6 +129,8 @@ void flags_before_change(struct build *b, unsigned reg, bool lookup);
 void flags_after_change(struct build *b, unsigned reg);
 /* The current instruction has left its flags in EFLAGS. */
 void flags_produced(struct build *b, struct flags_desc desc);
+/* From the current state to one that a label wants; changes R10, R11. */
+void flags_convert(struct build *b, const struct flags_state *to);
 /* Liveness over the whole region. */
 void flags_liveness(struct build *b);
 /* What the flags could be computed from after the instruction has been copied. */
@@ -142,12 +165,16 @@ static inline void cold_jump(struct cold *cold, uint8_t *at)
 }
 /* Has C execute the current instruction, always. */
 void site_call(struct build *b);
-/* Goes to an offset of the page; flags are stored if they were not. */
-void branch_edge(struct build *b, int32_t target);
-/* The current instruction is a branch; true when that is the region's end. False, nothing emitted:
- * C has to do it. */
-enum branch_result { BRANCH_ENDS, BRANCH_GOES_ON, BRANCH_NOT };
-enum branch_result branch_translate(struct build *b);
+/* The current instruction is a branch. False, nothing emitted: C has to do it. */
+bool branch_translate(struct build *b);
+/* Behind the current instruction, to an offset of the page, inside the region or not. */
+void branch_go(struct build *b, int32_t target);
+/* At the beginning of a block that something later leads to: leaves when something wants attention.
+ * EFLAGS stay. */
+void branch_poll(struct build *b);
+/* At the beginning of a region that crosses the page's end: leaves by an edge to itself when the page
+ * behind may be another one. Changes R10, R11 and EFLAGS. */
+void branch_cross(struct build *b);
 void emit_cold(struct build *b);
 
 /* ---- special.c ------------------------------------------------------------------------------- */
@@ -157,23 +184,16 @@ void emit_cold(struct build *b);
 bool special_translate(struct build *b);
 /* One PUSH or POP of those that make up a run. */
 void special_single(struct build *b);
-/* Is this a VZEROUPPER that needs no checks? Then the region changes all vectors that it holds. */
-bool special_zeroes_upper(const struct build *b, const struct insn *insn);
 
 /* ---- copy.c ---------------------------------------------------------------------------------- */
 
 /* Copies the current instruction with its operands redirected. False, nothing emitted: C has to
  * execute it. */
 bool copy_insn(struct build *b);
-/* Which vector registers it names. */
-void copy_vectors(const struct jit *jit, const struct insn *insn, uint16_t *used,
-                  uint16_t *written);
 /* Whether copying comes into question in this mode. */
 bool copy_is_allowed(const struct build *b, const struct insn *insn);
-void vec_load_all(struct build *b);
-void vec_store_all(struct build *b);
-/* VZEROUPPER: registers that the region holds are changed in place, the others at home. */
-void vec_zero_upper(struct build *b);
+/* And whether it would name vector registers. */
+bool copy_uses_vectors(const struct build *b, const struct insn *insn);
 /* Loads or stores a homed register. */
 static inline void homed_load(struct build *b, unsigned scratch, unsigned guest)
 {

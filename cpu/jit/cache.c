@@ -28,7 +28,7 @@ static void flush(struct jit *jit);
 
 void jit_make_room(struct jit *jit)
 {
-    enum { REGION_MAX_DATA = 64 * 1024 };
+    enum { REGION_MAX_DATA = 128 * 1024 };
     if (jit->code_used + REGION_MAX_CODE > jit->code_size ||
         jit->data_used + REGION_MAX_DATA > jit->data_size)
         flush(jit);
@@ -151,35 +151,25 @@ static uint8_t *written(const struct jit *jit, const uint8_t *running)
     return jit->code_write + (running - jit->code);
 }
 
-/* The region's first instruction becomes a jump: its entry is at least that long. */
-static void redirect_entry(struct jit *jit, const struct jit_region *region, const uint8_t *to)
+/* What is at `from` becomes a jump: it is at least that long. */
+static void redirect(struct jit *jit, const uint8_t *from, const uint8_t *to)
 {
-    uint8_t *at = written(jit, region->entry);
-    intptr_t shift = jit->code - jit->code_write;
-    int32_t d = (int32_t)(to - (at + shift + 5));
+    uint8_t *at = written(jit, from);
+    int32_t d = (int32_t)(to - (from + 5));
     at[0] = 0xe9;
     memcpy(at + 1, &d, 4);
-    jit_serialise();
 }
 
 void jit_link(struct jit *jit, struct jit_edge *edge, const struct jit_region *to)
 {
-    emit_patch32(edge->patch, jit->code - jit->code_write, to->entry);
+    emit_patch32(edge->patch, jit->code - jit->code_write,
+                 edge->host ? to->entry_host : to->entry);
     jit_serialise();
     jit->counters.links++;
 }
 
-void jit_insert(struct jit *jit, struct jit_region *region)
+static void insert_in_frame(struct jit *jit, struct jit_region *region)
 {
-    struct jit_region **chain = hash_chain(jit, region->gpa, region->mode);
-    for (struct jit_region **p = chain; *p; p = &(*p)->hash_next)
-        if ((*p)->gpa == region->gpa && (*p)->mode == region->mode) {
-            redirect_entry(jit, *p, region->entry); /* whoever still goes there comes here */
-            *p = (*p)->hash_next;
-            break;
-        }
-    region->hash_next = *chain;
-    *chain = region;
     struct jit_frame *f = frame_find(jit, region->gpa);
     if (!f) {
         struct jit_frame **frames = frame_chain(jit, region->gpa);
@@ -192,20 +182,48 @@ void jit_insert(struct jit *jit, struct jit_region *region)
     f->regions = region;
 }
 
+void jit_insert(struct jit *jit, struct jit_region *region)
+{
+    struct jit_region **chain = hash_chain(jit, region->gpa, region->mode);
+    for (struct jit_region **p = chain; *p; p = &(*p)->hash_next)
+        if ((*p)->gpa == region->gpa && (*p)->mode == region->mode) {
+            redirect(jit, (*p)->entry, region->entry); /* whoever still goes there comes here */
+            redirect(jit, (*p)->entry_host, region->entry_host);
+            jit_serialise();
+            *p = (*p)->hash_next;
+            break;
+        }
+    region->hash_next = *chain;
+    *chain = region;
+    insert_in_frame(jit, region);
+    if (region->tail)
+        insert_in_frame(jit, region->tail);
+}
 /* ---- Invalidation ---------------------------------------------------------------------------- */
+
+/* One that crosses the page's end stays in the list of the other frame. */
+static void make_stale(struct jit *jit, struct jit_region *r)
+{
+    if (r->stale)
+        return;
+    r->stale = true;
+    redirect(jit, r->entry, r->stale_exit);
+    redirect(jit, r->entry_host, r->stale_exit_host);
+    jit_serialise();
+    jit->counters.stale++;
+}
 
 static void stale_in_frame(struct jit *jit, struct jit_frame *f, uint64_t gpa, uint64_t len)
 {
     for (struct jit_region **p = &f->regions; *p;) {
         struct jit_region *r = *p;
-        if (r->gpa >= gpa + len || gpa >= r->gpa + r->len) {
+        uint64_t begin = f->gpa + r->lo;
+        if (begin >= gpa + len || gpa >= begin + r->len) {
             p = &r->frame_next;
             continue;
         }
         *p = r->frame_next;
-        r->stale = true;
-        redirect_entry(jit, r, r->stale_exit);
-        jit->counters.stale++;
+        make_stale(jit, r->head ? r->head : r);
     }
     if (!f->regions && !f->queued) {
         f->queued = true;
@@ -301,11 +319,13 @@ bool jit_init(struct cpu *cpu, uint64_t cache_size, uint8_t hot, bool lockstep, 
     }
     if (!map_code(jit, err))
         goto fail;
+    jit_build_init(jit->build);
     for (unsigned i = 0; i < JIT_PC_TABLES; i++)
         jit->pcs[i].mode = 0, jit->pcs[i].used_at = 0;
     jit->recent = jit->pcs;
     jit_make_thunks(jit);
     cpu->jx.self = cpu;
+    cpu->jx.vec_home = 1;
     cpu->jit = jit;
     return true;
 fail:

@@ -78,11 +78,10 @@ static struct jit_row describe(const struct insn_row *row)
                         .prefix = mandatory_prefix(row->encoding),
                         .wig = strstr(row->encoding, "WIG") != NULL};
     const char *p = row->operands;
-    for (uint8_t n = 0; *p; n++) {
-        p += strspn(p, " (");
-        if (*p)
-            read_operand(&r, p, n);
+    for (uint8_t n = 0; *p && *p != '('; n++) { /* implicit operands come last */
+        read_operand(&r, p, n);
         p += strcspn(p, " ");
+        p += strspn(p, " ");
     }
     switch (row->exec) {
     case EXEC_inc: /* 40h to 4Fh too, in another encoding */
@@ -90,8 +89,6 @@ static struct jit_row describe(const struct insn_row *row)
     case EXEC_gen_fence: /* guest memory is host memory */
         r.copy = true;
         break;
-    case EXEC_vec_pcmpstr: /* implicit results in RCX and XMM0 */
-    case EXEC_vec_zero:    /* registers that nobody names */
     case EXEC_nop:
     case EXEC_gen_hint:
     case EXEC_div: /* special.c, since they may raise */
@@ -125,6 +122,18 @@ bool copy_is_allowed(const struct build *b, const struct insn *insn)
     if ((row->attr & INSN_MXCSR) && !(b->mode & JIT_MODE_MASKED))
         return false;
     return true;
+}
+
+bool copy_uses_vectors(const struct build *b, const struct insn *insn)
+{
+    if (!copy_is_allowed(b, insn))
+        return false;
+    if (insn->row->exec == EXEC_vec_zero || insn->row->exec == EXEC_vec_pcmpstr)
+        return true; /* which they do not name */
+    for (unsigned n = 0; n < insn->opnds; n++)
+        if (insn->op[n].kind == OPND_XMM || insn->op[n].kind == OPND_YMM)
+            return true;
+    return false;
 }
 
 static const struct opnd *memory_operand(const struct insn *insn)
@@ -333,82 +342,6 @@ static bool make_plan(struct build *b, const struct insn *insn, struct plan *p)
             got |= (p->f.opcode = (uint8_t)place(p, insn, number)) == REG_NONE;
     }
     return got == 0;
-}
-
-/* ---- Vector registers ------------------------------------------------------------------------ */
-
-void copy_vectors(const struct jit *jit, const struct insn *insn, uint16_t *used, uint16_t *written)
-{
-    if (!jit->rows[insn->row->id].copy)
-        return;
-    for (unsigned n = 0; n < insn->opnds; n++) {
-        const struct opnd *o = &insn->op[n];
-        if (o->kind != OPND_XMM && o->kind != OPND_YMM)
-            continue;
-        *used |= (uint16_t)(1u << o->reg);
-        if (o->access & OPND_W)
-            *written |= (uint16_t)(1u << o->reg);
-    }
-}
-
-/* VMOVUPS ymm or MOVUPS xmm between a register and its home. */
-static void vec_move(struct build *b, unsigned reg, bool store)
-{
-    struct emit *e = &b->e;
-    emit8(e, 0x65);
-    if (b->vec_wide) {
-        emit8(e, 0xc5);
-        emit8(e, (reg & 8 ? 0 : 0x80) | 0x7c);
-    } else {
-        emit_rex(e, 4, reg, 0, 0);
-        emit8(e, 0x0f);
-    }
-    emit8(e, store ? 0x11 : 0x10);
-    emit8(e, (reg & 7) << 3 | 4);
-    emit8(e, 0x25);
-    emit32(e, (uint32_t)CPU_YMM(reg));
-}
-
-void vec_zero_upper(struct build *b)
-{
-    struct emit *e = &b->e;
-    unsigned zero = 0;
-    emit_vzeroupper(e);
-    while (zero < 16 && (b->vec_used >> zero & 1))
-        zero++;
-    if (zero == 16)
-        return;
-    /* VPXOR zero, zero, zero; then VMOVUPS gs:[upper half], zero for each that is at home */
-    emit8(e, 0xc4);
-    emit8(e, (zero & 8 ? 0 : 0x80) | 0x40 | (zero & 8 ? 0 : 0x20) | 1);
-    emit8(e, (~zero & 15) << 3 | 1);
-    emit8(e, 0xef);
-    emit8(e, 0xc0 | (zero & 7) << 3 | (zero & 7));
-    for (unsigned reg = 0; reg < 16; reg++) {
-        if (b->vec_used >> reg & 1)
-            continue;
-        emit8(e, 0x65);
-        emit8(e, 0xc5);
-        emit8(e, (zero & 8 ? 0 : 0x80) | 0x78);
-        emit8(e, 0x11);
-        emit8(e, (zero & 7) << 3 | 4);
-        emit8(e, 0x25);
-        emit32(e, (uint32_t)CPU_YMM(reg) + 16);
-    }
-}
-
-void vec_load_all(struct build *b)
-{
-    for (unsigned reg = 0; reg < 16; reg++)
-        if (b->vec_used >> reg & 1)
-            vec_move(b, reg, false);
-}
-
-void vec_store_all(struct build *b)
-{
-    for (unsigned reg = 0; reg < 16; reg++)
-        if (b->vec_written >> reg & 1)
-            vec_move(b, reg, true);
 }
 
 /* ---- The copy -------------------------------------------------------------------------------- */

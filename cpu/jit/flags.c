@@ -119,14 +119,30 @@ void flags_spill(struct build *b)
         flags_store(b);
 }
 
+void flags_convert(struct build *b, const struct flags_state *to)
+{
+    if (to->memory && !to->host)
+        flags_store(b);
+    else if (!to->memory)
+        flags_load(b);
+}
+
 static bool describes(const struct build *b, unsigned reg)
 {
     return described(b) && (b->flags.desc.a == reg || b->flags.desc.b == reg);
 }
 
+/* The flags of before that the current instruction reads, or that outlive it. */
+static uint16_t outlive(const struct build *b)
+{
+    const struct insn_row *row = build_insn(b)->row;
+    uint16_t kills = row->flags_written | row->flags_undefined;
+    return (uint16_t)(((b->visible_after[b->i] & ~kills) | row->flags_read) & FLAGS_ARITH);
+}
+
 void flags_before_change(struct build *b, unsigned reg, bool lookup)
 {
-    if (describes(b, reg) && (lookup || !b->flags.host) && b->visible_after[b->i])
+    if (describes(b, reg) && (lookup || !b->flags.host) && outlive(b))
         flags_store(b);
 }
 
@@ -199,6 +215,8 @@ static bool is_quiet(const struct build *b, const struct insn *insn)
 {
     if (insn->row->exec == EXEC_nop || insn->row->exec == EXEC_gen_hint)
         return true;
+    if (insn->row->exec == EXEC_jcc || (insn->row->exec == EXEC_jmp && insn->op[0].kind == OPND_REL))
+        return true; /* the ways out have their own say */
     if (!copy_is_allowed(b, insn) || insn->row->attr & INSN_BRANCH)
         return false;
     if (insn->row->exec == EXEC_lea)
@@ -209,15 +227,41 @@ static bool is_quiet(const struct build *b, const struct insn *insn)
     return true;
 }
 
+/* What a jump to an offset may show. */
+static uint16_t visible_at(const struct build *b, unsigned from, int32_t off)
+{
+    int to = build_target(b, from, off);
+    return to < 0 ? FLAGS_ARITH : b->visible_before[to];
+}
+
+static uint16_t after(const struct build *b, unsigned i)
+{
+    const struct insn *insn = &b->insn[i];
+    uint16_t visible = 0;
+    if (b->flows[i])
+        visible = i + 1 < b->count ? b->visible_before[i + 1] : FLAGS_ARITH;
+    else
+        visible = b->next[i] == NEXT_NONE ? FLAGS_ARITH : visible_at(b, i, b->next[i]);
+    if (insn->row->exec == EXEC_jcc)
+        visible |= visible_at(b, i, b->off[i] + insn->len + (int32_t)insn->imm);
+    return visible;
+}
+
+/* Backwards until nothing changes any more; loops need more than one round. */
 void flags_liveness(struct build *b)
 {
-    uint16_t visible = FLAGS_ARITH;
-    for (unsigned i = b->count; i-- > 0;) {
-        const struct insn_row *row = b->insn[i].row;
-        uint16_t kills = row->flags_written | row->flags_undefined;
-        b->visible_after[i] = visible;
-        visible = (uint16_t)(((visible & ~kills) | row->flags_read) & FLAGS_ARITH);
-        if (!is_quiet(b, &b->insn[i]))
-            visible = FLAGS_ARITH;
+    memset(b->visible_before, 0, sizeof b->visible_before);
+    for (bool changed = true; changed;) {
+        changed = false;
+        for (unsigned i = b->count; i-- > 0;) {
+            const struct insn_row *row = b->insn[i].row;
+            uint16_t kills = row->flags_written | row->flags_undefined, before;
+            b->visible_after[i] = after(b, i);
+            before = (uint16_t)(((b->visible_after[i] & ~kills) | row->flags_read) & FLAGS_ARITH);
+            if (b->polls[i] || !is_quiet(b, &b->insn[i]))
+                before = FLAGS_ARITH;
+            changed |= before != b->visible_before[i];
+            b->visible_before[i] = before;
+        }
     }
 }

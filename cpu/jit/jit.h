@@ -1,9 +1,11 @@
 /*
  * jit.h - the translator's data: regions, what they are made of, and the cache that holds them.
  *
- * A *region* is the translation of a run of instructions in one guest-physical page for one mode.
- * It is entered at its beginning only, and left by its *edges*: the ways out whose target is known,
- * which are linked to other regions; by indirect branches; and, before any instruction, to C.
+ * A *region* is the translation of basic blocks in one guest-physical page for one mode: those that
+ * its first instruction leads to and that have been met. It is entered at its beginning only, and
+ * left by its *edges*: the ways out whose target is known, which are linked to other regions; by
+ * indirect branches; and, before any instruction, to C. An instruction that crosses the page's end is
+ * a region by itself: it checks, like an edge to another page, that the page behind is the same.
  * A *site* is an instruction that C can take over: on a view miss, a fault, a device, a store to
  * code. C then executes the whole instruction by the interpreter, and comes back behind it.
  *
@@ -30,12 +32,13 @@
 #include "internal/cpu.h"
 
 enum {
-    REGION_MAX_INSNS = 64,
-    REGION_MAX_CODE = 64 * 1024, /* upper bound of one region's host code */
+    REGION_MAX_INSNS = 128,
+    REGION_MAX_CODE = 128 * 1024, /* upper bound of one region's host code */
     REGION_BUCKETS = 1 << 15,
     REGION_FRAMES = 1 << 12,
     HEAT_ENTRIES = 1 << 14,
     JIT_PCS = 1 << 12,
+    INSN_MAX_BYTES = 15,
     JIT_PC_TABLES = 16,
 };
 
@@ -81,6 +84,7 @@ struct jit_edge {
     const void *code;
     struct jit_region *region;
     int32_t target; /* from the page's beginning; may lie outside it */
+    bool host;      /* in-page: flags are in EFLAGS on this way */
     uint8_t *patch; /* in-page: the displacement of the jump (written address) */
 };
 _Static_assert(offsetof(struct jit_edge, generation) == 8 && offsetof(struct jit_edge, code) == 16,
@@ -91,17 +95,30 @@ _Static_assert(offsetof(struct jit_edge, generation) == 8 && offsetof(struct jit
 struct jit_frame;
 
 struct jit_region {
-    uint64_t gpa;  /* of its first instruction */
-    uint32_t mode; /* jit_mode() */
-    uint16_t len;  /* bytes of guest code */
-    uint8_t count; /* instructions */
+    uint64_t gpa;    /* of its first instruction */
+    uint32_t mode;   /* jit_mode() */
+    uint16_t lo, len; /* the part of the page that its instructions lie in */
+    uint16_t count;  /* instructions */
     bool stale;
-    const uint8_t *entry;      /* running address */
-    const uint8_t *stale_exit; /* leaves before the first instruction */
+    /* Running addresses: where it begins when flags are in cpu->jx.flags, and when they are in
+     * EFLAGS; the same for leaving before the first instruction. */
+    const uint8_t *entry, *entry_host;
+    const uint8_t *stale_exit, *stale_exit_host;
     struct jit_region *hash_next, *frame_next;
     struct jit_frame *frame;
-    uint8_t bytes[]; /* the guest code */
+    /* Of a region that crosses the page's end: what stands for it in the other page's frame, and the
+     * other way round; and its check. */
+    struct jit_region *tail, *head;
+    struct jit_edge *cross;
+    const uint16_t *off; /* of each instruction, from the page's beginning */
+    const uint8_t *bytes; /* of that part */
 };
+
+/* The guest code at an offset of the page. */
+static inline const uint8_t *region_code(const struct jit_region *region, unsigned off)
+{
+    return region->bytes + (off - region->lo);
+}
 
 struct jit_frame {
     uint64_t gpa;
@@ -127,9 +144,11 @@ struct jit_pcs {
 
 struct jit_thunks {
     int (*enter)(struct cpu *cpu, const void *code); /* enum jit_exit */
-    const void *exit_edge, *exit_poll;               /* R10: the edge */
-    const void *exit_here;                           /* R10: offset of the instruction */
+    const void *exit_edge;                           /* R10: the edge */
+    const void *exit_poll, *exit_here;               /* R10: offset of the instruction */
     const void *slow;                                /* called; R10: the site's offset in `data` */
+    const void *slow_vec;                            /* likewise, for a region that has vectors */
+    const void *vec_in;                              /* called: vectors into registers */
 };
 
 /* How a row's operands are encoded (copy.c). */
@@ -176,6 +195,11 @@ struct jit {
     uint8_t hot; /* times that code is interpreted before it is translated */
 };
 
+static inline uint8_t *jit_heat(struct jit *jit, uint64_t gpa)
+{
+    return &jit->heat[(gpa * 0x9e3779b97f4a7c15ull) >> 40 & (HEAT_ENTRIES - 1)];
+}
+
 /* What a region of this vCPU's present state must have been made for. */
 static inline uint32_t jit_mode(const struct cpu *cpu)
 {
@@ -211,11 +235,13 @@ void jit_serialise(void);
 /* ---- thunk.c, copy.c, translate.c ------------------------------------------------------------ */
 
 void jit_make_thunks(struct jit *jit);
+void jit_build_init(struct build *b);
 bool jit_rows_init(struct jit *jit);
-/* Translates at cpu->rip; `bytes` are those of the guest code at gpa, up to the page's end. NULL:
- * the first instruction is not for the translator. */
-struct jit_region *jit_translate(struct jit *jit, uint64_t gpa, const uint8_t *bytes,
-                                 unsigned avail);
+/* Translates at cpu->rip; `code` is a copy of the whole page of guest code around gpa, and when
+ * `tail_gpa` is not 0, of INSN_MAX_BYTES of the page behind, which lies there. NULL: the first
+ * instruction is not for the translator; *more: since its end lies in the page behind. */
+struct jit_region *jit_translate(struct jit *jit, uint64_t gpa, const uint8_t *code,
+                                 uint64_t tail_gpa, bool *more);
 
 /* run.c, called by translated code: executes the instruction at the site. Not 0: leave, cpu->rip
  * says where to go on. */

@@ -10,7 +10,7 @@
  * stores would be differences.
  *
  * Regions are not linked to each other, nor to themselves. Flags that the table calls undefined
- * after their last writer are not compared. Where the region changes the page tables that it then
+ * after their last writer are not compared; what reads them ends the interpreter's run. Where the region changes the page tables that it then
  * depends on, the interpreter goes by the old ones, since its stores are kept back: that is no
  * difference either.
  */
@@ -18,6 +18,7 @@
 #include "cpu/interp/execute.h"
 #include "cpu/interp/flags.h"
 #include "cpu/jit/jit.h"
+#include "insn_exec.h"
 #include "internal/log.h"
 #include "internal/phys.h"
 #include <stdlib.h>
@@ -48,8 +49,9 @@ struct decoded {
     uint64_t flushes;
     struct {
         const struct insn_row *row;
+        uint16_t off;
         uint8_t len;
-        bool rep;
+        bool rep, direct;
     } insn[REGION_MAX_INSNS];
 };
 
@@ -104,16 +106,34 @@ static const struct decoded *decode(struct cpu *cpu, const struct jit_region *re
         return d;
     d->region = region;
     d->flushes = jit->counters.flushes;
-    for (unsigned i = 0, off = 0; i < region->count; i++) {
+    for (unsigned i = 0; i < region->count; i++) {
         struct insn insn;
-        insn_decode(region->bytes + off, region->len - off, cpu->mode & MODE_CODE64 ? 64 : 32,
-                    false, &cpu->features, &insn);
+        unsigned off = region->off[i];
+        insn_decode(region_code(region, off), region->lo + region->len - off,
+                    cpu->mode & MODE_CODE64 ? 64 : 32, false, &cpu->features, &insn);
         d->insn[i].row = insn.row;
+        d->insn[i].off = (uint16_t)off;
         d->insn[i].len = insn.len;
         d->insn[i].rep = insn.rep;
-        off += insn.len;
+        d->insn[i].direct = insn.opnds && insn.op[0].kind == OPND_REL &&
+                            (insn.row->exec == EXEC_jcc || insn.row->exec == EXEC_jmp);
     }
     return d;
+}
+
+/* The region's instruction at cpu->rip, where number `from` has led: forwards in the page only, as
+ * in build_target(). -1: none. */
+static int successor(const struct cpu *cpu, const struct jit_region *region, unsigned from)
+{
+    uint64_t off = cpu->rip - (cpu->jit->lockstep->point[0].rip & PAGE_MASK);
+    if (off >= PAGE_SIZE || off <= region->off[from])
+        return -1;
+    if (from + 1u < region->count && region->off[from + 1] == off)
+        return (int)from + 1;
+    for (unsigned i = 0; i < region->count; i++)
+        if (region->off[i] == off)
+            return (int)i;
+    return -1;
 }
 
 static bool is_runnable(const struct cpu *cpu, uint64_t attr, bool rep)
@@ -129,30 +149,36 @@ static bool is_runnable(const struct cpu *cpu, uint64_t attr, bool rep)
            g->used + 4096 < GUARD_BYTES;
 }
 
+/* Does the instruction do one thing or another by a flag that is undefined? Shifts read them all,
+ * but only to keep them when they shift by 0. */
+static bool depends(const struct insn_row *row, uint32_t undefined)
+{
+    bool keeps = (row->flags_read & FLAGS_ARITH) == FLAGS_ARITH && row->flags_written;
+    return !keeps && (row->flags_read & undefined);
+}
+
 static void run(struct cpu *cpu, const void *opaque)
 {
     struct lockstep *l = cpu->jit->lockstep;
     const struct jit_region *region = opaque;
     const struct decoded *d = decode(cpu, region);
-    unsigned off = 0;
     uint32_t undefined = 0;
     l->points = l->vectors_count = 0;
     note(cpu, &l->point[l->points++], 0);
-    for (unsigned i = 0; i < region->count; i++) {
+    for (int i = 0; i >= 0; i = successor(cpu, region, (unsigned)i)) {
         const struct insn_row *row = d->insn[i].row;
-        l->stopped = !is_runnable(cpu, row->attr, d->insn[i].rep);
+        l->stopped = !is_runnable(cpu, row->attr, d->insn[i].rep) || depends(row, undefined);
         if (l->stopped)
             return;
         uint64_t next = cpu->rip + d->insn[i].len;
-        execute_copied(cpu, region->bytes + off, d->insn[i].len);
+        execute_copied(cpu, region_code(region, d->insn[i].off), d->insn[i].len);
         cpu->rip = cpu->next_rip;
-        undefined &= ~(uint32_t)row->flags_written;
+        undefined &= ~(uint32_t)row->flags_written | row->flags_read; /* kept, perhaps */
         undefined |= row->flags_undefined & FLAGS_ARITH;
         note(cpu, &l->point[l->points++], undefined);
         l->point[l->points - 1].branched = row->attr & INSN_BRANCH;
-        if (cpu->rip != (cpu->mode & MODE_CODE64 ? next : (uint32_t)next))
+        if (!d->insn[i].direct && cpu->rip != (cpu->mode & MODE_CODE64 ? next : (uint32_t)next))
             return;
-        off += d->insn[i].len;
     }
 }
 
@@ -170,13 +196,13 @@ static void report_begin(const struct cpu *cpu, const struct lockstep *l)
         "%llu that did not:\n",
         (unsigned long long)rip, (unsigned long long)r->gpa, ways[l->why],
         (unsigned long long)l->compared);
-    for (unsigned off = 0; off < r->len;) {
+    for (unsigned i = 0; i < r->count; i++) {
         char text[128];
-        unsigned n =
-            insn_disassemble(r->bytes + off, r->len - off, cpu->mode & MODE_CODE64 ? 64 : 32,
-                             rip + off, text, sizeof text);
-        fprintf(stderr, "  %#llx:  %s\n", (unsigned long long)(rip + off), text);
-        off += n ? n : 1;
+        unsigned off = r->off[i];
+        uint64_t at = (rip & PAGE_MASK) + off;
+        insn_disassemble(region_code(r, off), r->lo + r->len - off,
+                         cpu->mode & MODE_CODE64 ? 64 : 32, at, text, sizeof text);
+        fprintf(stderr, "  %#llx:  %s\n", (unsigned long long)at, text);
     }
 }
 
@@ -321,10 +347,11 @@ static void compare_end(struct cpu *cpu, struct lockstep *l, enum jit_exit why)
             want = &l->point[i];
     if (!want && why == JIT_EXIT_EDGE && !l->stopped && l->vector < 0)
         want = &l->point[l->points - 1]; /* it has gone elsewhere */
-    if (want) {
+    bool branched = why == JIT_EXIT_EDGE || why == JIT_EXIT_POLL;
+    if (want && (!l->stopped || !branched || same(want, &got))) {
         compare(cpu, l, want, &got);
         return;
-    }
+    } /* else it has gone on where the interpreter stopped, and come by here again */
     if (l->vector >= 0 && !l->stopped && !tables_changed(cpu, l)) {
         fprintf(stderr, "lockstep: the interpreter raises %d at %#llx, translated code goes on\n",
                 l->vector, (unsigned long long)l->at_raise.rip);

@@ -94,7 +94,7 @@ int jit_slow(struct cpu *cpu, uint32_t site_offset)
     vectors_out(cpu, mode);
     jit->counters.slow++;
     uint64_t next = wrap(cpu, cpu->rip + site->len);
-    execute_copied(cpu, region->bytes + (site->off - (region->gpa & ~PAGE_MASK)), site->len);
+    execute_copied(cpu, region_code(region, site->off), site->len);
     cpu->rip = cpu->next_rip;
     if (site->branch || cpu->rip != next || region->stale ||
         generation != cpu->mmu.exec_generation || global != cpu->mmu.global_generation ||
@@ -127,7 +127,7 @@ static bool far_from_hole(const struct cpu *cpu)
 
 static bool is_hot(struct jit *jit, uint64_t gpa)
 {
-    uint8_t *heat = &jit->heat[(gpa * 0x9e3779b97f4a7c15ull) >> 40 & (HEAT_ENTRIES - 1)];
+    uint8_t *heat = jit_heat(jit, gpa);
     if (*heat < jit->hot) {
         ++*heat;
         return false;
@@ -135,23 +135,59 @@ static bool is_hot(struct jit *jit, uint64_t gpa)
     return true;
 }
 
+/* The page behind cpu->rip's, as instruction fetches find it. Raises what they raise. False: not for
+ * translated code. */
+static bool page_behind(struct cpu *cpu, struct mmu_xlat *x)
+{
+    mem_fetch_page(cpu, wrap(cpu, (cpu->rip & PAGE_MASK) + PAGE_SIZE), x);
+    return !x->ruled && x->hva;
+}
+
+/* Stands for the region in the frame of its last bytes. */
+static void add_tail(struct jit *jit, struct jit_region *region, uint64_t gpa)
+{
+    region->tail = jit_data(jit, sizeof *region->tail);
+    *region->tail = (struct jit_region){.gpa = gpa,
+                                        .len = (uint16_t)(region->lo + region->len - PAGE_SIZE),
+                                        .mode = region->mode,
+                                        .head = region};
+    mmu_code_added(&jit->cpu->mmu, gpa, region->tail->len);
+}
+
+/* The bytes at `hva` are still those that were translated. */
+static bool same_bytes(const uint8_t *bytes, const uint8_t *hva, unsigned len)
+{
+    uint8_t again[PAGE_SIZE];
+    mem_host_read(again, hva, len);
+    return !memcmp(bytes, again, len);
+}
+
 /* As build() of cpu/interp/block.c: the MMU hears of the code before its bytes count. NULL: not
  * now. */
 static struct jit_region *make(struct jit *jit, const struct mmu_xlat *x)
 {
     struct cpu *cpu = jit->cpu;
-    enum { MAX = REGION_MAX_INSNS * 15 };
-    uint8_t bytes[MAX], again[MAX];
-    unsigned avail = (unsigned)(PAGE_SIZE - (x->gpa & ~PAGE_MASK));
-    if (avail > MAX)
-        avail = MAX;
-    mem_host_read(bytes, x->hva, avail);
-    struct jit_region *region = jit_translate(jit, x->gpa, bytes, avail);
-    if (!region)
+    struct mmu_xlat behind = {.gpa = 0};
+    bool more;
+    uint8_t code[PAGE_SIZE + INSN_MAX_BYTES];
+    const uint8_t *page = (const uint8_t *)x->hva - (x->gpa & ~PAGE_MASK);
+    mem_host_read(code, page, PAGE_SIZE);
+    struct jit_region *region = jit_translate(jit, x->gpa, code, 0, &more);
+    if (!region && more && page_behind(cpu, &behind)) {
+        mem_host_read(code + PAGE_SIZE, behind.hva, INSN_MAX_BYTES);
+        region = jit_translate(jit, x->gpa, code, behind.gpa, &more);
+    }
+    if (!region) {
+        *jit_heat(jit, x->gpa) = 0; /* do not try each time */
         return NULL;
-    mmu_code_added(&cpu->mmu, x->gpa, region->len);
-    mem_host_read(again, x->hva, region->len);
-    if (memcmp(bytes, again, region->len) || jit_hash_find(jit, x->gpa, region->mode))
+    }
+    unsigned here = region->lo + region->len > (int)PAGE_SIZE ? PAGE_SIZE - region->lo : region->len;
+    mmu_code_added(&cpu->mmu, (x->gpa & PAGE_MASK) + region->lo, here);
+    if (here < region->len)
+        add_tail(jit, region, behind.gpa);
+    if (!same_bytes(code + region->lo, page + region->lo, here) ||
+        (region->tail && !same_bytes(code + PAGE_SIZE, behind.hva, region->tail->len)) ||
+        jit_hash_find(jit, x->gpa, region->mode))
         return NULL; /* it changed meanwhile; the memory is not missed */
     jit_insert(jit, region);
     return region;
@@ -193,6 +229,15 @@ static const struct jit_region *find_slowly(struct cpu *cpu, struct jit_pc *slot
             return NULL;
     }
     *generation = generation_of(cpu, &x);
+    if (region->tail) {
+        struct mmu_xlat behind;
+        if (!page_behind(cpu, &behind) || behind.gpa != region->tail->gpa)
+            return NULL;
+        if (!behind.global)
+            *generation = cpu->mmu.exec_generation;
+        region->cross->va = cpu->rip & PAGE_MASK;
+        region->cross->generation = *generation;
+    }
     /* In lockstep every branch comes back. Emptying the cache may have given the table to another
      * mode. */
     if (!jit->lockstep && jit_pcs_for(jit, jit_mode(cpu)) == cpu->jx.pcs)
@@ -234,15 +279,14 @@ static void leave(struct cpu *cpu, enum jit_exit why, uint32_t mode, struct pend
         return;
     unpack_flags(cpu);
     vectors_out(cpu, mode);
-    if (why == JIT_EXIT_HERE) {
-        pending->here = true;
-        cpu->rip = wrap(cpu, cpu->jx.page_va + cpu->jx.exit_off);
+    if (why != JIT_EXIT_EDGE) {
+        pending->here = why == JIT_EXIT_HERE;
+        cpu->rip = wrap(cpu, cpu->jx.page_va + (uint64_t)(int32_t)cpu->jx.exit_off);
         return;
     }
     struct jit_edge *edge = cpu->jx.edge;
     cpu->rip = wrap(cpu, cpu->jx.page_va + (uint64_t)(int64_t)edge->target);
-    if (why == JIT_EXIT_EDGE)
-        *pending = (struct pending){edge, cpu->jx.page_va, cpu->jit->counters.flushes, false};
+    *pending = (struct pending){edge, cpu->jx.page_va, cpu->jit->counters.flushes, false};
 }
 
 /* Runs translated code from `code` on; brings cpu->rip to where it ended. */
@@ -274,13 +318,21 @@ static void take_gs(struct cpu *cpu)
     __asm__ volatile(".byte 0xf3, 0x48, 0x0f, 0xae, 0xd8" : : "a"(cpu)); /* wrgsbase rax */
 }
 
+/* Nothing wants attention, and translated code will hear of it when something does. */
+static bool attends(struct cpu *cpu)
+{
+    if (atomic_load(&cpu->jx.kick))
+        atomic_store(&cpu->jx.kick, 0); /* before the requests are looked at */
+    return !interp_attention(cpu);
+}
+
 void jit_run(struct cpu *cpu)
 {
     struct jit *jit = cpu->jit;
     struct pending pending = {0};
     take_gs(cpu);
     cpu->blocks->single = false; /* REP instructions are run whole */
-    while (!interp_attention(cpu) && cpu->activity == CPU_RUNNING) {
+    while (attends(cpu) && cpu->activity == CPU_RUNNING) {
         if (pending.here || !eligible(cpu)) {
             interp_block(cpu);
             pending = (struct pending){0};

@@ -51,7 +51,8 @@ enum { RUN_MAX = 8 };
 static unsigned run_length(const struct build *b, unsigned exec)
 {
     unsigned n = 0;
-    while (n < RUN_MAX && b->i + n < b->count && is_simple(b, &b->insn[b->i + n], exec))
+    while (n < RUN_MAX && b->i + n < b->count && is_simple(b, &b->insn[b->i + n], exec) &&
+           (n == 0 || (b->flows[b->i + n - 1] && !b->leader[b->i + n])))
         n++;
     return n;
 }
@@ -246,12 +247,6 @@ static bool hint(struct build *b)
     return true;
 }
 
-bool special_zeroes_upper(const struct build *b, const struct insn *insn)
-{
-    return insn->row->exec == EXEC_vec_zero && insn->row->exec_arg == 0 &&
-           !execute_needs_check(b->cpu->mode, insn->row);
-}
-
 bool special_translate(struct build *b)
 {
     const struct insn *insn = build_insn(b);
@@ -267,11 +262,6 @@ bool special_translate(struct build *b)
     case EXEC_div:
     case EXEC_idiv:
         return divide(b);
-    case EXEC_vec_zero:
-        if (!special_zeroes_upper(b, insn))
-            return false;
-        vec_zero_upper(b);
-        return true;
     case EXEC_nop:
     case EXEC_gen_hint:
         return hint(b);

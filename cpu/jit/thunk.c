@@ -4,6 +4,9 @@
  * enter() is a C function: it saves what the System V ABI wants saved, loads guest registers and
  * jumps. All exits store the guest registers again and return from it. slow() is called by
  * translated code; it has C execute one instruction and returns behind it, or leaves for good.
+ *
+ * Vector registers are loaded by the first region that uses any (vec_in()) and stored on the way to
+ * C: kernels, which use none, pay for none.
  */
 #include "cpu/jit/build.h"
 
@@ -25,11 +28,97 @@ static void store_registers(struct emit *e)
         emit_gs_store(e, abi_host(in_registers[i]), CPU_GPR(in_registers[i]));
 }
 
-/* C code must not pay for dirty upper halves. */
+/* VMOVUPS ymm or MOVUPS xmm between a register and its home. */
+static void move_vector(struct emit *e, unsigned reg, bool wide, bool store)
+{
+    emit8(e, 0x65);
+    if (wide) {
+        emit8(e, 0xc5);
+        emit8(e, (reg & 8 ? 0 : 0x80) | 0x7c);
+    } else {
+        emit_rex(e, 4, reg, 0, 0);
+        emit8(e, 0x0f);
+    }
+    emit8(e, store ? 0x11 : 0x10);
+    emit8(e, (reg & 7) << 3 | 4);
+    emit8(e, 0x25);
+    emit32(e, (uint32_t)CPU_YMM(reg));
+}
+
+static void move_vectors(struct emit *e, bool wide, bool store)
+{
+    for (unsigned reg = 0; reg < 16; reg++)
+        move_vector(e, reg, wide, store);
+}
+
+/* mov dword gs:[vec_home], value */
+static void set_vec_home(struct emit *e, uint32_t value)
+{
+    emit_gs(e, 4, OP_STORE_IMM, 0, CPU_AT(jx.vec_home));
+    emit32(e, value);
+}
+
+/* To their homes, if they are in registers; EFLAGS are lost. C must not pay for dirty upper halves. */
 static void vectors_to_c(const struct jit *jit, struct emit *e)
 {
+    emit_gs(e, 4, OP_GRP1_IMM8, GRP1_CMP, CPU_AT(jx.vec_home));
+    emit8(e, 0);
+    uint8_t *home = emit_jcc_later(e, CC_NE);
+    move_vectors(e, jit->host_avx, true);
     if (jit->host_avx)
         emit_vzeroupper(e);
+    set_vec_home(e, 1);
+    emit_patch32(home, e->shift, emit_here(e));
+}
+
+/* XMM0 = all upper halves together; then ZF says whether they are 0. */
+static void test_upper_halves(struct emit *e)
+{
+    static const uint8_t vptest_xmm0[] = {0xc4, 0xe2, 0x79, 0x17, 0xc0};
+    for (unsigned reg = 0; reg < 16; reg++) {
+        emit8(e, 0x65); /* MOVUPS, then ORPS need alignment: ymm[] has it */
+        emit8(e, 0x0f);
+        emit8(e, reg == 0 ? 0x10 : 0x56);
+        emit8(e, 4);
+        emit8(e, 0x25);
+        emit32(e, (uint32_t)CPU_YMM(reg) + 16);
+    }
+    emit_bytes(e, vptest_xmm0, sizeof vptest_xmm0);
+}
+
+/* Into registers; EFLAGS are lost. Upper halves that are 0 are made so by VZEROUPPER: else SSE code
+ * would pay for merging with them (Intel's optimisation manual, 15.3; likewise AMD's). */
+static void vectors_from_c(const struct jit *jit, struct emit *e)
+{
+    if (!jit->host_avx) {
+        move_vectors(e, false, false);
+        set_vec_home(e, 0);
+        return;
+    }
+    test_upper_halves(e);
+    uint8_t *wide = emit_jcc_later(e, CC_NE);
+    emit_vzeroupper(e);
+    move_vectors(e, false, false);
+    uint8_t *done = emit_jmp_later(e);
+    emit_patch32(wide, e->shift, emit_here(e));
+    move_vectors(e, true, false);
+    emit_patch32(done, e->shift, emit_here(e));
+    set_vec_home(e, 0);
+}
+
+/* Called where EFLAGS count; changes R11 only. */
+static const uint8_t *make_vec_in(const struct jit *jit, struct emit *e)
+{
+    static const uint8_t lahf_seto_al[] = {0x9f, 0x0f, 0x90, 0xc0};
+    static const uint8_t add_al_7f_sahf[] = {0x04, 0x7f, 0x9e};
+    const uint8_t *at = emit_here(e);
+    emit_mov(e, 8, SCRATCH2, RAX);
+    emit_bytes(e, lahf_seto_al, sizeof lahf_seto_al);
+    vectors_from_c(jit, e);
+    emit_bytes(e, add_al_7f_sahf, sizeof add_al_7f_sahf);
+    emit_mov(e, 8, RAX, SCRATCH2);
+    emit8(e, 0xc3);
+    return at;
 }
 
 static void push(struct emit *e, unsigned reg)
@@ -69,8 +158,9 @@ static const uint8_t *make_return(struct emit *e)
 static const uint8_t *make_exit(const struct jit *jit, struct emit *e, enum jit_exit why,
                                 int32_t r10_to, const uint8_t *to_c)
 {
+    unsigned r10_size = why == JIT_EXIT_EDGE ? 8 : 4;
     const uint8_t *at = emit_here(e);
-    emit_gs_store(e, SCRATCH1, r10_to);
+    emit_gs(e, r10_size, OP_STORE, SCRATCH1, r10_to);
     store_registers(e);
     vectors_to_c(jit, e);
     emit_mov_imm32(e, RAX, why);
@@ -78,7 +168,8 @@ static const uint8_t *make_exit(const struct jit *jit, struct emit *e, enum jit_
     return at;
 }
 
-static const uint8_t *make_slow(const struct jit *jit, struct emit *e, const uint8_t *to_c)
+static const uint8_t *make_slow(const struct jit *jit, struct emit *e, bool vectors,
+                                const uint8_t *to_c)
 {
     static const uint8_t call_rax[] = {0xff, 0xd0}, ret[] = {0xc3};
     const uint8_t *at = emit_here(e);
@@ -92,6 +183,8 @@ static const uint8_t *make_slow(const struct jit *jit, struct emit *e, const uin
     emit_ri(e, 8, GRP1_ADD, RSP, 8);
     emit_rr(e, 4, OP_TEST, RAX, RAX);
     uint8_t *left = emit_jcc_later(e, CC_NE);
+    if (vectors)
+        vectors_from_c(jit, e);
     flags_emit_load(e);
     load_registers(e);
     emit_bytes(e, ret, sizeof ret);
@@ -109,9 +202,11 @@ void jit_make_thunks(struct jit *jit)
     make_enter(&e);
     const uint8_t *to_c = make_return(&e);
     jit->thunks.exit_edge = make_exit(jit, &e, JIT_EXIT_EDGE, CPU_AT(jx.edge), to_c);
-    jit->thunks.exit_poll = make_exit(jit, &e, JIT_EXIT_POLL, CPU_AT(jx.edge), to_c);
+    jit->thunks.exit_poll = make_exit(jit, &e, JIT_EXIT_POLL, CPU_AT(jx.exit_off), to_c);
     jit->thunks.exit_here = make_exit(jit, &e, JIT_EXIT_HERE, CPU_AT(jx.exit_off), to_c);
-    jit->thunks.slow = make_slow(jit, &e, to_c);
+    jit->thunks.slow = make_slow(jit, &e, false, to_c);
+    jit->thunks.slow_vec = make_slow(jit, &e, true, to_c);
+    jit->thunks.vec_in = make_vec_in(jit, &e);
     memcpy(&jit->thunks.enter, &enter, sizeof enter);
     jit->code_used = jit->code_kept = (size_t)(e.p - jit->code_write + 63) & ~(size_t)63;
 }

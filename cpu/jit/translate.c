@@ -1,10 +1,11 @@
 /*
- * translate.c - makes one region: decodes, looks ahead, and has each instruction translated.
+ * translate.c - makes one region: finds its blocks, looks ahead, and has each instruction translated.
  *
- * A region runs on behind a Jcc that is not taken; it ends with any other branch, at the page's
- * end, or when it is long enough.
+ * A region begins with one instruction and goes on with those that it leads to in its page: behind a
+ * Jcc, at its target, at the target of a JMP. A block that has not been met yet is left out, and so
+ * is one that has a region already: the way there is an edge. Blocks stand in the order in which they
+ * are found; where none follows, code jumps to the block's label, or leaves.
  */
-#include "cpu/interp/execute.h"
 #include "cpu/jit/build.h"
 #include "insn_exec.h"
 #include "internal/log.h"
@@ -13,64 +14,218 @@
 /* ---- Decoding -------------------------------------------------------------------------------- */
 
 /* In lockstep also behind what the interpreter cannot run without effect. */
-static bool ends_region(const struct build *b, const struct insn *insn)
+static bool ends_in_lockstep(const struct build *b, const struct insn *insn)
 {
-    uint32_t attr = insn->row->attr;
-    if (b->jit->lockstep && (attr & (INSN_SYSTEM | INSN_CPL0 | INSN_RAND | INSN_END)))
-        return insn->row->exec != EXEC_jcc;
-    return (attr & INSN_BRANCH) && insn->row->exec != EXEC_jcc;
+    return b->jit->lockstep && !(insn->row->attr & INSN_BRANCH) &&
+           (insn->row->attr & (INSN_SYSTEM | INSN_CPL0 | INSN_RAND | INSN_END));
 }
 
-/* Fills b->insn; how many bytes they have. */
-static unsigned decode(struct build *b, uint64_t gpa, const uint8_t *bytes, unsigned avail)
+/* A JMP or Jcc whose target is in the instruction, and that branch.c translates. */
+static bool is_direct(const struct build *b, const struct insn *insn)
 {
-    unsigned len = 0;
-    while (b->count < REGION_MAX_INSNS) {
-        struct insn *insn = &b->insn[b->count];
-        if (insn_decode(bytes + len, avail - len, b->code64 ? 64 : 32, false, &b->cpu->features,
-                        insn) != DECODE_OK)
-            break;
-        b->off[b->count++] = (uint16_t)((gpa & ~PAGE_MASK) + len);
-        len += insn->len;
-        if (ends_region(b, insn))
-            break;
+    unsigned exec = insn->row->exec;
+    return (exec == EXEC_jcc || exec == EXEC_jmp) && insn->op[0].kind == OPND_REL &&
+           insn->opsize == b->width;
+}
+
+static bool in_page(int64_t off)
+{
+    return off >= 0 && off < (int64_t)PAGE_SIZE;
+}
+
+/* Should the block at this offset, where the last instruction leads, become a part of the region? */
+static bool is_wanted(const struct build *b, int64_t off)
+{
+    uint64_t gpa = (b->region->gpa & PAGE_MASK) + (uint64_t)off;
+    if (!in_page(off) || (b->jit->lockstep && off <= b->off[b->count - 1]))
+        return false;
+    return (b->jit->hot == 0 || *jit_heat(b->jit, gpa) > 0) && !jit_hash_find(b->jit, gpa, b->mode);
+}
+
+/* Offsets at which blocks are still to be decoded. */
+struct queue {
+    uint16_t off[REGION_MAX_INSNS];
+    unsigned head, tail;
+};
+
+/* The guest code at hand. */
+struct code {
+    const uint8_t *bytes; /* from the page's beginning */
+    unsigned len;
+    bool more; /* an instruction's end lies behind them */
+};
+
+static bool append(struct build *b, struct code *code, int32_t off)
+{
+    struct insn *insn = &b->insn[b->count];
+    enum decode_result result =
+        insn_decode(code->bytes + off, code->len - (unsigned)off, b->code64 ? 64 : 32, false,
+                    &b->cpu->features, insn);
+    code->more = result == DECODE_MORE;
+    if (result != DECODE_OK)
+        return false;
+    b->leader[b->count] = b->polls[b->count] = false;
+    b->label[b->count].code = NULL;
+    b->index_at[off] = (int16_t)b->count;
+    b->off[b->count] = (uint16_t)off;
+    b->flows[b->count] = false;
+    b->next[b->count++] = NEXT_NONE;
+    return true;
+}
+
+/* Where the code goes on behind the last instruction, or NEXT_NONE; *on: it should be decoded. */
+static int32_t behind(struct build *b, struct queue *q, bool *on)
+{
+    const struct insn *insn = &b->insn[b->count - 1];
+    int32_t end = b->off[b->count - 1] + insn->len;
+    int64_t target = end + insn->imm;
+    *on = true;
+    if (!(insn->row->attr & INSN_BRANCH)) {
+        *on = !ends_in_lockstep(b, insn);
+        return end;
     }
-    b->after = (uint16_t)((gpa & ~PAGE_MASK) + len);
-    return len;
+    if (!is_direct(b, insn) || target != (int32_t)target)
+        return NEXT_NONE;
+    if (insn->row->exec == EXEC_jcc) {
+        if (is_wanted(b, target) && q->tail < REGION_MAX_INSNS)
+            q->off[q->tail++] = (uint16_t)target;
+        target = end;
+    }
+    *on = is_wanted(b, target);
+    return (int32_t)target;
 }
 
-/* Vectors that the copied instructions name. */
-static void find_vectors(struct build *b)
+/* From an offset on until it meets what there is already, or must not go on. */
+static void decode_blocks(struct build *b, struct code *code, struct queue *q, int32_t off)
 {
-    bool zeroes = false;
+    bool on = true;
+    for (bool first = true; on && in_page(off) && b->index_at[off] < 0; first = false) {
+        if (b->count == REGION_MAX_INSNS || !append(b, code, off))
+            return;
+        if (!first)
+            b->flows[b->count - 2] = true;
+        off = b->next[b->count - 1] = behind(b, q, &on);
+        on &= !b->cross;
+    }
+}
+
+static void decode(struct build *b, uint64_t gpa, struct code *code)
+{
+    struct queue q = {.tail = 0};
+    bool more;
+    decode_blocks(b, code, &q, (int32_t)(gpa & ~PAGE_MASK));
+    more = code->more;
+    while (q.head < q.tail && b->count < REGION_MAX_INSNS && !b->cross)
+        decode_blocks(b, code, &q, q.off[q.head++]);
+    code->more = more;
+}
+
+/* ---- Looking ahead --------------------------------------------------------------------------- */
+
+static void mark_target(struct build *b, unsigned from, int64_t off)
+{
+    int to = build_target(b, from, (int32_t)off);
+    if (off != (int32_t)off || to < 0)
+        return;
+    b->leader[to] = true;
+    b->polls[to] |= (unsigned)to <= from;
+}
+
+static void mark_blocks(struct build *b)
+{
+    b->leader[0] = true;
     for (unsigned i = 0; i < b->count; i++) {
         const struct insn *insn = &b->insn[i];
-        if (special_zeroes_upper(b, insn))
-            zeroes = b->vec_wide = true;
-        if (!copy_is_allowed(b, insn))
-            continue;
-        copy_vectors(b->jit, insn, &b->vec_used, &b->vec_written);
-        b->vec_wide |= insn->vex && (insn->row->attr & INSN_AVX);
+        if (insn->row->exec == EXEC_jcc && is_direct(b, insn))
+            mark_target(b, i, b->off[i] + insn->len + insn->imm);
+        if (!b->flows[i] && b->next[i] != NEXT_NONE)
+            mark_target(b, i, b->next[i]);
+        b->vectors |= copy_uses_vectors(b, insn);
     }
-    if (zeroes)
-        b->vec_written = b->vec_used;
 }
 
-/* ---- One instruction ------------------------------------------------------------------------- */
+/* ---- Blocks ---------------------------------------------------------------------------------- */
 
-/* False: the region ends here. C may execute anything in the middle of a region: what changes the
- * mode or the mapping makes it leave (jit_slow()). */
-static bool translate_one(struct build *b)
+/* Vectors into registers, if they are not; EFLAGS stay. */
+static void emit_vectors_in(struct build *b)
 {
-    if (build_insn(b)->row->attr & INSN_BRANCH) {
-        enum branch_result result = branch_translate(b);
-        if (result == BRANCH_NOT)
-            site_call(b);
-        return result == BRANCH_GOES_ON;
+    enum { JRCXZ = 0xe3, CALL = 5 };
+    struct emit *e = &b->e;
+    if (!b->vectors)
+        return;
+    emit_mov(e, 8, SCRATCH1, RCX);
+    emit_gs(e, 4, OP_LOAD, RCX, CPU_AT(jx.vec_home));
+    emit8(e, JRCXZ);
+    emit8(e, CALL);
+    emit_call(e, b->jit->thunks.vec_in);
+    emit_mov(e, 8, RCX, SCRATCH1);
+}
+
+static const struct flags_state in_host = {.host = true}, in_memory = {.memory = true},
+                                dead = {.host = true, .memory = true};
+
+/* The region's beginning, as others come to it: with flags in EFLAGS, or in cpu->jx.flags. A loop's
+ * head wants them in EFLAGS. What is redirected when the region becomes stale is 5 bytes long. */
+static void emit_entries(struct build *b)
+{
+    static const uint8_t nop5[] = {0x0f, 0x1f, 0x44, 0x00, 0x00};
+    struct emit *e = &b->e;
+    bool visible = b->visible_before[0] != 0, loop = b->polls[0];
+    const uint8_t *host = emit_here(e);
+    if (visible && loop) {
+        emit8(e, 0xe9); /* over what loads them */
+        uint8_t *over = e->p;
+        emit32(e, 0);
+        b->region->entry = emit_here(e);
+        b->flags = in_memory;
+        flags_load(b);
+        emit_patch32(over, e->shift, emit_here(e));
+    } else {
+        if (visible)
+            flags_emit_store(e);
+        else
+            emit_bytes(e, nop5, sizeof nop5);
+        b->region->entry = emit_here(e);
     }
-    if (!copy_insn(b) && !special_translate(b))
+    b->region->entry_host = host;
+    if (b->cross)
+        branch_cross(b);
+    emit_vectors_in(b);
+    b->flags = !visible ? dead : loop ? in_host : in_memory;
+}
+
+/* Decides how flags come to the block, by the way that falls into it. */
+static void begin_block(struct build *b)
+{
+    unsigned i = b->i;
+    if (i == 0)
+        emit_entries(b);
+    else if (!b->visible_before[i])
+        b->flags = dead;
+    else if (!b->flows[i - 1])
+        b->flags = in_host;
+    else if (b->flags.memory && !b->flags.host)
+        b->flags = in_memory;
+    else {
+        flags_load(b);
+        b->flags = in_host;
+    }
+    b->label[i] = (struct label){.code = emit_here(&b->e), .flags = b->flags};
+    if (b->polls[i])
+        branch_poll(b);
+}
+
+/* C may execute anything in the middle of a region: what changes the mode or the mapping makes it
+ * leave (jit_slow()). */
+static void translate_one(struct build *b)
+{
+    bool branch = build_insn(b)->row->attr & INSN_BRANCH;
+    if (b->leader[b->i])
+        begin_block(b);
+    if (branch ? !branch_translate(b) : !copy_insn(b) && !special_translate(b))
         site_call(b);
-    return true;
+    if (!b->flows[b->i] && b->next[b->i] != NEXT_NONE)
+        branch_go(b, b->next[b->i]);
 }
 
 /* ---- The region ------------------------------------------------------------------------------ */
@@ -84,20 +239,16 @@ static bool has_room(const struct build *b)
 static void emit_region(struct build *b)
 {
     struct emit *e = &b->e;
-    bool goes_on = true;
-    b->region->entry = emit_here(e);
-    vec_load_all(b);
-    b->body = emit_here(e);
-    b->flags = (struct flags_state){.memory = true};
-    for (b->i = 0; goes_on && b->i < b->count && has_room(b); b->i++)
-        goes_on = translate_one(b);
-    b->region->count = (uint8_t)b->i;
-    if (goes_on) {
-        int32_t next = b->i < b->count ? b->off[b->i] : b->after;
+    for (b->i = 0; b->i < b->count && has_room(b); b->i++)
+        translate_one(b); /* a run of PUSHes moves b->i */
+    b->region->count = (uint16_t)b->i;
+    if (b->flows[b->i - 1]) {
         b->i--;
-        branch_edge(b, next);
+        branch_go(b, b->next[b->i]);
     }
     emit_cold(b);
+    b->region->stale_exit_host = emit_here(e);
+    flags_emit_store(e);
     b->region->stale_exit = emit_here(e);
     emit_mov_imm32(e, SCRATCH1, b->off[0]);
     emit_jmp(e, b->jit->thunks.exit_here);
@@ -124,38 +275,77 @@ static void log_region(const struct build *b, const uint8_t *code, size_t size)
     }
 }
 
-struct jit_region *jit_translate(struct jit *jit, uint64_t gpa, const uint8_t *bytes,
-                                 unsigned avail)
+/* Keeps the guest code that the region was made from. */
+static void keep_code(struct build *b, const uint8_t *page)
+{
+    struct jit_region *region = b->region;
+    unsigned lo = PAGE_SIZE, hi = 0;
+    for (unsigned i = 0; i < b->count; i++) {
+        unsigned end = b->off[i] + b->insn[i].len;
+        lo = b->off[i] < lo ? b->off[i] : lo;
+        hi = end > hi ? end : hi;
+    }
+    region->lo = (uint16_t)lo;
+    region->len = (uint16_t)(hi - lo);
+    region->bytes = memcpy(jit_data(b->jit, region->len), page + lo, region->len);
+    region->off = memcpy(jit_data(b->jit, sizeof *b->off * b->count), b->off,
+                         sizeof *b->off * b->count);
+}
+
+static void begin(struct build *b, struct jit *jit, uint64_t gpa)
 {
     struct cpu *cpu = jit->cpu;
-    struct build *b = jit->build;
     memset(b, 0, offsetof(struct build, insn));
     b->jit = jit;
     b->cpu = cpu;
     b->mode = jit_mode(cpu);
     b->code64 = cpu->mode & MODE_CODE64;
     b->width = b->code64 ? 8 : 4;
-    unsigned len = decode(b, gpa, bytes, avail);
-    if (b->count == 0)
-        return NULL;
     jit_make_room(jit);
+    b->region = jit_data(jit, sizeof *b->region);
+    *b->region = (struct jit_region){.gpa = gpa, .mode = b->mode};
     b->e =
         (struct emit){.p = jit->code_write + jit->code_used, .shift = jit->code - jit->code_write};
-    uint8_t *begin = b->e.p;
-    b->region = jit_data(jit, sizeof *b->region + len);
-    *b->region = (struct jit_region){.gpa = gpa, .mode = b->mode, .len = (uint16_t)len};
-    memcpy(b->region->bytes, bytes, len);
-    find_vectors(b);
+}
+
+static void count(struct jit *jit, const struct jit_region *region, size_t size)
+{
+    jit->counters.regions++;
+    jit->counters.insns += region->count;
+    jit->counters.code_bytes += size;
+}
+
+struct jit_region *jit_translate(struct jit *jit, uint64_t gpa, const uint8_t *bytes,
+                                 uint64_t tail_gpa, bool *more)
+{
+    struct build *b = jit->build;
+    struct code code = {bytes, tail_gpa ? PAGE_SIZE + INSN_MAX_BYTES : PAGE_SIZE, false};
+    begin(b, jit, gpa);
+    b->cross = tail_gpa != 0;
+    decode(b, gpa, &code);
+    *more = code.more;
+    if (b->count == 0) {
+        jit->data_used = (size_t)((uint8_t *)b->region - jit->data);
+        return NULL;
+    }
+    keep_code(b, bytes);
+    uint8_t *beginning = b->e.p;
+    mark_blocks(b);
     flags_liveness(b);
     emit_region(b);
-    size_t size = (size_t)(b->e.p - begin);
+    for (unsigned i = 0; i < b->count; i++)
+        b->index_at[b->off[i]] = -1;
+    size_t size = (size_t)(b->e.p - beginning);
     if (size > REGION_MAX_CODE)
         abort(); /* the bound is wrong: memory has been overwritten */
     jit->code_used += (size + 15) & ~(size_t)15;
-    if (LOG_ON(cpu->log, LOG_OUT_ASM))
-        log_region(b, begin, size);
-    jit->counters.regions++;
-    jit->counters.insns += b->region->count;
-    jit->counters.code_bytes += size;
+    if (LOG_ON(jit->cpu->log, LOG_OUT_ASM))
+        log_region(b, beginning, size);
+    count(jit, b->region, size);
     return b->region;
+}
+
+void jit_build_init(struct build *b)
+{
+    memset(b->index_at, 0xff, sizeof b->index_at);
 }

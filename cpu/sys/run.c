@@ -20,6 +20,7 @@
 void cpu_request(struct cpu *cpu, uint32_t requests)
 {
     atomic_fetch_or_explicit(&cpu->request, requests, memory_order_release);
+    atomic_store(&cpu->jx.kick, 1);
     pthread_mutex_lock(&cpu->wake_lock);
     pthread_cond_signal(&cpu->wake);
     pthread_mutex_unlock(&cpu->wake_lock);

@@ -147,8 +147,10 @@ struct x87 {
 struct cpu_jit {
     uint64_t page_va; /* rip less the offset in its page */
     uint16_t flags;   /* as LAHF and SETO AL leave them in AX */
-    uint64_t exit_off;    /* JIT_EXIT_HERE */
-    void *edge;           /* JIT_EXIT_EDGE, JIT_EXIT_POLL */
+    uint32_t exit_off;    /* JIT_EXIT_HERE, JIT_EXIT_POLL: from page_va, signed */
+    _Atomic uint32_t kick; /* something may want attention: set by cpu_request() */
+    uint32_t vec_home;    /* vectors are in cpu->ymm[], not in the host's registers */
+    void *edge;           /* JIT_EXIT_EDGE */
     uint64_t jump;        /* kept over a lookup: where an indirect call goes, what PUSH stores */
     uint64_t next_va;     /* the page_va there */
     struct jit_pcs *pcs;  /* of the present mode */
