@@ -48,7 +48,7 @@ struct label {
 struct build {
     struct jit *jit;
     struct cpu *cpu;
-    struct emit e;
+    struct emit e, cold_e; /* in the zones; while cold code is emitted, `e` is there */
     struct jit_region *region;
     uint32_t mode;
     bool code64;

@@ -26,10 +26,19 @@ void *jit_data(struct jit *jit, size_t size)
 
 static void flush(struct jit *jit);
 
+static void empty_zones(struct jit *jit)
+{
+    jit->body.used = jit->body.begin;
+    jit->body.end = jit->cold.begin = jit->cold.used = jit->code_size / 2;
+    jit->cold.end = jit->code_size;
+    jit->data_used = 0;
+}
+
 void jit_make_room(struct jit *jit)
 {
     enum { REGION_MAX_DATA = 128 * 1024 };
-    if (jit->code_used + REGION_MAX_CODE > jit->code_size ||
+    if (jit->body.used + REGION_MAX_CODE > jit->body.end ||
+        jit->cold.used + REGION_MAX_CODE > jit->cold.end ||
         jit->data_used + REGION_MAX_DATA > jit->data_size)
         flush(jit);
 }
@@ -275,8 +284,7 @@ static void flush(struct jit *jit)
     memset(jit->hash, 0, sizeof jit->hash);
     for (unsigned i = 0; i < JIT_PC_TABLES; i++)
         jit->pcs[i].mode = 0;
-    jit->code_used = jit->code_kept;
-    jit->data_used = 0;
+    empty_zones(jit);
     jit->counters.flushes++;
     jit_serialise();
 }
@@ -324,6 +332,7 @@ bool jit_init(struct cpu *cpu, uint64_t cache_size, uint8_t hot, bool lockstep, 
         jit->pcs[i].mode = 0, jit->pcs[i].used_at = 0;
     jit->recent = jit->pcs;
     jit_make_thunks(jit);
+    empty_zones(jit);
     cpu->jx.self = cpu;
     cpu->jx.vec_home = 1;
     cpu->jit = jit;

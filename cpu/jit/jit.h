@@ -33,7 +33,7 @@
 
 enum {
     REGION_MAX_INSNS = 128,
-    REGION_MAX_CODE = 128 * 1024, /* upper bound of one region's host code */
+    REGION_MAX_CODE = 128 * 1024, /* upper bound of one region's host code in each zone */
     REGION_BUCKETS = 1 << 15,
     REGION_FRAMES = 1 << 12,
     HEAT_ENTRIES = 1 << 14,
@@ -173,6 +173,11 @@ struct jit_counters {
 
 struct build;
 
+/* A part of the code: offsets. */
+struct jit_zone {
+    size_t begin, used, end;
+};
+
 struct jit {
     struct cpu *cpu;
     struct jit_pcs *pcs;    /* JIT_PC_TABLES of them */
@@ -186,7 +191,9 @@ struct jit {
     struct jit_row *rows; /* by insn_row.id */
     /* One reservation: code (running mapping), then data, so that code reaches data by RIP. */
     uint8_t *code, *code_write, *data;
-    size_t code_size, code_used, code_kept; /* kept: the thunks */
+    size_t code_size;
+    /* What regions mostly run, close together; behind it, what they seldom do. */
+    struct jit_zone body, cold;
     size_t data_size, data_used;
     struct build *build;       /* room for the region that is being made */
     struct lockstep *lockstep; /* NULL: translated code runs alone */
@@ -211,8 +218,6 @@ static inline uint32_t jit_mode(const struct cpu *cpu)
 
 /* ---- cache.c --------------------------------------------------------------------------------- */
 
-bool jit_cache_init(struct jit *jit, size_t code_size, struct error *err);
-void jit_cache_fini(struct jit *jit);
 /* Room for one more region and its data, by emptying the cache if need be. */
 void jit_make_room(struct jit *jit);
 void *jit_data(struct jit *jit, size_t size);

@@ -238,7 +238,7 @@ static bool has_room(const struct build *b)
 
 static void emit_region(struct build *b)
 {
-    struct emit *e = &b->e;
+    struct emit *e = &b->e, body;
     for (b->i = 0; b->i < b->count && has_room(b); b->i++)
         translate_one(b); /* a run of PUSHes moves b->i */
     b->region->count = (uint16_t)b->i;
@@ -246,20 +246,22 @@ static void emit_region(struct build *b)
         b->i--;
         branch_go(b, b->next[b->i]);
     }
+    body = *e;
+    *e = b->cold_e;
     emit_cold(b);
     b->region->stale_exit_host = emit_here(e);
     flags_emit_store(e);
     b->region->stale_exit = emit_here(e);
     emit_mov_imm32(e, SCRATCH1, b->off[0]);
     emit_jmp(e, b->jit->thunks.exit_here);
+    b->cold_e = *e;
+    *e = body;
 }
 
-/* The guest's instructions, and the host's for all of them. */
-static void log_region(const struct build *b, const uint8_t *code, size_t size)
+static void log_guest(const struct build *b)
 {
     struct log *log = b->cpu->log;
     char text[128];
-    uint64_t running = (uint64_t)(uintptr_t)(code + b->e.shift);
     log_printf(log, "----------------\nIN: cpu%u physical %#llx\n", b->cpu->index,
                (unsigned long long)b->region->gpa);
     for (unsigned i = 0; i < b->count; i++) {
@@ -267,6 +269,13 @@ static void log_region(const struct build *b, const uint8_t *code, size_t size)
                          sizeof text);
         log_printf(log, "  %03x:  %s\n", b->off[i], text);
     }
+}
+
+static void log_host(const struct build *b, const uint8_t *code, size_t size)
+{
+    struct log *log = b->cpu->log;
+    char text[128];
+    uint64_t running = (uint64_t)(uintptr_t)(code + b->e.shift);
     log_printf(log, "OUT: %zu bytes\n", size);
     for (size_t at = 0; at < size;) {
         unsigned n = insn_disassemble(code + at, size - at, 64, running + at, text, sizeof text);
@@ -305,7 +314,19 @@ static void begin(struct build *b, struct jit *jit, uint64_t gpa)
     b->region = jit_data(jit, sizeof *b->region);
     *b->region = (struct jit_region){.gpa = gpa, .mode = b->mode};
     b->e =
-        (struct emit){.p = jit->code_write + jit->code_used, .shift = jit->code - jit->code_write};
+        (struct emit){.p = jit->code_write + jit->body.used, .shift = jit->code - jit->code_write};
+    b->cold_e =
+        (struct emit){.p = jit->code_write + jit->cold.used, .shift = jit->code - jit->code_write};
+}
+
+/* Bytes emitted, which now belong to the zone. */
+static size_t take(struct jit_zone *zone, const uint8_t *from, const uint8_t *to)
+{
+    size_t size = (size_t)(to - from);
+    if (size > REGION_MAX_CODE)
+        abort(); /* the bound is wrong: memory has been overwritten */
+    zone->used += (size + 15) & ~(size_t)15;
+    return size;
 }
 
 static void count(struct jit *jit, const struct jit_region *region, size_t size)
@@ -329,19 +350,19 @@ struct jit_region *jit_translate(struct jit *jit, uint64_t gpa, const uint8_t *b
         return NULL;
     }
     keep_code(b, bytes);
-    uint8_t *beginning = b->e.p;
+    uint8_t *body = b->e.p, *cold = b->cold_e.p;
     mark_blocks(b);
     flags_liveness(b);
     emit_region(b);
     for (unsigned i = 0; i < b->count; i++)
         b->index_at[b->off[i]] = -1;
-    size_t size = (size_t)(b->e.p - beginning);
-    if (size > REGION_MAX_CODE)
-        abort(); /* the bound is wrong: memory has been overwritten */
-    jit->code_used += (size + 15) & ~(size_t)15;
-    if (LOG_ON(jit->cpu->log, LOG_OUT_ASM))
-        log_region(b, beginning, size);
-    count(jit, b->region, size);
+    size_t size = take(&jit->body, body, b->e.p), cold_size = take(&jit->cold, cold, b->cold_e.p);
+    if (LOG_ON(jit->cpu->log, LOG_OUT_ASM)) {
+        log_guest(b);
+        log_host(b, body, size);
+        log_host(b, cold, cold_size);
+    }
+    count(jit, b->region, size + cold_size);
     return b->region;
 }
 
