@@ -32,6 +32,7 @@ void view_set_fast(struct mmu_cpu *mmu)
 void mmu_fast_paths(struct mmu_cpu *mmu, bool on)
 {
     mmu->priv->fast_off = !on;
+    mmu->taken++;
     view_set_fast(mmu);
 }
 
@@ -138,6 +139,7 @@ static void unlink_entry(struct mmu_cpu *mmu, struct space *space, struct view_t
     count_source(mmu, m, (uint32_t)-1);
     m->gva = GVA_NONE;
     e->tag_read = e->tag_write = e->tag_exec = view_no_tag(id);
+    mmu->taken++;
     table->live--;
 }
 

@@ -18,7 +18,7 @@
 static struct cold *new_cold(struct build *b, enum cold_kind kind)
 {
     struct cold *c = &b->cold[b->colds++];
-    *c = (struct cold){.kind = (uint8_t)kind, .off = b->off[b->i]};
+    *c = (struct cold){.kind = (uint8_t)kind, .index = (uint8_t)b->i, .off = b->off[b->i]};
     return c;
 }
 
@@ -29,6 +29,8 @@ static uint32_t make_site(struct build *b)
                               .off = b->off[b->i],
                               .len = build_insn(b)->len,
                               .branch = build_insn(b)->row->attr & INSN_BRANCH,
+                              .holds = b->in_cold || held_any(b),
+                              .group = -1,
                               .flags = b->flags.desc};
     if (b->flags.memory)
         site->flags.from = FLAGS_MEMORY;
@@ -45,7 +47,6 @@ struct cold *site_begin(struct build *b)
 struct cold *run_begin(struct build *b, unsigned length)
 {
     struct cold *c = new_cold(b, COLD_RUN);
-    c->index = (uint8_t)b->i;
     c->length = (uint8_t)length;
     c->flags = b->flags;
     return c;
@@ -98,7 +99,6 @@ static void cold_poll(struct build *b, int32_t off, struct flags_state flags, ui
     struct cold *c = new_cold(b, COLD_POLL);
     c->off = off;
     c->flags = flags;
-    c->index = (uint8_t)b->i;
     cold_jump(c, jump);
 }
 
@@ -219,7 +219,6 @@ static void jump_later(struct build *b, int32_t target, uint8_t *jump)
     struct cold *c = new_cold(b, COLD_SIDE);
     c->off = target;
     c->flags = b->flags;
-    c->index = (uint8_t)b->i;
     cold_jump(c, jump);
 }
 
@@ -250,13 +249,15 @@ static void conditional(struct build *b, int32_t target)
  * executes the branch. R10 is lost. */
 static void find_target(struct build *b, struct cold *site)
 {
-    enum { XOR_LOAD = 0x33 };
+    static const uint8_t rorx_r11_r10[] = {0xc4, 0x43, 0xfb, 0xf0, 0xda, 64 - 5};
     struct emit *e = &b->e;
-    emit_mov(e, 8, SCRATCH2, SCRATCH1);
-    emit_shift(e, 8, SHIFT_DIGIT_SHR, SCRATCH2, PAGE_SHIFT);
-    emit_rr(e, 8, XOR_LOAD, SCRATCH2, SCRATCH1);
-    emit_ri(e, 4, GRP1_AND, SCRATCH2, JIT_PCS - 1);
-    emit_shift(e, 4, SHIFT_DIGIT_SHL, SCRATCH2, 5);
+    if (b->jit->host_bmi2) {
+        emit_bytes(e, rorx_r11_r10, sizeof rorx_r11_r10);
+    } else {
+        emit_mov(e, 8, SCRATCH2, SCRATCH1);
+        emit_shift(e, 8, SHIFT_DIGIT_SHL, SCRATCH2, 5);
+    }
+    emit_ri(e, 4, GRP1_AND, SCRATCH2, (JIT_PCS - 1) << 5);
     emit_gs(e, 8, OP_ADD_LOAD, SCRATCH2, CPU_AT(jx.pcs));
     emit_rm(e, 8, OP_CMP_LOAD, SCRATCH1, SCRATCH2, (int32_t)offsetof(struct jit_pc, pc));
     cold_jump(site, emit_jcc_later(e, CC_NE));
@@ -401,6 +402,11 @@ bool branch_translate(struct build *b)
 
 static void emit_slow(struct build *b, const struct cold *c)
 {
+    if (c->group) {
+        b->i = c->index;
+        lookup_group_address(b, c->group_lo);
+        emit_gs_store(&b->e, SCRATCH1, CPU_AT(jx.jump));
+    }
     call_slow(b, c->site);
     if (c->resume)
         emit_jmp(&b->e, c->resume);
@@ -450,6 +456,7 @@ static void emit_run(struct build *b, const struct cold *c)
 /* Cold code may have cold code of its own, which is appended. */
 void emit_cold(struct build *b)
 {
+    b->in_cold = true;
     for (unsigned n = 0; n < b->colds; n++) {
         struct cold *c = &b->cold[n];
         for (unsigned i = 0; i < c->jumps; i++)

@@ -24,17 +24,27 @@ enum cold_kind {
 };
 struct cold {
     uint8_t kind;   /* enum cold_kind */
-    uint8_t index;  /* SIDE: of the Jcc; RUN: of the first */
+    uint8_t index;  /* of the instruction; RUN: of the first */
     uint8_t length; /* RUN */
     int32_t off;    /* HERE, POLL: of the instruction; SIDE: of the target */
     unsigned jumps;
     uint8_t *jump[6];         /* displacements that lead here (written addresses) */
     const uint8_t *resume;    /* SLOW, RUN: where it goes on (running address) */
     uint32_t site;            /* SLOW: offset in jit->data */
+    bool group;               /* SLOW: it begins one, whose address is computed again */
+    int32_t group_lo;         /* its displacement */
     struct flags_state flags; /* RUN: before it; POLL, SIDE, EDGE: on the way here */
     struct jit_edge *edge;    /* EDGE */
 };
 enum { COLD_MAX = 4 * REGION_MAX_INSNS };
+
+/* A host address that is kept over several accesses (held.c). */
+enum { HELD_SLOTS = 4 };
+struct held {
+    bool valid, write;
+    uint8_t base, index, scale, seg;
+    int32_t lo, hi; /* displacements that it covers; cpu->jx.held[] is the address at `lo` */
+};
 
 /* No offset of an instruction: the branch itself says where it goes. */
 enum { NEXT_NONE = INT32_MIN };
@@ -59,6 +69,9 @@ struct build {
     bool vectors; /* some instruction names vector registers */
     bool cross;   /* there is one instruction only, which crosses the page's end */
     unsigned colds;
+    struct held held[HELD_SLOTS];
+    unsigned held_next;
+    bool in_cold; /* cold code is being emitted */
     /* -- not cleared for each region -- */
     struct insn insn[REGION_MAX_INSNS];
     /* A block begins there; something later in the code leads there. */
@@ -146,9 +159,28 @@ void lookup_effective(struct build *b, unsigned dest, unsigned width);
  * `aligned`, also an address that is no multiple of it goes there. */
 void lookup_operand(struct build *b, unsigned size, enum access_kind kind, unsigned aligned,
                     struct cold *site);
+/* The same for all that a group covers, R10 = the host address of its beginning, which is kept. */
+void lookup_group(struct build *b, const struct held *held, struct cold *site);
+/* R10 = its linear address, at displacement `lo`; changes R11. */
+void lookup_group_address(struct build *b, int32_t lo);
 /* The same for the linear address that is a host register + disp. */
 void lookup_stack(struct build *b, unsigned host, int32_t disp, unsigned size,
                   enum access_kind kind, struct cold *site);
+
+/* ---- held.c ---------------------------------------------------------------------------------- */
+
+/* What is held and covers the current instruction's memory operand; NULL: nothing. */
+struct held *held_find(struct build *b, const struct opnd *mem, bool write);
+/* Begins a group with it, if more accesses follow; NULL: none does. */
+struct held *held_begin(struct build *b, const struct opnd *mem, bool write);
+/* The current instruction has been translated: it may have changed registers. */
+void held_after(struct build *b);
+void held_forget(struct build *b);
+bool held_any(const struct build *b);
+static inline int32_t held_slot(const struct build *b, const struct held *held)
+{
+    return CPU_AT(jx.held) + 8 * (int32_t)(held - b->held);
+}
 
 /* ---- branch.c -------------------------------------------------------------------------------- */
 
@@ -192,6 +224,8 @@ void special_single(struct build *b);
 bool copy_insn(struct build *b);
 /* Whether copying comes into question in this mode. */
 bool copy_is_allowed(const struct build *b, const struct insn *insn);
+/* The memory operand of an instruction that can be copied and that needs no alignment; or NULL. */
+const struct opnd *copy_memory_operand(const struct build *b, const struct insn *insn);
 /* And whether it would name vector registers. */
 bool copy_uses_vectors(const struct build *b, const struct insn *insn);
 /* Loads or stores a homed register. */

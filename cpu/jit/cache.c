@@ -126,8 +126,7 @@ struct jit_pcs *jit_pcs_for(struct jit *jit, uint32_t mode)
         if (pcs->used_at < oldest->used_at)
             oldest = pcs;
     }
-    for (unsigned i = 0; i < JIT_PCS; i++)
-        oldest->entry[i] = (struct jit_pc){.pc = PC_NONE};
+    memset(oldest->entry, 0x80, sizeof oldest->entry); /* no address, since not canonical */
     oldest->mode = mode;
     oldest->used_at = jit->pcs_asked;
     return jit->recent = oldest;
@@ -210,8 +209,8 @@ void jit_insert(struct jit *jit, struct jit_region *region)
 }
 /* ---- Invalidation ---------------------------------------------------------------------------- */
 
-/* One that crosses the page's end stays in the list of the other frame. */
-static void make_stale(struct jit *jit, struct jit_region *r)
+/* It may stay in the list of its frame, as one that crosses the page's end does in one of the two. */
+void jit_make_stale(struct jit *jit, struct jit_region *r)
 {
     if (r->stale)
         return;
@@ -232,7 +231,7 @@ static void stale_in_frame(struct jit *jit, struct jit_frame *f, uint64_t gpa, u
             continue;
         }
         *p = r->frame_next;
-        make_stale(jit, r->head ? r->head : r);
+        jit_make_stale(jit, r->head ? r->head : r);
     }
     if (!f->regions && !f->queued) {
         f->queued = true;

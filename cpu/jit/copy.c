@@ -146,10 +146,11 @@ static const struct opnd *memory_operand(const struct insn *insn)
 
 /* ---- Encoding -------------------------------------------------------------------------------- */
 
-/* Host registers for the fields of an encoding; memory is [R10]. */
+/* Host registers for the fields of an encoding; memory is [R10 + disp]. */
 struct fields {
     uint8_t reg, rm, vvvv, opcode;
     bool memory;
+    int32_t disp;
 };
 
 static void put_tail(struct emit *e, const struct insn *insn, const struct fields *f)
@@ -163,7 +164,7 @@ static void put_tail(struct emit *e, const struct insn *insn, const struct field
         e->p[-1] = 0xff;
         emit8(e, 0xc0 | (insn->row->exec == EXEC_dec) << 3 | (f->opcode & 7));
     } else if (insn->has_modrm && f->memory)
-        emit8(e, (f->reg & 7) << 3 | (SCRATCH1 & 7));
+        emit_modrm_mem(e, f->reg, SCRATCH1, f->disp);
     else if (insn->has_modrm)
         emit8(e, 0xc0 | (f->reg & 7) << 3 | (f->rm & 7));
     if (insn->imm_size)
@@ -400,22 +401,38 @@ static bool wants_flags(const struct build *b, const struct insn_row *row)
     return ((row->flags_read & FLAGS_ARITH) | survive) != 0;
 }
 
-/* The memory operand: R10 becomes its host address. Flags that are wanted later, or by the fault
- * that the access may raise, are kept before. */
+/* The memory operand: R10 + *disp becomes its host address. Flags that are wanted later, or by the
+ * fault that the access may raise, are kept before. */
 static struct cold *copy_memory(struct build *b, const struct insn *insn, const struct opnd *mem,
-                                bool wants)
+                                bool wants, int32_t *disp)
 {
+    bool write = mem->access & OPND_W;
+    struct held *held = alignment(b, insn, mem) ? NULL : held_begin(b, mem, write);
     if (wants)
         flags_store(b); /* they are loaded from there: R10 will be taken */
     else
         flags_spill(b);
     struct cold *site = site_begin(b);
-    lookup_operand(b, mem->size, mem->access & OPND_W ? ACCESS_WRITE : ACCESS_READ,
-                   alignment(b, insn, mem), site);
+    if (held) {
+        lookup_group(b, held, site);
+        *disp = (int32_t)insn->mem.disp - held->lo;
+    } else {
+        lookup_operand(b, mem->size, write ? ACCESS_WRITE : ACCESS_READ, alignment(b, insn, mem),
+                       site);
+    }
     flags_clobbered(b);
     if (wants)
         b->flags.desc.from = FLAGS_MEMORY;
     return site;
+}
+
+const struct opnd *copy_memory_operand(const struct build *b, const struct insn *insn)
+{
+    const struct opnd *mem = memory_operand(insn);
+    if (!mem || !mem->size || !copy_is_allowed(b, insn) || insn->mem.vsib || reaches_beyond(insn) ||
+        alignment(b, insn, mem) || !build_easy_segment(b, insn, mem->access & OPND_W))
+        return NULL;
+    return mem;
 }
 
 /* AH and its like cannot be named beside [R10], which needs a REX prefix: they change places with
@@ -491,13 +508,19 @@ bool copy_insn(struct build *b)
     if (!can_copy(b, insn, mem, &p))
         return false;
     bool wants = wants_flags(b, row);
+    struct held *held = mem && !alignment(b, insn, mem)
+                            ? held_find(b, mem, mem->access & OPND_W) : NULL;
     for (unsigned n = 0; n < insn->opnds; n++)
         if (changes(&insn->op[n]))
-            flags_before_change(b, insn->op[n].reg, mem != NULL);
-    if (mem)
-        site = copy_memory(b, insn, mem, wants);
+            flags_before_change(b, insn->op[n].reg, mem && !held);
+    if (mem && !held)
+        site = copy_memory(b, insn, mem, wants, &p.f.disp);
     if (wants)
         flags_load(b);
+    if (held) {
+        emit_gs_load(&b->e, SCRATCH1, held_slot(b, held));
+        p.f.disp = (int32_t)insn->mem.disp - held->lo;
+    }
     put(b, insn, &p);
     for (unsigned n = 0; n < insn->opnds; n++)
         if (changes(&insn->op[n]))

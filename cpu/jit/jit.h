@@ -34,10 +34,10 @@
 enum {
     REGION_MAX_INSNS = 128,
     REGION_MAX_CODE = 128 * 1024, /* upper bound of one region's host code in each zone */
-    REGION_BUCKETS = 1 << 15,
+    REGION_BUCKETS = 1 << 17,
     REGION_FRAMES = 1 << 12,
     HEAT_ENTRIES = 1 << 14,
-    JIT_PCS = 1 << 12,
+    JIT_PCS = 1 << 16, /* most are never touched */
     INSN_MAX_BYTES = 15,
     JIT_PC_TABLES = 16,
 };
@@ -72,6 +72,11 @@ struct jit_site {
     uint16_t off; /* of the instruction, from the page's beginning */
     uint8_t len;
     bool branch; /* so that there is no way back, even if it should go to what comes next */
+    bool holds;  /* there is no way back either if host addresses may have become wrong (held.c) */
+    int8_t group; /* of addresses that it begins: index of cpu->jx.held[]; -1: none */
+    uint8_t kind;  /* enum access_kind, and bytes, of the group */
+    uint16_t span;
+    uint16_t fails; /* to cover the group */
     struct flags_desc flags;
 };
 
@@ -187,6 +192,8 @@ struct jit {
     struct jit_frame *frames[REGION_FRAMES];
     struct jit_frame *empty;    /* frames that have lost all their regions */
     uint8_t heat[HEAT_ENTRIES]; /* how often code has been met, by a hash of its address */
+    /* By the same: no group begins there, since one has failed often. */
+    bool ungrouped[HEAT_ENTRIES];
     struct jit_thunks thunks;
     struct jit_row *rows; /* by insn_row.id */
     /* One reservation: code (running mapping), then data, so that code reaches data by RIP. */
@@ -202,9 +209,13 @@ struct jit {
     uint8_t hot; /* times that code is interpreted before it is translated */
 };
 
+static inline unsigned jit_heat_index(uint64_t gpa)
+{
+    return (gpa * 0x9e3779b97f4a7c15ull) >> 40 & (HEAT_ENTRIES - 1);
+}
 static inline uint8_t *jit_heat(struct jit *jit, uint64_t gpa)
 {
-    return &jit->heat[(gpa * 0x9e3779b97f4a7c15ull) >> 40 & (HEAT_ENTRIES - 1)];
+    return &jit->heat[jit_heat_index(gpa)];
 }
 
 /* What a region of this vCPU's present state must have been made for. */
@@ -225,6 +236,8 @@ struct jit_region *jit_hash_find(struct jit *jit, uint64_t gpa, uint32_t mode);
 /* Makes it known; takes the place of a stale one with the same key. */
 void jit_insert(struct jit *jit, struct jit_region *region);
 void jit_link(struct jit *jit, struct jit_edge *edge, const struct jit_region *to);
+/* It is to be made anew. */
+void jit_make_stale(struct jit *jit, struct jit_region *region);
 /* Tells the MMU of frames that have no code any more, so that stores there are fast again. Not from
  * inside its callbacks. */
 void jit_sweep(struct jit *jit);
@@ -232,7 +245,7 @@ void jit_sweep(struct jit *jit);
 struct jit_pcs *jit_pcs_for(struct jit *jit, uint32_t mode);
 static inline struct jit_pc *jit_pc_slot(struct jit_pcs *pcs, uint64_t pc)
 {
-    return &pcs->entry[(pc ^ pc >> 12) & (JIT_PCS - 1)];
+    return &pcs->entry[pc & (JIT_PCS - 1)];
 }
 /* After code that may have run was changed through its other mapping (SDM vol. 3, 8.1.3). */
 void jit_serialise(void);

@@ -38,13 +38,13 @@ static void lea(struct emit *e, unsigned width, unsigned to, unsigned base, unsi
     emit32(e, (uint32_t)disp);
 }
 
-void lookup_effective(struct build *b, unsigned dest, unsigned width)
+/* By the operand's registers and another displacement. */
+static void effective(struct build *b, unsigned dest, unsigned width, int64_t disp)
 {
     const struct insn *insn = build_insn(b);
     const struct insn_mem *m = &insn->mem;
     struct emit *e = &b->e;
     unsigned base = m->base, index = m->index;
-    int64_t disp = m->disp;
     /* A wrapped address is the low half of the unwrapped one. */
     unsigned w = insn->adsize == 4 ? 4 : width;
     if (base == REG_PC) {
@@ -57,6 +57,11 @@ void lookup_effective(struct build *b, unsigned dest, unsigned width)
     if (index != REG_NONE)
         index = guest_value(b, index, SCRATCH2);
     lea(e, w, dest, base, index, m->scale, (int32_t)disp);
+}
+
+void lookup_effective(struct build *b, unsigned dest, unsigned width)
+{
+    effective(b, dest, width, build_insn(b)->mem.disp);
 }
 
 /* R11 = R10 >> 7, above bits that the mask takes away */
@@ -96,14 +101,38 @@ static void lookup(struct build *b, unsigned size, enum access_kind kind, unsign
     emit_rm(e, 8, OP_ADD_LOAD, SCRATCH1, SCRATCH2, (int32_t)offsetof(struct view_entry, page));
 }
 
+/* R10 = linear address */
+static void linear(struct build *b, int64_t disp)
+{
+    unsigned seg = build_insn(b)->mem.seg;
+    effective(b, SCRATCH1, b->width, disp);
+    if (b->code64 && (seg == SEG_FS || seg == SEG_GS))
+        emit_gs(&b->e, 8, OP_ADD_LOAD, SCRATCH1, CPU_AT(seg_base) + 8 * (int32_t)seg);
+}
+
 void lookup_operand(struct build *b, unsigned size, enum access_kind kind, unsigned aligned,
                     struct cold *site)
 {
-    unsigned seg = build_insn(b)->mem.seg;
-    lookup_effective(b, SCRATCH1, b->width);
-    if (b->code64 && (seg == SEG_FS || seg == SEG_GS))
-        emit_gs(&b->e, 8, OP_ADD_LOAD, SCRATCH1, CPU_AT(seg_base) + 8 * (int32_t)seg);
+    linear(b, build_insn(b)->mem.disp);
     lookup(b, size, kind, aligned, site);
+}
+
+void lookup_group_address(struct build *b, int32_t lo)
+{
+    linear(b, lo);
+}
+
+void lookup_group(struct build *b, const struct held *held, struct cold *site)
+{
+    struct jit_site *s = (struct jit_site *)(b->jit->data + site->site);
+    site->group = true;
+    site->group_lo = held->lo;
+    s->group = (int8_t)(held - b->held);
+    s->span = (uint16_t)(held->hi - held->lo);
+    s->kind = held->write ? ACCESS_WRITE : ACCESS_READ;
+    linear(b, held->lo);
+    lookup(b, s->span, s->kind, 0, site);
+    emit_gs_store(&b->e, SCRATCH1, held_slot(b, held));
 }
 
 void lookup_stack(struct build *b, unsigned host, int32_t disp, unsigned size,

@@ -82,12 +82,29 @@ static void vectors_out(struct cpu *cpu, uint32_t mode)
 
 /* ---- Sites ----------------------------------------------------------------------------------- */
 
+/* The site's access has been made, so the page is at hand: keeps the address for those that follow.
+ * False: not all of them can be made so. */
+static bool hold(struct jit *jit, struct jit_site *site)
+{
+    enum { FAILS_MAX = 16 };
+    struct cpu *cpu = jit->cpu;
+    void *host = mmu_view_lookup(&cpu->mmu, cpu->priv, cpu->jx.jump, site->span,
+                                 (enum access_kind)site->kind);
+    cpu->jx.held[site->group] = (uint64_t)(uintptr_t)host;
+    if (!host && ++site->fails == FAILS_MAX) {
+        jit->ungrouped[jit_heat_index((site->region->gpa & PAGE_MASK) + site->off)] = true;
+        jit_make_stale(jit, site->region);
+    }
+    return host;
+}
+
 int jit_slow(struct cpu *cpu, uint32_t site_offset)
 {
     struct jit *jit = cpu->jit;
-    const struct jit_site *site = (const struct jit_site *)(jit->data + site_offset);
+    struct jit_site *site = (struct jit_site *)(jit->data + site_offset);
     const struct jit_region *region = site->region;
-    uint64_t generation = cpu->mmu.exec_generation, global = cpu->mmu.global_generation;
+    uint64_t generation = cpu->mmu.exec_generation, global = cpu->mmu.global_generation,
+             taken = cpu->mmu.taken;
     uint32_t mode = region->mode;
     cpu->rip = wrap(cpu, cpu->jx.page_va + site->off);
     describe_flags(cpu, &site->flags);
@@ -98,7 +115,8 @@ int jit_slow(struct cpu *cpu, uint32_t site_offset)
     cpu->rip = cpu->next_rip;
     if (site->branch || cpu->rip != next || region->stale ||
         generation != cpu->mmu.exec_generation || global != cpu->mmu.global_generation ||
-        jit_mode(cpu) != mode || interp_attention(cpu))
+        jit_mode(cpu) != mode || interp_attention(cpu) ||
+        (site->holds && taken != cpu->mmu.taken) || (site->group >= 0 && !hold(jit, site)))
         return 1;
     cpu->jx.flags = pack_flags(cpu_rflags(cpu));
     vectors_in(cpu);
@@ -343,7 +361,7 @@ void jit_run(struct cpu *cpu)
         cpu->jx.pcs = pcs;
         const void *code = slot->code;
         if (jit->lockstep || slot->pc != cpu->rip || !is_current(cpu, slot->generation) ||
-            pending.edge) {
+            slot->region->stale || pending.edge) {
             uint64_t generation;
             const struct jit_region *region = find_slowly(cpu, slot, &generation);
             if (!region) {

@@ -198,6 +198,7 @@ static void emit_entries(struct build *b)
 static void begin_block(struct build *b)
 {
     unsigned i = b->i;
+    held_forget(b);
     if (i == 0)
         emit_entries(b);
     else if (!b->visible_before[i])
@@ -220,10 +221,14 @@ static void begin_block(struct build *b)
 static void translate_one(struct build *b)
 {
     bool branch = build_insn(b)->row->attr & INSN_BRANCH;
+    unsigned first = b->i, last;
     if (b->leader[b->i])
         begin_block(b);
     if (branch ? !branch_translate(b) : !copy_insn(b) && !special_translate(b))
         site_call(b);
+    for (last = b->i, b->i = first; b->i <= last; b->i++)
+        held_after(b); /* a run of PUSHes has moved it */
+    b->i = last;
     if (!b->flows[b->i] && b->next[b->i] != NEXT_NONE)
         branch_go(b, b->next[b->i]);
 }
@@ -240,7 +245,7 @@ static void emit_region(struct build *b)
 {
     struct emit *e = &b->e, body;
     for (b->i = 0; b->i < b->count && has_room(b); b->i++)
-        translate_one(b); /* a run of PUSHes moves b->i */
+        translate_one(b);
     b->region->count = (uint16_t)b->i;
     if (b->flows[b->i - 1]) {
         b->i--;
@@ -253,7 +258,7 @@ static void emit_region(struct build *b)
     flags_emit_store(e);
     b->region->stale_exit = emit_here(e);
     emit_mov_imm32(e, SCRATCH1, b->off[0]);
-    emit_jmp(e, b->jit->thunks.exit_here);
+    emit_jmp(e, b->jit->thunks.exit_poll); /* to be made anew */
     b->cold_e = *e;
     *e = body;
 }

@@ -124,6 +124,9 @@ struct mmu_cpu {
      * them may have become invalid, and stays when the address space changes. The two numbers are
      * never equal. */
     uint64_t global_generation;
+    /* How often a permission of the fast path has been taken away: host addresses that are kept are
+     * good while it stays. */
+    uint64_t taken;
     struct paging paging;
     struct phys_map *map;
     unsigned vcpu;

@@ -1,0 +1,146 @@
+/*
+ * held.c - one lookup for several accesses: host addresses that are kept.
+ *
+ * Accesses often come in groups: [rdi], [rdi+8], [rdi+24], with rdi unchanged between them. The
+ * first one's lookup then covers them all: it proves that everything from the lowest to the highest
+ * byte lies in one page that may be accessed so, and keeps the host address of the lowest one in
+ * cpu->jx.held[]. The others load it from there; they cannot miss, and leave EFLAGS alone.
+ *
+ * A held address is good until the registers change, a block begins, or C may have taken the page
+ * away: jit_slow() does not come back to a place where something is held if it has
+ * (mmu->taken). What cannot be covered in one piece (it crosses a page's end, it is a device) has C
+ * execute the first access and leave; where that happens often, the region is made again without
+ * the group.
+ */
+#include "cpu/jit/build.h"
+#include "insn_exec.h"
+
+enum {
+    LOOK_AHEAD = 24, /* instructions */
+    SPAN_MAX = 1024, /* bytes */
+};
+
+static bool same_base(const struct held *h, const struct insn *insn)
+{
+    const struct insn_mem *m = &insn->mem;
+    return h->base == m->base && h->index == m->index && h->scale == m->scale && h->seg == m->seg;
+}
+
+static bool is_changed(const struct held *h, unsigned reg)
+{
+    return h->base == reg || h->index == reg;
+}
+
+/* May the instruction change a register that the address is made of? What C executes may do
+ * anything. */
+static bool changes_base(const struct build *b, const struct insn *insn, const struct held *h)
+{
+    unsigned exec = insn->row->exec;
+    bool stack = exec == EXEC_push || exec == EXEC_pop;
+    bool known = stack || exec == EXEC_jcc || exec == EXEC_nop || exec == EXEC_gen_hint ||
+             exec == EXEC_lea || copy_is_allowed(b, insn);
+    if (!known || (stack && is_changed(h, RSP)))
+        return true;
+    for (unsigned n = 0; n < insn->opnds; n++) {
+        const struct opnd *o = &insn->op[n];
+        if ((o->kind == OPND_GPR || o->kind == OPND_GPR8H) && (o->access & OPND_W) &&
+            is_changed(h, o->kind == OPND_GPR8H ? o->reg & 3 : o->reg))
+            return true;
+    }
+    return false;
+}
+
+/* An access that a group may have: its operand is all that it accesses. */
+static const struct opnd *groupable(const struct build *b, const struct insn *insn)
+{
+    const struct opnd *mem = copy_memory_operand(b, insn);
+    if (!mem || insn->mem.base == REG_PC || insn->mem.base == REG_NONE || insn->adsize != b->width)
+        return NULL; /* with a shorter address the parts of a group could wrap apart */
+    return mem;
+}
+
+struct held *held_find(struct build *b, const struct opnd *mem, bool write)
+{
+    const struct insn *insn = build_insn(b);
+    int64_t lo = insn->mem.disp, hi = lo + mem->size;
+    if (insn->adsize != b->width)
+        return NULL;
+    for (unsigned k = 0; k < HELD_SLOTS; k++) {
+        struct held *h = &b->held[k];
+        if (h->valid && same_base(h, insn) && lo >= h->lo && hi <= h->hi && (h->write || !write))
+            return h;
+    }
+    return NULL;
+}
+
+static bool is_ungrouped(const struct build *b)
+{
+    return b->jit->ungrouped[jit_heat_index((b->region->gpa & PAGE_MASK) + b->off[b->i])];
+}
+
+/* Looks for more accesses by the current instruction's registers and widens `h` to cover them. */
+static bool find_more(const struct build *b, struct held *h)
+{
+    bool found = false;
+    for (unsigned i = b->i, n = 0; n < LOOK_AHEAD; n++, i++) {
+        const struct insn *insn = &b->insn[i];
+        if (i > b->i) {
+            const struct opnd *mem = groupable(b, insn);
+            if (mem && same_base(h, insn) && (h->write || !(mem->access & OPND_W))) {
+                int64_t lo = insn->mem.disp < h->lo ? insn->mem.disp : h->lo,
+                        hi = insn->mem.disp + mem->size;
+                hi = hi > h->hi ? hi : h->hi;
+                if (hi - lo <= SPAN_MAX) {
+                    h->lo = (int32_t)lo;
+                    h->hi = (int32_t)hi;
+                    found = true;
+                }
+            }
+        }
+        if (changes_base(b, insn, h) || !b->flows[i] || i + 1 >= b->count ||
+            b->leader[i + 1])
+            break;
+    }
+    return found;
+}
+
+struct held *held_begin(struct build *b, const struct opnd *mem, bool write)
+{
+    const struct insn *insn = build_insn(b);
+    if (!groupable(b, insn) || b->cross || is_ungrouped(b))
+        return NULL;
+    struct held h = {.base = insn->mem.base,
+                     .index = insn->mem.index,
+                     .scale = insn->mem.scale,
+                     .seg = insn->mem.seg,
+                     .lo = (int32_t)insn->mem.disp,
+                     .hi = (int32_t)insn->mem.disp + (int32_t)mem->size,
+                     .write = write,
+                     .valid = true};
+    if (!find_more(b, &h))
+        return NULL;
+    unsigned k = b->held_next++ % HELD_SLOTS;
+    b->held[k] = h;
+    return &b->held[k];
+}
+
+void held_after(struct build *b)
+{
+    for (unsigned k = 0; k < HELD_SLOTS; k++)
+        if (b->held[k].valid && changes_base(b, build_insn(b), &b->held[k]))
+            b->held[k].valid = false;
+}
+
+void held_forget(struct build *b)
+{
+    for (unsigned k = 0; k < HELD_SLOTS; k++)
+        b->held[k].valid = false;
+}
+
+bool held_any(const struct build *b)
+{
+    for (unsigned k = 0; k < HELD_SLOTS; k++)
+        if (b->held[k].valid)
+            return true;
+    return false;
+}
