@@ -28,7 +28,7 @@ static uint32_t make_site(struct build *b)
     *site = (struct jit_site){.region = b->region,
                               .off = b->off[b->i],
                               .len = build_insn(b)->len,
-                              .branch = build_insn(b)->row->attr & INSN_BRANCH,
+                              .leaves = build_insn(b)->row->attr & INSN_BRANCH,
                               .holds = b->in_cold || held_any(b),
                               .group = -1,
                               .flags = b->flags.desc};
@@ -50,6 +50,11 @@ struct cold *run_begin(struct build *b, unsigned length)
     c->length = (uint8_t)length;
     c->flags = b->flags;
     return c;
+}
+
+void site_leaves(struct build *b, struct cold *site)
+{
+    ((struct jit_site *)(b->jit->data + site->site))->leaves = true;
 }
 
 void site_resume(struct build *b, struct cold *site)

@@ -146,8 +146,9 @@ void flags_produced(struct build *b, struct flags_desc desc);
 void flags_convert(struct build *b, const struct flags_state *to);
 /* Liveness over the whole region. */
 void flags_liveness(struct build *b);
-/* What the flags could be computed from after the instruction has been copied. */
-struct flags_desc flags_describe(const struct insn *insn);
+/* What the flags could be computed from after the instruction has been copied; `kept`: its memory
+ * operand is in cpu->jx.kept. */
+struct flags_desc flags_describe(const struct insn *insn, bool kept);
 
 /* ---- lookup.c -------------------------------------------------------------------------------- */
 
@@ -191,6 +192,8 @@ struct cold *site_begin(struct build *b);
  */
 struct cold *run_begin(struct build *b, unsigned length);
 void site_resume(struct build *b, struct cold *site);
+/* When C has executed it, the code goes on in another region. */
+void site_leaves(struct build *b, struct cold *site);
 static inline void cold_jump(struct cold *cold, uint8_t *at)
 {
     cold->jump[cold->jumps++] = at;

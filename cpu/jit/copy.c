@@ -496,6 +496,33 @@ static bool can_copy(struct build *b, const struct insn *insn, const struct opnd
     return make_plan(b, insn, p) && can_encode(b, insn, p);
 }
 
+/* A comparison, or ADD or SUB to a register, with memory, whose flags somebody may want later: it is
+ * done with what R10 is loaded with, which is kept to describe the flags by. */
+static bool keeps(const struct build *b, const struct insn *insn, const struct opnd *mem)
+{
+    unsigned exec = insn->row->exec;
+    bool compares = exec == EXEC_cmp || exec == EXEC_test;
+    bool adds = (exec == EXEC_add || exec == EXEC_sub) && insn->op[0].kind == OPND_GPR;
+    return (compares || adds) && b->visible_after[b->i] && !forbids_rex(insn) && mem->size <= 8;
+}
+
+static void keep(struct build *b, unsigned size, struct fields *f)
+{
+    enum { MOVZX_BYTE = 0xb6, MOVZX_WORD = 0xb7 };
+    struct emit *e = &b->e;
+    if (size < 4) {
+        emit8(e, 0x45); /* r10d, [r10] */
+        emit8(e, 0x0f);
+        emit8(e, size == 1 ? MOVZX_BYTE : MOVZX_WORD);
+        emit_modrm_mem(e, SCRATCH1, SCRATCH1, f->disp);
+    } else {
+        emit_rm(e, size, OP_LOAD, SCRATCH1, SCRATCH1, f->disp);
+    }
+    emit_gs_store(e, SCRATCH1, CPU_AT(jx.kept));
+    f->memory = false;
+    f->rm = SCRATCH1;
+}
+
 bool copy_insn(struct build *b)
 {
     const struct insn *insn = build_insn(b);
@@ -521,12 +548,17 @@ bool copy_insn(struct build *b)
         emit_gs_load(&b->e, SCRATCH1, held_slot(b, held));
         p.f.disp = (int32_t)insn->mem.disp - held->lo;
     }
+    bool kept = mem && keeps(b, insn, mem);
+    if (kept)
+        keep(b, mem->size, &p.f);
+    if (kept && site)
+        site_leaves(b, site);
     put(b, insn, &p);
     for (unsigned n = 0; n < insn->opnds; n++)
         if (changes(&insn->op[n]))
             flags_after_change(b, insn->op[n].reg);
     if ((row->flags_written | row->flags_undefined) & FLAGS_ARITH)
-        flags_produced(b, flags_describe(insn));
+        flags_produced(b, flags_describe(insn, kept));
     if (site)
         site_resume(b, site);
     return true;

@@ -51,6 +51,15 @@ static void op_sized(struct emit *e, unsigned size, unsigned opcode, unsigned re
     emit_rr(e, size, opcode, reg, rm);
 }
 
+/* The host register that holds an operand of a description: its own, or `scratch`, loaded. */
+static unsigned flags_value(struct build *b, unsigned reg, unsigned scratch)
+{
+    if (reg != REG_KEPT)
+        return guest_value(b, reg, scratch);
+    emit_gs_load(&b->e, scratch, CPU_AT(jx.kept));
+    return scratch;
+}
+
 /* Does again, into R11 or nowhere, what produced the flags. */
 static void emit_again(struct build *b)
 {
@@ -59,7 +68,7 @@ static void emit_again(struct build *b)
     struct emit *e = &b->e;
     unsigned other = SCRATCH1;
     if (d->from == FLAGS_LOGIC) {
-        unsigned a = guest_value(b, d->a, SCRATCH2);
+        unsigned a = flags_value(b, d->a, SCRATCH2);
         op_sized(e, d->size, TEST, a, a);
         return;
     }
@@ -69,9 +78,9 @@ static void emit_again(struct build *b)
         emit8(e, 0xc0 | (SCRATCH1 & 7));
         emit32(e, (uint32_t)d->imm);
     } else {
-        other = guest_value(b, d->b, SCRATCH1);
+        other = flags_value(b, d->b, SCRATCH1);
     }
-    unsigned a = guest_value(b, d->a, SCRATCH2);
+    unsigned a = flags_value(b, d->a, SCRATCH2);
     switch (d->from) {
     case FLAGS_CMP:
         op_sized(e, d->size, CMP, other, a);
@@ -164,25 +173,28 @@ void flags_produced(struct build *b, struct flags_desc desc)
 
 /* ---- What they come from --------------------------------------------------------------------- */
 
-static bool whole_register(const struct opnd *o)
+/* The operand as a description names it; REG_NONE: it cannot. */
+static uint8_t name_of(const struct opnd *o, bool kept)
 {
-    return o->kind == OPND_GPR;
+    if (o->kind == OPND_GPR)
+        return o->reg;
+    return o->kind == OPND_MEM && kept ? REG_KEPT : REG_NONE;
 }
 
-struct flags_desc flags_describe(const struct insn *insn)
+struct flags_desc flags_describe(const struct insn *insn, bool kept)
 {
     const struct opnd *o = insn->op;
-    struct flags_desc none = {.from = FLAGS_MEMORY},
-                      d = {.size = (uint8_t)o[0].size, .b = REG_NONE};
-    if (!whole_register(&o[0]))
-        return none;
-    d.a = o[0].reg;
-    bool imm = insn->opnds > 1 && o[1].kind == OPND_IMM,
-         reg = insn->opnds > 1 && whole_register(&o[1]);
+    const struct flags_desc none = {.from = FLAGS_MEMORY};
+    struct flags_desc d = {.size = (uint8_t)o[0].size, .b = REG_NONE};
+    bool imm = insn->opnds > 1 && o[1].kind == OPND_IMM;
+    d.a = name_of(&o[0], kept);
     if (imm)
         d.imm = (int32_t)insn->imm;
-    if (reg)
-        d.b = o[1].reg;
+    else if (insn->opnds > 1)
+        d.b = name_of(&o[1], kept);
+    if (d.a == REG_NONE)
+        return none;
+    bool both = imm || d.b != REG_NONE;
     switch (insn->row->exec) {
     case EXEC_and:
     case EXEC_or:
@@ -191,17 +203,17 @@ struct flags_desc flags_describe(const struct insn *insn)
         d.b = REG_NONE;
         return d;
     case EXEC_test:
-        d.from = reg && d.a == d.b ? FLAGS_LOGIC : FLAGS_TEST;
-        return imm || reg ? d : none;
+        d.from = d.a == d.b ? FLAGS_LOGIC : FLAGS_TEST;
+        return both ? d : none;
     case EXEC_cmp:
         d.from = FLAGS_CMP;
-        return imm || reg ? d : none;
+        return both ? d : none;
     case EXEC_add:
         d.from = FLAGS_ADD;
-        return imm || (reg && d.a != d.b) ? d : none;
+        return both && d.a != d.b ? d : none;
     case EXEC_sub:
         d.from = FLAGS_SUB;
-        return imm || (reg && d.a != d.b) ? d : none;
+        return both && d.a != d.b ? d : none;
     default:
         return none;
     }

@@ -17,7 +17,7 @@
 
 enum {
     LOOK_AHEAD = 24, /* instructions */
-    SPAN_MAX = 1024, /* bytes */
+    SPAN_MAX = 256,  /* bytes: the longer, the more often it crosses a page's end */
 };
 
 static bool same_base(const struct held *h, const struct insn *insn)

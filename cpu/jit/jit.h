@@ -58,10 +58,12 @@ enum flags_from {
     FLAGS_LOGIC, /* a is the result of AND, OR, XOR */
     FLAGS_TEST,  /* a & b, no result */
 };
+/* Not a register: what a comparison has found in memory, in cpu->jx.kept. */
+enum { REG_KEPT = REG_NONE + 1 };
 struct flags_desc {
     uint8_t from; /* enum flags_from */
     uint8_t size; /* bytes: 1, 2, 4, 8 */
-    uint8_t a, b; /* guest registers; b == REG_NONE: imm */
+    uint8_t a, b; /* guest registers, or REG_KEPT; b == REG_NONE: imm */
     int32_t imm;
 };
 
@@ -71,7 +73,7 @@ struct jit_site {
     struct jit_region *region;
     uint16_t off; /* of the instruction, from the page's beginning */
     uint8_t len;
-    bool branch; /* so that there is no way back, even if it should go to what comes next */
+    bool leaves; /* no way back: a branch, or something that C does not leave behind (jx.kept) */
     bool holds;  /* there is no way back either if host addresses may have become wrong (held.c) */
     int8_t group; /* of addresses that it begins: index of cpu->jx.held[]; -1: none */
     uint8_t kind;  /* enum access_kind, and bytes, of the group */

@@ -32,10 +32,16 @@ static void unpack_flags(struct cpu *cpu)
     cpu_set_arith(cpu, (cpu->jx.flags >> 8 & 0xd5) | (cpu->jx.flags & 1 ? FLAG_OF : 0));
 }
 
+static uint64_t flags_operand(const struct cpu *cpu, unsigned reg)
+{
+    return reg == REG_KEPT ? cpu->jx.kept : cpu->gpr[reg];
+}
+
 static void describe_flags(struct cpu *cpu, const struct flags_desc *d)
 {
-    uint64_t a = cc_trunc(cpu->gpr[d->a], d->size);
-    uint64_t b = cc_trunc(d->b == REG_NONE ? (uint64_t)(int64_t)d->imm : cpu->gpr[d->b], d->size);
+    uint64_t a = cc_trunc(flags_operand(cpu, d->a), d->size);
+    uint64_t b = cc_trunc(
+        d->b == REG_NONE ? (uint64_t)(int64_t)d->imm : flags_operand(cpu, d->b), d->size);
     switch (d->from) {
     case FLAGS_ADD:
         cc_set(cpu, CC_ADD, d->size, a, b);
@@ -86,7 +92,7 @@ static void vectors_out(struct cpu *cpu, uint32_t mode)
  * False: not all of them can be made so. */
 static bool hold(struct jit *jit, struct jit_site *site)
 {
-    enum { FAILS_MAX = 16 };
+    enum { FAILS_MAX = 4 };
     struct cpu *cpu = jit->cpu;
     void *host = mmu_view_lookup(&cpu->mmu, cpu->priv, cpu->jx.jump, site->span,
                                  (enum access_kind)site->kind);
@@ -113,7 +119,7 @@ int jit_slow(struct cpu *cpu, uint32_t site_offset)
     uint64_t next = wrap(cpu, cpu->rip + site->len);
     execute_copied(cpu, region_code(region, site->off), site->len);
     cpu->rip = cpu->next_rip;
-    if (site->branch || cpu->rip != next || region->stale ||
+    if (site->leaves || cpu->rip != next || region->stale ||
         generation != cpu->mmu.exec_generation || global != cpu->mmu.global_generation ||
         jit_mode(cpu) != mode || interp_attention(cpu) ||
         (site->holds && taken != cpu->mmu.taken) || (site->group >= 0 && !hold(jit, site)))

@@ -153,6 +153,7 @@ struct cpu_jit {
     void *edge;           /* JIT_EXIT_EDGE */
     uint64_t jump;        /* kept over a lookup: where an indirect call goes, what PUSH stores */
     uint64_t next_va;     /* the page_va there */
+    uint64_t kept;        /* the operand in memory of the comparison that made the flags */
     uint64_t held[4];     /* host addresses of groups of accesses (cpu/jit/held.c) */
     struct jit_pcs *pcs;  /* of the present mode */
     struct cpu *self;
