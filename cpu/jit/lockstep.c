@@ -10,9 +10,9 @@
  * stores would be differences.
  *
  * Regions are not linked to each other, nor to themselves. Flags that the table calls undefined
- * after their last writer are not compared; what reads them ends the interpreter's run. Where the region changes the page tables that it then
- * depends on, the interpreter goes by the old ones, since its stores are kept back: that is no
- * difference either.
+ * after their last writer are not compared; what reads them ends the interpreter's run. Where the
+ * region changes the page tables that it then depends on, the interpreter goes by the old ones,
+ * since its stores are kept back: that is no difference either.
  */
 #include "cpu/guard_internal.h"
 #include "cpu/interp/execute.h"
@@ -116,7 +116,7 @@ static const struct decoded *decode(struct cpu *cpu, const struct jit_region *re
         d->insn[i].len = insn.len;
         d->insn[i].rep = insn.rep;
         d->insn[i].direct = insn.opnds && insn.op[0].kind == OPND_REL &&
-                            (insn.row->exec == EXEC_jcc || insn.row->exec == EXEC_jmp);
+                            (insn.row->attr & INSN_COND || insn.row->exec == EXEC_jmp);
     }
     return d;
 }
