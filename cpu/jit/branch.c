@@ -248,6 +248,43 @@ static void conditional(struct build *b, int32_t target)
     jump_later(b, target, emit_jcc_later(&b->e, build_insn(b)->row->exec_arg & 15));
 }
 
+/* A jump over `bytes` bytes when rCX is 0, which is all that JRCXZ can reach. */
+static void skip_if_zero(struct build *b, unsigned adsize, unsigned bytes)
+{
+    if (adsize == 4)
+        emit8(&b->e, 0x67);
+    emit8(&b->e, 0xe3);
+    emit8(&b->e, bytes);
+}
+
+/* LOOP, LOOPE, LOOPNE: the count changes and no flag does. */
+static void loop(struct build *b, int32_t target)
+{
+    enum { LOOPNE, LOOPE, LOOP, JMP_BYTES = 5, JCC_BYTES = 6 };
+    const struct insn *insn = build_insn(b);
+    unsigned kind = insn->row->exec_arg;
+    flags_load(b);
+    flags_before_change(b, RCX, false);
+    emit_rm(&b->e, insn->adsize, OP_LEA, RCX, RCX, -1);
+    flags_after_change(b, RCX);
+    skip_if_zero(b, insn->adsize, kind == LOOP ? JMP_BYTES : JCC_BYTES);
+    jump_later(b, target,
+               kind == LOOP ? emit_jmp_later(&b->e)
+                            : emit_jcc_later(&b->e, kind == LOOPE ? CC_E : CC_NE));
+}
+
+/* JCXZ, JECXZ, JRCXZ */
+static void jump_if_zero(struct build *b, int32_t target)
+{
+    enum { JMP_SHORT = 0xeb, JMP_SHORT_BYTES = 2, JMP_BYTES = 5 };
+    if (!b->flags.memory)
+        flags_load(b);
+    skip_if_zero(b, build_insn(b)->adsize, JMP_SHORT_BYTES);
+    emit8(&b->e, JMP_SHORT);
+    emit8(&b->e, JMP_BYTES);
+    jump_later(b, target, emit_jmp_later(&b->e));
+}
+
 /* ---- Indirect branches ----------------------------------------------------------------------- */
 
 /* R10: where to. R11 becomes the entry for it in the table of the mode; else to the site, where C
@@ -386,11 +423,17 @@ bool branch_translate(struct build *b)
     const struct insn *insn = build_insn(b);
     bool direct = insn->op[0].kind == OPND_REL;
     int64_t target = b->off[b->i] + insn->len + insn->imm;
-    if (insn->opsize != b->width || (direct && target != (int32_t)target))
+    if (insn->opsize != b->width || insn->adsize == 2 || (direct && target != (int32_t)target))
         return false;
     switch (insn->row->exec) {
     case EXEC_jcc:
         conditional(b, (int32_t)target);
+        return true;
+    case EXEC_loop:
+        loop(b, (int32_t)target);
+        return true;
+    case EXEC_jcxz:
+        jump_if_zero(b, (int32_t)target);
         return true;
     case EXEC_jmp:
         return direct || jump_indirect(b); /* b->next says where */

@@ -94,6 +94,12 @@ static inline const struct insn *build_insn(const struct build *b)
     return &b->insn[b->i];
 }
 
+/* Jcc, LOOP and their like: a branch to where the instruction says, or on behind it. */
+static inline bool build_is_conditional(const struct insn *insn)
+{
+    return (insn->row->attr & INSN_COND) && insn->op[0].kind == OPND_REL; /* INTO has none */
+}
+
 /* The instruction in the region that a branch from instruction `from` to an offset goes to; -1: it
  * leaves. In lockstep all ways back leave, so that each way through a region has an end. */
 static inline int build_target(const struct build *b, unsigned from, int32_t off)
@@ -219,6 +225,12 @@ void emit_cold(struct build *b);
 bool special_translate(struct build *b);
 /* One PUSH or POP of those that make up a run. */
 void special_single(struct build *b);
+
+/* ---- string.c, bits.c ------------------------------------------------------------------------ */
+
+/* For special_translate(); the same result. */
+bool string_translate(struct build *b);
+bool bits_translate(struct build *b);
 
 /* ---- copy.c ---------------------------------------------------------------------------------- */
 

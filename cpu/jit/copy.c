@@ -87,6 +87,7 @@ static struct jit_row describe(const struct insn_row *row)
     case EXEC_inc: /* 40h to 4Fh too, in another encoding */
     case EXEC_dec:
     case EXEC_gen_fence: /* guest memory is host memory */
+    case EXEC_gen_cmpxchg8b:
         r.copy = true;
         break;
     case EXEC_nop:

@@ -227,7 +227,7 @@ static bool is_quiet(const struct build *b, const struct insn *insn)
 {
     if (insn->row->exec == EXEC_nop || insn->row->exec == EXEC_gen_hint)
         return true;
-    if (insn->row->exec == EXEC_jcc || (insn->row->exec == EXEC_jmp && insn->op[0].kind == OPND_REL))
+    if (build_is_conditional(insn) || (insn->row->exec == EXEC_jmp && insn->op[0].kind == OPND_REL))
         return true; /* the ways out have their own say */
     if (!copy_is_allowed(b, insn) || insn->row->attr & INSN_BRANCH)
         return false;
@@ -254,7 +254,7 @@ static uint16_t after(const struct build *b, unsigned i)
         visible = i + 1 < b->count ? b->visible_before[i + 1] : FLAGS_ARITH;
     else
         visible = b->next[i] == NEXT_NONE ? FLAGS_ARITH : visible_at(b, i, b->next[i]);
-    if (insn->row->exec == EXEC_jcc)
+    if (build_is_conditional(insn))
         visible |= visible_at(b, i, b->off[i] + insn->len + (int32_t)insn->imm);
     return visible;
 }

@@ -18,7 +18,9 @@
  *     cpu/jit/copy.c        copying an instruction with other registers and a host address
  *     cpu/jit/lookup.c      guest address -> host address, inline
  *     cpu/jit/flags.c       where the arithmetic flags are
- *     cpu/jit/special.c     stack, division
+ *     cpu/jit/special.c     stack, division, DF
+ *     cpu/jit/string.c      MOVS to SCAS, REP MOVS, REP STOS
+ *     cpu/jit/bits.c        BT to BTC beyond their operand
  *     cpu/jit/branch.c      edges, calls, returns, indirect branches
  *     cpu/jit/cache.c       finding, linking, invalidating regions
  *     cpu/jit/thunk.c       into translated code and out of it

@@ -10,9 +10,9 @@
  * stores would be differences.
  *
  * Regions are not linked to each other, nor to themselves. Flags that the table calls undefined
- * after their last writer are not compared; what reads them ends the interpreter's run. Where the region changes the page tables that it then
- * depends on, the interpreter goes by the old ones, since its stores are kept back: that is no
- * difference either.
+ * after their last writer are not compared; what reads them ends the interpreter's run. Where the
+ * region changes the page tables that it then depends on, the interpreter goes by the old ones,
+ * since its stores are kept back: that is no difference either.
  */
 #include "cpu/guard_internal.h"
 #include "cpu/interp/execute.h"
@@ -39,6 +39,7 @@ struct point {
     unsigned stores;    /* of the guard's, made by then */
     uint32_t undefined; /* flags */
     bool branched;      /* a branch led here: translated code may have left by an edge */
+    bool repeats;       /* what comes next does: translated code may have left in its middle */
 };
 
 /* What run() must know of a region's instructions. Regions keep their place until the cache is
@@ -93,7 +94,7 @@ static void note(struct cpu *cpu, struct point *p, uint32_t undefined)
     p->mxcsr = cpu->mxcsr;
     p->stores = cpu->guard->store_count;
     p->undefined = undefined;
-    p->branched = false;
+    p->branched = p->repeats = false;
 }
 
 /* ---- The interpreter's run ------------------------------------------------------------------- */
@@ -114,9 +115,9 @@ static const struct decoded *decode(struct cpu *cpu, const struct jit_region *re
         d->insn[i].row = insn.row;
         d->insn[i].off = (uint16_t)off;
         d->insn[i].len = insn.len;
-        d->insn[i].rep = insn.rep;
+        d->insn[i].rep = insn.rep && (insn.row->attr & (INSN_REP | INSN_REPCC));
         d->insn[i].direct = insn.opnds && insn.op[0].kind == OPND_REL &&
-                            (insn.row->exec == EXEC_jcc || insn.row->exec == EXEC_jmp);
+                            (insn.row->attr & INSN_COND || insn.row->exec == EXEC_jmp);
     }
     return d;
 }
@@ -143,7 +144,8 @@ static bool is_runnable(const struct cpu *cpu, uint64_t attr, bool rep)
         return false;
     if ((attr & INSN_END) && !(attr & INSN_BRANCH))
         return false;
-    if (rep && (attr & (INSN_REP | INSN_REPCC)))
+    uint64_t count = cpu->mode & MODE_CODE64 ? cpu->gpr[RCX] : (uint32_t)cpu->gpr[RCX];
+    if (rep && count > 32)
         return false; /* too many stores for the guard */
     return g->noted_count + 64 < GUARD_NOTED && g->store_count + 64 < GUARD_STORES &&
            g->used + 4096 < GUARD_BYTES;
@@ -170,9 +172,11 @@ static void run(struct cpu *cpu, const void *opaque)
         l->stopped = !is_runnable(cpu, row->attr, d->insn[i].rep) || depends(row, undefined);
         if (l->stopped)
             return;
-        uint64_t next = cpu->rip + d->insn[i].len;
+        l->point[l->points - 1].repeats = d->insn[i].rep;
+        uint64_t self = cpu->rip, next = self + d->insn[i].len;
         execute_copied(cpu, region_code(region, d->insn[i].off), d->insn[i].len);
         cpu->rip = cpu->next_rip;
+        l->stopped = d->insn[i].rep && cpu->rip == self; /* something wants attention */
         undefined &= ~(uint32_t)row->flags_written | row->flags_read; /* kept, perhaps */
         undefined |= row->flags_undefined & FLAGS_ARITH;
         note(cpu, &l->point[l->points++], undefined);
@@ -347,6 +351,10 @@ static void compare_end(struct cpu *cpu, struct lockstep *l, enum jit_exit why)
             want = &l->point[i];
     if (!want && why == JIT_EXIT_EDGE && !l->stopped && l->vector < 0)
         want = &l->point[l->points - 1]; /* it has gone elsewhere */
+    if (want && want->repeats && !same(want, &got)) {
+        l->passed_over++;
+        return;
+    }
     bool branched = why == JIT_EXIT_EDGE || why == JIT_EXIT_POLL;
     if (want && (!l->stopped || !branched || same(want, &got))) {
         compare(cpu, l, want, &got);

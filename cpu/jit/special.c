@@ -1,5 +1,6 @@
 /*
- * special.c - instructions that are neither copied nor branches: the stack, division, no operation.
+ * special.c - instructions that are neither copied nor branches: the stack, division, DF, no
+ * operation. Strings have string.c, bits of memory bits.c.
  */
 #include "cpu/interp/execute.h"
 #include "cpu/jit/build.h"
@@ -156,11 +157,51 @@ static bool push(struct build *b)
     return n ? push_run(b, n) : push_other(b);
 }
 
-/* POP rSP and POP of memory are for C. */
+static bool pop_sp(struct build *b)
+{
+    flags_before_change(b, RSP, true);
+    struct cold *site = begin(b);
+    lookup_stack(b, HOST_SP, 0, b->width, ACCESS_READ, site);
+    flags_clobbered(b);
+    emit_rm(&b->e, b->width, OP_LOAD, HOST_SP, SCRATCH1, 0);
+    flags_after_change(b, RSP);
+    site_resume(b, site);
+    return true;
+}
+
+/* An address that names rSP has its value behind the POP (SDM vol. 2, POP). */
+static bool pop_memory(struct build *b)
+{
+    struct insn *insn = &b->insn[b->i];
+    int32_t moved = insn->mem.base == RSP ? (int32_t)b->width : 0;
+    if (!build_easy_segment(b, insn, true) || insn->mem.disp > INT32_MAX - moved)
+        return false;
+    flags_before_change(b, RSP, true);
+    struct cold *site = begin(b);
+    lookup_stack(b, HOST_SP, 0, b->width, ACCESS_READ, site);
+    emit_rm(&b->e, b->width, OP_LOAD, SCRATCH1, SCRATCH1, 0);
+    emit_gs_store(&b->e, SCRATCH1, CPU_AT(jx.jump));
+    insn->mem.disp += moved;
+    lookup_operand(b, b->width, ACCESS_WRITE, 0, site);
+    insn->mem.disp -= moved;
+    emit_gs_load(&b->e, SCRATCH2, CPU_AT(jx.jump));
+    emit_rm(&b->e, b->width, OP_STORE, SCRATCH2, SCRATCH1, 0);
+    flags_clobbered(b);
+    move_sp(b, (int32_t)b->width);
+    flags_after_change(b, RSP);
+    site_resume(b, site);
+    return true;
+}
+
 static bool pop(struct build *b)
 {
+    const struct insn *insn = build_insn(b);
     unsigned n = run_length(b, EXEC_pop);
-    return n && pop_run(b, n);
+    if (n)
+        return pop_run(b, n);
+    if (!easy(b, insn))
+        return false;
+    return insn->op[0].kind == OPND_MEM ? pop_memory(b) : is_register(&insn->op[0]) && pop_sp(b);
 }
 
 static bool leave(struct build *b)
@@ -247,12 +288,26 @@ static bool hint(struct build *b)
     return true;
 }
 
+/* CLD, STD: the guest's DF is in cpu->rflags only. */
+static bool direction(struct build *b, bool set)
+{
+    static const uint8_t and_or_gs[2][4] = {{0x65, 0x81, 0x24, 0x25}, {0x65, 0x81, 0x0c, 0x25}};
+    flags_clobber(b);
+    emit_bytes(&b->e, and_or_gs[set], sizeof and_or_gs[0]);
+    emit32(&b->e, (uint32_t)CPU_AT(rflags));
+    emit32(&b->e, set ? RFLAGS_DF : ~(uint32_t)RFLAGS_DF);
+    return true;
+}
+
 bool special_translate(struct build *b)
 {
     const struct insn *insn = build_insn(b);
-    if (insn->lock)
-        return false;
     switch (insn->row->exec) {
+    case EXEC_bt:
+    case EXEC_bts:
+    case EXEC_btr:
+    case EXEC_btc:
+        return bits_translate(b);
     case EXEC_push:
         return push(b);
     case EXEC_pop:
@@ -262,6 +317,15 @@ bool special_translate(struct build *b)
     case EXEC_div:
     case EXEC_idiv:
         return divide(b);
+    case EXEC_movs:
+    case EXEC_stos:
+    case EXEC_lods:
+    case EXEC_cmps:
+    case EXEC_scas:
+        return string_translate(b);
+    case EXEC_gen_cld:
+    case EXEC_gen_std:
+        return direction(b, insn->row->exec == EXEC_gen_std);
     case EXEC_nop:
     case EXEC_gen_hint:
         return hint(b);

@@ -20,12 +20,11 @@ static bool ends_in_lockstep(const struct build *b, const struct insn *insn)
            (insn->row->attr & (INSN_SYSTEM | INSN_CPL0 | INSN_RAND | INSN_END));
 }
 
-/* A JMP or Jcc whose target is in the instruction, and that branch.c translates. */
+/* A JMP, Jcc or LOOP whose target is in the instruction, and that branch.c translates. */
 static bool is_direct(const struct build *b, const struct insn *insn)
 {
-    unsigned exec = insn->row->exec;
-    return (exec == EXEC_jcc || exec == EXEC_jmp) && insn->op[0].kind == OPND_REL &&
-           insn->opsize == b->width;
+    bool jumps = insn->row->exec == EXEC_jmp && insn->op[0].kind == OPND_REL;
+    return (jumps || build_is_conditional(insn)) && insn->opsize == b->width && insn->adsize != 2;
 }
 
 static bool in_page(int64_t off)
@@ -86,7 +85,7 @@ static int32_t behind(struct build *b, struct queue *q, bool *on)
     }
     if (!is_direct(b, insn) || target != (int32_t)target)
         return NEXT_NONE;
-    if (insn->row->exec == EXEC_jcc) {
+    if (build_is_conditional(insn)) {
         if (is_wanted(b, target) && q->tail < REGION_MAX_INSNS)
             q->off[q->tail++] = (uint16_t)target;
         target = end;
@@ -136,7 +135,7 @@ static void mark_blocks(struct build *b)
     b->leader[0] = true;
     for (unsigned i = 0; i < b->count; i++) {
         const struct insn *insn = &b->insn[i];
-        if (insn->row->exec == EXEC_jcc && is_direct(b, insn))
+        if (build_is_conditional(insn) && is_direct(b, insn))
             mark_target(b, i, b->off[i] + insn->len + insn->imm);
         if (!b->flows[i] && b->next[i] != NEXT_NONE)
             mark_target(b, i, b->next[i]);

@@ -293,7 +293,7 @@ static const struct {
     {0x66, 0x0f, 0xfe, 9, 0}, {0xf3, 0x0f, 0x7e, 9, 0}, {0x66, 0x0f, 0xd6, 9, 0},
     {0xf3, 0x0f, 0x6f, 9, 0}, {0, 0, 0xff, 6, 0},       {0, 0, 0x8f, 0, 0},
     {0, 0, 0xff, 0, 1},       {0, 0x0f, 0x44, 8, 1},    {0, 0x0f, 0x94, 0, 0},
-    {0, 0, 0x38, 8, 0},
+    {0, 0, 0x38, 8, 0},       {0, 0x0f, 0xc7, 1, 1},    {0xf0, 0x0f, 0xc7, 1, 1},
 };
 
 /* The operand's registers are whatever the round has put into them. */
@@ -313,6 +313,57 @@ static void put_operand(unsigned reg, bool rip)
         emit((uint32_t)disp >> 8 * i & 0xff);
 }
 
+static void put_value(uint64_t v)
+{
+    for (unsigned i = 0; i < 8; i++)
+        emit(v >> 8 * i & 0xff);
+}
+
+/* A string instruction between RSI and RDI, often repeated: by a count that ends in a page or
+ * somewhere else, or whose product with the size is small again. */
+static void put_string(void)
+{
+    static const uint8_t opcode[] = {0xa4, 0xa5, 0xaa, 0xab, 0xac, 0xad, 0xa6, 0xae};
+    bool rep = below(4);
+    if (rep) {
+        emit(0x48);
+        emit(0xb9);
+        put_value(below(2)   ? below(80)
+                  : below(2) ? below(4200)
+                             : ((uint64_t)below(3) << (60 + below(4))) + below(600));
+    }
+    if (!below(8))
+        emit(below(2) ? 0xfd : 0xfc);
+    if (!below(6))
+        emit(0x66);
+    if (rep)
+        emit(0xf3);
+    if (below(2))
+        emit(0x48);
+    emit(opcode[below(rep ? 4 : 8)]);
+}
+
+/* BT and its kind with RDX, which is not an address then, as the number; and flags that are
+ * defined behind it. */
+static void put_bits(void)
+{
+    static const uint8_t opcode[] = {0xa3, 0xab, 0xb3, 0xbb};
+    unsigned op = below(4);
+    if (below(2)) {
+        emit(0x48);
+        emit(0xba);
+        put_value(rnd() >> below(64));
+    }
+    if (op && below(2))
+        emit(0xf0);
+    emit(0x40 | below(2) << 3);
+    emit(0x0f);
+    emit(opcode[op]);
+    put_operand(2, false);
+    emit(0x31); /* xor eax, eax */
+    emit(0xc0);
+}
+
 static void put_insn(void)
 {
     unsigned kind = below(20), reg = below(16);
@@ -324,9 +375,11 @@ static void put_insn(void)
     } else if (kind == 1) { /* to any register, RSP among them: what it becomes, others use */
         emit(0x48 | reg >> 3);
         emit(0xb8 | (reg & 7));
-        uint64_t v = evil_address();
-        for (unsigned i = 0; i < 8; i++)
-            emit(v >> 8 * i & 0xff);
+        put_value(evil_address());
+    } else if (kind == 4) {
+        put_string();
+    } else if (kind == 5) {
+        put_bits();
     } else if (kind == 2) { /* indirect: CALL, JMP */
         emit(0x40 | below(8));
         emit(0xff);

@@ -381,7 +381,7 @@ static void bend_implicit(struct oracle_case *c, struct rng *rng)
             c->state.rflags |= FLAG_DF;
         if (strings == 2 && rng_below(rng, 2)) /* overlapping moves */
             c->state.gpr[RDI] = c->state.gpr[RSI] + rng_below(rng, 33) - 16;
-        c->state.gpr[RCX] = rng_below(rng, 20);
+        c->state.gpr[RCX] = rng_below(rng, rng_below(rng, 4) ? 20 : 1200);
     }
     if (is_bit_test(row))
         if (insn->has_mem && insn->op[1].kind == OPND_GPR) /* a bit offset moves the address */

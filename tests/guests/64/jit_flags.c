@@ -151,6 +151,9 @@ static unsigned hiding(struct piece p[])
     p[n++] = PIECE("jo 1f; nop; 1: cmovz rax, [rdi]");
     p[n++] = PIECE("mov rbx, [rdi]; lea rax, [rip+1f]; jmp rax; 1: nop");
     p[n++] = PIECE("xchg rax, [rdi]; xchg rcx, rax");
+    p[n++] = PIECE("mov rsi, rdi; lodsq; mov rsi, rdi; movsb; lea rdi, [rdi-1]; cld");
+    p[n++] = PIECE("lea rsi, [rdi+8]; mov ecx, 2; rep movsd; rep stosw; lea rdi, [rdi-8]");
+    p[n++] = PIECE("loop 1f; 1: jrcxz 1f; 1: push rsp; pop rsp; push rax; pop [rdi]");
     return n;
 }
 
@@ -182,6 +185,15 @@ static unsigned faulting(struct piece p[])
     p[n++] = PIECE("movups [rdx], xmm1");
     p[n++] = PIECE("xchg rdi, rdx; stosb");
     p[n++] = PIECE("xchg rsi, rdx; mov ecx, 3; rep movsb");
+    p[n++] = PIECE("xchg rdi, rdx; mov ecx, 3; rep stosd");
+    p[n++] = PIECE("xchg rsi, rdx; lodsw");
+    p[n++] = PIECE("xchg rdi, rdx; scasd");
+    p[n++] = PIECE("xchg rsi, rdx; cmpsb");
+    p[n++] = PIECE("mov ecx, 3; bt dword ptr [rdx], ecx");
+    p[n++] = PIECE("mov eax, 37; lock bts [rdx], eax");
+    p[n++] = PIECE("cmpxchg16b [rdx]");
+    p[n++] = PIECE("lock cmpxchg8b [rdx]");
+    p[n++] = PIECE("pcmpistri xmm1, [rdx], 1");
     return n;
 }
 
@@ -209,7 +221,7 @@ static bool wrong(const struct producer *p, struct piece hide, struct piece faul
 
 TEST(flags_at_page_faults)
 {
-    static struct piece hide[32], fault[32];
+    static struct piece hide[32], fault[40];
     unsigned bad = 0, hides = hiding(hide), faults = faulting(fault);
     vectors_on();
     paging_reset();
