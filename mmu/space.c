@@ -95,7 +95,8 @@ static struct space *make_space(struct mmu_cpu *mmu, uint64_t key)
     memset(space, 0, sizeof *space);
     space->used = true;
     space->key = key;
-    space->head[LIST_VOLATILE] = space->head[LIST_KEPT] = ENTRY_NONE;
+    for (unsigned list = 0; list < LISTS; list++)
+        space->head[list] = ENTRY_NONE;
     space->uses_head = UINT32_MAX;
     space->exec_generation = ++mmu->priv->generation;
     name_space(mmu, space);
@@ -122,8 +123,8 @@ static void make_current(struct mmu_cpu *mmu, struct space *space)
 /* What is neither global nor exact. */
 static void flush_local(struct mmu_cpu *mmu, struct space *space)
 {
+    view_trim(mmu, space); /* looks at what it held until now */
     view_drop_list(mmu, space, LIST_VOLATILE);
-    view_trim(mmu, space);
     space->unflushed = 0;
 }
 
@@ -154,13 +155,15 @@ void mmu_flush_all(struct mmu_cpu *mmu)
 static void enter_known(struct mmu_cpu *mmu, struct space *space, bool no_flush, bool storing)
 {
     if (is_other_root(mmu, space)) {
+        /* Globals belong to no root (SDM 4.10.2.4). Of a kernel they are most of its entries, and
+         * kernels give a PCID to one process after the other. */
         trace_stop(mmu, space);
-        forget_space(mmu, space);
+        flush_local(mmu, space);
         name_space(mmu, space);
     } else if (!no_flush) {
         trace_judge(space);
         if (storing && space->tracing)
-            view_drop_list(mmu, space, LIST_KEPT);
+            view_drop_list(mmu, space, LIST_EXACT);
         flush_local(mmu, space);
     } else if (++space->unflushed >= SWEEP_AFTER) {
         flush_local(mmu, space);

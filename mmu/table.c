@@ -85,7 +85,9 @@ static void count_source(struct mmu_cpu *mmu, const struct view_meta *meta, uint
 
 static enum space_list list_of(const struct view_meta *meta)
 {
-    return meta->flags & (META_GLOBAL | META_EXACT) ? LIST_KEPT : LIST_VOLATILE;
+    if (meta->flags & META_GLOBAL)
+        return LIST_GLOBAL;
+    return meta->flags & META_EXACT ? LIST_EXACT : LIST_VOLATILE;
 }
 
 static void list_add(struct mmu_cpu *mmu, struct space *space, uint32_t id, struct view_meta *meta)
@@ -176,10 +178,18 @@ static void evict(struct mmu_cpu *mmu, struct space *space, struct view_table *t
 
 /* ---- Size ----------------------------------------------------------------------------------- */
 
+/* What a process and a kernel need from the start, less of it would soon be outgrown. */
+static const uint8_t first_bits[MMU_PRIVS] = {
+    [MMU_SUPERVISOR] = 10,
+    [MMU_USER] = 10,
+    [MMU_SUPERVISOR_AC] = VIEW_MIN_BITS,
+};
+
 static bool allocate(struct mmu_cpu *mmu, struct view_table *table, unsigned bits_wanted)
 {
     uint32_t n = 1u << bits_wanted;
-    if (mmu->priv->entries + n > VIEW_BUDGET)
+    uint32_t budget = bits_wanted > VIEW_MIN_BITS ? VIEW_BUDGET - VIEW_RESERVE : VIEW_BUDGET;
+    if (mmu->priv->entries + n > budget)
         return false;
     struct view_entry *entries = aligned_alloc(64, n * sizeof *entries);
     struct view_meta *meta = malloc(n * sizeof *meta);
@@ -229,7 +239,10 @@ static void resize(struct mmu_cpu *mmu, struct space *space, enum mmu_priv priv,
     struct view_table *table = &space->table[priv], old = *table, fresh;
     struct view_meta *meta = malloc((old.live + 1) * sizeof *meta);
     struct view_entry *entry = malloc((old.live + 1) * sizeof *entry);
-    if (!meta || !entry || !allocate(mmu, &fresh, bits_wanted)) {
+    mmu->priv->entries -= 1u << old.bits; /* those to be given back may be used: it may shrink */
+    bool ok = meta && entry && allocate(mmu, &fresh, bits_wanted);
+    mmu->priv->entries += 1u << old.bits;
+    if (!ok) {
         free(meta);
         free(entry);
         table->conflicts = 0; /* so as not to ask again at every fill */
@@ -254,15 +267,25 @@ static void resize(struct mmu_cpu *mmu, struct space *space, enum mmu_priv priv,
         view_set_fast(mmu);
 }
 
+/* Growing costs about what the conflicts have cost by then, whether they came in a rush or, say,
+ * thirty after each flush. So they are not forgotten at flushes: a table whose pages keep pushing
+ * one another out grows in the end. */
+static bool is_crowded(const struct view_table *table)
+{
+    return table->conflicts > (1u << table->bits) / 2 && table->bits < VIEW_MAX_BITS;
+}
+
 enum { TRIM_AFTER = 16 };
 
+/* An empty slot costs nothing but memory: so only when that is getting scarce. */
 void view_trim(struct mmu_cpu *mmu, struct space *space)
 {
+    if (mmu->priv->entries < VIEW_BUDGET / 2)
+        return;
     for (unsigned priv = 0; priv < MMU_PRIVS; priv++) {
         struct view_table *t = &space->table[priv];
         if (!t->entries)
             continue;
-        t->conflicts /= 2;
         bool sparse = t->bits > VIEW_MIN_BITS && t->live < (1u << t->bits) / 16;
         t->idle = sparse ? (uint8_t)(t->idle + 1) : 0;
         if (t->idle >= TRIM_AFTER)
@@ -277,12 +300,12 @@ uint32_t view_insert(struct mmu_cpu *mmu, struct space *space, enum mmu_priv pri
 {
     struct view_table *table = &space->table[priv];
     if (!table->entries) {
-        if (!allocate(mmu, table, VIEW_MIN_BITS))
+        if (!allocate(mmu, table, first_bits[priv]) && !allocate(mmu, table, VIEW_MIN_BITS))
             return ENTRY_NONE;
         if (space == mmu->priv->current)
             view_set_fast(mmu);
     }
-    if (table->conflicts > (1u << table->bits) / 2 && table->bits < VIEW_MAX_BITS)
+    if (is_crowded(table))
         resize(mmu, space, priv,
                table->bits + 2u > VIEW_MAX_BITS ? VIEW_MAX_BITS : table->bits + 2u);
     uint32_t id = entry_id(mmu, space, priv, table_index(table, meta->gva));
@@ -324,8 +347,8 @@ void view_drop_list(struct mmu_cpu *mmu, struct space *space, enum space_list li
 
 void view_drop_space(struct mmu_cpu *mmu, struct space *space)
 {
-    view_drop_list(mmu, space, LIST_VOLATILE);
-    view_drop_list(mmu, space, LIST_KEPT);
+    for (unsigned list = 0; list < LISTS; list++)
+        view_drop_list(mmu, space, list);
 }
 
 static bool concerned(const struct view_meta *m, uint64_t gva, uint64_t size, enum drop_what what)

@@ -132,7 +132,7 @@ static struct view_meta describe(struct mmu_cpu *mmu, const struct walk *walk, e
         meta.flags |= META_GLOBAL;
     if (walk->user && (paging->cr4 & PG_CR4_PKE))
         meta.flags |= META_USER;
-    if (space->tracing && trace_walk(mmu, space, walk))
+    if (space->tracing && !walk->global && trace_walk(mmu, space, walk))
         meta.flags |= META_EXACT;
     return meta;
 }

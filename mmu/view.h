@@ -5,8 +5,9 @@
  * table is two parallel arrays: `entries`, which generated code reads, and `meta`, which says where
  * an entry came from and links it into
  *   - the reverse map: all entries that show one frame (rmap.c),
- *   - one of its space's two lists: VOLATILE entries go with the next flushing MOV CR3, KEPT ones
- *     (global, or exact because every table behind them is traced) survive it.
+ *   - one of its space's three lists: VOLATILE entries go with the next flushing MOV CR3; EXACT
+ *     ones survive it, because every table behind them is traced; GLOBAL ones survive it as the
+ *     manual says, and even a change of the root.
  * An entry is named by a 32-bit id: table number in the high half, index in the low half.
  */
 #ifndef MMU_VIEW_H
@@ -24,11 +25,14 @@ enum {
 };
 #define ENTRY_NONE UINT32_MAX
 #define GVA_NONE   (~0ull) /* no page's address */
+/* Of the budget, what growing leaves alone, so that every table can have its first entries. */
+#define VIEW_RESERVE (VIEW_SPACES * MMU_PRIVS << VIEW_MIN_BITS)
+_Static_assert(VIEW_RESERVE <= VIEW_BUDGET / 4, "most of the budget is for growing");
 _Static_assert(VIEW_SPACES *MMU_PRIVS < 0xffff && VIEW_MAX_BITS <= 16, "ids are 16 + 16 bits");
 
 enum meta_flags {
     META_GLOBAL = 1 << 0, /* G in the leaf, CR4.PGE = 1 */
-    META_EXACT = 1 << 1,  /* a change of any table entry behind it drops it at once */
+    META_EXACT = 1 << 1,  /* a change of any table entry behind it drops it at once; never global */
     META_USER = 1 << 2,   /* a user page: PKRU has a say */
 };
 
@@ -51,10 +55,10 @@ struct view_table {
     uint8_t bits;
     uint8_t idle;       /* flushes in a row that found it nearly empty */
     uint32_t live;      /* entries in use */
-    uint32_t conflicts; /* evictions by another page since it was last resized, halved by flushes */
+    uint32_t conflicts; /* evictions by another page since it was last resized */
 };
 
-enum space_list { LIST_VOLATILE, LIST_KEPT, LISTS };
+enum space_list { LIST_VOLATILE, LIST_EXACT, LIST_GLOBAL, LISTS };
 
 struct space {
     bool used;
@@ -156,7 +160,8 @@ void view_drop_range(struct mmu_cpu *mmu, struct space *space, uint64_t gva, uin
                      enum drop_what what);
 /* Whether any entry may stem from the page of 1 << shift bytes around gva. 12 only for globals. */
 bool view_filter_has(const struct mmu_cpu *mmu, uint64_t gva, unsigned shift, bool global);
-/* After a flush: gives back memory of tables that stay nearly empty. */
+/* Before a flush: when much of the budget is spent, gives back memory of tables that are found
+ * nearly empty again and again. */
 void view_trim(struct mmu_cpu *mmu, struct space *space);
 void view_free_table(struct mmu_cpu *mmu, struct view_table *table);
 /* Fetches that were valid in the space may no longer be. */

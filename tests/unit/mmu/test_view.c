@@ -259,6 +259,33 @@ START_TEST(test_pcid)
 }
 END_TEST
 
+/* Kernels give one PCID to one process after the other; what is global stays (SDM 4.10.2.4), also
+ * for virtual-PC caches. */
+START_TEST(test_globals_outlive_the_root_of_a_pcid)
+{
+    struct mmu_xlat x;
+    p.cr4 |= PG_CR4_PCIDE;
+    p.cr3 |= 1;
+    mmu_paging_changed(m, &p);
+    map_and_touch(G0, 0x6000 | PTE_US, 1, MMU_USER);
+    map_and_touch(K0, 0x7000 | PTE_G, 1, MMU_SUPERVISOR);
+    ck_assert(go(G0, ACCESS_EXEC, MMU_USER, &x));
+    ck_assert(go(K0, ACCESS_EXEC, MMU_SUPERVISOR, &x));
+    uint64_t local = m->exec_generation, global = m->global_generation;
+    for (unsigned no_flush = 0; no_flush <= 1; no_flush++) {
+        mmu_set_cr3(m, guest_table(g) | 1, no_flush, NULL);
+        ck_assert_ptr_null(hit(G0, ACCESS_READ, MMU_USER));
+        ck_assert(!go(G0, ACCESS_READ, MMU_USER, &x));
+        ck_assert_ptr_nonnull(hit(K0, ACCESS_READ, MMU_SUPERVISOR));
+        ck_assert_uint_ne(m->exec_generation, local);
+        ck_assert_uint_eq(m->global_generation, global);
+    }
+    mmu_invlpg(m, K0);
+    ck_assert_ptr_null(hit(K0, ACCESS_READ, MMU_SUPERVISOR));
+    ck_assert_uint_ne(m->global_generation, global);
+}
+END_TEST
+
 START_TEST(test_more_spaces_than_views)
 {
     uint64_t root[100];
@@ -296,21 +323,64 @@ END_TEST
 
 START_TEST(test_growth_and_conflicts)
 {
+    enum { PAGES = 1600 };
     struct mmu_xlat x;
     mmu_paging_changed(m, &p);
-    for (unsigned i = 0; i < 400; i++)
-        guest_map(g, &p, G0 + i * PAGE_SIZE, (i * PAGE_SIZE) | PTE_P | PTE_US, 1);
+    for (unsigned i = 0; i < PAGES; i++)
+        guest_map(g, &p, G0 + i * PAGE_SIZE, (i % 512 * PAGE_SIZE) | PTE_P | PTE_US, 1);
     for (unsigned round = 0; round < 10; round++)
-        for (unsigned i = 0; i < 400; i++) {
+        for (unsigned i = 0; i < PAGES; i++) {
             ck_assert(go(G0 + i * PAGE_SIZE, ACCESS_READ, MMU_USER, &x));
-            ck_assert_ptr_eq(hit(G0 + i * PAGE_SIZE, ACCESS_READ, MMU_USER), host(i * PAGE_SIZE));
+            ck_assert_ptr_eq(hit(G0 + i * PAGE_SIZE, ACCESS_READ, MMU_USER),
+                             host(i % 512 * PAGE_SIZE));
         }
     ck_assert_uint_ge(mmu_counters(m)->resizes, 1);
-    for (unsigned i = 0; i < 400; i++)
-        ck_assert_ptr_eq(hit(G0 + i * PAGE_SIZE, ACCESS_READ, MMU_USER), host(i * PAGE_SIZE));
+    for (unsigned i = 0; i < PAGES; i++)
+        ck_assert_ptr_eq(hit(G0 + i * PAGE_SIZE, ACCESS_READ, MMU_USER), host(i % 512 * PAGE_SIZE));
+}
+END_TEST
+
+/* Two kernel pages that share a slot, and a flush after each look at both: few conflicts between
+ * flushes, but always the same ones. */
+START_TEST(test_conflicts_between_flushes_count_too)
+{
+    struct mmu_xlat x;
+    uint64_t far = K0 + (1ull << 22);
+    mmu_paging_changed(m, &p);
+    guest_map(g, &p, K0, 0x5000 | PTE_P | PTE_G, 1);
+    guest_map(g, &p, far, 0x6000 | PTE_P | PTE_G, 1);
+    for (unsigned i = 0; i < 600; i++) {
+        ck_assert(go(K0, ACCESS_READ, MMU_SUPERVISOR, &x));
+        ck_assert(go(far, ACCESS_READ, MMU_SUPERVISOR, &x));
+        mmu_set_cr3(m, p.cr3, false, NULL);
+    }
+    ck_assert_ptr_nonnull(hit(K0, ACCESS_READ, MMU_SUPERVISOR));
+    ck_assert_ptr_nonnull(hit(far, ACCESS_READ, MMU_SUPERVISOR));
+}
+END_TEST
+
+/* Thirty spaces whose tables want to grow without end: the next one gets its own table all the
+ * same. */
+START_TEST(test_growth_leaves_room_for_other_spaces)
+{
+    struct mmu_xlat x;
+    uint64_t root[31];
+    for (unsigned s = 0; s < 31; s++) {
+        root[s] = p.cr3 = guest_table(g);
+        guest_map(g, &p, 0, PTE_P | PTE_US | PTE_PS | PTE_A, 3);
+    }
+    mmu_paging_changed(m, &p);
+    for (unsigned s = 0; s < 31; s++) {
+        mmu_set_cr3(m, root[s], false, NULL);
+        for (unsigned i = 0; s < 30 && i < 32000; i++)
+            ck_assert(go((i & 1ull) << 29 | (i & 0xfffe) << 11, ACCESS_READ, MMU_USER, &x));
+        ck_assert(go(0x3000, ACCESS_READ, MMU_USER, &x));
+        ck_assert_ptr_nonnull(hit(0x3000, ACCESS_READ, MMU_USER));
+    }
+    mmu_set_cr3(m, root[0], false, NULL);
     uint64_t entries = m->fast[MMU_USER].mask;
     for (unsigned i = 0; i < 64; i++)
-        mmu_set_cr3(m, p.cr3, false, NULL);
+        mmu_set_cr3(m, root[0], false, NULL);
     ck_assert_uint_lt(m->fast[MMU_USER].mask, entries); /* nothing in it for long: smaller again */
 }
 END_TEST
@@ -481,9 +551,12 @@ int main(void)
     tcase_add_test(t, test_cr3_without_pcid);
     tcase_add_test(t, test_global_large_page_across_spaces);
     tcase_add_test(t, test_pcid);
+    tcase_add_test(t, test_globals_outlive_the_root_of_a_pcid);
     tcase_add_test(t, test_more_spaces_than_views);
     tcase_add_test(t, test_pae_pdptes_at_cr3_load);
     tcase_add_test(t, test_growth_and_conflicts);
+    tcase_add_test(t, test_conflicts_between_flushes_count_too);
+    tcase_add_test(t, test_growth_leaves_room_for_other_spaces);
     tcase_add_test(t, test_mmio_and_holes_are_never_fast);
     tcase_add_test(t, test_map_changes_reach_views);
     tcase_add_test(t, test_watch);
