@@ -256,43 +256,32 @@ void mmu_paging_changed(struct mmu_cpu *mmu, const struct paging *paging)
 
 /* ---- INVLPG and INVPCID --------------------------------------------------------------------- */
 
-/* Drops what was derived from a large page around gva, in `space` or in all of them. */
-static void drop_large(struct mmu_cpu *mmu, struct space *only, uint64_t gva, bool global)
+static void drop_local(struct mmu_cpu *mmu, struct space *space, uint64_t gva)
 {
-    static const uint8_t shifts[] = {21, 22, 30};
-    for (unsigned i = 0; i < sizeof shifts; i++) {
-        if (!view_filter_has(mmu, gva, shifts[i], global))
-            continue;
-        for (unsigned s = 0; s < VIEW_SPACES; s++) {
-            struct space *space = &mmu->priv->space[s];
-            if (space->used && (!only || space == only))
-                view_drop_range(mmu, space, gva, 1ull << shifts[i],
-                                global ? DROP_GLOBAL : DROP_LOCAL);
-        }
-    }
+    view_drop_range(mmu, space, gva, PAGE_SIZE, DROP_LOCAL);
+    source_drop_local(mmu, space, gva);
 }
 
-static void drop_global_page(struct mmu_cpu *mmu, uint64_t gva)
+/* In all spaces. */
+static void drop_global(struct mmu_cpu *mmu, uint64_t gva)
 {
-    bool some = view_filter_has(mmu, gva, PAGE_SHIFT, true);
-    for (unsigned s = 0; s < VIEW_SPACES; s++) {
-        struct space *space = &mmu->priv->space[s];
-        if (space->used && (some || space->hidden_global))
-            view_drop_range(mmu, space, gva, PAGE_SIZE, DROP_GLOBAL);
+    uint64_t bit = 1ull << ((gva >> PAGE_SHIFT) & 63);
+    source_drop_global(mmu, gva);
+    for (uint32_t left = mmu->priv->hiding; left; left &= left - 1) {
+        struct space *space = &mmu->priv->space[__builtin_ctz(left)];
+        if (space->hidden_global & bit)
+            view_exec_changed(mmu, space);
     }
-    if (mmu->priv->hidden_global >> ((gva >> PAGE_SHIFT) & 63) & 1)
+    if (mmu->priv->hidden_global & bit)
         view_global_changed(mmu);
 }
 
 void mmu_invlpg(struct mmu_cpu *mmu, uint64_t gva)
 {
-    struct space *current = mmu->priv->current;
     mmu->priv->counters.invlpg++;
     mail_read_views(mmu);
-    view_drop_range(mmu, current, gva, PAGE_SIZE, DROP_LOCAL);
-    drop_large(mmu, current, gva, false);
-    drop_global_page(mmu, gva);
-    drop_large(mmu, NULL, gva, true);
+    drop_local(mmu, mmu->priv->current, gva);
+    drop_global(mmu, gva);
 }
 
 void mmu_invpcid(struct mmu_cpu *mmu, unsigned type, uint16_t pcid, uint64_t gva)
@@ -319,7 +308,6 @@ void mmu_invpcid(struct mmu_cpu *mmu, unsigned type, uint16_t pcid, uint64_t gva
         mmu->priv->counters.flushes++;
         return;
     }
-    view_drop_range(mmu, space, gva, PAGE_SIZE, DROP_LOCAL);
-    drop_large(mmu, space, gva, false);
+    drop_local(mmu, space, gva);
     mmu->priv->counters.invlpg++;
 }

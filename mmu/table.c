@@ -36,10 +36,16 @@ void mmu_fast_paths(struct mmu_cpu *mmu, bool on)
     view_set_fast(mmu);
 }
 
+static uint32_t space_bit(const struct mmu_cpu *mmu, const struct space *space)
+{
+    return 1u << (space - mmu->priv->space);
+}
+
 void view_exec_changed(struct mmu_cpu *mmu, struct space *space)
 {
     space->exec_generation = ++mmu->priv->generation;
     space->hidden = space->hidden_global = 0;
+    mmu->priv->hiding &= ~space_bit(mmu, space);
     if (space == mmu->priv->current)
         mmu->exec_generation = space->exec_generation;
 }
@@ -54,31 +60,6 @@ void view_global_changed(struct mmu_cpu *mmu)
 static uint64_t hidden_bits(const struct view_meta *m)
 {
     return m->shift > PAGE_SHIFT ? ~0ull : 1ull << ((m->gva >> PAGE_SHIFT) & 63);
-}
-
-/* ---- The counting filter -------------------------------------------------------------------- */
-
-/* INVLPG must drop all that was derived from a large page, and globals in every space. Looking for
- * them everywhere each time would be slow, and usually there is nothing: so large and global source
- * pages are counted by a hash of their number. */
-static uint32_t filter_slot(uint64_t gva, unsigned shift, bool global)
-{
-    uint64_t h = ((gva >> shift) << 7 | shift << 1 | global) * 0x9e3779b97f4a7c15ull;
-    return (uint32_t)(h >> (64 - VIEW_FILTER_BITS));
-}
-
-bool view_filter_has(const struct mmu_cpu *mmu, uint64_t gva, unsigned shift, bool global)
-{
-    return mmu->priv->filter[filter_slot(gva, shift, global)] != 0;
-}
-
-static void count_source(struct mmu_cpu *mmu, const struct view_meta *meta, uint32_t by)
-{
-    bool global = meta->flags & META_GLOBAL;
-    if (meta->shift > PAGE_SHIFT || global)
-        mmu->priv->filter[filter_slot(meta->gva, meta->shift, global)] += by;
-    if (meta->flags & META_USER)
-        mmu->priv->pkey_live[meta->pkey] += by;
 }
 
 /* ---- Lists ---------------------------------------------------------------------------------- */
@@ -124,8 +105,15 @@ static bool link_entry(struct mmu_cpu *mmu, struct space *space, struct view_tab
         m->gva = GVA_NONE;
         return false;
     }
+    if (!source_link(mmu, id)) {
+        if (m->frame != FRAME_NONE)
+            rmap_unlink(mmu, id);
+        m->gva = GVA_NONE;
+        return false;
+    }
     list_add(mmu, space, id, m);
-    count_source(mmu, m, 1);
+    if (m->flags & META_USER)
+        mmu->priv->pkey_live[m->pkey]++;
     table->live++;
     return true;
 }
@@ -137,8 +125,10 @@ static void unlink_entry(struct mmu_cpu *mmu, struct space *space, struct view_t
     struct view_entry *e = &table->entries[id & 0xffff];
     if (m->frame != FRAME_NONE)
         rmap_unlink(mmu, id);
+    source_unlink(mmu, id);
     list_remove(mmu, space, m);
-    count_source(mmu, m, (uint32_t)-1);
+    if (m->flags & META_USER)
+        mmu->priv->pkey_live[m->pkey]--;
     m->gva = GVA_NONE;
     e->tag_read = e->tag_write = e->tag_exec = view_no_tag(id);
     mmu->taken++;
@@ -170,6 +160,7 @@ static void evict(struct mmu_cpu *mmu, struct space *space, struct view_table *t
         space->hidden |= hidden_bits(m);
         if (m->flags & META_GLOBAL) {
             space->hidden_global |= hidden_bits(m);
+            mmu->priv->hiding |= space_bit(mmu, space);
             mmu->priv->hidden_global |= hidden_bits(m);
         }
     }
@@ -355,33 +346,57 @@ static bool concerned(const struct view_meta *m, uint64_t gva, uint64_t size, en
 {
     if (m->gva == GVA_NONE || m->gva - gva >= size)
         return false;
-    bool global = m->flags & META_GLOBAL;
-    return what == DROP_ALL || (what == DROP_GLOBAL) == global;
+    return what == DROP_ALL || !(m->flags & META_GLOBAL);
 }
 
-static void drop_range_of_table(struct mmu_cpu *mmu, struct space *space, enum mmu_priv priv,
-                                uint64_t gva, uint64_t size, enum drop_what what)
+/* How many slots of the table may hold something of a range of that size. */
+static uint32_t slots_for(const struct view_table *table, uint64_t size)
+{
+    uint64_t pages = size >> PAGE_SHIFT, slots = 1u << table->bits;
+    return table->live == 0 ? 0 : (uint32_t)(pages < slots ? pages : slots);
+}
+
+static void drop_by_slots(struct mmu_cpu *mmu, struct space *space, enum mmu_priv priv,
+                          uint64_t gva, uint64_t size, enum drop_what what)
 {
     struct view_table *t = &space->table[priv];
-    if (!t->live)
-        return;
-    uint32_t n = 1u << t->bits;
-    uint64_t pages = size >> PAGE_SHIFT;
-    uint32_t first = table_index(t, gva), count = pages < n ? (uint32_t)pages : n;
+    uint32_t first = table_index(t, gva), mask = (1u << t->bits) - 1, count = slots_for(t, size);
+    mmu->priv->counters.drop_steps += count;
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t index = (first + i) & (n - 1);
+        uint32_t index = (first + i) & mask;
         if (concerned(&t->meta[index], gva, size, what))
             view_drop(mmu, entry_id(mmu, space, priv, index));
     }
 }
 
+static void drop_by_lists(struct mmu_cpu *mmu, struct space *space, uint64_t gva, uint64_t size,
+                          enum drop_what what)
+{
+    for (unsigned list = 0; list < LISTS; list++)
+        for (uint32_t id = space->head[list], next; id != ENTRY_NONE; id = next) {
+            const struct view_meta *m = entry_meta(mmu, id);
+            next = m->list_next;
+            mmu->priv->counters.drop_steps++;
+            if (concerned(m, gva, size, what))
+                view_drop(mmu, id);
+        }
+}
+
 void view_drop_range(struct mmu_cpu *mmu, struct space *space, uint64_t gva, uint64_t size,
                      enum drop_what what)
 {
+    uint32_t slots = 0, entries = 0;
     gva &= ~(size - 1);
     for (unsigned priv = 0; priv < MMU_PRIVS; priv++)
-        drop_range_of_table(mmu, space, priv, gva, size, what);
+        slots += slots_for(&space->table[priv], size);
+    for (unsigned list = 0; list < LISTS; list++)
+        entries += space->count[list];
+    if (entries < slots)
+        drop_by_lists(mmu, space, gva, size, what);
+    else
+        for (unsigned priv = 0; priv < MMU_PRIVS; priv++)
+            drop_by_slots(mmu, space, priv, gva, size, what);
     uint64_t bit = size > PAGE_SIZE ? ~0ull : 1ull << ((gva >> PAGE_SHIFT) & 63);
-    if ((what == DROP_GLOBAL ? space->hidden_global : space->hidden) & bit)
+    if (space->hidden & bit)
         view_exec_changed(mmu, space);
 }

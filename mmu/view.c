@@ -258,6 +258,7 @@ void mmu_cpu_fini(struct mmu_cpu *mmu)
         for (unsigned i = 0; i < MMU_PRIVS; i++)
             view_free_table(mmu, &mmu->priv->space[s].table[i]);
     rmap_free(mmu);
+    source_free(mmu);
     mail_fini(mmu);
     free(mmu->priv);
     mmu->priv = NULL;

@@ -5,6 +5,7 @@
  * table is two parallel arrays: `entries`, which generated code reads, and `meta`, which says where
  * an entry came from and links it into
  *   - the reverse map: all entries that show one frame (rmap.c),
+ *   - what came from the same large or global page (source.c),
  *   - one of its space's three lists: VOLATILE entries go with the next flushing MOV CR3; EXACT
  *     ones survive it, because every table behind them is traced; GLOBAL ones survive it as the
  *     manual says, and even a change of the root.
@@ -20,14 +21,14 @@ enum {
     VIEW_SPACES = 32,
     VIEW_MIN_BITS = 8,     /* 256 entries: 1 MiB */
     VIEW_MAX_BITS = 16,    /* 65536 entries: 256 MiB */
-    VIEW_BUDGET = 1 << 19, /* entries of one vCPU: 36 MiB of host memory */
-    VIEW_FILTER_BITS = 12,
+    VIEW_BUDGET = 1 << 19, /* entries of one vCPU: 40 MiB of host memory */
 };
 #define ENTRY_NONE UINT32_MAX
 #define GVA_NONE   (~0ull) /* no page's address */
 /* Of the budget, what growing leaves alone, so that every table can have its first entries. */
 #define VIEW_RESERVE (VIEW_SPACES * MMU_PRIVS << VIEW_MIN_BITS)
 _Static_assert(VIEW_RESERVE <= VIEW_BUDGET / 4, "most of the budget is for growing");
+_Static_assert(VIEW_SPACES <= 32, "a bit each in mmu->priv->hiding");
 _Static_assert(VIEW_SPACES *MMU_PRIVS < 0xffff && VIEW_MAX_BITS <= 16, "ids are 16 + 16 bits");
 
 enum meta_flags {
@@ -43,6 +44,7 @@ struct view_meta {
         frame; /* FRAME_NONE: not whole-page memory, so never fast and not in the reverse map */
     uint32_t frame_next, frame_prev;
     uint32_t list_next, list_prev;
+    uint32_t source_next, source_prev; /* of a large or global page: source.c */
     uint8_t perm;  /* ACCESS_* that the guest's tables allow; W only once D is set */
     uint8_t shift; /* of the source page */
     uint8_t flags; /* META_* */
@@ -92,6 +94,14 @@ struct mailbox {
 
 struct trace;
 
+/* Which entries came from which large or global page (source.c). */
+struct source_index {
+    struct source *source;
+    uint32_t *bucket;
+    uint32_t room, free; /* room: of both arrays */
+    uint32_t live[31];   /* sources by shift */
+};
+
 struct mmu_cpu_private {
     struct mmu_cpu_hooks hooks;
     struct exclusive *exclusive;
@@ -103,6 +113,7 @@ struct mmu_cpu_private {
     uint32_t entries;           /* allocated over all tables */
     /* As space.hidden_global, for all spaces and those that have been given up. */
     uint64_t hidden_global;
+    uint32_t hiding; /* a bit for each space whose hidden_global is not 0 */
     bool forgetting; /* entries go for want of room, not because they are wrong */
     struct mmu_range watch[4];
     unsigned watch_count;
@@ -111,8 +122,7 @@ struct mmu_cpu_private {
     uint32_t rmap_chunks;
     struct trace *trace; /* NULL until a space is traced */
     struct mailbox box;
-    /* How many entries came from which large or global page: a counting filter, 0 means none. */
-    uint32_t filter[1 << VIEW_FILTER_BITS];
+    struct source_index sources;
     struct space space[VIEW_SPACES];
 };
 
@@ -154,12 +164,10 @@ uint32_t view_insert(struct mmu_cpu *mmu, struct space *space, enum mmu_priv pri
 void view_drop(struct mmu_cpu *mmu, uint32_t id);
 void view_drop_list(struct mmu_cpu *mmu, struct space *space, enum space_list list);
 void view_drop_space(struct mmu_cpu *mmu, struct space *space);
-enum drop_what { DROP_ALL, DROP_GLOBAL, DROP_LOCAL };
+enum drop_what { DROP_ALL, DROP_LOCAL };
 /* Entries for [gva, gva + size), a power of two of at least a page. */
 void view_drop_range(struct mmu_cpu *mmu, struct space *space, uint64_t gva, uint64_t size,
                      enum drop_what what);
-/* Whether any entry may stem from the page of 1 << shift bytes around gva. 12 only for globals. */
-bool view_filter_has(const struct mmu_cpu *mmu, uint64_t gva, unsigned shift, bool global);
 /* Before a flush: when much of the budget is spent, gives back memory of tables that are found
  * nearly empty again and again. */
 void view_trim(struct mmu_cpu *mmu, struct space *space);
@@ -184,6 +192,17 @@ void rmap_revoke_write(struct mmu_cpu *mmu, uint32_t frame);
 void rmap_revoke_read(struct mmu_cpu *mmu, uint32_t frame, bool read, bool exec);
 void rmap_exec_changed(struct mmu_cpu *mmu);
 void rmap_free(struct mmu_cpu *mmu);
+
+/* ---- source.c ------------------------------------------------------------------------------- */
+
+/* For entries of large and of global pages; nothing happens for others. False: out of memory. */
+bool source_link(struct mmu_cpu *mmu, uint32_t id);
+void source_unlink(struct mmu_cpu *mmu, uint32_t id);
+/* Drops what the space has of the large pages around gva that are not global; what all spaces have
+ * of the global pages around gva, small ones included. */
+void source_drop_local(struct mmu_cpu *mmu, struct space *space, uint64_t gva);
+void source_drop_global(struct mmu_cpu *mmu, uint64_t gva);
+void source_free(struct mmu_cpu *mmu);
 
 /* ---- space.c -------------------------------------------------------------------------------- */
 

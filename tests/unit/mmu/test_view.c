@@ -385,6 +385,68 @@ START_TEST(test_growth_leaves_room_for_other_spaces)
 }
 END_TEST
 
+/* Steps of an INVLPG beyond one for each entry that goes: a slot of each privilege index, and a
+ * look at each size of page. */
+enum { INVLPG_STEPS = 16 };
+
+static unsigned steps_of_invlpg(uint64_t gva)
+{
+    uint64_t before = mmu_counters(m)->drop_steps;
+    mmu_invlpg(m, gva);
+    return (unsigned)(mmu_counters(m)->drop_steps - before);
+}
+
+/* Large pages all over tables of the largest size, global and not, in many spaces; neither an
+ * INVLPG where nothing is nor one that drops a few entries looks at more than it has to. */
+START_TEST(test_invlpg_costs_what_it_drops)
+{
+    enum { LARGE = 2048, SPACES = 8 };
+    const uint64_t step = 2 * MIB;
+    struct mmu_xlat x;
+    uint64_t root[SPACES];
+    p.cr4 |= PG_CR4_PCIDE;
+    for (unsigned s = 0; s < SPACES; s++)
+        root[s] = guest_table(g);
+    for (unsigned s = 0; s < SPACES; s++) {
+        p.cr3 = root[s];
+        for (uint64_t i = 0; i < LARGE; i++) {
+            guest_map(g, &p, K0 + i * step, PTE_P | PTE_PS | PTE_G | PTE_A, 2);
+            guest_map(g, &p, G0 + i * step, PTE_P | PTE_PS | PTE_US | PTE_A, 2);
+        }
+    }
+    mmu_paging_changed(m, &p);
+    for (unsigned s = 0; s < SPACES; s++) {
+        mmu_set_cr3(m, root[s] | s, true, NULL);
+        for (uint64_t i = 0; i < 4 * LARGE; i++) {
+            uint64_t at = i % LARGE * step + i / LARGE * 37 * PAGE_SIZE;
+            ck_assert(go(K0 + at, ACCESS_EXEC, MMU_SUPERVISOR, &x));
+            ck_assert(go(G0 + at, ACCESS_READ, MMU_USER, &x));
+        }
+    }
+    uint64_t before = mmu_counters(m)->drop_steps;
+    for (uint64_t i = 0; i < 10000; i++)
+        mmu_invlpg(m, (1ull << 40) + i * step);
+    ck_assert_uint_le(mmu_counters(m)->drop_steps - before, 10000 * INVLPG_STEPS);
+    for (uint64_t i = 0; i < LARGE; i += 7) {
+        uint64_t kernel = K0 + i * step, user = G0 + i * step;
+        ck_assert_uint_le(steps_of_invlpg(kernel + 5 * PAGE_SIZE), INVLPG_STEPS + 4 * SPACES);
+        ck_assert_uint_le(steps_of_invlpg(user + 5 * PAGE_SIZE), INVLPG_STEPS + 4);
+        for (unsigned part = 0; part < 4; part++) {
+            ck_assert_ptr_null(hit(kernel + part * 37 * PAGE_SIZE, ACCESS_EXEC, MMU_SUPERVISOR));
+            ck_assert_ptr_null(hit(user + part * 37 * PAGE_SIZE, ACCESS_READ, MMU_USER));
+        }
+    }
+    ck_assert_ptr_nonnull(hit(K0 + (LARGE - 1) * step, ACCESS_EXEC, MMU_SUPERVISOR));
+    for (unsigned s = 0; s < SPACES; s++) { /* global ones are gone from all spaces */
+        mmu_set_cr3(m, root[s] | s, true, NULL);
+        for (uint64_t i = 0; i < LARGE; i += 7)
+            for (unsigned part = 0; part < 4; part++)
+                ck_assert_ptr_null(
+                    hit(K0 + i * step + part * 37 * PAGE_SIZE, ACCESS_EXEC, MMU_SUPERVISOR));
+    }
+}
+END_TEST
+
 START_TEST(test_mmio_and_holes_are_never_fast)
 {
     struct mmu_xlat x;
@@ -521,6 +583,31 @@ START_TEST(test_global_generation)
 }
 END_TEST
 
+/* A global page is fetched from in one space and evicted; INVLPG in another one ends it in both. */
+START_TEST(test_exec_generation_of_an_evicted_global)
+{
+    struct mmu_xlat x;
+    uint64_t root = p.cr3;
+    p.cr4 |= PG_CR4_PCIDE;
+    p.cr3 = root | 1;
+    mmu_paging_changed(m, &p);
+    guest_map(g, &p, K0, 0x5000 | PTE_P | PTE_G, 1);
+    go(K0, ACCESS_EXEC, MMU_SUPERVISOR, &x);
+    uint64_t gen = m->exec_generation, far = K0 + ((m->fast[MMU_SUPERVISOR].mask + 32) << 7);
+    guest_map(g, &p, far, 0x6000 | PTE_P | PTE_G, 1);
+    go(far, ACCESS_READ, MMU_SUPERVISOR, &x);
+    ck_assert_ptr_null(hit(K0, ACCESS_EXEC, MMU_SUPERVISOR));
+    mmu_set_cr3(m, root | 2, true, NULL);
+    mmu_invlpg(m, K0 + PAGE_SIZE); /* another page */
+    mmu_set_cr3(m, root | 1, true, NULL);
+    ck_assert_uint_eq(m->exec_generation, gen);
+    mmu_set_cr3(m, root | 2, true, NULL);
+    mmu_invlpg(m, K0);
+    mmu_set_cr3(m, root | 1, true, NULL);
+    ck_assert_uint_ne(m->exec_generation, gen);
+}
+END_TEST
+
 START_TEST(test_exec_generation_when_the_page_moves)
 {
     struct mmu_xlat x;
@@ -557,11 +644,13 @@ int main(void)
     tcase_add_test(t, test_growth_and_conflicts);
     tcase_add_test(t, test_conflicts_between_flushes_count_too);
     tcase_add_test(t, test_growth_leaves_room_for_other_spaces);
+    tcase_add_test(t, test_invlpg_costs_what_it_drops);
     tcase_add_test(t, test_mmio_and_holes_are_never_fast);
     tcase_add_test(t, test_map_changes_reach_views);
     tcase_add_test(t, test_watch);
     tcase_add_test(t, test_exec_generation);
     tcase_add_test(t, test_global_generation);
+    tcase_add_test(t, test_exec_generation_of_an_evicted_global);
     tcase_add_test(t, test_exec_generation_when_the_page_moves);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
