@@ -260,10 +260,14 @@ static void resize(struct mmu_cpu *mmu, struct space *space, enum mmu_priv priv,
 
 /* Growing costs about what the conflicts have cost by then, whether they came in a rush or, say,
  * thirty after each flush. So they are not forgotten at flushes: a table whose pages keep pushing
- * one another out grows in the end. */
+ * one another out grows in the end. Not without end, though: where few slots are in use, two pages
+ * that share one may well share one of a larger table, which would be spread over more of the
+ * host's own TLB. */
 static bool is_crowded(const struct view_table *table)
 {
-    return table->conflicts > (1u << table->bits) / 2 && table->bits < VIEW_MAX_BITS;
+    uint32_t slots = 1u << table->bits;
+    bool sparse = table->bits >= VIEW_AMPLE_BITS && table->live < slots / 16;
+    return table->conflicts > slots / 2 && !sparse && table->bits < VIEW_MAX_BITS;
 }
 
 enum { TRIM_AFTER = 16 };
