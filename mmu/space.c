@@ -62,8 +62,7 @@ static void release(struct mmu_cpu *mmu, struct space *space)
 {
     trace_stop(mmu, space);
     forget_space(mmu, space);
-    for (unsigned i = 0; i < MMU_PRIVS; i++)
-        view_free_table(mmu, &space->table[i]);
+    view_recycle(mmu, space);
     space->used = false;
 }
 
@@ -92,9 +91,10 @@ static void name_space(const struct mmu_cpu *mmu, struct space *space)
 static struct space *make_space(struct mmu_cpu *mmu, uint64_t key)
 {
     struct space *space = vacate(mmu);
-    memset(space, 0, sizeof *space);
-    space->used = true;
-    space->key = key;
+    struct view_table table[MMU_PRIVS];
+    memcpy(table, space->table, sizeof table);
+    *space = (struct space){.used = true, .key = key};
+    memcpy(space->table, table, sizeof table);
     for (unsigned list = 0; list < LISTS; list++)
         space->head[list] = ENTRY_NONE;
     space->uses_head = UINT32_MAX;

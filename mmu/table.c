@@ -212,6 +212,18 @@ void view_free_table(struct mmu_cpu *mmu, struct view_table *table)
     memset(table, 0, sizeof *table);
 }
 
+/* An emptied table is as good as a new one: every slot that was used has been reset. */
+void view_recycle(struct mmu_cpu *mmu, struct space *space)
+{
+    for (unsigned priv = 0; priv < MMU_PRIVS; priv++) {
+        struct view_table *t = &space->table[priv];
+        if (t->bits > first_bits[priv])
+            view_free_table(mmu, t);
+        t->conflicts = 0;
+        t->idle = 0;
+    }
+}
+
 /* Moves one entry of the old arrays into the resized table, tags and all. */
 static void move_entry(struct mmu_cpu *mmu, struct space *space, enum mmu_priv priv,
                        const struct view_meta *meta, const struct view_entry *entry)

@@ -124,6 +124,9 @@ struct mmu_cpu_private {
     struct trace *trace; /* NULL until a space is traced */
     struct mailbox box;
     struct source_index sources;
+    /* What the map said last, of a table and of a page: walks look it up only when that is not it.
+     */
+    struct phys_range tables, pages;
     struct space space[VIEW_SPACES];
 };
 
@@ -173,6 +176,9 @@ void view_drop_range(struct mmu_cpu *mmu, struct space *space, uint64_t gva, uin
  * nearly empty again and again. */
 void view_trim(struct mmu_cpu *mmu, struct space *space);
 void view_free_table(struct mmu_cpu *mmu, struct view_table *table);
+/* The space, empty now, is given up: its tables are kept for the next one unless they have grown.
+ */
+void view_recycle(struct mmu_cpu *mmu, struct space *space);
 /* Fetches that were valid in the space may no longer be. */
 void view_exec_changed(struct mmu_cpu *mmu, struct space *space);
 /* Fetches from global pages that were valid may no longer be. */

@@ -298,8 +298,12 @@ START_TEST(test_more_spaces_than_views)
         for (unsigned i = 0; i < 100; i++) {
             struct mmu_xlat x;
             mmu_set_cr3(m, root[i], false, NULL);
+            for (unsigned k = ACCESS_READ; k <= ACCESS_EXEC;
+                 k *= 2) /* a table of another space's */
+                ck_assert_ptr_null(hit(G0, k, MMU_USER));
             ck_assert(go(G0, ACCESS_READ, MMU_USER, &x));
             ck_assert_uint_eq(x.gpa, 0x100000 + i * PAGE_SIZE);
+            ck_assert(go(G0, ACCESS_EXEC, MMU_USER, &x));
         }
     ck_assert_uint_gt(mmu_counters(m)->views_evicted, 60);
 }
