@@ -13,18 +13,25 @@
  *
  * A local source belongs to one space, a global one to all. Entries of local 4-KiB pages have none:
  * their slot is found by the address.
+ *
+ * A source also remembers that fetches from its page may be cached by virtual address although the
+ * entry that showed them was evicted ("hidden"): an invalidation must change the generations of
+ * those spaces, and one of another page should not, or a kernel whose code collides with something
+ * would lose its virtual-PC cache at every INVLPG.
  */
 #include "view.h"
 #include <stdlib.h>
 
-enum { SOURCES_MIN = 256 };
+enum { SOURCES_MIN = 256, BARE_MAX = 1024 };
 #define SOURCE_NONE UINT32_MAX
 
 struct source {
     uint64_t page;  /* gva >> shift */
     uint16_t space; /* a number, or SPACE_ANY */
     uint8_t shift;
-    uint32_t head; /* of its entries; never empty while it is in the table */
+    bool hidden;        /* global: global_generation is concerned; local: hidden_in is not 0 */
+    uint32_t hidden_in; /* the spaces whose exec_generation is concerned, a bit each */
+    uint32_t head;      /* of its entries; ENTRY_NONE only while hidden */
     uint32_t hash_next;
 };
 enum { SPACE_ANY = VIEW_SPACES };
@@ -124,15 +131,30 @@ bool source_link(struct mmu_cpu *mmu, uint32_t id)
                                  .shift = m->shift,
                                  .head = ENTRY_NONE,
                                  .hash_next = SOURCE_NONE};
-        index->live[m->shift]++;
+        index->count[m->shift]++;
+        index->bare++; /* until it gets its entry below */
     }
     struct source *s = &index->source[*link];
     m->source_prev = ENTRY_NONE;
     m->source_next = s->head;
     if (s->head != ENTRY_NONE)
         entry_meta(mmu, s->head)->source_prev = id;
+    else
+        index->bare--;
     s->head = id;
     return true;
+}
+
+/* Takes a source without entries out of the table. */
+static void remove_bare(struct source_index *index, uint32_t *link)
+{
+    uint32_t at = *link;
+    struct source *s = &index->source[at];
+    *link = s->hash_next;
+    s->hash_next = index->free;
+    index->free = at;
+    index->count[s->shift]--;
+    index->bare--;
 }
 
 void source_unlink(struct mmu_cpu *mmu, uint32_t id)
@@ -147,31 +169,86 @@ void source_unlink(struct mmu_cpu *mmu, uint32_t id)
         entry_meta(mmu, m->source_prev)->source_next = m->source_next;
         return;
     }
-    uint32_t *link = find(index, m->gva, m->shift, space_of_entry(mmu, id, m)), at = *link;
-    struct source *s = &index->source[at];
+    uint32_t *link = find(index, m->gva, m->shift, space_of_entry(mmu, id, m));
+    struct source *s = &index->source[*link];
     s->head = m->source_next;
     if (s->head != ENTRY_NONE)
         return;
-    *link = s->hash_next;
-    s->hash_next = index->free;
-    index->free = at;
-    index->live[m->shift]--;
+    index->bare++;
+    if (!s->hidden)
+        remove_bare(index, link);
 }
+
+/* ---- What is hidden ------------------------------------------------------------------------- */
+
+static void spaces_changed(struct mmu_cpu *mmu, uint32_t spaces)
+{
+    for (; spaces; spaces &= spaces - 1) {
+        struct space *space = &mmu->priv->space[__builtin_ctz(spaces)];
+        if (space->used)
+            view_exec_changed(mmu, space);
+    }
+}
+
+/* A guest can fetch from any number of pages. Too many of them: all fetches count as changed, and
+ * nothing is hidden any more. */
+static void forget_hidden(struct mmu_cpu *mmu)
+{
+    struct source_index *index = &mmu->priv->sources;
+    for (uint32_t i = 0; i < index->room; i++)
+        for (uint32_t *link = &index->bucket[i]; *link != SOURCE_NONE;) {
+            struct source *s = &index->source[*link];
+            s->hidden = false;
+            s->hidden_in = 0;
+            if (s->head == ENTRY_NONE)
+                remove_bare(index, link);
+            else
+                link = &s->hash_next;
+        }
+    spaces_changed(mmu, UINT32_MAX);
+    view_global_changed(mmu);
+}
+
+bool source_hide(struct mmu_cpu *mmu, uint32_t id)
+{
+    struct source_index *index = &mmu->priv->sources;
+    const struct view_meta *m = entry_meta(mmu, id);
+    if (!has_source(m))
+        return false;
+    if (index->bare >= BARE_MAX)
+        forget_hidden(mmu);
+    struct source *s = &index->source[*find(index, m->gva, m->shift, space_of_entry(mmu, id, m))];
+    s->hidden = true;
+    s->hidden_in |= 1u << space_of(mmu, entry_space(mmu, id), false);
+    return true;
+}
+
+/* ---- Dropping ------------------------------------------------------------------------------- */
 
 static void drop_source(struct mmu_cpu *mmu, uint64_t gva, unsigned shift, unsigned space)
 {
-    const struct source_index *index = &mmu->priv->sources;
-    if (!index->live[shift])
+    struct source_index *index = &mmu->priv->sources;
+    if (!index->count[shift])
         return;
-    uint32_t at = *find(index, gva, shift, space);
+    uint32_t *link = find(index, gva, shift, space);
     mmu->priv->counters.drop_steps++;
-    if (at == SOURCE_NONE)
+    if (*link == SOURCE_NONE)
         return;
-    for (uint32_t id = index->source[at].head, next; id != ENTRY_NONE; id = next) {
+    struct source *s = &index->source[*link];
+    uint32_t id = s->head, hidden_in = s->hidden_in;
+    bool hidden = s->hidden;
+    s->hidden = false;
+    s->hidden_in = 0;
+    if (id == ENTRY_NONE)
+        remove_bare(index, link);
+    for (uint32_t next; id != ENTRY_NONE; id = next) { /* the last one takes the source along */
         next = entry_meta(mmu, id)->source_next;
         view_drop(mmu, id);
         mmu->priv->counters.drop_steps++;
     }
+    spaces_changed(mmu, hidden_in);
+    if (hidden && space == SPACE_ANY)
+        view_global_changed(mmu);
 }
 
 void source_drop_local(struct mmu_cpu *mmu, struct space *space, uint64_t gva)

@@ -143,8 +143,10 @@ void mmu_flush_all(struct mmu_cpu *mmu)
 {
     mmu->priv->counters.flushes++;
     for (unsigned i = 0; i < VIEW_SPACES; i++)
-        if (mmu->priv->space[i].used)
+        if (mmu->priv->space[i].used) {
             view_drop_space(mmu, &mmu->priv->space[i]);
+            view_exec_changed(mmu, &mmu->priv->space[i]);
+        }
     view_global_changed(mmu);
 }
 
@@ -262,26 +264,12 @@ static void drop_local(struct mmu_cpu *mmu, struct space *space, uint64_t gva)
     source_drop_local(mmu, space, gva);
 }
 
-/* In all spaces. */
-static void drop_global(struct mmu_cpu *mmu, uint64_t gva)
-{
-    uint64_t bit = 1ull << ((gva >> PAGE_SHIFT) & 63);
-    source_drop_global(mmu, gva);
-    for (uint32_t left = mmu->priv->hiding; left; left &= left - 1) {
-        struct space *space = &mmu->priv->space[__builtin_ctz(left)];
-        if (space->hidden_global & bit)
-            view_exec_changed(mmu, space);
-    }
-    if (mmu->priv->hidden_global & bit)
-        view_global_changed(mmu);
-}
-
 void mmu_invlpg(struct mmu_cpu *mmu, uint64_t gva)
 {
     mmu->priv->counters.invlpg++;
     mail_read_views(mmu);
     drop_local(mmu, mmu->priv->current, gva);
-    drop_global(mmu, gva);
+    source_drop_global(mmu, gva);
 }
 
 void mmu_invpcid(struct mmu_cpu *mmu, unsigned type, uint16_t pcid, uint64_t gva)

@@ -36,16 +36,11 @@ void mmu_fast_paths(struct mmu_cpu *mmu, bool on)
     view_set_fast(mmu);
 }
 
-static uint32_t space_bit(const struct mmu_cpu *mmu, const struct space *space)
-{
-    return 1u << (space - mmu->priv->space);
-}
-
 void view_exec_changed(struct mmu_cpu *mmu, struct space *space)
 {
     space->exec_generation = ++mmu->priv->generation;
-    space->hidden = space->hidden_global = 0;
-    mmu->priv->hiding &= ~space_bit(mmu, space);
+    space->hidden = 0;
+    space->hidden_large = false;
     if (space == mmu->priv->current)
         mmu->exec_generation = space->exec_generation;
 }
@@ -53,13 +48,11 @@ void view_exec_changed(struct mmu_cpu *mmu, struct space *space)
 void view_global_changed(struct mmu_cpu *mmu)
 {
     mmu->global_generation = ++mmu->priv->generation;
-    mmu->priv->hidden_global = 0;
 }
 
-/* The bits of the page in space.hidden and its like. */
-static uint64_t hidden_bits(const struct view_meta *m)
+static uint64_t hidden_bit(uint64_t gva)
 {
-    return m->shift > PAGE_SHIFT ? ~0ull : 1ull << ((m->gva >> PAGE_SHIFT) & 63);
+    return 1ull << ((gva >> PAGE_SHIFT) & 63);
 }
 
 /* ---- Lists ---------------------------------------------------------------------------------- */
@@ -143,7 +136,7 @@ void view_drop(struct mmu_cpu *mmu, uint32_t id)
     bool exec = view_tag_allows(table->entries[id & 0xffff].tag_exec, id);
     bool global = exec && (m->flags & META_GLOBAL);
     if (global && mmu->priv->forgetting)
-        mmu->priv->hidden_global |= hidden_bits(m);
+        source_hide(mmu, id);
     unlink_entry(mmu, space, table, id);
     if (exec)
         view_exec_changed(mmu, space);
@@ -157,12 +150,10 @@ static void evict(struct mmu_cpu *mmu, struct space *space, struct view_table *t
 {
     const struct view_meta *m = &table->meta[id & 0xffff];
     if (view_tag_allows(table->entries[id & 0xffff].tag_exec, id)) {
-        space->hidden |= hidden_bits(m);
-        if (m->flags & META_GLOBAL) {
-            space->hidden_global |= hidden_bits(m);
-            mmu->priv->hiding |= space_bit(mmu, space);
-            mmu->priv->hidden_global |= hidden_bits(m);
-        }
+        if (!source_hide(mmu, id))
+            space->hidden |= hidden_bit(m->gva);
+        else if (!(m->flags & META_GLOBAL))
+            space->hidden_large = true;
     }
     unlink_entry(mmu, space, table, id);
 }
@@ -348,7 +339,7 @@ void view_drop_list(struct mmu_cpu *mmu, struct space *space, enum space_list li
 {
     while (space->head[list] != ENTRY_NONE)
         view_drop(mmu, space->head[list]);
-    if (space->hidden)
+    if (space->hidden || space->hidden_large)
         view_exec_changed(mmu, space);
 }
 
@@ -412,7 +403,8 @@ void view_drop_range(struct mmu_cpu *mmu, struct space *space, uint64_t gva, uin
     else
         for (unsigned priv = 0; priv < MMU_PRIVS; priv++)
             drop_by_slots(mmu, space, priv, gva, size, what);
-    uint64_t bit = size > PAGE_SIZE ? ~0ull : 1ull << ((gva >> PAGE_SHIFT) & 63);
-    if (space->hidden & bit)
+    bool hidden =
+        size == PAGE_SIZE ? space->hidden & hidden_bit(gva) : space->hidden || space->hidden_large;
+    if (hidden)
         view_exec_changed(mmu, space);
 }

@@ -29,7 +29,7 @@ enum {
 /* Of the budget, what growing leaves alone, so that every table can have its first entries. */
 #define VIEW_RESERVE (VIEW_SPACES * MMU_PRIVS << VIEW_MIN_BITS)
 _Static_assert(VIEW_RESERVE <= VIEW_BUDGET / 4, "most of the budget is for growing");
-_Static_assert(VIEW_SPACES <= 32, "a bit each in mmu->priv->hiding");
+_Static_assert(VIEW_SPACES <= 32, "a bit each in source.hidden_in");
 _Static_assert(VIEW_SPACES *MMU_PRIVS < 0xffff && VIEW_MAX_BITS <= 16, "ids are 16 + 16 bits");
 
 enum meta_flags {
@@ -72,9 +72,10 @@ struct space {
     uint32_t head[LISTS], count[LISTS];
     uint64_t exec_generation;
     /* Pages whose fetch permission was evicted for want of room: no entry shows them, yet a
-     * virtual-PC cache may. A hash bit each, so that an invalidation of such a page still changes
-     * the generation. */
-    uint64_t hidden, hidden_global;
+     * virtual-PC cache may. A hash bit for each local 4-KiB page, so that an invalidation of such a
+     * page still changes the generation; of large and global ones source.c knows. */
+    uint64_t hidden;
+    bool hidden_large;  /* some are parts of local large pages */
     uint64_t used_at;   /* for LRU */
     unsigned unflushed; /* entries by no-flush MOV CR3 in a row: see the A-bit sweep */
     /* -- tracing (trace.c) -- */
@@ -100,7 +101,8 @@ struct source_index {
     struct source *source;
     uint32_t *bucket;
     uint32_t room, free; /* room: of both arrays */
-    uint32_t live[31];   /* sources by shift */
+    uint32_t count[31];  /* sources by shift */
+    uint32_t bare;       /* those without entries, kept because of what is hidden */
 };
 
 struct mmu_cpu_private {
@@ -112,10 +114,7 @@ struct mmu_cpu_private {
     bool fast_off;              /* mmu_fast_paths() */
     uint64_t clock, generation; /* both only count up */
     uint32_t entries;           /* allocated over all tables */
-    /* As space.hidden_global, for all spaces and those that have been given up. */
-    uint64_t hidden_global;
-    uint32_t hiding; /* a bit for each space whose hidden_global is not 0 */
-    bool forgetting; /* entries go for want of room, not because they are wrong */
+    bool forgetting;            /* entries go for want of room, not because they are wrong */
     struct mmu_range watch[4];
     unsigned watch_count;
     uint32_t pkey_live[16]; /* entries of user pages by key, while CR4.PKE = 1 */
@@ -205,6 +204,9 @@ void rmap_free(struct mmu_cpu *mmu);
 /* For entries of large and of global pages; nothing happens for others. False: out of memory. */
 bool source_link(struct mmu_cpu *mmu, uint32_t id);
 void source_unlink(struct mmu_cpu *mmu, uint32_t id);
+/* The entry is about to go although it is not wrong, and fetches by it may be remembered elsewhere:
+ * an invalidation of its page will change the generations. False: it has no source. */
+bool source_hide(struct mmu_cpu *mmu, uint32_t id);
 /* Drops what the space has of the large pages around gva that are not global; what all spaces have
  * of the global pages around gva, small ones included. */
 void source_drop_local(struct mmu_cpu *mmu, struct space *space, uint64_t gva);

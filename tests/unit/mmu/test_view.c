@@ -612,6 +612,57 @@ START_TEST(test_exec_generation_of_an_evicted_global)
 }
 END_TEST
 
+/* The same with a part of a large page, global or not: INVLPG of another page leaves the
+ * generations alone, INVLPG anywhere in the large page does not. */
+START_TEST(test_exec_generation_of_an_evicted_part)
+{
+    for (unsigned global = 0; global <= 1; global++) {
+        struct mmu_xlat x;
+        enum mmu_priv priv = global ? MMU_SUPERVISOR : MMU_USER;
+        uint64_t flags = PTE_P | PTE_PS | PTE_A | (global ? PTE_G : PTE_US);
+        uint64_t base = global ? K0 : G0, far;
+        guest_map(g, &p, base, flags, 2);
+        mmu_paging_changed(m, &p);
+        go(base + PAGE_SIZE, ACCESS_EXEC, priv, &x);
+        far = base + PAGE_SIZE + ((m->fast[priv].mask + 32) << 7);
+        guest_map(g, &p, far & ~(2 * MIB - 1), flags, 2);
+        uint64_t gen = m->exec_generation, gen_global = m->global_generation;
+        go(far, ACCESS_READ, priv, &x);
+        ck_assert_ptr_null(hit(base + PAGE_SIZE, ACCESS_EXEC, priv));
+        for (unsigned i = 0; i < 256; i++)
+            mmu_invlpg(m, (1ull << 40) + i * PAGE_SIZE);
+        ck_assert_uint_eq(m->exec_generation, gen);
+        ck_assert_uint_eq(m->global_generation, gen_global);
+        mmu_invlpg(m, base + 100 * PAGE_SIZE);
+        ck_assert_uint_ne(m->exec_generation, gen);
+        ck_assert_int_eq(m->global_generation != gen_global, global);
+    }
+}
+END_TEST
+
+/* More evicted pages than are remembered: none of them may be lost. */
+START_TEST(test_exec_generation_of_many_evicted)
+{
+    enum { PAGES = 1500 };
+    struct mmu_xlat x;
+    uint64_t gen[PAGES], last;
+    for (unsigned i = 0; i < PAGES; i++) /* each pushes the one before it out, at any size */
+        guest_map(g, &p, K0 + i * GIB, PTE_P | PTE_G | PTE_PS | PTE_A, 3);
+    mmu_paging_changed(m, &p);
+    for (unsigned i = 0; i < PAGES; i++) {
+        ck_assert(go(K0 + i * GIB, ACCESS_EXEC, MMU_SUPERVISOR, &x));
+        gen[i] = m->global_generation;
+    }
+    for (unsigned i = 0; i < PAGES; i++) {
+        mmu_invlpg(m, K0 + i * GIB + PAGE_SIZE);
+        ck_assert_uint_ne(m->global_generation, gen[i]);
+    }
+    last = m->global_generation;
+    mmu_invlpg(m, K0);
+    ck_assert_uint_eq(m->global_generation, last);
+}
+END_TEST
+
 START_TEST(test_exec_generation_when_the_page_moves)
 {
     struct mmu_xlat x;
@@ -655,6 +706,8 @@ int main(void)
     tcase_add_test(t, test_exec_generation);
     tcase_add_test(t, test_global_generation);
     tcase_add_test(t, test_exec_generation_of_an_evicted_global);
+    tcase_add_test(t, test_exec_generation_of_an_evicted_part);
+    tcase_add_test(t, test_exec_generation_of_many_evicted);
     tcase_add_test(t, test_exec_generation_when_the_page_moves);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
