@@ -65,6 +65,11 @@ static inline uint64_t a20_gate(const struct paging *p, uint64_t gpa)
 /* May this access go through the page that the walk found? WALK_OK or the rule that says no. */
 enum walk_fault paging_rights(const struct paging *paging, const struct walk *walk,
                               enum access_kind kind, enum mmu_priv priv);
+/* mmu_walk() with the lookup of the tables cached in *tables (PHYS_RANGE_INIT at first). */
+struct phys_range;
+bool walk_tables(struct phys_map *map, const struct paging *paging, const struct access *access,
+                 uint64_t gva, enum access_kind kind, enum mmu_priv priv, bool peek,
+                 struct phys_range *tables, struct walk *walk);
 /* The shape of a mode: how many bits of the address each level takes, and of how many levels. */
 unsigned paging_index_bits(enum paging_mode mode);
 unsigned paging_levels(enum paging_mode mode);

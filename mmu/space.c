@@ -62,8 +62,7 @@ static void release(struct mmu_cpu *mmu, struct space *space)
 {
     trace_stop(mmu, space);
     forget_space(mmu, space);
-    for (unsigned i = 0; i < MMU_PRIVS; i++)
-        view_free_table(mmu, &space->table[i]);
+    view_recycle(mmu, space);
     space->used = false;
 }
 
@@ -92,10 +91,12 @@ static void name_space(const struct mmu_cpu *mmu, struct space *space)
 static struct space *make_space(struct mmu_cpu *mmu, uint64_t key)
 {
     struct space *space = vacate(mmu);
-    memset(space, 0, sizeof *space);
-    space->used = true;
-    space->key = key;
-    space->head[LIST_VOLATILE] = space->head[LIST_KEPT] = ENTRY_NONE;
+    struct view_table table[MMU_PRIVS];
+    memcpy(table, space->table, sizeof table);
+    *space = (struct space){.used = true, .key = key};
+    memcpy(space->table, table, sizeof table);
+    for (unsigned list = 0; list < LISTS; list++)
+        space->head[list] = ENTRY_NONE;
     space->uses_head = UINT32_MAX;
     space->exec_generation = ++mmu->priv->generation;
     name_space(mmu, space);
@@ -122,8 +123,8 @@ static void make_current(struct mmu_cpu *mmu, struct space *space)
 /* What is neither global nor exact. */
 static void flush_local(struct mmu_cpu *mmu, struct space *space)
 {
+    view_trim(mmu, space); /* looks at what it held until now */
     view_drop_list(mmu, space, LIST_VOLATILE);
-    view_trim(mmu, space);
     space->unflushed = 0;
 }
 
@@ -142,8 +143,10 @@ void mmu_flush_all(struct mmu_cpu *mmu)
 {
     mmu->priv->counters.flushes++;
     for (unsigned i = 0; i < VIEW_SPACES; i++)
-        if (mmu->priv->space[i].used)
+        if (mmu->priv->space[i].used) {
             view_drop_space(mmu, &mmu->priv->space[i]);
+            view_exec_changed(mmu, &mmu->priv->space[i]);
+        }
     view_global_changed(mmu);
 }
 
@@ -154,13 +157,15 @@ void mmu_flush_all(struct mmu_cpu *mmu)
 static void enter_known(struct mmu_cpu *mmu, struct space *space, bool no_flush, bool storing)
 {
     if (is_other_root(mmu, space)) {
+        /* Globals belong to no root (SDM 4.10.2.4). Of a kernel they are most of its entries, and
+         * kernels give a PCID to one process after the other. */
         trace_stop(mmu, space);
-        forget_space(mmu, space);
+        flush_local(mmu, space);
         name_space(mmu, space);
     } else if (!no_flush) {
         trace_judge(space);
         if (storing && space->tracing)
-            view_drop_list(mmu, space, LIST_KEPT);
+            view_drop_list(mmu, space, LIST_EXACT);
         flush_local(mmu, space);
     } else if (++space->unflushed >= SWEEP_AFTER) {
         flush_local(mmu, space);
@@ -253,43 +258,18 @@ void mmu_paging_changed(struct mmu_cpu *mmu, const struct paging *paging)
 
 /* ---- INVLPG and INVPCID --------------------------------------------------------------------- */
 
-/* Drops what was derived from a large page around gva, in `space` or in all of them. */
-static void drop_large(struct mmu_cpu *mmu, struct space *only, uint64_t gva, bool global)
+static void drop_local(struct mmu_cpu *mmu, struct space *space, uint64_t gva)
 {
-    static const uint8_t shifts[] = {21, 22, 30};
-    for (unsigned i = 0; i < sizeof shifts; i++) {
-        if (!view_filter_has(mmu, gva, shifts[i], global))
-            continue;
-        for (unsigned s = 0; s < VIEW_SPACES; s++) {
-            struct space *space = &mmu->priv->space[s];
-            if (space->used && (!only || space == only))
-                view_drop_range(mmu, space, gva, 1ull << shifts[i],
-                                global ? DROP_GLOBAL : DROP_LOCAL);
-        }
-    }
-}
-
-static void drop_global_page(struct mmu_cpu *mmu, uint64_t gva)
-{
-    bool some = view_filter_has(mmu, gva, PAGE_SHIFT, true);
-    for (unsigned s = 0; s < VIEW_SPACES; s++) {
-        struct space *space = &mmu->priv->space[s];
-        if (space->used && (some || space->hidden_global))
-            view_drop_range(mmu, space, gva, PAGE_SIZE, DROP_GLOBAL);
-    }
-    if (mmu->priv->hidden_global >> ((gva >> PAGE_SHIFT) & 63) & 1)
-        view_global_changed(mmu);
+    view_drop_range(mmu, space, gva, PAGE_SIZE, DROP_LOCAL);
+    source_drop_local(mmu, space, gva);
 }
 
 void mmu_invlpg(struct mmu_cpu *mmu, uint64_t gva)
 {
-    struct space *current = mmu->priv->current;
     mmu->priv->counters.invlpg++;
     mail_read_views(mmu);
-    view_drop_range(mmu, current, gva, PAGE_SIZE, DROP_LOCAL);
-    drop_large(mmu, current, gva, false);
-    drop_global_page(mmu, gva);
-    drop_large(mmu, NULL, gva, true);
+    drop_local(mmu, mmu->priv->current, gva);
+    source_drop_global(mmu, gva);
 }
 
 void mmu_invpcid(struct mmu_cpu *mmu, unsigned type, uint16_t pcid, uint64_t gva)
@@ -316,7 +296,6 @@ void mmu_invpcid(struct mmu_cpu *mmu, unsigned type, uint16_t pcid, uint64_t gva
         mmu->priv->counters.flushes++;
         return;
     }
-    view_drop_range(mmu, space, gva, PAGE_SIZE, DROP_LOCAL);
-    drop_large(mmu, space, gva, false);
+    drop_local(mmu, space, gva);
     mmu->priv->counters.invlpg++;
 }

@@ -39,7 +39,8 @@ void mmu_fast_paths(struct mmu_cpu *mmu, bool on)
 void view_exec_changed(struct mmu_cpu *mmu, struct space *space)
 {
     space->exec_generation = ++mmu->priv->generation;
-    space->hidden = space->hidden_global = 0;
+    space->hidden = 0;
+    space->hidden_large = false;
     if (space == mmu->priv->current)
         mmu->exec_generation = space->exec_generation;
 }
@@ -47,45 +48,20 @@ void view_exec_changed(struct mmu_cpu *mmu, struct space *space)
 void view_global_changed(struct mmu_cpu *mmu)
 {
     mmu->global_generation = ++mmu->priv->generation;
-    mmu->priv->hidden_global = 0;
 }
 
-/* The bits of the page in space.hidden and its like. */
-static uint64_t hidden_bits(const struct view_meta *m)
+static uint64_t hidden_bit(uint64_t gva)
 {
-    return m->shift > PAGE_SHIFT ? ~0ull : 1ull << ((m->gva >> PAGE_SHIFT) & 63);
-}
-
-/* ---- The counting filter -------------------------------------------------------------------- */
-
-/* INVLPG must drop all that was derived from a large page, and globals in every space. Looking for
- * them everywhere each time would be slow, and usually there is nothing: so large and global source
- * pages are counted by a hash of their number. */
-static uint32_t filter_slot(uint64_t gva, unsigned shift, bool global)
-{
-    uint64_t h = ((gva >> shift) << 7 | shift << 1 | global) * 0x9e3779b97f4a7c15ull;
-    return (uint32_t)(h >> (64 - VIEW_FILTER_BITS));
-}
-
-bool view_filter_has(const struct mmu_cpu *mmu, uint64_t gva, unsigned shift, bool global)
-{
-    return mmu->priv->filter[filter_slot(gva, shift, global)] != 0;
-}
-
-static void count_source(struct mmu_cpu *mmu, const struct view_meta *meta, uint32_t by)
-{
-    bool global = meta->flags & META_GLOBAL;
-    if (meta->shift > PAGE_SHIFT || global)
-        mmu->priv->filter[filter_slot(meta->gva, meta->shift, global)] += by;
-    if (meta->flags & META_USER)
-        mmu->priv->pkey_live[meta->pkey] += by;
+    return 1ull << ((gva >> PAGE_SHIFT) & 63);
 }
 
 /* ---- Lists ---------------------------------------------------------------------------------- */
 
 static enum space_list list_of(const struct view_meta *meta)
 {
-    return meta->flags & (META_GLOBAL | META_EXACT) ? LIST_KEPT : LIST_VOLATILE;
+    if (meta->flags & META_GLOBAL)
+        return LIST_GLOBAL;
+    return meta->flags & META_EXACT ? LIST_EXACT : LIST_VOLATILE;
 }
 
 static void list_add(struct mmu_cpu *mmu, struct space *space, uint32_t id, struct view_meta *meta)
@@ -122,8 +98,15 @@ static bool link_entry(struct mmu_cpu *mmu, struct space *space, struct view_tab
         m->gva = GVA_NONE;
         return false;
     }
+    if (!source_link(mmu, id)) {
+        if (m->frame != FRAME_NONE)
+            rmap_unlink(mmu, id);
+        m->gva = GVA_NONE;
+        return false;
+    }
     list_add(mmu, space, id, m);
-    count_source(mmu, m, 1);
+    if (m->flags & META_USER)
+        mmu->priv->pkey_live[m->pkey]++;
     table->live++;
     return true;
 }
@@ -135,8 +118,10 @@ static void unlink_entry(struct mmu_cpu *mmu, struct space *space, struct view_t
     struct view_entry *e = &table->entries[id & 0xffff];
     if (m->frame != FRAME_NONE)
         rmap_unlink(mmu, id);
+    source_unlink(mmu, id);
     list_remove(mmu, space, m);
-    count_source(mmu, m, (uint32_t)-1);
+    if (m->flags & META_USER)
+        mmu->priv->pkey_live[m->pkey]--;
     m->gva = GVA_NONE;
     e->tag_read = e->tag_write = e->tag_exec = view_no_tag(id);
     mmu->taken++;
@@ -151,7 +136,7 @@ void view_drop(struct mmu_cpu *mmu, uint32_t id)
     bool exec = view_tag_allows(table->entries[id & 0xffff].tag_exec, id);
     bool global = exec && (m->flags & META_GLOBAL);
     if (global && mmu->priv->forgetting)
-        mmu->priv->hidden_global |= hidden_bits(m);
+        source_hide(mmu, id);
     unlink_entry(mmu, space, table, id);
     if (exec)
         view_exec_changed(mmu, space);
@@ -165,21 +150,28 @@ static void evict(struct mmu_cpu *mmu, struct space *space, struct view_table *t
 {
     const struct view_meta *m = &table->meta[id & 0xffff];
     if (view_tag_allows(table->entries[id & 0xffff].tag_exec, id)) {
-        space->hidden |= hidden_bits(m);
-        if (m->flags & META_GLOBAL) {
-            space->hidden_global |= hidden_bits(m);
-            mmu->priv->hidden_global |= hidden_bits(m);
-        }
+        if (!source_hide(mmu, id))
+            space->hidden |= hidden_bit(m->gva);
+        else if (!(m->flags & META_GLOBAL))
+            space->hidden_large = true;
     }
     unlink_entry(mmu, space, table, id);
 }
 
 /* ---- Size ----------------------------------------------------------------------------------- */
 
+/* What a process and a kernel need from the start, less of it would soon be outgrown. */
+static const uint8_t first_bits[MMU_PRIVS] = {
+    [MMU_SUPERVISOR] = 10,
+    [MMU_USER] = 10,
+    [MMU_SUPERVISOR_AC] = VIEW_MIN_BITS,
+};
+
 static bool allocate(struct mmu_cpu *mmu, struct view_table *table, unsigned bits_wanted)
 {
     uint32_t n = 1u << bits_wanted;
-    if (mmu->priv->entries + n > VIEW_BUDGET)
+    uint32_t budget = bits_wanted > VIEW_MIN_BITS ? VIEW_BUDGET - VIEW_RESERVE : VIEW_BUDGET;
+    if (mmu->priv->entries + n > budget)
         return false;
     struct view_entry *entries = aligned_alloc(64, n * sizeof *entries);
     struct view_meta *meta = malloc(n * sizeof *meta);
@@ -211,6 +203,18 @@ void view_free_table(struct mmu_cpu *mmu, struct view_table *table)
     memset(table, 0, sizeof *table);
 }
 
+/* An emptied table is as good as a new one: every slot that was used has been reset. */
+void view_recycle(struct mmu_cpu *mmu, struct space *space)
+{
+    for (unsigned priv = 0; priv < MMU_PRIVS; priv++) {
+        struct view_table *t = &space->table[priv];
+        if (t->bits > first_bits[priv])
+            view_free_table(mmu, t);
+        t->conflicts = 0;
+        t->idle = 0;
+    }
+}
+
 /* Moves one entry of the old arrays into the resized table, tags and all. */
 static void move_entry(struct mmu_cpu *mmu, struct space *space, enum mmu_priv priv,
                        const struct view_meta *meta, const struct view_entry *entry)
@@ -229,7 +233,10 @@ static void resize(struct mmu_cpu *mmu, struct space *space, enum mmu_priv priv,
     struct view_table *table = &space->table[priv], old = *table, fresh;
     struct view_meta *meta = malloc((old.live + 1) * sizeof *meta);
     struct view_entry *entry = malloc((old.live + 1) * sizeof *entry);
-    if (!meta || !entry || !allocate(mmu, &fresh, bits_wanted)) {
+    mmu->priv->entries -= 1u << old.bits; /* those to be given back may be used: it may shrink */
+    bool ok = meta && entry && allocate(mmu, &fresh, bits_wanted);
+    mmu->priv->entries += 1u << old.bits;
+    if (!ok) {
         free(meta);
         free(entry);
         table->conflicts = 0; /* so as not to ask again at every fill */
@@ -254,15 +261,29 @@ static void resize(struct mmu_cpu *mmu, struct space *space, enum mmu_priv priv,
         view_set_fast(mmu);
 }
 
+/* Growing costs about what the conflicts have cost by then, whether they came in a rush or, say,
+ * thirty after each flush. So they are not forgotten at flushes: a table whose pages keep pushing
+ * one another out grows in the end. Not without end, though: where few slots are in use, two pages
+ * that share one may well share one of a larger table, which would be spread over more of the
+ * host's own TLB. */
+static bool is_crowded(const struct view_table *table)
+{
+    uint32_t slots = 1u << table->bits;
+    bool sparse = table->bits >= VIEW_AMPLE_BITS && table->live < slots / 16;
+    return table->conflicts > slots / 2 && !sparse && table->bits < VIEW_MAX_BITS;
+}
+
 enum { TRIM_AFTER = 16 };
 
+/* An empty slot costs nothing but memory: so only when that is getting scarce. */
 void view_trim(struct mmu_cpu *mmu, struct space *space)
 {
+    if (mmu->priv->entries < VIEW_BUDGET / 2)
+        return;
     for (unsigned priv = 0; priv < MMU_PRIVS; priv++) {
         struct view_table *t = &space->table[priv];
         if (!t->entries)
             continue;
-        t->conflicts /= 2;
         bool sparse = t->bits > VIEW_MIN_BITS && t->live < (1u << t->bits) / 16;
         t->idle = sparse ? (uint8_t)(t->idle + 1) : 0;
         if (t->idle >= TRIM_AFTER)
@@ -277,12 +298,12 @@ uint32_t view_insert(struct mmu_cpu *mmu, struct space *space, enum mmu_priv pri
 {
     struct view_table *table = &space->table[priv];
     if (!table->entries) {
-        if (!allocate(mmu, table, VIEW_MIN_BITS))
+        if (!allocate(mmu, table, first_bits[priv]) && !allocate(mmu, table, VIEW_MIN_BITS))
             return ENTRY_NONE;
         if (space == mmu->priv->current)
             view_set_fast(mmu);
     }
-    if (table->conflicts > (1u << table->bits) / 2 && table->bits < VIEW_MAX_BITS)
+    if (is_crowded(table))
         resize(mmu, space, priv,
                table->bits + 2u > VIEW_MAX_BITS ? VIEW_MAX_BITS : table->bits + 2u);
     uint32_t id = entry_id(mmu, space, priv, table_index(table, meta->gva));
@@ -318,47 +339,72 @@ void view_drop_list(struct mmu_cpu *mmu, struct space *space, enum space_list li
 {
     while (space->head[list] != ENTRY_NONE)
         view_drop(mmu, space->head[list]);
-    if (space->hidden)
+    if (space->hidden || space->hidden_large)
         view_exec_changed(mmu, space);
 }
 
 void view_drop_space(struct mmu_cpu *mmu, struct space *space)
 {
-    view_drop_list(mmu, space, LIST_VOLATILE);
-    view_drop_list(mmu, space, LIST_KEPT);
+    for (unsigned list = 0; list < LISTS; list++)
+        view_drop_list(mmu, space, list);
 }
 
 static bool concerned(const struct view_meta *m, uint64_t gva, uint64_t size, enum drop_what what)
 {
     if (m->gva == GVA_NONE || m->gva - gva >= size)
         return false;
-    bool global = m->flags & META_GLOBAL;
-    return what == DROP_ALL || (what == DROP_GLOBAL) == global;
+    return what == DROP_ALL || !(m->flags & META_GLOBAL);
 }
 
-static void drop_range_of_table(struct mmu_cpu *mmu, struct space *space, enum mmu_priv priv,
-                                uint64_t gva, uint64_t size, enum drop_what what)
+/* How many slots of the table may hold something of a range of that size. */
+static uint32_t slots_for(const struct view_table *table, uint64_t size)
+{
+    uint64_t pages = size >> PAGE_SHIFT, slots = 1u << table->bits;
+    return table->live == 0 ? 0 : (uint32_t)(pages < slots ? pages : slots);
+}
+
+static void drop_by_slots(struct mmu_cpu *mmu, struct space *space, enum mmu_priv priv,
+                          uint64_t gva, uint64_t size, enum drop_what what)
 {
     struct view_table *t = &space->table[priv];
-    if (!t->live)
-        return;
-    uint32_t n = 1u << t->bits;
-    uint64_t pages = size >> PAGE_SHIFT;
-    uint32_t first = table_index(t, gva), count = pages < n ? (uint32_t)pages : n;
+    uint32_t first = table_index(t, gva), mask = (1u << t->bits) - 1, count = slots_for(t, size);
+    mmu->priv->counters.drop_steps += count;
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t index = (first + i) & (n - 1);
+        uint32_t index = (first + i) & mask;
         if (concerned(&t->meta[index], gva, size, what))
             view_drop(mmu, entry_id(mmu, space, priv, index));
     }
 }
 
+static void drop_by_lists(struct mmu_cpu *mmu, struct space *space, uint64_t gva, uint64_t size,
+                          enum drop_what what)
+{
+    for (unsigned list = 0; list < LISTS; list++)
+        for (uint32_t id = space->head[list], next; id != ENTRY_NONE; id = next) {
+            const struct view_meta *m = entry_meta(mmu, id);
+            next = m->list_next;
+            mmu->priv->counters.drop_steps++;
+            if (concerned(m, gva, size, what))
+                view_drop(mmu, id);
+        }
+}
+
 void view_drop_range(struct mmu_cpu *mmu, struct space *space, uint64_t gva, uint64_t size,
                      enum drop_what what)
 {
+    uint32_t slots = 0, entries = 0;
     gva &= ~(size - 1);
     for (unsigned priv = 0; priv < MMU_PRIVS; priv++)
-        drop_range_of_table(mmu, space, priv, gva, size, what);
-    uint64_t bit = size > PAGE_SIZE ? ~0ull : 1ull << ((gva >> PAGE_SHIFT) & 63);
-    if ((what == DROP_GLOBAL ? space->hidden_global : space->hidden) & bit)
+        slots += slots_for(&space->table[priv], size);
+    for (unsigned list = 0; list < LISTS; list++)
+        entries += space->count[list];
+    if (entries < slots)
+        drop_by_lists(mmu, space, gva, size, what);
+    else
+        for (unsigned priv = 0; priv < MMU_PRIVS; priv++)
+            drop_by_slots(mmu, space, priv, gva, size, what);
+    bool hidden =
+        size == PAGE_SIZE ? space->hidden & hidden_bit(gva) : space->hidden || space->hidden_large;
+    if (hidden)
         view_exec_changed(mmu, space);
 }

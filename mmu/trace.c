@@ -258,7 +258,7 @@ void trace_stop(struct mmu_cpu *mmu, struct space *space)
         return;
     while (space->uses_head != USE_NONE)
         remove_use(mmu, space->uses_head);
-    view_drop_list(mmu, space, LIST_KEPT);
+    view_drop_list(mmu, space, LIST_EXACT);
     space->tracing = false;
     space->ban = BAN;
     space->reloads = space->refills = 0;
@@ -267,7 +267,7 @@ void trace_stop(struct mmu_cpu *mmu, struct space *space)
 void trace_judge(struct space *space)
 {
     if (space->tracing) {
-        space->score += (int32_t)space->count[LIST_KEPT];
+        space->score += (int32_t)space->count[LIST_EXACT];
         if (space->score > SCORE_MAX)
             space->score = SCORE_MAX;
         return;
@@ -319,7 +319,7 @@ static void drop_derived(struct mmu_cpu *mmu, const struct use *use, uint32_t of
         if (level > 1)
             forget_below(mmu, space, gva, size, level);
     }
-    space->score -= level > 1 ? COST_INNER + (int32_t)(space->count[LIST_KEPT] / 64) : COST_LEAF;
+    space->score -= level > 1 ? COST_INNER + (int32_t)(space->count[LIST_EXACT] / 64) : COST_LEAF;
 }
 
 /* The next use of the frame at or after link `i` that is traced. */

@@ -94,12 +94,12 @@ static uint8_t permissions(const struct paging *paging, const struct walk *walk,
  * partly memory because a small region lies over them. */
 static uint32_t frame_behind(struct mmu_cpu *mmu, uint64_t gpa_page, uint8_t **hva)
 {
-    struct phys_range range = PHYS_RANGE_INIT;
-    phys_find(mmu->map, gpa_page, &range);
-    if (!range_is_memory(&range) || range.end - gpa_page < PAGE_SIZE)
+    struct phys_range *range = &mmu->priv->pages;
+    phys_find(mmu->map, gpa_page, range);
+    if (!range_is_memory(range) || range->end - gpa_page < PAGE_SIZE)
         return FRAME_NONE;
-    *hva = range_hva(&range, gpa_page);
-    return range_frame_number(&range, gpa_page);
+    *hva = range_hva(range, gpa_page);
+    return range_frame_number(range, gpa_page);
 }
 
 static uint32_t fill(struct mmu_cpu *mmu, const struct walk *walk, enum mmu_priv priv, uint8_t *hva,
@@ -132,7 +132,7 @@ static struct view_meta describe(struct mmu_cpu *mmu, const struct walk *walk, e
         meta.flags |= META_GLOBAL;
     if (walk->user && (paging->cr4 & PG_CR4_PKE))
         meta.flags |= META_USER;
-    if (space->tracing && trace_walk(mmu, space, walk))
+    if (space->tracing && !walk->global && trace_walk(mmu, space, walk))
         meta.flags |= META_EXACT;
     return meta;
 }
@@ -151,7 +151,8 @@ static enum mmu_result miss(struct mmu_cpu *mmu, const struct access *access, ui
                             enum access_kind kind, enum mmu_priv priv, struct mmu_xlat *out)
 {
     mmu->priv->counters.walks++;
-    if (!mmu_walk(mmu->map, &mmu->paging, access, gva, kind, priv, false, &out->walk))
+    if (!walk_tables(mmu->map, &mmu->paging, access, gva, kind, priv, false, &mmu->priv->tables,
+                     &out->walk))
         return refuse(mmu, access, &out->walk);
     uint8_t *hva = NULL;
     struct view_meta meta = describe(mmu, &out->walk, priv, &hva);
@@ -167,6 +168,18 @@ static enum mmu_result miss(struct mmu_cpu *mmu, const struct access *access, ui
     return MMU_OK;
 }
 
+static uint64_t tag_for(const struct view_entry *entry, enum access_kind kind)
+{
+    switch (kind) {
+    case ACCESS_WRITE:
+        return entry->tag_write;
+    case ACCESS_EXEC:
+        return entry->tag_exec;
+    default:
+        return entry->tag_read;
+    }
+}
+
 enum mmu_result mmu_translate(struct mmu_cpu *mmu, const struct access *access, uint64_t gva,
                               enum access_kind kind, enum mmu_priv priv, struct mmu_xlat *out)
 {
@@ -176,10 +189,14 @@ enum mmu_result mmu_translate(struct mmu_cpu *mmu, const struct access *access, 
     if (table->entries) {
         uint32_t index = table_index(table, gva);
         const struct view_meta *meta = &table->meta[index];
+        struct view_entry *entry = &table->entries[index];
         if (meta->gva == (gva & PAGE_MASK) && (meta->perm & kind)) {
             out->gpa = meta->gpa | (gva & ~PAGE_MASK);
             out->global = meta->flags & META_GLOBAL;
-            out->hva = derive(mmu, meta, &table->entries[index], gva, kind, &out->ruled);
+            out->ruled = false;
+            out->hva = tag_for(entry, kind) == meta->gva
+                           ? (uint8_t *)entry->page + (gva & ~PAGE_MASK) /* derived already */
+                           : derive(mmu, meta, entry, gva, kind, &out->ruled);
             return MMU_OK;
         }
     }
@@ -242,6 +259,7 @@ bool mmu_cpu_init(struct mmu_cpu *mmu, struct phys_map *map, struct exclusive *e
     }
     mmu->priv->hooks = *hooks;
     mmu->priv->exclusive = exclusive;
+    mmu->priv->tables = mmu->priv->pages = (struct phys_range)PHYS_RANGE_INIT;
     mmu->priv->log = log ? log : map->log;
     space_flush_all(mmu);
     atomic_store(&map->cpus[vcpu], mmu);
@@ -258,6 +276,7 @@ void mmu_cpu_fini(struct mmu_cpu *mmu)
         for (unsigned i = 0; i < MMU_PRIVS; i++)
             view_free_table(mmu, &mmu->priv->space[s].table[i]);
     rmap_free(mmu);
+    source_free(mmu);
     mail_fini(mmu);
     free(mmu->priv);
     mmu->priv = NULL;

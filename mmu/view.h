@@ -5,8 +5,10 @@
  * table is two parallel arrays: `entries`, which generated code reads, and `meta`, which says where
  * an entry came from and links it into
  *   - the reverse map: all entries that show one frame (rmap.c),
- *   - one of its space's two lists: VOLATILE entries go with the next flushing MOV CR3, KEPT ones
- *     (global, or exact because every table behind them is traced) survive it.
+ *   - what came from the same large or global page (source.c),
+ *   - one of its space's three lists: VOLATILE entries go with the next flushing MOV CR3; EXACT
+ *     ones survive it, because every table behind them is traced; GLOBAL ones survive it as the
+ *     manual says, and even a change of the root.
  * An entry is named by a 32-bit id: table number in the high half, index in the low half.
  */
 #ifndef MMU_VIEW_H
@@ -18,17 +20,21 @@
 enum {
     VIEW_SPACES = 32,
     VIEW_MIN_BITS = 8,     /* 256 entries: 1 MiB */
+    VIEW_AMPLE_BITS = 12,  /* 4096 entries: no larger for a few pages */
     VIEW_MAX_BITS = 16,    /* 65536 entries: 256 MiB */
-    VIEW_BUDGET = 1 << 19, /* entries of one vCPU: 36 MiB of host memory */
-    VIEW_FILTER_BITS = 12,
+    VIEW_BUDGET = 1 << 19, /* entries of one vCPU: 40 MiB of host memory */
 };
 #define ENTRY_NONE UINT32_MAX
 #define GVA_NONE   (~0ull) /* no page's address */
+/* Of the budget, what growing leaves alone, so that every table can have its first entries. */
+#define VIEW_RESERVE (VIEW_SPACES * MMU_PRIVS << VIEW_MIN_BITS)
+_Static_assert(VIEW_RESERVE <= VIEW_BUDGET / 4, "most of the budget is for growing");
+_Static_assert(VIEW_SPACES <= 32, "a bit each in source.hidden_in");
 _Static_assert(VIEW_SPACES *MMU_PRIVS < 0xffff && VIEW_MAX_BITS <= 16, "ids are 16 + 16 bits");
 
 enum meta_flags {
     META_GLOBAL = 1 << 0, /* G in the leaf, CR4.PGE = 1 */
-    META_EXACT = 1 << 1,  /* a change of any table entry behind it drops it at once */
+    META_EXACT = 1 << 1,  /* a change of any table entry behind it drops it at once; never global */
     META_USER = 1 << 2,   /* a user page: PKRU has a say */
 };
 
@@ -39,6 +45,7 @@ struct view_meta {
         frame; /* FRAME_NONE: not whole-page memory, so never fast and not in the reverse map */
     uint32_t frame_next, frame_prev;
     uint32_t list_next, list_prev;
+    uint32_t source_next, source_prev; /* of a large or global page: source.c */
     uint8_t perm;  /* ACCESS_* that the guest's tables allow; W only once D is set */
     uint8_t shift; /* of the source page */
     uint8_t flags; /* META_* */
@@ -51,10 +58,10 @@ struct view_table {
     uint8_t bits;
     uint8_t idle;       /* flushes in a row that found it nearly empty */
     uint32_t live;      /* entries in use */
-    uint32_t conflicts; /* evictions by another page since it was last resized, halved by flushes */
+    uint32_t conflicts; /* evictions by another page since it was last resized */
 };
 
-enum space_list { LIST_VOLATILE, LIST_KEPT, LISTS };
+enum space_list { LIST_VOLATILE, LIST_EXACT, LIST_GLOBAL, LISTS };
 
 struct space {
     bool used;
@@ -65,9 +72,10 @@ struct space {
     uint32_t head[LISTS], count[LISTS];
     uint64_t exec_generation;
     /* Pages whose fetch permission was evicted for want of room: no entry shows them, yet a
-     * virtual-PC cache may. A hash bit each, so that an invalidation of such a page still changes
-     * the generation. */
-    uint64_t hidden, hidden_global;
+     * virtual-PC cache may. A hash bit for each local 4-KiB page, so that an invalidation of such a
+     * page still changes the generation; of large and global ones source.c knows. */
+    uint64_t hidden;
+    bool hidden_large;  /* some are parts of local large pages */
     uint64_t used_at;   /* for LRU */
     unsigned unflushed; /* entries by no-flush MOV CR3 in a row: see the A-bit sweep */
     /* -- tracing (trace.c) -- */
@@ -88,6 +96,15 @@ struct mailbox {
 
 struct trace;
 
+/* Which entries came from which large or global page (source.c). */
+struct source_index {
+    struct source *source;
+    uint32_t *bucket;
+    uint32_t room, free; /* room: of both arrays */
+    uint32_t count[31];  /* sources by shift */
+    uint32_t bare;       /* those without entries, kept because of what is hidden */
+};
+
 struct mmu_cpu_private {
     struct mmu_cpu_hooks hooks;
     struct exclusive *exclusive;
@@ -97,9 +114,7 @@ struct mmu_cpu_private {
     bool fast_off;              /* mmu_fast_paths() */
     uint64_t clock, generation; /* both only count up */
     uint32_t entries;           /* allocated over all tables */
-    /* As space.hidden_global, for all spaces and those that have been given up. */
-    uint64_t hidden_global;
-    bool forgetting; /* entries go for want of room, not because they are wrong */
+    bool forgetting;            /* entries go for want of room, not because they are wrong */
     struct mmu_range watch[4];
     unsigned watch_count;
     uint32_t pkey_live[16]; /* entries of user pages by key, while CR4.PKE = 1 */
@@ -107,8 +122,10 @@ struct mmu_cpu_private {
     uint32_t rmap_chunks;
     struct trace *trace; /* NULL until a space is traced */
     struct mailbox box;
-    /* How many entries came from which large or global page: a counting filter, 0 means none. */
-    uint32_t filter[1 << VIEW_FILTER_BITS];
+    struct source_index sources;
+    /* What the map said last, of a table and of a page: walks look it up only when that is not it.
+     */
+    struct phys_range tables, pages;
     struct space space[VIEW_SPACES];
 };
 
@@ -150,15 +167,17 @@ uint32_t view_insert(struct mmu_cpu *mmu, struct space *space, enum mmu_priv pri
 void view_drop(struct mmu_cpu *mmu, uint32_t id);
 void view_drop_list(struct mmu_cpu *mmu, struct space *space, enum space_list list);
 void view_drop_space(struct mmu_cpu *mmu, struct space *space);
-enum drop_what { DROP_ALL, DROP_GLOBAL, DROP_LOCAL };
+enum drop_what { DROP_ALL, DROP_LOCAL };
 /* Entries for [gva, gva + size), a power of two of at least a page. */
 void view_drop_range(struct mmu_cpu *mmu, struct space *space, uint64_t gva, uint64_t size,
                      enum drop_what what);
-/* Whether any entry may stem from the page of 1 << shift bytes around gva. 12 only for globals. */
-bool view_filter_has(const struct mmu_cpu *mmu, uint64_t gva, unsigned shift, bool global);
-/* After a flush: gives back memory of tables that stay nearly empty. */
+/* Before a flush: when much of the budget is spent, gives back memory of tables that are found
+ * nearly empty again and again. */
 void view_trim(struct mmu_cpu *mmu, struct space *space);
 void view_free_table(struct mmu_cpu *mmu, struct view_table *table);
+/* The space, empty now, is given up: its tables are kept for the next one unless they have grown.
+ */
+void view_recycle(struct mmu_cpu *mmu, struct space *space);
 /* Fetches that were valid in the space may no longer be. */
 void view_exec_changed(struct mmu_cpu *mmu, struct space *space);
 /* Fetches from global pages that were valid may no longer be. */
@@ -179,6 +198,20 @@ void rmap_revoke_write(struct mmu_cpu *mmu, uint32_t frame);
 void rmap_revoke_read(struct mmu_cpu *mmu, uint32_t frame, bool read, bool exec);
 void rmap_exec_changed(struct mmu_cpu *mmu);
 void rmap_free(struct mmu_cpu *mmu);
+
+/* ---- source.c ------------------------------------------------------------------------------- */
+
+/* For entries of large and of global pages; nothing happens for others. False: out of memory. */
+bool source_link(struct mmu_cpu *mmu, uint32_t id);
+void source_unlink(struct mmu_cpu *mmu, uint32_t id);
+/* The entry is about to go although it is not wrong, and fetches by it may be remembered elsewhere:
+ * an invalidation of its page will change the generations. False: it has no source. */
+bool source_hide(struct mmu_cpu *mmu, uint32_t id);
+/* Drops what the space has of the large pages around gva that are not global; what all spaces have
+ * of the global pages around gva, small ones included. */
+void source_drop_local(struct mmu_cpu *mmu, struct space *space, uint64_t gva);
+void source_drop_global(struct mmu_cpu *mmu, uint64_t gva);
+void source_free(struct mmu_cpu *mmu);
 
 /* ---- space.c -------------------------------------------------------------------------------- */
 

@@ -177,7 +177,7 @@ struct walker {
     enum mmu_priv priv;
     bool peek;
     enum paging_mode mode;
-    struct phys_range range; /* caches the map lookup: tables tend to be in one region */
+    struct phys_range *tables; /* the last map lookup: tables tend to be in one region */
 };
 
 static enum step stop(struct walker *w, enum walk_fault why, unsigned level, struct walk *walk)
@@ -215,7 +215,7 @@ static enum step walk_level(struct walker *w, unsigned level, uint64_t *table, s
     at->size = shape->entry_size;
     if (in_register)
         at->entry = w->p->pdpte[index];
-    else if (phys_read_entry(w->map, &w->access, &w->range, at->gpa, at->size, &at->entry) !=
+    else if (phys_read_entry(w->map, &w->access, w->tables, at->gpa, at->size, &at->entry) !=
              PHYS_OK)
         return stop(w, WALK_REFUSED, level, walk);
 
@@ -280,8 +280,9 @@ static void walk_nothing(const struct paging *p, struct walk *walk)
     walk->writable = walk->user = walk->dirty = true;
 }
 
-bool mmu_walk(struct phys_map *map, const struct paging *paging, const struct access *access,
-              uint64_t gva, enum access_kind kind, enum mmu_priv priv, bool peek, struct walk *walk)
+bool walk_tables(struct phys_map *map, const struct paging *paging, const struct access *access,
+                 uint64_t gva, enum access_kind kind, enum mmu_priv priv, bool peek,
+                 struct phys_range *tables, struct walk *walk)
 {
     memset(walk, 0, sizeof *walk);
     walk->gva = gva;
@@ -293,7 +294,7 @@ bool mmu_walk(struct phys_map *map, const struct paging *paging, const struct ac
                        .priv = priv,
                        .peek = peek,
                        .mode = paging_mode(paging),
-                       .range = PHYS_RANGE_INIT};
+                       .tables = tables};
     w.access.initiator = INITIATOR_WALKER;
     if (w.mode == PAGING_NONE) {
         walk_nothing(paging, walk);
@@ -304,4 +305,11 @@ bool mmu_walk(struct phys_map *map, const struct paging *paging, const struct ac
         step = walk_once(&w, walk);
     while (step == STEP_AGAIN);
     return step == STEP_LEAF;
+}
+
+bool mmu_walk(struct phys_map *map, const struct paging *paging, const struct access *access,
+              uint64_t gva, enum access_kind kind, enum mmu_priv priv, bool peek, struct walk *walk)
+{
+    struct phys_range tables = PHYS_RANGE_INIT;
+    return walk_tables(map, paging, access, gva, kind, priv, peek, &tables, walk);
 }

@@ -229,6 +229,15 @@ static void drop_step_without_branch(struct cpu *cpu, const struct insn *before,
 
 enum { DEBUGCTL_BTF = 1 << 1 };
 
+/* Whether the next iteration of a REP instruction has to be a step of its own, too. RF alone is no
+ * reason: each fault inside one leaves it behind, and who looks at it otherwise, saving the state,
+ * asks sys_inside_rep() (exception.c). */
+static bool is_watched(const struct cpu *cpu)
+{
+    return cpu->rflags & RFLAGS_TF || cpu->debug_pending || cpu->code_breakpoints ||
+           cpu->data_breakpoints;
+}
+
 /* What stands between two instructions: where to go on, and the shadow's age. */
 static void settle(struct cpu *cpu)
 {
@@ -269,7 +278,7 @@ static void step(struct cpu *cpu, bool guarded)
     settle(cpu);
     if (peeked)
         drop_step_without_branch(cpu, &before, rip);
-    if (cpu->rip == rip && sys_inside_rep(cpu))
+    if (cpu->rip == rip && is_watched(cpu) && sys_inside_rep(cpu))
         cpu->rflags |= RFLAGS_RF; /* so breakpoints meet the first iteration only, and what is saved
                                      between iterations has RF = 1 (17.3.1.1) */
     sys_attention_update(cpu);

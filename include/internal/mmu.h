@@ -229,7 +229,7 @@ unsigned mmu_count_entries_of_frame(struct mmu_cpu *mmu, uint64_t frame_gpa);
     X(walks)                                                                                       \
     X(fills)                                                                                       \
     X(faults) X(view_switches) X(views_made) X(views_evicted) X(invlpg) X(flushes) X(trace_hits)   \
-        X(traced_frames) X(code_writes) X(code_stale) X(revokes) X(resizes)
+        X(traced_frames) X(code_writes) X(code_stale) X(revokes) X(resizes) X(drop_steps)
 struct mmu_counters {
 #define X(name) uint64_t name;
     MMU_COUNTERS(X)

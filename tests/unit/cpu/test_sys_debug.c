@@ -135,6 +135,32 @@ START_TEST(breakpoint_meets_rep_once)
 }
 END_TEST
 
+static void note_care(void *opaque, const struct access *a, uint64_t offset, unsigned size,
+                      uint64_t value)
+{
+    (void)a, (void)offset, (void)size, (void)value;
+    *(unsigned *)opaque += (fx.cpu->attention & CPU_REQ_DEBUG) != 0;
+}
+
+/* A fault inside REP saves RF = 1 and IRET loads it; what is left of the instruction, say a copy of
+ * a megabyte, must not go step by step for that. */
+START_TEST(rf_costs_one_iteration)
+{
+    static const struct io_ops ops = {.write = note_care, .min = 1, .max = 1};
+    struct error err = {""};
+    unsigned careful = 0;
+    enter_long(0);
+    phys_add_mmio(fx.map, DATA, 0x1000, &ops, &careful, "watched", &err);
+    cpu_set_rflags(fx.cpu, RFLAGS_RF);
+    fx.cpu->gpr[RCX] = 100;
+    fx.cpu->gpr[RDI] = DATA;
+    run("f3 aa");
+    expect(-1);
+    ck_assert_uint_eq(fx.cpu->gpr[RCX], 0);
+    ck_assert_uint_eq(careful, 1);
+}
+END_TEST
+
 START_TEST(data_breakpoint)
 {
     enter_long(0);
@@ -209,6 +235,7 @@ static void add(Suite *suite)
     tcase_add_test(c, syscall_and_tf);
     tcase_add_test(c, instruction_breakpoint);
     tcase_add_test(c, breakpoint_meets_rep_once);
+    tcase_add_test(c, rf_costs_one_iteration);
     tcase_add_test(c, data_breakpoint);
     tcase_add_test(c, io_breakpoint);
     tcase_add_test(c, general_detect_and_dr4);

@@ -259,6 +259,33 @@ START_TEST(test_pcid)
 }
 END_TEST
 
+/* Kernels give one PCID to one process after the other; what is global stays (SDM 4.10.2.4), also
+ * for virtual-PC caches. */
+START_TEST(test_globals_outlive_the_root_of_a_pcid)
+{
+    struct mmu_xlat x;
+    p.cr4 |= PG_CR4_PCIDE;
+    p.cr3 |= 1;
+    mmu_paging_changed(m, &p);
+    map_and_touch(G0, 0x6000 | PTE_US, 1, MMU_USER);
+    map_and_touch(K0, 0x7000 | PTE_G, 1, MMU_SUPERVISOR);
+    ck_assert(go(G0, ACCESS_EXEC, MMU_USER, &x));
+    ck_assert(go(K0, ACCESS_EXEC, MMU_SUPERVISOR, &x));
+    uint64_t local = m->exec_generation, global = m->global_generation;
+    for (unsigned no_flush = 0; no_flush <= 1; no_flush++) {
+        mmu_set_cr3(m, guest_table(g) | 1, no_flush, NULL);
+        ck_assert_ptr_null(hit(G0, ACCESS_READ, MMU_USER));
+        ck_assert(!go(G0, ACCESS_READ, MMU_USER, &x));
+        ck_assert_ptr_nonnull(hit(K0, ACCESS_READ, MMU_SUPERVISOR));
+        ck_assert_uint_ne(m->exec_generation, local);
+        ck_assert_uint_eq(m->global_generation, global);
+    }
+    mmu_invlpg(m, K0);
+    ck_assert_ptr_null(hit(K0, ACCESS_READ, MMU_SUPERVISOR));
+    ck_assert_uint_ne(m->global_generation, global);
+}
+END_TEST
+
 START_TEST(test_more_spaces_than_views)
 {
     uint64_t root[100];
@@ -271,8 +298,12 @@ START_TEST(test_more_spaces_than_views)
         for (unsigned i = 0; i < 100; i++) {
             struct mmu_xlat x;
             mmu_set_cr3(m, root[i], false, NULL);
+            for (unsigned k = ACCESS_READ; k <= ACCESS_EXEC;
+                 k *= 2) /* a table of another space's */
+                ck_assert_ptr_null(hit(G0, k, MMU_USER));
             ck_assert(go(G0, ACCESS_READ, MMU_USER, &x));
             ck_assert_uint_eq(x.gpa, 0x100000 + i * PAGE_SIZE);
+            ck_assert(go(G0, ACCESS_EXEC, MMU_USER, &x));
         }
     ck_assert_uint_gt(mmu_counters(m)->views_evicted, 60);
 }
@@ -296,22 +327,127 @@ END_TEST
 
 START_TEST(test_growth_and_conflicts)
 {
+    enum { PAGES = 1600 };
     struct mmu_xlat x;
     mmu_paging_changed(m, &p);
-    for (unsigned i = 0; i < 400; i++)
-        guest_map(g, &p, G0 + i * PAGE_SIZE, (i * PAGE_SIZE) | PTE_P | PTE_US, 1);
+    for (unsigned i = 0; i < PAGES; i++)
+        guest_map(g, &p, G0 + i * PAGE_SIZE, (i % 512 * PAGE_SIZE) | PTE_P | PTE_US, 1);
     for (unsigned round = 0; round < 10; round++)
-        for (unsigned i = 0; i < 400; i++) {
+        for (unsigned i = 0; i < PAGES; i++) {
             ck_assert(go(G0 + i * PAGE_SIZE, ACCESS_READ, MMU_USER, &x));
-            ck_assert_ptr_eq(hit(G0 + i * PAGE_SIZE, ACCESS_READ, MMU_USER), host(i * PAGE_SIZE));
+            ck_assert_ptr_eq(hit(G0 + i * PAGE_SIZE, ACCESS_READ, MMU_USER),
+                             host(i % 512 * PAGE_SIZE));
         }
     ck_assert_uint_ge(mmu_counters(m)->resizes, 1);
-    for (unsigned i = 0; i < 400; i++)
-        ck_assert_ptr_eq(hit(G0 + i * PAGE_SIZE, ACCESS_READ, MMU_USER), host(i * PAGE_SIZE));
+    for (unsigned i = 0; i < PAGES; i++)
+        ck_assert_ptr_eq(hit(G0 + i * PAGE_SIZE, ACCESS_READ, MMU_USER), host(i % 512 * PAGE_SIZE));
+}
+END_TEST
+
+/* Two kernel pages that share a slot, and a flush after each look at both: few conflicts between
+ * flushes, but always the same ones. */
+START_TEST(test_conflicts_between_flushes_count_too)
+{
+    struct mmu_xlat x;
+    uint64_t far = K0 + (1ull << 22);
+    mmu_paging_changed(m, &p);
+    guest_map(g, &p, K0, 0x5000 | PTE_P | PTE_G, 1);
+    guest_map(g, &p, far, 0x6000 | PTE_P | PTE_G, 1);
+    for (unsigned i = 0; i < 600; i++) {
+        ck_assert(go(K0, ACCESS_READ, MMU_SUPERVISOR, &x));
+        ck_assert(go(far, ACCESS_READ, MMU_SUPERVISOR, &x));
+        mmu_set_cr3(m, p.cr3, false, NULL);
+    }
+    ck_assert_ptr_nonnull(hit(K0, ACCESS_READ, MMU_SUPERVISOR));
+    ck_assert_ptr_nonnull(hit(far, ACCESS_READ, MMU_SUPERVISOR));
+}
+END_TEST
+
+/* Ten spaces whose tables want to grow without end: the next one gets its own table all the same.
+ */
+START_TEST(test_growth_leaves_room_for_other_spaces)
+{
+    struct mmu_xlat x;
+    uint64_t root[11];
+    for (unsigned s = 0; s < 11; s++) {
+        root[s] = p.cr3 = guest_table(g);
+        guest_map(g, &p, 0, PTE_P | PTE_US | PTE_PS | PTE_A, 3);
+    }
+    mmu_paging_changed(m, &p);
+    for (unsigned s = 0; s < 11; s++) {
+        mmu_set_cr3(m, root[s], false, NULL);
+        for (unsigned i = 0; s < 10 && i < 32000; i++)
+            ck_assert(go((i & 1ull) << 29 | (i & 0xfffe) << 11, ACCESS_READ, MMU_USER, &x));
+        ck_assert(go(0x3000, ACCESS_READ, MMU_USER, &x));
+        ck_assert_ptr_nonnull(hit(0x3000, ACCESS_READ, MMU_USER));
+    }
+    mmu_set_cr3(m, root[0], false, NULL);
     uint64_t entries = m->fast[MMU_USER].mask;
     for (unsigned i = 0; i < 64; i++)
-        mmu_set_cr3(m, p.cr3, false, NULL);
+        mmu_set_cr3(m, root[0], false, NULL);
     ck_assert_uint_lt(m->fast[MMU_USER].mask, entries); /* nothing in it for long: smaller again */
+}
+END_TEST
+
+/* Steps of an INVLPG beyond one for each entry that goes: a slot of each privilege index, and a
+ * look at each size of page. */
+enum { INVLPG_STEPS = 16 };
+
+static unsigned steps_of_invlpg(uint64_t gva)
+{
+    uint64_t before = mmu_counters(m)->drop_steps;
+    mmu_invlpg(m, gva);
+    return (unsigned)(mmu_counters(m)->drop_steps - before);
+}
+
+/* Large pages all over the tables, global and not, in many spaces; neither an
+ * INVLPG where nothing is nor one that drops a few entries looks at more than it has to. */
+START_TEST(test_invlpg_costs_what_it_drops)
+{
+    enum { LARGE = 512, SPACES = 4 };
+    const uint64_t step = 2 * MIB;
+    struct mmu_xlat x;
+    uint64_t root[SPACES];
+    p.cr4 |= PG_CR4_PCIDE;
+    for (unsigned s = 0; s < SPACES; s++)
+        root[s] = guest_table(g);
+    for (unsigned s = 0; s < SPACES; s++) {
+        p.cr3 = root[s];
+        for (uint64_t i = 0; i < LARGE; i++) {
+            guest_map(g, &p, K0 + i * step, PTE_P | PTE_PS | PTE_G | PTE_A, 2);
+            guest_map(g, &p, G0 + i * step, PTE_P | PTE_PS | PTE_US | PTE_A, 2);
+        }
+    }
+    mmu_paging_changed(m, &p);
+    for (unsigned s = 0; s < SPACES; s++) {
+        mmu_set_cr3(m, root[s] | s, true, NULL);
+        for (uint64_t i = 0; i < 4 * LARGE; i++) {
+            uint64_t at = i % LARGE * step + i / LARGE * 37 * PAGE_SIZE;
+            ck_assert(go(K0 + at, ACCESS_EXEC, MMU_SUPERVISOR, &x));
+            ck_assert(go(G0 + at, ACCESS_READ, MMU_USER, &x));
+        }
+    }
+    uint64_t before = mmu_counters(m)->drop_steps;
+    for (uint64_t i = 0; i < 10000; i++)
+        mmu_invlpg(m, (1ull << 40) + i * step);
+    ck_assert_uint_le(mmu_counters(m)->drop_steps - before, 10000 * INVLPG_STEPS);
+    for (uint64_t i = 0; i < LARGE; i += 7) {
+        uint64_t kernel = K0 + i * step, user = G0 + i * step;
+        ck_assert_uint_le(steps_of_invlpg(kernel + 5 * PAGE_SIZE), INVLPG_STEPS + 4 * SPACES);
+        ck_assert_uint_le(steps_of_invlpg(user + 5 * PAGE_SIZE), INVLPG_STEPS + 4);
+        for (unsigned part = 0; part < 4; part++) {
+            ck_assert_ptr_null(hit(kernel + part * 37 * PAGE_SIZE, ACCESS_EXEC, MMU_SUPERVISOR));
+            ck_assert_ptr_null(hit(user + part * 37 * PAGE_SIZE, ACCESS_READ, MMU_USER));
+        }
+    }
+    ck_assert_ptr_nonnull(hit(K0 + (LARGE - 2) * step, ACCESS_EXEC, MMU_SUPERVISOR));
+    for (unsigned s = 0; s < SPACES; s++) { /* global ones are gone from all spaces */
+        mmu_set_cr3(m, root[s] | s, true, NULL);
+        for (uint64_t i = 0; i < LARGE; i += 7)
+            for (unsigned part = 0; part < 4; part++)
+                ck_assert_ptr_null(
+                    hit(K0 + i * step + part * 37 * PAGE_SIZE, ACCESS_EXEC, MMU_SUPERVISOR));
+    }
 }
 END_TEST
 
@@ -451,6 +587,82 @@ START_TEST(test_global_generation)
 }
 END_TEST
 
+/* A global page is fetched from in one space and evicted; INVLPG in another one ends it in both. */
+START_TEST(test_exec_generation_of_an_evicted_global)
+{
+    struct mmu_xlat x;
+    uint64_t root = p.cr3;
+    p.cr4 |= PG_CR4_PCIDE;
+    p.cr3 = root | 1;
+    mmu_paging_changed(m, &p);
+    guest_map(g, &p, K0, 0x5000 | PTE_P | PTE_G, 1);
+    go(K0, ACCESS_EXEC, MMU_SUPERVISOR, &x);
+    uint64_t gen = m->exec_generation, far = K0 + ((m->fast[MMU_SUPERVISOR].mask + 32) << 7);
+    guest_map(g, &p, far, 0x6000 | PTE_P | PTE_G, 1);
+    go(far, ACCESS_READ, MMU_SUPERVISOR, &x);
+    ck_assert_ptr_null(hit(K0, ACCESS_EXEC, MMU_SUPERVISOR));
+    mmu_set_cr3(m, root | 2, true, NULL);
+    mmu_invlpg(m, K0 + PAGE_SIZE); /* another page */
+    mmu_set_cr3(m, root | 1, true, NULL);
+    ck_assert_uint_eq(m->exec_generation, gen);
+    mmu_set_cr3(m, root | 2, true, NULL);
+    mmu_invlpg(m, K0);
+    mmu_set_cr3(m, root | 1, true, NULL);
+    ck_assert_uint_ne(m->exec_generation, gen);
+}
+END_TEST
+
+/* The same with a part of a large page, global or not: INVLPG of another page leaves the
+ * generations alone, INVLPG anywhere in the large page does not. */
+START_TEST(test_exec_generation_of_an_evicted_part)
+{
+    for (unsigned global = 0; global <= 1; global++) {
+        struct mmu_xlat x;
+        enum mmu_priv priv = global ? MMU_SUPERVISOR : MMU_USER;
+        uint64_t flags = PTE_P | PTE_PS | PTE_A | (global ? PTE_G : PTE_US);
+        uint64_t base = global ? K0 : G0, far;
+        guest_map(g, &p, base, flags, 2);
+        mmu_paging_changed(m, &p);
+        go(base + PAGE_SIZE, ACCESS_EXEC, priv, &x);
+        far = base + PAGE_SIZE + ((m->fast[priv].mask + 32) << 7);
+        guest_map(g, &p, far & ~(2 * MIB - 1), flags, 2);
+        uint64_t gen = m->exec_generation, gen_global = m->global_generation;
+        go(far, ACCESS_READ, priv, &x);
+        ck_assert_ptr_null(hit(base + PAGE_SIZE, ACCESS_EXEC, priv));
+        for (unsigned i = 0; i < 256; i++)
+            mmu_invlpg(m, (1ull << 40) + i * PAGE_SIZE);
+        ck_assert_uint_eq(m->exec_generation, gen);
+        ck_assert_uint_eq(m->global_generation, gen_global);
+        mmu_invlpg(m, base + 100 * PAGE_SIZE);
+        ck_assert_uint_ne(m->exec_generation, gen);
+        ck_assert_int_eq(m->global_generation != gen_global, global);
+    }
+}
+END_TEST
+
+/* More evicted pages than are remembered: none of them may be lost. */
+START_TEST(test_exec_generation_of_many_evicted)
+{
+    enum { PAGES = 1500 };
+    struct mmu_xlat x;
+    uint64_t gen[PAGES], last;
+    for (unsigned i = 0; i < PAGES; i++) /* each pushes the one before it out, at any size */
+        guest_map(g, &p, K0 + i * GIB, PTE_P | PTE_G | PTE_PS | PTE_A, 3);
+    mmu_paging_changed(m, &p);
+    for (unsigned i = 0; i < PAGES; i++) {
+        ck_assert(go(K0 + i * GIB, ACCESS_EXEC, MMU_SUPERVISOR, &x));
+        gen[i] = m->global_generation;
+    }
+    for (unsigned i = 0; i < PAGES; i++) {
+        mmu_invlpg(m, K0 + i * GIB + PAGE_SIZE);
+        ck_assert_uint_ne(m->global_generation, gen[i]);
+    }
+    last = m->global_generation;
+    mmu_invlpg(m, K0);
+    ck_assert_uint_eq(m->global_generation, last);
+}
+END_TEST
+
 START_TEST(test_exec_generation_when_the_page_moves)
 {
     struct mmu_xlat x;
@@ -470,6 +682,7 @@ int main(void)
 {
     Suite *s = suite_create("view");
     TCase *t = tcase_create("view");
+    tcase_set_timeout(t, 30);
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, test_fill_and_hit);
     tcase_add_test(t, test_faults_leave_nothing);
@@ -481,14 +694,21 @@ int main(void)
     tcase_add_test(t, test_cr3_without_pcid);
     tcase_add_test(t, test_global_large_page_across_spaces);
     tcase_add_test(t, test_pcid);
+    tcase_add_test(t, test_globals_outlive_the_root_of_a_pcid);
     tcase_add_test(t, test_more_spaces_than_views);
     tcase_add_test(t, test_pae_pdptes_at_cr3_load);
     tcase_add_test(t, test_growth_and_conflicts);
+    tcase_add_test(t, test_conflicts_between_flushes_count_too);
+    tcase_add_test(t, test_growth_leaves_room_for_other_spaces);
+    tcase_add_test(t, test_invlpg_costs_what_it_drops);
     tcase_add_test(t, test_mmio_and_holes_are_never_fast);
     tcase_add_test(t, test_map_changes_reach_views);
     tcase_add_test(t, test_watch);
     tcase_add_test(t, test_exec_generation);
     tcase_add_test(t, test_global_generation);
+    tcase_add_test(t, test_exec_generation_of_an_evicted_global);
+    tcase_add_test(t, test_exec_generation_of_an_evicted_part);
+    tcase_add_test(t, test_exec_generation_of_many_evicted);
     tcase_add_test(t, test_exec_generation_when_the_page_moves);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
