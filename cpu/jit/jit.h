@@ -204,8 +204,8 @@ struct jit {
     /* What regions mostly run, close together; behind it, what they seldom do. */
     struct jit_zone body, cold;
     size_t data_size, data_used;
-    struct build *build;       /* room for the region that is being made */
-    struct lockstep *lockstep; /* NULL: translated code runs alone */
+    struct build *build;         /* room for the region that is being made */
+    struct lockstep *lockstep;   /* NULL: translated code runs alone */
     struct profile_cpu *profile; /* profile.h; NULL: nobody looks */
     struct jit_counters counters;
     bool host_avx, host_bmi2;
