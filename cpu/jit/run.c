@@ -262,10 +262,12 @@ static const struct jit_region *find_slowly(struct cpu *cpu, struct jit_pc *slot
         region->cross->va = cpu->rip & PAGE_MASK;
         region->cross->generation = *generation;
     }
-    /* In lockstep every branch comes back. Emptying the cache may have given the table to another
-     * mode. */
-    if (!jit->lockstep && jit_pcs_for(jit, jit_mode(cpu)) == cpu->jx.pcs)
-        *slot = (struct jit_pc){cpu->rip, *generation, region->entry, region};
+    /* Emptying the cache has taken the table away from the mode, with all that it says: the region
+     * must not look there. In lockstep every branch comes back. */
+    struct jit_pcs *pcs = jit_pcs_for(jit, jit_mode(cpu));
+    cpu->jx.pcs = pcs;
+    if (!jit->lockstep)
+        *jit_pc_slot(pcs, cpu->rip) = (struct jit_pc){cpu->rip, *generation, region->entry, region};
     return region;
 }
 
