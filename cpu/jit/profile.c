@@ -188,8 +188,10 @@ void profile_note_region(struct profile_cpu *p, const uint8_t *code, size_t size
 
 void profile_note_translation(struct profile_cpu *p, bool begins)
 {
+    p->phase = PHASE_CLOCK;
     uint64_t now = profile_clock(CLOCK_THREAD_CPUTIME_ID);
     p->phase = begins ? PHASE_TRANSLATING : PHASE_LOOP;
+    p->attempts += begins;
     if (begins)
         p->translate_at = now;
     else if (now - p->translate_at > p->profile->clock_cost)

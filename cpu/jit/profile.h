@@ -24,6 +24,7 @@
     X(TRANSLATING, "translating")                                                                  \
     X(SITE, "C for instructions in translated code (sites)")                                       \
     X(INTERPRETER, "interpreting cold code")                                                       \
+    X(CLOCK, "this profile's own looking at the clock")                                            \
     X(OTHER, "interrupts, exceptions, requests, halts")
 enum profile_phase {
 #define X(id, text) PHASE_##id,
@@ -113,6 +114,7 @@ struct profile_cpu {
     size_t code_peak;
     uint64_t translating;  /* ns of CPU time, less what looking at the clock takes */
     uint64_t translate_at; /* when it began */
+    uint64_t attempts;     /* with those that made no region */
     uint64_t cpu_time;     /* ns, of the thread */
     uint64_t lstar;        /* the last one that was not 0 */
     /* The site at which C is: NULL: none. */

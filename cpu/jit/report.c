@@ -291,7 +291,7 @@ static void put_counters(const struct profile *p)
 struct totals {
     struct jit_counters jit;
     uint64_t phases[PHASE_COUNT], samples, samples_lost, exits[LEFT_COUNT], sites_lost;
-    uint64_t cpu_time, translating;
+    uint64_t cpu_time, translating, attempts;
     size_t code_peak, code_size;
 };
 
@@ -312,6 +312,7 @@ static struct totals add_up(const struct profile *p)
         t.sites_lost += cpu->sites_lost;
         t.cpu_time += cpu->cpu_time;
         t.translating += cpu->translating;
+        t.attempts += cpu->attempts;
         t.code_peak += cpu->code_peak;
         t.code_size += cpu->jit->code_size;
     }
@@ -331,11 +332,12 @@ static void put_time(const struct profile *p, const struct totals *t)
     put_counts(p, t->phases, phases, PHASE_COUNT, t->samples);
     put(p,
         "translation: %.3f s, %.1f %% of the processor time; %llu regions of %.1f instructions, "
-        "%.1f us and %.0f bytes each\n",
+        "%.1f us and %.0f bytes each; %llu attempts made none\n",
         (double)t->translating / 1e9, percent(t->translating, t->cpu_time),
         (unsigned long long)t->jit.regions, percent(t->jit.insns, t->jit.regions) / 100,
         percent(t->translating, t->jit.regions) / 1e5,
-        percent(t->jit.code_bytes, t->jit.regions) / 100);
+        percent(t->jit.code_bytes, t->jit.regions) / 100,
+        (unsigned long long)(t->attempts - t->jit.regions));
     put(p, "code cache: at most %zu of %zu bytes used, emptied %llu times; %llu regions stale\n",
         t->code_peak, t->code_size, (unsigned long long)t->jit.flushes,
         (unsigned long long)t->jit.stale);

@@ -98,9 +98,9 @@ def check_symbols(folder):
     subprocess.run(["objcopy", "--strip-all", guest_path("jit_profile"), bare], check=True)
     with open(table, "wb") as f:
         subprocess.run(["nm", "-n", guest_path("jit_profile")], check=True, stdout=f)
-    expect(re.match("page 0x10[0-9a-f]000$", profile(bare).table(FUNCTIONS)[0][2]), "a kernel without symbols")
+    expect(profile(bare).row(FUNCTIONS, "^page 0x10[0-9a-f]000$")[0] > 50, "a kernel without symbols")
     r = profile(bare, items=f"jit-profile,symbols={table}")
-    expect(r.table(FUNCTIONS)[0][2] == "hot_function", "symbols out of a table")
+    expect(r.row(FUNCTIONS, "^hot_function$")[0] > 50, "symbols out of a table")
     p = subprocess.run(command(bare, "-d", "jit-profile,symbols=/nonexistent"), capture_output=True, timeout=60)
     expect(p.returncode == 1 and b"/nonexistent" in p.stderr, "symbols that are not there")
 
