@@ -274,7 +274,9 @@ static enum profile_exit why_left(const struct profile_cpu *p, enum profile_miss
         return LEFT_MAPPING;
     if (cpu->rip != (cpu->mode & MODE_CODE64 ? next : (uint32_t)next))
         return LEFT_ELSEWHERE;
-    return cpu->activity == CPU_RUNNING ? why_asked(cpu) : LEFT_HALT;
+    if (cpu->activity != CPU_RUNNING)
+        return LEFT_HALT;
+    return interp_attention(cpu) ? why_asked(cpu) : LEFT_HELD;
 }
 
 void profile_note_site_over(struct profile_cpu *p, bool leaves)

@@ -46,6 +46,7 @@ enum profile_phase {
     X(MODE, "mode changed")                                                                        \
     X(INTERRUPT, "poll: interrupt")                                                                \
     X(STEP, "interrupt shadow, or single steps")                                                   \
+    X(HELD, "host addresses that the region holds have become wrong")                              \
     X(HALT, "halt")                                                                                \
     X(REQUEST, "poll: other request")                                                              \
     X(EXCEPTION, "exception")
