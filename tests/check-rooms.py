@@ -2,7 +2,7 @@
 """Holds the dependency rule of the rooms.
 
 app -> machine -> {block, chardev, loader, firmware, control, devices, cpu} -> mmu -> base, and only seam
-headers (include/) cross folders. The control socket's words (wire) stand by themselves; its client library
+headers (include/) cross folders. The control socket's words (wire) and symbol tables stand by themselves; its client library
 (ctl) and program (baileyctl) use those and nothing of the machine. Every #include "..." of every C file is looked up: a header of another room
 is an error, and so is a seam header that belongs to a room further up.
 
@@ -16,22 +16,23 @@ import sys
 ROOMS = {
     "src/base": "base", "mmu": "mmu", "cpu": "cpu", "devices": "devices", "firmware": "firmware",
     "src/block": "block", "src/chardev": "chardev", "src/loader": "loader", "src/machine": "machine",
-    "src/app": "app", "src/control": "control", "src/wire": "wire", "src/ctl": "ctl",
+    "src/app": "app", "src/control": "control", "src/symbols": "symbols", "src/wire": "wire", "src/ctl": "ctl",
     "src/baileyctl": "baileyctl",
 }
 MIDDLE = {"cpu", "devices", "block", "chardev", "loader", "firmware", "control"}
-USES = {"base": set(), "mmu": {"base"}, "machine": MIDDLE | {"mmu", "base"},
-        "app": {"machine", "base"}, "wire": set(), "ctl": {"wire"}, "baileyctl": {"ctl", "wire"}}
+USES = {"base": set(), "mmu": {"base"}, "machine": MIDDLE | {"symbols", "mmu", "base"},
+        "app": {"machine", "base"}, "wire": set(), "symbols": set(), "ctl": {"symbols", "wire"}, "baileyctl": {"ctl", "wire"}}
 for room in MIDDLE:
     USES[room] = {"mmu", "base"}
 USES["control"] |= {"wire"}
+USES["cpu"] |= {"symbols"}  # for profiles
 
 # Who implements each seam header; users must be allowed to use that room (or be it).
 SEAMS = {
     "error.h": "base", "log.h": "base", "clock.h": "base", "event.h": "base", "fields.h": "base",
     "exclusive.h": "base", "random.h": "base", "access.h": "base", "irq.h": "base",
     "io.h": "mmu", "phys.h": "mmu", "mmu.h": "mmu", "rules.h": "mmu",
-    "insn.h": "cpu", "cpu.h": "cpu",
+    "insn.h": "cpu", "cpu.h": "cpu", "profile.h": "cpu", "symbols.h": "symbols",
     # seams between equals: a back end and its users, both in the middle row
     "chardev.h": "base", "blockdev.h": "base",
     "device.h": "mmu", "chips.h": "devices", "pci.h": "devices", "virtio.h": "devices",

@@ -11,6 +11,7 @@
  * compares both each time: flags are in cpu->jx.flags, as on all other ways out.
  */
 #include "cpu/jit/build.h"
+#include "cpu/jit/profile.h"
 #include "insn_exec.h"
 
 /* ---- Sites ----------------------------------------------------------------------------------- */
@@ -22,7 +23,7 @@ static struct cold *new_cold(struct build *b, enum cold_kind kind)
     return c;
 }
 
-static uint32_t make_site(struct build *b)
+static uint32_t make_site(struct build *b, bool always)
 {
     struct jit_site *site = jit_data(b->jit, sizeof *site);
     *site = (struct jit_site){.region = b->region,
@@ -31,6 +32,7 @@ static uint32_t make_site(struct build *b)
                               .leaves = build_insn(b)->row->attr & INSN_BRANCH,
                               .holds = b->in_cold || held_any(b),
                               .group = -1,
+                              .always = always,
                               .flags = b->flags.desc};
     if (b->flags.memory)
         site->flags.from = FLAGS_MEMORY;
@@ -40,7 +42,7 @@ static uint32_t make_site(struct build *b)
 struct cold *site_begin(struct build *b)
 {
     struct cold *c = new_cold(b, COLD_SLOW);
-    c->site = make_site(b);
+    c->site = make_site(b, false);
     return c;
 }
 
@@ -71,7 +73,7 @@ static void call_slow(struct build *b, uint32_t site)
 void site_call(struct build *b)
 {
     flags_spill(b);
-    call_slow(b, make_site(b));
+    call_slow(b, make_site(b, true));
     b->flags = (struct flags_state){.host = true, .memory = true};
 }
 
@@ -507,6 +509,8 @@ void emit_cold(struct build *b)
     b->in_cold = true;
     for (unsigned n = 0; n < b->colds; n++) {
         struct cold *c = &b->cold[n];
+        profile_mark(b->jit, emit_here(&b->e),
+                     c->kind == COLD_SIDE ? b->off[c->index] : (uint16_t)c->off);
         for (unsigned i = 0; i < c->jumps; i++)
             emit_patch32(c->jump[i], b->e.shift, emit_here(&b->e));
         switch (c->kind) {

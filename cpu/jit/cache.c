@@ -6,6 +6,7 @@
  */
 #include "cpu/interp/block.h"
 #include "cpu/jit/build.h"
+#include "cpu/jit/profile.h"
 #include "internal/error.h"
 #include <cpuid.h>
 #include <errno.h>
@@ -272,6 +273,7 @@ void jit_code_stale(struct cpu *cpu, uint64_t gpa, uint64_t len)
 /* Everything goes; no region is running. */
 static void flush(struct jit *jit)
 {
+    profile_flush(jit);
     for (unsigned i = 0; i < REGION_FRAMES; i++) {
         struct jit_frame *f = jit->frames[i];
         jit->frames[i] = NULL;

@@ -25,6 +25,7 @@
  *     cpu/jit/cache.c       finding, linking, invalidating regions
  *     cpu/jit/thunk.c       into translated code and out of it
  *     cpu/jit/run.c         the engine's loop, and what C does for a site
+ *     cpu/jit/profile.c     looking into all that
  */
 #ifndef CPU_JIT_JIT_H
 #define CPU_JIT_JIT_H
@@ -81,6 +82,7 @@ struct jit_site {
     uint8_t kind;  /* enum access_kind, and bytes, of the group */
     uint16_t span;
     uint16_t fails; /* to cover the group */
+    bool always; /* there is no translation: C executes it each time */
     struct flags_desc flags;
 };
 
@@ -171,7 +173,7 @@ struct jit_row {
     bool copy;                        /* may be copied */
 };
 
-/* One list of counters, for `info jit` and the tests. */
+/* One list of counters: profile_counters() shows them. */
 #define JIT_COUNTERS(X)                                                                            \
     X(regions) X(insns) X(code_bytes) X(stale) X(flushes) X(links) X(enters) X(slow) X(cold)
 struct jit_counters {
@@ -206,8 +208,9 @@ struct jit {
     /* What regions mostly run, close together; behind it, what they seldom do. */
     struct jit_zone body, cold;
     size_t data_size, data_used;
-    struct build *build;       /* room for the region that is being made */
-    struct lockstep *lockstep; /* NULL: translated code runs alone */
+    struct build *build;         /* room for the region that is being made */
+    struct lockstep *lockstep;   /* NULL: translated code runs alone */
+    struct profile_cpu *profile; /* profile.h; NULL: nobody looks */
     struct jit_counters counters;
     bool host_avx, host_bmi2;
     uint8_t hot; /* times that code is interpreted before it is translated */
@@ -217,6 +220,13 @@ static inline unsigned jit_heat_index(uint64_t gpa)
 {
     return (gpa * 0x9e3779b97f4a7c15ull) >> 40 & (HEAT_ENTRIES - 1);
 }
+
+/* Bytes, with the thunks. */
+static inline size_t jit_code_used(const struct jit *jit)
+{
+    return jit->body.used + (jit->cold.used - jit->cold.begin);
+}
+
 static inline uint8_t *jit_heat(struct jit *jit, uint64_t gpa)
 {
     return &jit->heat[jit_heat_index(gpa)];

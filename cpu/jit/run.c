@@ -10,7 +10,7 @@
 #include "cpu/interp/execute.h"
 #include "cpu/interp/flags.h"
 #include "cpu/interp/vec.h"
-#include "cpu/jit/jit.h"
+#include "cpu/jit/profile.h"
 #include "cpu/mem_internal.h"
 #include "internal/log.h"
 
@@ -116,13 +116,17 @@ int jit_slow(struct cpu *cpu, uint32_t site_offset)
     describe_flags(cpu, &site->flags);
     vectors_out(cpu, mode);
     jit->counters.slow++;
+    profile_site(jit, site);
     uint64_t next = wrap(cpu, cpu->rip + site->len);
     execute_copied(cpu, region_code(region, site->off), site->len);
     cpu->rip = cpu->next_rip;
-    if (site->leaves || cpu->rip != next || region->stale ||
-        generation != cpu->mmu.exec_generation || global != cpu->mmu.global_generation ||
-        jit_mode(cpu) != mode || interp_attention(cpu) ||
-        (site->holds && taken != cpu->mmu.taken) || (site->group >= 0 && !hold(jit, site)))
+    bool leaves = site->leaves || cpu->rip != next || region->stale ||
+                  generation != cpu->mmu.exec_generation || global != cpu->mmu.global_generation ||
+                  jit_mode(cpu) != mode || interp_attention(cpu) ||
+                  (site->holds && taken != cpu->mmu.taken) ||
+                  (site->group >= 0 && !hold(jit, site));
+    profile_site_over(jit, leaves);
+    if (leaves)
         return 1;
     cpu->jx.flags = pack_flags(cpu_rflags(cpu));
     vectors_in(cpu);
@@ -248,7 +252,9 @@ static const struct jit_region *find_slowly(struct cpu *cpu, struct jit_pc *slot
         jit->counters.cold++;
         if (!is_hot(jit, x.gpa))
             return NULL;
+        profile_translation(jit, true);
         region = make(jit, &x);
+        profile_translation(jit, false);
         if (!region)
             return NULL;
     }
@@ -262,10 +268,12 @@ static const struct jit_region *find_slowly(struct cpu *cpu, struct jit_pc *slot
         region->cross->va = cpu->rip & PAGE_MASK;
         region->cross->generation = *generation;
     }
-    /* In lockstep every branch comes back. Emptying the cache may have given the table to another
-     * mode. */
-    if (!jit->lockstep && jit_pcs_for(jit, jit_mode(cpu)) == cpu->jx.pcs)
-        *slot = (struct jit_pc){cpu->rip, *generation, region->entry, region};
+    /* Emptying the cache has taken the table away from the mode, with all that it says: the region
+     * must not look there. In lockstep every branch comes back. */
+    struct jit_pcs *pcs = jit_pcs_for(jit, jit_mode(cpu));
+    cpu->jx.pcs = pcs;
+    if (!jit->lockstep)
+        *jit_pc_slot(pcs, cpu->rip) = (struct jit_pc){cpu->rip, *generation, region->entry, region};
     return region;
 }
 
@@ -299,6 +307,7 @@ static void link_edge(struct cpu *cpu, const struct pending *p, const struct jit
 /* Brings the state that the code's way out has left into struct cpu. */
 static void leave(struct cpu *cpu, enum jit_exit why, uint32_t mode, struct pending *pending)
 {
+    profile_exit(cpu->jit, why);
     if (why == JIT_EXIT_LEFT)
         return;
     unpack_flags(cpu);
@@ -350,15 +359,23 @@ static bool attends(struct cpu *cpu)
     return !interp_attention(cpu);
 }
 
+static void interpret(struct cpu *cpu)
+{
+    profile_phase(cpu->jit, PHASE_INTERPRETER);
+    interp_block(cpu);
+    profile_phase(cpu->jit, PHASE_LOOP);
+}
+
 void jit_run(struct cpu *cpu)
 {
     struct jit *jit = cpu->jit;
     struct pending pending = {0};
     take_gs(cpu);
+    profile_run(jit);
     cpu->blocks->single = false; /* REP instructions are run whole */
     while (attends(cpu) && cpu->activity == CPU_RUNNING) {
         if (pending.here || !eligible(cpu)) {
-            interp_block(cpu);
+            interpret(cpu);
             pending = (struct pending){0};
             continue;
         }
@@ -371,7 +388,7 @@ void jit_run(struct cpu *cpu)
             uint64_t generation;
             const struct jit_region *region = find_slowly(cpu, slot, &generation);
             if (!region) {
-                interp_block(cpu);
+                interpret(cpu);
                 pending.edge = NULL;
                 continue;
             }
@@ -382,5 +399,6 @@ void jit_run(struct cpu *cpu)
         }
         enter(cpu, code, &pending);
     }
+    profile_phase(jit, PHASE_OTHER);
     cpu->next_rip = cpu->rip;
 }

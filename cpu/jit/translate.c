@@ -7,6 +7,7 @@
  * are found; where none follows, code jumps to the block's label, or leaves.
  */
 #include "cpu/jit/build.h"
+#include "cpu/jit/profile.h"
 #include "insn_exec.h"
 #include "internal/log.h"
 #include <stdlib.h>
@@ -221,6 +222,7 @@ static void translate_one(struct build *b)
 {
     bool branch = build_insn(b)->row->attr & INSN_BRANCH;
     unsigned first = b->i, last;
+    profile_mark(b->jit, emit_here(&b->e), b->off[b->i]);
     if (b->leader[b->i])
         begin_block(b);
     if (branch ? !branch_translate(b) : !copy_insn(b) && !special_translate(b))
@@ -366,6 +368,8 @@ struct jit_region *jit_translate(struct jit *jit, uint64_t gpa, const uint8_t *b
         log_host(b, body, size);
         log_host(b, cold, cold_size);
     }
+    profile_region(jit, body + b->e.shift, size);
+    profile_region(jit, cold + b->e.shift, cold_size);
     count(jit, b->region, size + cold_size);
     return b->region;
 }

@@ -30,6 +30,8 @@ enum {
     CONTROL_TIMEOUT_MAX = 60000,
 };
 
+typedef void control_counter(void *opaque, const char *group, const char *name, uint64_t value);
+
 /* What the machine does for its clients; any thread, no lock of the machine held. */
 struct control_machine {
     void *opaque;
@@ -41,6 +43,8 @@ struct control_machine {
     void (*resume)(void *opaque);
     void (*stop)(void *opaque); /* the machine ends soon */
     bool (*paused)(void *opaque);
+    /* Gives `put` the counters of a vCPU, group by group, while all are parked. */
+    void (*counters)(void *opaque, unsigned vcpu, control_counter *put, void *to);
 };
 
 struct control *control_new(struct rules *rules, struct phys_map *map,

@@ -15,7 +15,8 @@
 #define LOG_CATEGORIES(X)                                                                          \
     X(INT, "int", "interrupts and exceptions, with the CPU state they meet")                       \
     X(IN_ASM, "in_asm", "guest instructions of each block when it is first decoded")               \
-    X(OUT_ASM, "out_asm", "host instructions of each region when it is translated")               \
+    X(OUT_ASM, "out_asm", "host instructions of each region when it is translated")                \
+    X(JIT_PROFILE, "jit-profile", "at the end: hottest functions, misses, exits, all counters")    \
     X(CPU, "cpu", "CPU state before each block")                                                   \
     X(CPU_RESET, "cpu_reset", "CPU state at each reset")                                           \
     X(MMU, "mmu", "page walks that end in a fault, view fills and drops")                          \

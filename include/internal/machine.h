@@ -78,6 +78,8 @@ struct machine_config {
     int64_t rtc_seconds; /* RTC_FIXED: since 1970-01-01 */
     uint32_t log_mask;
     char *log_file;
+    char *symbols; /* for the profile and perf's map: a file; NULL: the kernel's */
+    bool perfmap;
     bool no_reboot, no_shutdown;
 };
 

@@ -66,6 +66,7 @@ void print_symbol(FILE *out, const struct program *p, uint64_t address);
 /* show.c */
 int run_list(struct program *p);
 int run_status(struct program *p);
+int run_counters(struct program *p);
 void print_message(FILE *out, const struct program *p, const struct bctl_message *m);
 
 /* commands.c */

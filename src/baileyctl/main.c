@@ -7,6 +7,7 @@
 
 static const struct command commands[] = {
     {"status", "", "say whether the machine runs", 0, 0, run_status},
+    {"counters", "", "what the translator and the MMU have counted", 0, 0, run_counters},
     {"list", "[CONTEXT]", "contexts and their counters, or one context's regions", 0, 1, run_list},
     {"protect", "ADDRESS [LENGTH|END]", "protect memory; the rule stays until destroy or a reset",
      1, 2, run_protect},

@@ -157,6 +157,23 @@ int run_list(struct program *p)
     return status;
 }
 
+int run_counters(struct program *p)
+{
+    json_t *reply, *vcpu, *counters;
+    size_t i;
+    const char *group;
+    int status = show(p, json_pack("{ss}", "op", "counters"), &reply);
+    if (status == EXIT_DONE && !p->set.json)
+        json_array_foreach (json_object_get(reply, "counters"), i, vcpu)
+            json_object_foreach (vcpu, group, counters) {
+                printf("cpu%zu %s", i, group);
+                print_counters(counters);
+                putchar('\n');
+            }
+    json_decref(reply);
+    return status;
+}
+
 int run_status(struct program *p)
 {
     json_t *reply;

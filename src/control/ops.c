@@ -187,6 +187,13 @@ static void run_machine(struct control_client *client, struct request *r, json_t
     set_protect_status(reply, PROTECT_OK);
 }
 
+static void run_counters(struct control_client *client, struct request *r, json_t *reply)
+{
+    (void)r;
+    show_counters(client->control, reply);
+    set_protect_status(reply, PROTECT_OK);
+}
+
 /* ---- Lines ----------------------------------------------------------------------------------- */
 
 static char *to_line(json_t *object)
@@ -215,13 +222,14 @@ static json_t *new_reply(const struct request *r)
 char *op_run(struct control_client *client, struct request *r)
 {
     static void (*const run[])(struct control_client *, struct request *, json_t *) = {
-        [REQUEST_COMMAND] = run_command, [REQUEST_LIST] = run_list,
-        [REQUEST_EVENTS] = run_events,   [REQUEST_GRANT] = run_grant,
-        [REQUEST_DESTROY] = run_destroy, [REQUEST_SUBSCRIBE] = run_subscribe,
-        [REQUEST_HANDLE] = run_handle,   [REQUEST_ANSWER] = run_answer,
-        [REQUEST_READ] = run_memory,     [REQUEST_WRITE] = run_memory,
-        [REQUEST_PAUSE] = run_machine,   [REQUEST_CONTINUE] = run_machine,
-        [REQUEST_STOP] = run_machine,    [REQUEST_STATUS] = run_machine,
+        [REQUEST_COMMAND] = run_command,   [REQUEST_LIST] = run_list,
+        [REQUEST_EVENTS] = run_events,     [REQUEST_GRANT] = run_grant,
+        [REQUEST_DESTROY] = run_destroy,   [REQUEST_SUBSCRIBE] = run_subscribe,
+        [REQUEST_HANDLE] = run_handle,     [REQUEST_ANSWER] = run_answer,
+        [REQUEST_READ] = run_memory,       [REQUEST_WRITE] = run_memory,
+        [REQUEST_PAUSE] = run_machine,     [REQUEST_CONTINUE] = run_machine,
+        [REQUEST_STOP] = run_machine,      [REQUEST_STATUS] = run_machine,
+        [REQUEST_COUNTERS] = run_counters,
     };
     json_t *reply = new_reply(r);
     run[r->op](client, r, reply);

@@ -219,6 +219,7 @@ static const struct op {
     {"continue", REQUEST_CONTINUE, get_nothing, {0}},
     {"stop", REQUEST_STOP, get_nothing, {0}},
     {"status", REQUEST_STATUS, get_nothing, {0}},
+    {"counters", REQUEST_COUNTERS, get_nothing, {0}},
 };
 static const struct op command_op = {
     "command", REQUEST_COMMAND, get_command, {"context", "cr3", "vcpu", "keep"}};

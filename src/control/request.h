@@ -22,6 +22,7 @@ enum request_op {
     REQUEST_CONTINUE,
     REQUEST_STOP,
     REQUEST_STATUS,
+    REQUEST_COUNTERS,
 };
 
 enum { REQUEST_LIST_MAX = 1000 /* regions in one reply */ };

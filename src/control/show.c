@@ -1,6 +1,6 @@
 /*
- * show.c - contexts, regions and events as JSON. Rules are read under the machine lock (rules.h);
- * JSON is made after it has been let go.
+ * show.c - contexts, regions, events and counters as JSON. Rules are read under the machine lock
+ * (rules.h); JSON is made after it has been let go.
  */
 #include "show.h"
 #include "clients.h"
@@ -121,4 +121,29 @@ enum protect_status show_events(struct control_client *client, unsigned context,
     json_object_set_new(reply, "event_tail", wire_decimal(info.event_tail));
     json_object_set_new(reply, "event_lost", wire_decimal(info.event_lost));
     return PROTECT_OK;
+}
+
+/* ---- Counters -------------------------------------------------------------------------------- */
+
+static void put_counter(void *opaque, const char *group, const char *name, uint64_t value)
+{
+    json_t *vcpu = opaque, *counters = json_object_get(vcpu, group);
+    if (!counters) {
+        counters = json_object();
+        json_object_set_new(vcpu, group, counters);
+    }
+    json_object_set_new(counters, name, wire_decimal(value));
+}
+
+void show_counters(struct control *c, json_t *reply)
+{
+    json_t *list = json_array();
+    rules_change_begin(c->rules, -1); /* parks the vCPUs */
+    for (unsigned i = 0; i < c->machine.vcpus; i++) {
+        json_t *vcpu = json_object();
+        c->machine.counters(c->machine.opaque, i, put_counter, vcpu);
+        json_array_append_new(list, vcpu);
+    }
+    rules_change_end(c->rules, -1);
+    json_object_set_new(reply, "counters", list);
 }

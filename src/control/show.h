@@ -1,5 +1,5 @@
 /*
- * show.h - contexts, regions and events as JSON.
+ * show.h - contexts, regions, events and counters as JSON.
  */
 #ifndef CONTROL_SHOW_H
 #define CONTROL_SHOW_H
@@ -7,6 +7,8 @@
 #include "internal/control.h"
 #include "internal/wire.h"
 
+/* A list of what each vCPU has counted: {"jit":{NAME:N,...},"mmu":{...}}. */
+void show_counters(struct control *control, json_t *reply);
 void show_contexts(struct control *control, json_t *reply);
 /* Regions with ids from `first` on, at most `count`, and in "next" the id to go on with. */
 void show_regions(struct control *control, unsigned context, uint32_t first, uint32_t count,

@@ -295,6 +295,8 @@ enum machine_end machine_run(struct machine *m, int *status, struct error *err)
     }
     enum machine_end end = run_to_end(m, status, err);
     vcpus_quit(m);
+    if (m->profile)
+        profile_report(m->profile);
     return end;
 }
 

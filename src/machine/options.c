@@ -380,18 +380,29 @@ static const char *const log_words[] = {
         NULL,
 };
 
-static bool set_log(struct options *o, const struct option *option, const char *arg)
+/* Takes "symbols=FILE" out of the items; what is left is a new string. */
+static char *take_symbols(struct options *o, const char *arg)
+{
+    static const char key[] = "symbols=";
+    char *left = calloc(1, strlen(arg) + 1);
+    for (const char *item = arg; left && item;) {
+        size_t len = strcspn(item, ",");
+        if (strncmp(item, key, sizeof key - 1) == 0) {
+            free(o->config->symbols);
+            o->config->symbols = strndup(item + sizeof key - 1, len - (sizeof key - 1));
+        } else {
+            strcat(left, *left ? "," : "");
+            strncat(left, item, len);
+        }
+        item = item[len] ? item + len + 1 : NULL;
+    }
+    return left;
+}
+
+static bool set_log_items(struct options *o, const char *items)
 {
     uint32_t mask = 0;
-    (void)option;
-    if (is_help(arg)) {
-        fputs("Items for -d, separated by commas:\n", o->info);
-#define X(id, name, help) fprintf(o->info, "  %-14s %s\n", name, help);
-        LOG_CATEGORIES(X)
-#undef X
-        return o->informed = true;
-    }
-    const char *bad = log_parse(arg, &mask);
+    const char *bad = items ? log_parse(items, &mask) : "";
     if (bad) {
         char word[32];
         snprintf(word, sizeof(word), "%.*s", (int)strcspn(bad, ","), bad);
@@ -400,6 +411,30 @@ static bool set_log(struct options *o, const struct option *option, const char *
     }
     o->config->log_mask |= mask;
     return true;
+}
+
+static bool set_log(struct options *o, const struct option *option, const char *arg)
+{
+    (void)option;
+    if (is_help(arg)) {
+        fputs("Items for -d, separated by commas:\n", o->info);
+#define X(id, name, help) fprintf(o->info, "  %-14s %s\n", name, help);
+        LOG_CATEGORIES(X)
+#undef X
+        fprintf(o->info, "  %-14s %s\n", "symbols=FILE",
+                "names for jit-profile and -perfmap: System.map, kallsyms or ELF");
+        return o->informed = true;
+    }
+    char *items = take_symbols(o, arg);
+    bool only_symbols = items && !*items && o->config->symbols;
+    bool ok = only_symbols || set_log_items(o, items);
+    free(items);
+    return ok;
+}
+static bool set_perfmap(struct options *o, const struct option *option, const char *arg)
+{
+    (void)option, (void)arg;
+    return o->config->perfmap = true;
 }
 static bool set_log_file(struct options *o, const struct option *option, const char *arg)
 {
@@ -490,6 +525,11 @@ static const struct option options[] = {
     {"name", "NAME", "a name for the guest", set_name, {0}},
     {"d", "ITEM[,...]", "log; -d help lists the items", set_log, {0}},
     {"D", "FILE", "where -d logs (default: standard error)", set_log_file, {0}},
+    {"perfmap",
+     NULL,
+     "write /tmp/perf-PID.map, so that perf names translated code",
+     set_perfmap,
+     {0}},
     {"version", NULL, "print the version", show_version, {0}},
     {"help", NULL, "print this text (also -h)", show_help, {0}},
     {"h", NULL, NULL, show_help, {0}},
@@ -521,6 +561,7 @@ static const struct {
     {"boot", "kernel"},
     {"action", "no-reboot"},
     {"trace", "d"},
+    {"jitdump", "perfmap"},
     {"object", "device"},
     {"S", "no-shutdown"},
     {"s", "d"},
@@ -621,6 +662,9 @@ static bool finish(struct options *o)
     if (c->protect_socket && !c->protect)
         return error_set(o->err,
                          "-protect: there is nothing to speak to with -machine protect=off");
+    if (c->accel == ACCEL_INTERP && (c->perfmap || c->log_mask & LOG_JIT_PROFILE))
+        return error_set(o->err, "%s: needs -accel jit",
+                         c->perfmap ? "-perfmap" : "-d jit-profile");
     return finish_terminal(o) && options_attach_drives(o);
 }
 
@@ -646,8 +690,8 @@ enum options_result options_parse(struct machine_config *config, unsigned argc,
 
 void machine_config_free(struct machine_config *c)
 {
-    char *strings[] = {c->cpu_model, c->name,     c->kernel,   c->initrd,
-                       c->append,    c->debugcon, c->log_file, c->protect_socket};
+    char *strings[] = {c->cpu_model, c->name,     c->kernel,         c->initrd, c->append,
+                       c->debugcon,  c->log_file, c->protect_socket, c->symbols};
     for (unsigned i = 0; i < sizeof(strings) / sizeof(strings[0]); i++)
         free(strings[i]);
     for (unsigned i = 0; i < c->serial_count; i++)

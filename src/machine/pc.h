@@ -19,6 +19,7 @@
 #include "internal/log.h"
 #include "internal/machine.h"
 #include "internal/pci.h"
+#include "internal/profile.h"
 #include "internal/virtio.h"
 #include <pthread.h>
 #include <stdatomic.h>
@@ -47,6 +48,7 @@ struct machine {
     struct io_space *io;
     struct phys_map *map;
     struct exclusive *exclusive;
+    struct profile *profile; /* NULL: nobody wants one */
     struct board board;
 
     /* -- chips (pc.c), in the order in which they were made and are reset ------------------- */

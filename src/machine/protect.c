@@ -100,6 +100,12 @@ static bool client_paused(void *opaque)
     return machine_paused(opaque);
 }
 
+static void client_counters(void *opaque, unsigned vcpu, control_counter *put, void *to)
+{
+    struct machine *m = opaque;
+    profile_counters(m->vcpu[vcpu].cpu, put, to);
+}
+
 static bool build_control(struct machine *m, struct error *err)
 {
     const struct control_machine machine = {
@@ -111,6 +117,7 @@ static bool build_control(struct machine *m, struct error *err)
         .resume = client_resume,
         .stop = client_stop,
         .paused = client_paused,
+        .counters = client_counters,
     };
     m->control = control_new(m->rules, m->map, &machine, err);
     return m->control != NULL;

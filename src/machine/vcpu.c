@@ -22,8 +22,25 @@ static void on_shutdown(void *opaque, struct cpu *cpu)
     machine_wish(m, WISH_RESET, 0);
 }
 
+/* Before the first vCPU. */
+static bool make_profile(struct machine *m, struct error *err)
+{
+    const struct profile_config config = {
+        .log = &m->log,
+        .report = LOG_ON(&m->log, LOG_JIT_PROFILE),
+        .perfmap = m->config->perfmap,
+        .symbols = m->config->symbols,
+        .kernel = m->config->kernel,
+    };
+    if (config.report || config.perfmap)
+        m->profile = profile_new(&config, err);
+    return m->profile || !(config.report || config.perfmap);
+}
+
 bool vcpus_create(struct machine *m, struct error *err)
 {
+    if (!make_profile(m, err))
+        return false;
     m->exclusive = exclusive_new(m->config->cpus, ask_for_safepoint);
     if (!m->exclusive)
         return error_set(err, "no host memory for the processors");
@@ -37,7 +54,8 @@ bool vcpus_create(struct machine *m, struct error *err)
             .clock = m->clock,
             .exclusive = m->exclusive,
             .log = &m->log,
-            .jit_cache = m->config->accel != ACCEL_INTERP ? m->config->jit_cache / m->config->cpus : 0,
+            .jit_cache =
+                m->config->accel != ACCEL_INTERP ? m->config->jit_cache / m->config->cpus : 0,
             .lockstep = m->config->accel == ACCEL_LOCKSTEP,
             .jit_hot = (uint8_t)m->config->jit_hot,
             .machine = m,
@@ -49,6 +67,8 @@ bool vcpus_create(struct machine *m, struct error *err)
         m->vcpu[i] = (struct vcpu){.machine = m, .cpu = cpu};
         m->vcpu_count = i + 1;
         exclusive_set_cpu(m->exclusive, i, cpu);
+        if (m->profile && !profile_add(m->profile, cpu, err))
+            return false;
     }
     return true;
 }
@@ -57,6 +77,7 @@ static void *vcpu_main(void *opaque)
 {
     struct vcpu *vcpu = opaque;
     struct machine *m = vcpu->machine;
+    profile_thread_begin(vcpu->cpu);
     pthread_mutex_lock(&m->run_lock);
     for (;;) {
         while (m->run_state == RUN_PAUSED)
@@ -71,6 +92,7 @@ static void *vcpu_main(void *opaque)
         pthread_cond_broadcast(&m->run_changed);
     }
     pthread_mutex_unlock(&m->run_lock);
+    profile_thread_end(vcpu->cpu);
     return NULL;
 }
 
@@ -149,6 +171,8 @@ void vcpus_free(struct machine *m)
     for (unsigned i = 0; i < m->vcpu_count; i++)
         cpu_free(m->vcpu[i].cpu);
     m->vcpu_count = 0;
+    profile_free(m->profile);
+    m->profile = NULL;
     exclusive_free(m->exclusive);
     m->exclusive = NULL;
 }

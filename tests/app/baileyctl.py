@@ -212,6 +212,12 @@ def check_slow_handler(m):
 
 def check_machine(m, watcher):
     expect(m.ctl("status") == "running, 1 processor\n", "status")
+    before = json.loads(m.ctl("--json", "counters"))["counters"]
+    m.ring()
+    after = json.loads(m.ctl("--json", "counters"))["counters"]
+    expect(len(before) == 1 and before[0]["mmu"]["walks"] > 0, f"counters: {before}")
+    expect(all(after[0]["mmu"][k] >= n for k, n in before[0]["mmu"].items()), f"counters go back: {before} {after}")
+    expect(re.search(r"^cpu0 mmu  walks \d+  fills \d+ ", m.ctl("counters"), re.M), "counters for people")
     m.ctl("pause")
     expect(m.ctl("status") == "paused, 1 processor\n", "status after pause")
     m.ctl("write", "--physical", "bell", "01")

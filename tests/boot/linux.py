@@ -124,6 +124,101 @@ def smp_2_stress():
         guest.kill()
 
 
+def with_profile(work, *options, items="jit-profile"):
+    """Boots with -d jit-profile, works in the shell, powers off; returns what finds a number in the report, and seconds."""
+    with tempfile.NamedTemporaryFile() as log:
+        guest = boot("vmlinuz-cloud", "-m", "512", "-accel", *options, "-d", items, "-D", log.name)
+        try:
+            guest.expect(re.escape(PROMPT), 180)
+            work(guest)
+            if guest.finish("poweroff -f") != 0:
+                raise Failure("exit status after power-off")
+            seconds = guest.elapsed()
+        finally:
+            guest.kill()
+        report = log.read().decode()
+
+    def number(pattern):
+        found = re.search(pattern, report)
+        if not found:
+            raise Failure(f"no {pattern!r} in the report:\n{report}")
+        return int(found[1])
+    return number, seconds
+
+
+def small_cache():
+    """A cache of translated code that holds a small part of what a boot runs: it is emptied all the time."""
+    def work(guest):
+        guest.command("dmesg -n 1")  # what the kernel says must not stand in what a command says
+        out = guest.command("seq 1 3000 | awk '{t += $1} END {print t}'")
+        if out.strip() != "4501500":
+            raise Failure(f"a wrong sum: {out!r}")
+        guest.command("head -c 200000 /dev/urandom > /tmp/a; gzip -c /tmp/a | gunzip -c | cmp - /tmp/a")
+    number, seconds = with_profile(work, "jit,tb-size=4")
+    flushes, used, size = number(r"emptied (\d+) times"), number(r"at most (\d+) of"), number(r"at most \d+ of (\d+)")
+    if flushes < 50 or not 0 < used <= size <= 4 << 20:
+        raise Failure(f"emptied {flushes} times, {used} of {size} bytes")
+    print(f"     emptied {flushes} times in {seconds:.1f} s")
+
+
+# More processes than the MMU has views (32), all alive in a ring of pipes; each adds its part to what comes round. A view is
+# that of a PCID, of which Linux uses few and gives them to other processes again and again, or, without PCIDs, of a process.
+RING, ROUNDS = 48, 60
+RING_SHELL = f"""
+mkdir /tmp/ring; cd /tmp/ring; for i in $(seq 0 {RING}); do mkfifo p$i; done
+member() {{ exec < p$1 > p$(($1 + 1)); while read n x; do echo $((n + 1)) $(((x * 31 + $1) % 1000003)); done; }}
+for i in $(seq 0 {RING - 1}); do member $i & done
+exec 8> p0 9< p{RING}; x=1
+for round in $(seq 1 {ROUNDS}); do echo 0 $x >&8; read n x <&9; [ $n = {RING} ] || echo LOST $n; done
+echo RESULT $x ALIVE $(ls -d /proc/[0-9]*/fd/1 | while read f; do readlink $f; done | grep -c ^/tmp/ring/p)
+exec 8>&- 9<&-; wait
+"""
+
+
+def many_processes():
+    want = 1
+    for _ in range(ROUNDS):
+        for i in range(RING):
+            want = (want * 31 + i) % 1000003
+
+    def work(guest):
+        guest.command("stty cols 400; dmesg -n 1")  # so that the echo is one line
+        for line in RING_SHELL.strip().splitlines():
+            guest.command(f"echo '{line}' >> /tmp/ring.sh")
+        out = guest.command("sh /tmp/ring.sh", 120)
+        if f"RESULT {want} ALIVE {RING}\n" not in out or "LOST" in out:
+            raise Failure(f"not {want} of {RING} processes:\n{out}")
+    for model, least in (("max", 0), ("max,-pcid", RING * ROUNDS // 2)):
+        number, seconds = with_profile(work, "jit", "-cpu", model)
+        switches, evicted = number(r"view_switches (\d+)"), number(r"views_evicted (\d+)")
+        if switches < RING * ROUNDS or evicted < least:
+            raise Failure(f"{model}: only {switches} switches, {evicted} of them to a view that had to be made")
+        print(f"     {model}: {switches} switches, {evicted} views evicted, {seconds:.1f} s")
+
+
+def profile_kaslr():
+    """Symbols of one boot name the functions of another, whose kernel has put itself elsewhere."""
+    with tempfile.NamedTemporaryFile("w", suffix=".map") as table:
+        bases = []
+
+        def note(guest):
+            guest.command("stty cols 400; dmesg -n 1")  # so that echoes are one line
+            guest.command("echo 0 > /proc/sys/kernel/kptr_restrict")
+            bases.append(guest.command("grep ' T _text$' /proc/kallsyms"))
+
+        def first(guest):
+            note(guest)
+            names = "entry_SYSCALL_64|io_serial_out|io_serial_in"
+            table.write(guest.command(f"grep -A1 -E ' ({names})$' /proc/kallsyms | grep -v ^--"))
+            table.flush()
+
+        with_profile(first, "jit")
+        number, _ = with_profile(note, "jit", items=f"jit-profile,symbols={table.name}")
+        if number(r"(\d+)  out +0xf\S+ io_serial_out\+0x\S+: out dx, al") < 1000:
+            raise Failure("no OUT in io_serial_out()")
+        print(f"     {bases[0].strip()} and {bases[1].strip()}")
+
+
 def debian_session(disk, work):
     """An untouched Debian initramfs mounts the image's ext4 root; `work` is done in its shell."""
     guest = boot("vmlinuz-debian", "-m", "512", "-drive", f"file={disk},if=virtio,format=raw",
@@ -167,6 +262,6 @@ def debian_root():
             raise Failure("e2fsck is not content:\n" + check.stdout)
 
 
-TESTS = {f.__name__: f for f in (cloud_512, cloud_lockstep, generic_512, memory_128, memory_6g, smp_4, debian_root,
-                                 smp_2_stress)}
+TESTS = {f.__name__: f for f in (cloud_512, cloud_lockstep, generic_512, memory_128, memory_6g, smp_4, small_cache,
+                                 many_processes, profile_kaslr, debian_root, smp_2_stress)}
 sys.exit(run(TESTS, sys.argv[3:]))

@@ -45,6 +45,11 @@ static bool always(void *opaque)
     (void)opaque;
     return true;
 }
+static void one_counter(void *opaque, unsigned vcpu, control_counter *put, void *to)
+{
+    (void)opaque;
+    put(to, "mmu", "fills", vcpu);
+}
 static void on_event(void *opaque, unsigned context, const struct protect_event *event,
                      uint32_t notify)
 {
@@ -69,7 +74,8 @@ static void make_world(void)
                                             .pause = nothing,
                                             .resume = nothing,
                                             .stop = nothing,
-                                            .paused = always};
+                                            .paused = always,
+                                            .counters = one_counter};
     w.control = control_new(w.rules, w.map, &machine, &err);
     const struct rules_hooks hooks = {.event = on_event};
     rules_set_hooks(w.rules, &hooks);
@@ -156,6 +162,7 @@ static const char *const requests[] = {
     "{'op':'pause'}",
     "{'op':'continue'}",
     "{'op':'status'`o}",
+    "{'op':'counters'`o}",
 };
 static const char *const numbers[] = {"0",
                                       "1",

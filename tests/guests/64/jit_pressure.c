@@ -85,5 +85,28 @@ TEST(from_one_loop)
     CHECK_EQ(sum, want);
 }
 
+/* New functions, short and long in no order, go on to one old one by its address. When the cache is
+ * emptied for a long one, this stands where the old one stood, and must not find it by what was
+ * known of addresses before. */
+TEST(ways_to_one_function)
+{
+    enum { WAYS = 16 * 1024, SIZE = 256, ADDS = 56 };
+    static const uint8_t target[] = {0x48, 0x05, 0xe8, 0x03, 0, 0, 0xc3}; /* add rax, 1000; ret */
+    uint8_t *to = FUNCTION(0);
+    uint64_t three = 3;
+    unsigned wrong = 0;
+    memcpy(to, target, sizeof target);
+    for (unsigned i = 1; i <= WAYS; i++) {
+        uint8_t *p = FUNCTION(0) + SIZE * (uint64_t)i, *start = p;
+        uint64_t adds = i * 2654435761u >> 31 ? ADDS : 0, x = i;
+        for (unsigned k = 0; k < adds; k++, p += 3)
+            memcpy(p, "\x48\x03\x06", 3); /* add rax, [rsi] */
+        memcpy(p, "\xff\xe7", 2);         /* jmp rdi */
+        asm volatile("call *%3" : "+a"(x) : "D"(to), "S"(&three), "r"(start) : "memory", "cc");
+        wrong += x != i + 3 * adds + 1000;
+    }
+    CHECK_EQ(wrong, 0);
+}
+
 const struct test guest_tests[] = {
-    T(chains_of_functions), T(here_and_there), T(from_one_loop), {0, 0}};
+    T(chains_of_functions), T(here_and_there), T(from_one_loop), T(ways_to_one_function), {0, 0}};

@@ -554,6 +554,17 @@ START_TEST(pausing_and_stopping)
     ck_assert_str_eq(text_of(reply, "machine"), "running");
     ck_assert_uint_eq(number_of(reply, "vcpus"), 2);
     json_decref(reply);
+    reply = wire_expect(&c, "{\"op\":\"counters\"}", "OK");
+    const json_t *list = json_object_get(reply, "counters");
+    ck_assert_uint_eq(json_array_size(list), 2);
+    for (unsigned i = 0; i < 2; i++) {
+        const json_t *vcpu = json_array_get(list, i), *mmu = json_object_get(vcpu, "mmu");
+        ck_assert_uint_eq(number_of(json_object_get(vcpu, "jit"), "links"), 10 + i);
+        ck_assert_uint_eq(number_of(mmu, "fills"), 1ull << 63);
+        ck_assert_uint_eq(json_object_size(mmu), 2);
+    }
+    json_decref(reply);
+    wire_do(&c, "{\"op\":\"counters\",\"vcpu\":0}", "BAD_REQUEST");
     reply = wire_expect(&c, "{\"op\":\"pause\"}", "OK");
     ck_assert_str_eq(text_of(reply, "machine"), "paused");
     json_decref(reply);

@@ -70,6 +70,14 @@ static bool world_paused(void *opaque)
     return atomic_load(&w->paused);
 }
 
+static void world_counters(void *opaque, unsigned vcpu, control_counter *put, void *to)
+{
+    (void)opaque;
+    put(to, "jit", "links", 10 + vcpu);
+    put(to, "mmu", "fills", 1ull << 63);
+    put(to, "mmu", "walks", 0);
+}
+
 static void world_event(void *opaque, unsigned context, const struct protect_event *event,
                         uint32_t notify)
 {
@@ -101,7 +109,8 @@ static inline void world_init(struct world *w)
                                             .pause = world_pause,
                                             .resume = world_resume,
                                             .stop = world_stop,
-                                            .paused = world_paused};
+                                            .paused = world_paused,
+                                            .counters = world_counters};
     w->control = control_new(w->rules, w->map, &machine, &err);
     ck_assert_ptr_nonnull(w->control);
     const struct rules_hooks hooks = {.opaque = w, .event = world_event};

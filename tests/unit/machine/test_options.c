@@ -210,10 +210,28 @@ START_TEST(clock_and_log)
     ck_assert_int_eq(c.rtc_seconds, 981173106);
     ck_assert_uint_eq(c.log_mask, LOG_INT | LOG_MMU | LOG_CPU);
     ck_assert_str_eq(c.log_file, "file");
+    ck_assert(!c.symbols && !c.perfmap);
     parse_ok("-rtc base=2001-02-03");
     ck_assert_int_eq(c.rtc_seconds, 981158400);
     parse_ok("-rtc base=localtime,clock=host");
     ck_assert_int_eq(c.rtc_base, RTC_LOCALTIME);
+}
+END_TEST
+
+START_TEST(looking_into_the_translator)
+{
+    parse_ok("-accel jit -d int,symbols=/a/b,jit-profile -perfmap");
+    ck_assert_uint_eq(c.log_mask, LOG_INT | LOG_JIT_PROFILE);
+    ck_assert_str_eq(c.symbols, "/a/b");
+    ck_assert(c.perfmap);
+    parse_ok("-accel jit -d symbols=/a -d jit-profile,symbols=/b");
+    ck_assert_str_eq(c.symbols, "/b");
+    ck_assert_uint_eq(c.log_mask, LOG_JIT_PROFILE);
+    parse_ok("-d symbols=/a"); /* for nothing, but no harm */
+    ck_assert_int_eq(parse("-accel jit -d symbols=/a,nonsense"), OPTIONS_WRONG);
+    ck_assert_int_eq(parse("-accel jit -d symbols"), OPTIONS_WRONG);
+    ck_assert_int_eq(parse("-accel interp -d jit-profile"), OPTIONS_WRONG);
+    ck_assert_int_eq(parse("-accel interp -perfmap"), OPTIONS_WRONG);
 }
 END_TEST
 
@@ -355,6 +373,7 @@ int main(void)
     tcase_add_test(t, drives);
     tcase_add_test(t, serial_ports);
     tcase_add_test(t, clock_and_log);
+    tcase_add_test(t, looking_into_the_translator);
     tcase_add_test(t, devices);
     tcase_add_test(t, what_is_wrong_is_named_with_the_nearest);
     tcase_add_test(t, help_texts);

@@ -1,19 +1,18 @@
 /*
- * symbols_elf.c - the symbol table of an ELF file, of either class (ELF specification 1.2, System V
+ * elf.c - the symbol table of an ELF file, of either class (ELF specification 1.2, System V
  * ABI for x86-64). Every offset in the file is checked: it may be anybody's.
  */
-#include "connection.h"
-#include "symbols.h"
+#include "table.h"
 #include <elf.h>
 #include <string.h>
 
-bool symbols_is_elf(const struct bctl_symbols *s)
+bool symbols_is_elf(const struct symbols *s)
 {
     return s->len >= EI_NIDENT && memcmp(s->bytes, ELFMAG, SELFMAG) == 0;
 }
 
 /* `len` bytes at an offset of the file; NULL: not all of them are there. */
-static const char *bytes_at(const struct bctl_symbols *s, uint64_t offset, uint64_t len)
+static const char *bytes_at(const struct symbols *s, uint64_t offset, uint64_t len)
 {
     return offset <= s->len && len <= s->len - offset ? s->bytes + offset : NULL;
 }
@@ -25,13 +24,13 @@ struct section {
 };
 
 struct elf {
-    const struct bctl_symbols *file;
+    const struct symbols *file;
     bool wide; /* ELFCLASS64 */
     uint64_t headers;
     unsigned header_size, count;
 };
 
-static bool open_elf(const struct bctl_symbols *s, struct elf *elf)
+static bool open_elf(const struct symbols *s, struct elf *elf)
 {
     Elf32_Ehdr e32;
     Elf64_Ehdr e64;
@@ -91,7 +90,7 @@ static Elf64_Sym symbol_at(const struct elf *elf, const char *table, uint64_t i)
                        .st_shndx = narrow.st_shndx};
 }
 
-static bool read_table(struct bctl_symbols *s, const struct elf *elf, const struct section *table,
+static bool read_table(struct symbols *s, const struct elf *elf, const struct section *table,
                        const struct section *names)
 {
     uint64_t size = elf->wide ? sizeof(Elf64_Sym) : sizeof(Elf32_Sym);
@@ -111,15 +110,15 @@ static bool read_table(struct bctl_symbols *s, const struct elf *elf, const stru
     return true;
 }
 
-bool symbols_read_elf(struct bctl_symbols *s, const char *path, struct bctl_error *error)
+bool symbols_read_elf(struct symbols *s, const char *path)
 {
     struct elf elf;
     struct section table, names;
     if (!open_elf(s, &elf))
-        return ctl_fail(error, "'%s' is not an ELF file that can be read here", path);
+        return symbols_fail(s, "'%s' is not an ELF file that can be read here", path);
     for (unsigned i = 0; i < elf.count && get_section(&elf, i, &table); i++)
         if (table.type == SHT_SYMTAB && get_section(&elf, table.link, &names) &&
             !read_table(s, &elf, &table, &names))
-            return ctl_fail(error, "no memory for the symbols of '%s'", path);
-    return s->count || ctl_fail(error, "'%s' has no symbol table", path);
+            return symbols_fail(s, "no memory for the symbols of '%s'", path);
+    return s->count || symbols_fail(s, "'%s' has no symbol table", path);
 }
