@@ -97,6 +97,7 @@ enum {
     OP_SUB_LOAD = 0x2b,
     OP_CMP_LOAD = 0x3b,
     OP_TEST = 0x85,
+    OP_GRP3 = 0xf7, /* with GRP3_TEST and an immediate: TEST */
     OP_GRP1_IMM8 = 0x83,
     OP_STORE = 0x89,
     OP_LOAD = 0x8b,
@@ -104,6 +105,7 @@ enum {
     OP_STORE_IMM = 0xc7,
 };
 enum { GRP1_ADD, GRP1_OR, GRP1_ADC, GRP1_SBB, GRP1_AND, GRP1_SUB, GRP1_XOR, GRP1_CMP };
+enum { GRP3_TEST };
 
 static inline void emit_mov(struct emit *e, unsigned w, unsigned to, unsigned from)
 {
