@@ -78,8 +78,15 @@ struct jit_ready {
     const void *prepared; /* execute_insn() */
 };
 
+/* STAC and CLAC: where the code goes on in the other mode, and that mode's table of addresses. */
+struct jit_switch {
+    const void *code; /* NULL: not found yet */
+    struct jit_pcs *pcs;
+};
+
 struct jit_site {
     struct jit_region *region;
+    struct jit_switch *to; /* NULL: is none of these */
     struct jit_ready *ready; /* NULL: has not been needed yet */
     uint16_t off; /* of the instruction, from the page's beginning */
     uint8_t len;

@@ -349,8 +349,13 @@ const void *jit_slow(struct cpu *cpu, uint32_t site_offset)
     if (site->leaves || cpu->rip != next || region->stale ||
         generation != cpu->mmu.exec_generation || global != cpu->mmu.global_generation ||
         jit_mode(cpu) != mode || (site->holds && taken != cpu->mmu.taken) ||
-        (site->group >= 0 && !hold(jit, site)))
-        return go_on(cpu);
+        (site->group >= 0 && !hold(jit, site))) {
+        uint64_t flushes = jit->counters.flushes; /* then the site is gone */
+        const void *code = go_on(cpu);
+        if (flushes == jit->counters.flushes && site->to)
+            *site->to = (struct jit_switch){code, cpu->jx.pcs};
+        return code;
+    }
     cpu->jx.flags = pack_flags(cpu_rflags(cpu));
     mxcsr_in(cpu);
     return JIT_BACK;

@@ -111,6 +111,40 @@ static bool pushf(struct build *b)
     return end(b, site);
 }
 
+/*
+ * AC is part of a region's mode, so code goes on in another region: of the same frame, so that
+ * nothing can be wrong with it once it has been found, as with an edge in the page. The table of
+ * addresses is the right one as long as it says so. Where AC is as wanted, there is nothing to do.
+ */
+static bool set_ac(struct build *b, bool on)
+{
+    struct emit *e = &b->e;
+    uint32_t other = b->mode ^ JIT_MODE_AC;
+    if (on == !!(b->mode & JIT_MODE_AC))
+        return true;
+    if (b->cross || b->jit->lockstep || b->off[b->i] + build_insn(b)->len >= (int)PAGE_SIZE)
+        return false;
+    flags_store(b);
+    struct cold *site = site_begin(b);
+    struct jit_switch *to = jit_data(b->jit, sizeof *to);
+    *to = (struct jit_switch){0};
+    ((struct jit_site *)(b->jit->data + site->site))->to = to;
+    emit_rip(e, 8, OP_LOAD, SCRATCH1, &to->code);
+    emit_rr(e, 8, OP_TEST, SCRATCH1, SCRATCH1);
+    cold_jump(site, emit_jcc_later(e, CC_E));
+    emit_rip(e, 8, OP_LOAD, SCRATCH2, &to->pcs);
+    emit_rm(e, 4, GRP1_IMM32, GRP1_CMP, SCRATCH2, (int32_t)offsetof(struct jit_pcs, mode));
+    emit32(e, other);
+    cold_jump(site, emit_jcc_later(e, CC_NE));
+    gs_imm(e, GRP1_IMM32, on ? GRP1_OR : GRP1_AND, CPU_AT(rflags),
+           on ? RFLAGS_AC : ~(uint32_t)RFLAGS_AC);
+    emit_gs(e, 4, OP_STORE_IMM8, 0, CPU_AT(priv));
+    emit8(e, on ? MMU_SUPERVISOR_AC : MMU_SUPERVISOR);
+    emit_gs_store(e, SCRATCH2, CPU_AT(jx.pcs));
+    emit_jmp_r10(e);
+    return end(b, site);
+}
+
 /* ---- Registers ------------------------------------------------------------------------------- */
 
 /* The guest's register = what lies in struct cpu; 32 bits of it are zero-extended. */
@@ -282,6 +316,9 @@ bool system_translate(struct build *b)
         return kernel && sti(b);
     case EXEC_sys_pushf:
         return pushf(b);
+    case EXEC_sys_stac:
+    case EXEC_sys_clac:
+        return kernel && set_ac(b, build_insn(b)->row->exec == EXEC_sys_stac);
     case EXEC_sys_mov_from_sreg:
         return mov_from_sreg(b);
     case EXEC_sys_mov_from_cr:

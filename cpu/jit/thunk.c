@@ -167,8 +167,6 @@ static void pop(struct emit *e, unsigned reg)
     emit8(e, 0x58 | (reg & 7));
 }
 
-static const uint8_t jmp_r10[] = {0x41, 0xff, 0xe2};
-
 static void make_enter(struct emit *e)
 {
     for (unsigned i = 0; i < sizeof callee_saved; i++)
@@ -176,7 +174,7 @@ static void make_enter(struct emit *e)
     emit_ri(e, 8, GRP1_SUB, RSP, 8); /* aligned: six pushes and the return address are 56 bytes */
     emit_mov(e, 8, SCRATCH1, RSI);
     load_registers(e);
-    emit_bytes(e, jmp_r10, sizeof jmp_r10);
+    emit_jmp_r10(e);
 }
 
 /* Returns from enter(); eax says why. */
@@ -228,7 +226,7 @@ static const uint8_t *make_slow(const struct jit *jit, struct emit *e, bool vect
     emit_ri(e, 8, GRP1_ADD, RSP, 8); /* the return address into the region */
     emit_mov(e, 8, SCRATCH1, RAX);
     load_registers(e);
-    emit_bytes(e, jmp_r10, sizeof jmp_r10);
+    emit_jmp_r10(e);
     emit_patch32(left, e->shift, emit_here(e));
     emit_ri(e, 8, GRP1_ADD, RSP, 8);
     emit_mov_imm32(e, RAX, JIT_EXIT_LEFT);

@@ -38,6 +38,9 @@ TEST(flags_pass_through)
     const struct piece through[] = {
         PIECE("nop"),
         PIECE("cld"),
+        PIECE("stac; clac"),
+        PIECE("clac"),
+        PIECE("stac; stac; nop; clac; clac"),
         PIECE("cli"),
         PIECE("sti; nop; cli"),
         PIECE("swapgs; swapgs"),
@@ -104,6 +107,29 @@ TEST(pushf)
     CHECK_EQ(t.frame.rbx & F_DF, F_DF);
     CHECK_EQ(t.frame.rdx & F_DF, 0);
     CHECK_EQ(t.frame.rdi, (word)(cells + 7));
+}
+
+/* STAC and CLAC over and over, behind each other and twice the same; programs may not. */
+TEST(access_control_flag)
+{
+    struct context c = kernel_context();
+    c.rcx = 200;
+    struct trap t = RUN_PIECES(
+        c, PIECE("1: test ecx, 1; jz 4f; stac; stac; 4: call 2f;" /* returns with AC and without */
+                 "pushf; pop rax; shr eax, 18; xor eax, ecx; and eax, 1; or r9, rax;"
+                 "clac; pushf; pop rax; and eax, 0x40000; or r8, rax; call 2f;"
+                 "dec ecx; jnz 1b; jmp 5f; nop; 2: ret; 5: stac"));
+    CHECK_EQ(t.vector, V_BP);
+    CHECK_EQ(t.frame.r8, 0);
+    CHECK_EQ(t.frame.r9, 0);
+    CHECK_EQ(t.rflags & F_AC, F_AC);
+    for (unsigned i = 0; i < 4; i++) {
+        c = i & 2 ? context_user(0) : kernel_context();
+        c.rflags |= i & 1 ? F_AC : 0;
+        t = i & 1 ? RUN_PIECES(c, PIECE("clac")) : RUN_PIECES(c, PIECE("stac"));
+        CHECK_EQ(t.vector, i & 2 ? V_UD : V_BP);
+        CHECK_EQ(t.rflags & F_AC, !(i & 2) == !(i & 1) ? F_AC : 0);
+    }
 }
 
 /* Where the stack is not there, nothing has happened. */
@@ -393,6 +419,7 @@ TEST(swapgs)
 
 const struct test guest_tests[] = {T(flags_pass_through),
                                    T(pushf),
+                                   T(access_control_flag),
                                    T(stack_faults),
                                    T(interrupts_in_one_run),
                                    T(interrupts_in_a_loop),
