@@ -127,14 +127,20 @@ static bool remembered(const struct cpu *cpu, const struct step_entry *e, const 
            !memcmp(e->insn.bytes, bytes, len);
 }
 
+void execute_prepare(struct cpu *cpu, const uint8_t *bytes, unsigned len, struct insn *insn,
+                     const void **prepared)
+{
+    unsigned code = cpu->mode & MODE_CODE64 ? 64 : cpu->mode & MODE_CODE32 ? 32 : 16;
+    insn_decode(bytes, len, code, !(cpu->mode & MODE_PROT), &cpu->features, insn);
+    *prepared = insn->row->exec == EXEC_vec_host ? vec_prepare(cpu, insn) : 0;
+}
+
 void execute_copied(struct cpu *cpu, const uint8_t *bytes, unsigned len)
 {
     struct step_entry *e = &cpu->blocks->step[(cpu->rip ^ cpu->rip >> 12) % STEP_ENTRIES];
     if (!remembered(cpu, e, bytes, len)) {
-        unsigned code = cpu->mode & MODE_CODE64 ? 64 : cpu->mode & MODE_CODE32 ? 32 : 16;
         e->valid = false;
-        insn_decode(bytes, len, code, !(cpu->mode & MODE_PROT), &cpu->features, &e->insn);
-        e->prepared = e->insn.row->exec == EXEC_vec_host ? vec_prepare(cpu, &e->insn) : 0;
+        execute_prepare(cpu, bytes, len, &e->insn, &e->prepared);
         e->mode = cpu->mode;
         e->valid = true;
     }

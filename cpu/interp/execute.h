@@ -19,7 +19,10 @@ bool execute_needs_check(uint32_t mode, const struct insn_row *row);
 /* Executes at cpu->rip and sets cpu->next_rip, or raises. `prepared` is of vec_prepare(). */
 void execute_insn(struct cpu *cpu, const struct insn *insn, const void *prepared);
 
-/* The same for an instruction of which the caller has a copy, all of it; valid in this mode. */
+/* Decodes an instruction of which the caller has a copy, all of it; valid in this mode. */
+void execute_prepare(struct cpu *cpu, const uint8_t *bytes, unsigned len, struct insn *insn,
+                     const void **prepared);
+/* Executes such a one at cpu->rip. */
 void execute_copied(struct cpu *cpu, const uint8_t *bytes, unsigned len);
 
 /* Fetches, decodes and executes the instruction at cpu->rip: also one that crosses a page or lies

@@ -12,7 +12,8 @@
  *     arithmetic flags           EFLAGS between their producer and what changes EFLAGS next; in
  *                                cpu->jx.flags at every way to C and to other pages
  *     RIP                        cpu->jx.page_va plus an offset that the code knows
- *     MXCSR                      the host's, when all exceptions are masked (jit_mode())
+ *     MXCSR                      the host's, while vectors are in registers and when all exceptions
+ *                                are masked (jit_mode()); from and to cpu->jx.mxcsr
  *
  *     host RSP   the host's stack, 16-byte aligned
  *     host R10, R11   scratch: addresses, homed registers, copies of RAX

@@ -29,6 +29,7 @@ static uint32_t make_site(struct build *b, bool always)
     *site = (struct jit_site){.region = b->region,
                               .off = b->off[b->i],
                               .len = build_insn(b)->len,
+                              .branch = build_insn(b)->row->attr & INSN_BRANCH,
                               .leaves = build_insn(b)->row->attr & INSN_BRANCH,
                               .holds = b->in_cold || held_any(b),
                               .group = -1,

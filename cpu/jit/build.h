@@ -89,6 +89,12 @@ struct build {
     struct cold cold[COLD_MAX];
 };
 
+/* For so many more pieces of cold code, and all that cold code has itself. */
+static inline bool build_has_room(const struct build *b, unsigned colds)
+{
+    return b->colds + colds <= COLD_MAX - REGION_MAX_INSNS * 2;
+}
+
 static inline const struct insn *build_insn(const struct build *b)
 {
     return &b->insn[b->i];
@@ -231,6 +237,10 @@ void special_single(struct build *b);
 /* For special_translate(); the same result. */
 bool string_translate(struct build *b);
 bool bits_translate(struct build *b);
+/* ---- system.c -------------------------------------------------------------------------------- */
+
+/* System instructions, where the common case is simple. False: nothing emitted. */
+bool system_translate(struct build *b);
 
 /* ---- copy.c ---------------------------------------------------------------------------------- */
 
@@ -241,7 +251,7 @@ bool copy_insn(struct build *b);
 bool copy_is_allowed(const struct build *b, const struct insn *insn);
 /* The memory operand of an instruction that can be copied and that needs no alignment; or NULL. */
 const struct opnd *copy_memory_operand(const struct build *b, const struct insn *insn);
-/* And whether it would name vector registers. */
+/* And whether it would name vector registers, or use MXCSR. */
 bool copy_uses_vectors(const struct build *b, const struct insn *insn);
 /* Loads or stores a homed register. */
 static inline void homed_load(struct build *b, unsigned scratch, unsigned guest)

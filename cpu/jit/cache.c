@@ -112,17 +112,15 @@ bool jit_has_frame(const struct cpu *cpu, uint64_t gpa)
     return f && f->regions;
 }
 
-struct jit_pcs *jit_pcs_for(struct jit *jit, uint32_t mode)
+struct jit_pcs *jit_pcs_seek(struct jit *jit, uint32_t mode)
 {
     struct jit_pcs *oldest = jit->pcs;
-    if (jit->recent->mode == mode)
-        return jit->recent;
     jit->pcs_asked++;
     for (unsigned i = 0; i < JIT_PC_TABLES; i++) {
         struct jit_pcs *pcs = &jit->pcs[i];
         if (pcs->mode == mode) {
             pcs->used_at = jit->pcs_asked;
-            return jit->recent = pcs;
+            return *jit_recent(jit, mode) = pcs;
         }
         if (pcs->used_at < oldest->used_at)
             oldest = pcs;
@@ -130,7 +128,7 @@ struct jit_pcs *jit_pcs_for(struct jit *jit, uint32_t mode)
     memset(oldest->entry, 0x80, sizeof oldest->entry); /* no address, since not canonical */
     oldest->mode = mode;
     oldest->used_at = jit->pcs_asked;
-    return jit->recent = oldest;
+    return *jit_recent(jit, mode) = oldest;
 }
 
 /* ---- Linking --------------------------------------------------------------------------------- */
@@ -331,7 +329,8 @@ bool jit_init(struct cpu *cpu, uint64_t cache_size, uint8_t hot, bool lockstep, 
     jit_build_init(jit->build);
     for (unsigned i = 0; i < JIT_PC_TABLES; i++)
         jit->pcs[i].mode = 0, jit->pcs[i].used_at = 0;
-    jit->recent = jit->pcs;
+    for (unsigned i = 0; i < 4; i++)
+        jit->recent[i] = jit->pcs;
     jit_make_thunks(jit);
     empty_zones(jit);
     cpu->jx.self = cpu;

@@ -131,6 +131,8 @@ bool copy_uses_vectors(const struct build *b, const struct insn *insn)
         return false;
     if (insn->row->exec == EXEC_vec_zero || insn->row->exec == EXEC_vec_pcmpstr)
         return true; /* which they do not name */
+    if (insn->row->attr & INSN_MXCSR)
+        return true; /* MXCSR comes with vectors, which CVTTSD2SI from memory has none of */
     for (unsigned n = 0; n < insn->opnds; n++)
         if (insn->op[n].kind == OPND_XMM || insn->op[n].kind == OPND_YMM)
             return true;

@@ -97,13 +97,16 @@ enum {
     OP_SUB_LOAD = 0x2b,
     OP_CMP_LOAD = 0x3b,
     OP_TEST = 0x85,
+    OP_GRP3 = 0xf7, /* with GRP3_TEST and an immediate: TEST */
     OP_GRP1_IMM8 = 0x83,
     OP_STORE = 0x89,
     OP_LOAD = 0x8b,
     OP_LEA = 0x8d,
+    OP_STORE_IMM8 = 0xc6, /* of a byte */
     OP_STORE_IMM = 0xc7,
 };
 enum { GRP1_ADD, GRP1_OR, GRP1_ADC, GRP1_SBB, GRP1_AND, GRP1_SUB, GRP1_XOR, GRP1_CMP };
+enum { GRP3_TEST };
 
 static inline void emit_mov(struct emit *e, unsigned w, unsigned to, unsigned from)
 {
@@ -185,6 +188,11 @@ static inline void emit_call(struct emit *e, const void *target)
     emit8(e, 0xe8);
     emit32(e, 0);
     emit_patch32(e->p - 4, e->shift, target);
+}
+static inline void emit_jmp_r10(struct emit *e)
+{
+    static const uint8_t jmp_r10[] = {0x41, 0xff, 0xe2};
+    emit_bytes(e, jmp_r10, sizeof jmp_r10);
 }
 /* A jump whose target is patched later: where its displacement is. */
 static inline uint8_t *emit_jcc_later(struct emit *e, unsigned cc)

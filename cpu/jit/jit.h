@@ -21,6 +21,7 @@
  *     cpu/jit/special.c     stack, division, DF
  *     cpu/jit/string.c      MOVS to SCAS, REP MOVS, REP STOS
  *     cpu/jit/bits.c        BT to BTC beyond their operand
+ *     cpu/jit/system.c      system instructions in place
  *     cpu/jit/branch.c      edges, calls, returns, indirect branches
  *     cpu/jit/cache.c       finding, linking, invalidating regions
  *     cpu/jit/thunk.c       into translated code and out of it
@@ -72,10 +73,25 @@ struct flags_desc {
 
 struct jit_region;
 
+/* What C executes at a site. */
+struct jit_ready {
+    struct insn insn;
+    const void *prepared; /* execute_insn() */
+};
+
+/* STAC and CLAC: where the code goes on in the other mode, and that mode's table of addresses. */
+struct jit_switch {
+    const void *code; /* NULL: not found yet */
+    struct jit_pcs *pcs;
+};
+
 struct jit_site {
     struct jit_region *region;
+    struct jit_switch *to; /* NULL: is none of these */
+    struct jit_ready *ready; /* NULL: has not been needed yet */
     uint16_t off; /* of the instruction, from the page's beginning */
     uint8_t len;
+    bool branch;
     bool leaves; /* no way back: a branch, or something that C does not leave behind (jx.kept) */
     bool holds;  /* there is no way back either if host addresses may have become wrong (held.c) */
     int8_t group; /* of addresses that it begins: index of cpu->jx.held[]; -1: none */
@@ -192,7 +208,7 @@ struct jit_zone {
 struct jit {
     struct cpu *cpu;
     struct jit_pcs *pcs;    /* JIT_PC_TABLES of them */
-    struct jit_pcs *recent; /* the one that was asked for last */
+    struct jit_pcs *recent[4]; /* those that were asked for last, by jit_recent() */
     uint64_t pcs_asked;
     struct jit_region *hash[REGION_BUCKETS];
     struct jit_frame *frames[REGION_FRAMES];
@@ -213,6 +229,7 @@ struct jit {
     struct profile_cpu *profile; /* profile.h; NULL: nobody looks */
     struct jit_counters counters;
     bool host_avx, host_bmi2;
+    bool interpret; /* what comes next, after JIT_EXIT_LEFT */
     uint8_t hot; /* times that code is interpreted before it is translated */
 };
 
@@ -241,6 +258,12 @@ static inline uint32_t jit_mode(const struct cpu *cpu)
            (cpu->priv == MMU_SUPERVISOR_AC ? JIT_MODE_AC : 0);
 }
 
+/* A kernel and its programs take turns, with and without AC: to each its own. */
+static inline struct jit_pcs **jit_recent(struct jit *jit, uint32_t mode)
+{
+    return &jit->recent[(mode & MODE_USER ? 1 : 0) + (mode & JIT_MODE_AC ? 2 : 0)];
+}
+
 /* ---- cache.c --------------------------------------------------------------------------------- */
 
 /* Room for one more region and its data, by emptying the cache if need be. */
@@ -256,7 +279,12 @@ void jit_make_stale(struct jit *jit, struct jit_region *region);
  * inside its callbacks. */
 void jit_sweep(struct jit *jit);
 /* The table for regions of this mode. */
-struct jit_pcs *jit_pcs_for(struct jit *jit, uint32_t mode);
+struct jit_pcs *jit_pcs_seek(struct jit *jit, uint32_t mode);
+static inline struct jit_pcs *jit_pcs_for(struct jit *jit, uint32_t mode)
+{
+    struct jit_pcs *recent = *jit_recent(jit, mode);
+    return recent->mode == mode ? recent : jit_pcs_seek(jit, mode);
+}
 static inline struct jit_pc *jit_pc_slot(struct jit_pcs *pcs, uint64_t pc)
 {
     return &pcs->entry[pc & (JIT_PCS - 1)];
@@ -275,9 +303,10 @@ bool jit_rows_init(struct jit *jit);
 struct jit_region *jit_translate(struct jit *jit, uint64_t gpa, const uint8_t *code,
                                  uint64_t tail_gpa, bool *more);
 
-/* run.c, called by translated code: executes the instruction at the site. Not 0: leave, cpu->rip
- * says where to go on. */
-int jit_slow(struct cpu *cpu, uint32_t site_offset);
+/* run.c, called by translated code: executes the instruction at the site. NULL: leave, cpu->rip
+ * says where to go on; JIT_BACK: go on behind the site; else where to go on: a region's entry. */
+const void *jit_slow(struct cpu *cpu, uint32_t site_offset);
+#define JIT_BACK ((const void *)1)
 
 /* ---- lockstep.c ------------------------------------------------------------------------------ */
 

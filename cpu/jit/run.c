@@ -64,73 +64,16 @@ static void describe_flags(struct cpu *cpu, const struct flags_desc *d)
     }
 }
 
-static void set_host_mxcsr(uint32_t value)
+/* MXCSR is in cpu->jx.mxcsr on the ways in and out: thunk.c moves it where vectors are used. */
+static void mxcsr_in(struct cpu *cpu)
 {
-    if (vec_host_mxcsr() != value) /* reading it is cheaper */
-        vec_set_host_mxcsr(value);
+    cpu->jx.mxcsr = jit_mode(cpu) & JIT_MODE_MASKED ? cpu->mxcsr : MXCSR_INIT;
 }
 
-/* The host's MXCSR is the guest's while translated code runs, when all exceptions are masked; with
- * default rounding it stays so afterwards: C code does not mind sticky flags. */
-static void vectors_in(const struct cpu *cpu)
+static void mxcsr_out(struct cpu *cpu)
 {
-    set_host_mxcsr(jit_mode(cpu) & JIT_MODE_MASKED ? cpu->mxcsr : MXCSR_INIT);
-}
-
-static void vectors_out(struct cpu *cpu, uint32_t mode)
-{
-    uint32_t value = vec_host_mxcsr();
-    if (mode & JIT_MODE_MASKED)
-        cpu->mxcsr = value;
-    if (value & (MXCSR_RC | MXCSR_FTZ | MXCSR_DAZ))
-        set_host_mxcsr(MXCSR_INIT);
-}
-
-/* ---- Sites ----------------------------------------------------------------------------------- */
-
-/* The site's access has been made, so the page is at hand: keeps the address for those that follow.
- * False: not all of them can be made so. */
-static bool hold(struct jit *jit, struct jit_site *site)
-{
-    enum { FAILS_MAX = 4 };
-    struct cpu *cpu = jit->cpu;
-    void *host = mmu_view_lookup(&cpu->mmu, cpu->priv, cpu->jx.jump, site->span,
-                                 (enum access_kind)site->kind);
-    cpu->jx.held[site->group] = (uint64_t)(uintptr_t)host;
-    if (!host && ++site->fails == FAILS_MAX) {
-        jit->ungrouped[jit_heat_index((site->region->gpa & PAGE_MASK) + site->off)] = true;
-        jit_make_stale(jit, site->region);
-    }
-    return host;
-}
-
-int jit_slow(struct cpu *cpu, uint32_t site_offset)
-{
-    struct jit *jit = cpu->jit;
-    struct jit_site *site = (struct jit_site *)(jit->data + site_offset);
-    const struct jit_region *region = site->region;
-    uint64_t generation = cpu->mmu.exec_generation, global = cpu->mmu.global_generation,
-             taken = cpu->mmu.taken;
-    uint32_t mode = region->mode;
-    cpu->rip = wrap(cpu, cpu->jx.page_va + site->off);
-    describe_flags(cpu, &site->flags);
-    vectors_out(cpu, mode);
-    jit->counters.slow++;
-    profile_site(jit, site);
-    uint64_t next = wrap(cpu, cpu->rip + site->len);
-    execute_copied(cpu, region_code(region, site->off), site->len);
-    cpu->rip = cpu->next_rip;
-    bool leaves = site->leaves || cpu->rip != next || region->stale ||
-                  generation != cpu->mmu.exec_generation || global != cpu->mmu.global_generation ||
-                  jit_mode(cpu) != mode || interp_attention(cpu) ||
-                  (site->holds && taken != cpu->mmu.taken) ||
-                  (site->group >= 0 && !hold(jit, site));
-    profile_site_over(jit, leaves);
-    if (leaves)
-        return 1;
-    cpu->jx.flags = pack_flags(cpu_rflags(cpu));
-    vectors_in(cpu);
-    return 0;
+    if (jit_mode(cpu) & JIT_MODE_MASKED)
+        cpu->mxcsr = cpu->jx.mxcsr;
 }
 
 /* ---- Finding --------------------------------------------------------------------------------- */
@@ -140,6 +83,8 @@ static bool eligible(const struct cpu *cpu)
 {
     const uint32_t flat32 = MODE_CODE32 | MODE_FLAT | MODE_STACK32 | MODE_PROT;
     if ((cpu->mode & MODE_ALIGN) || LOG_ON(cpu->log, LOG_EXEC | LOG_CPU))
+        return false;
+    if (cpu->cpl == 1 || cpu->cpl == 2) /* so that MODE_USER tells the privilege (system.c) */
         return false;
     return (cpu->mode & MODE_CODE64) || (cpu->mode & flat32) == flat32;
 }
@@ -163,8 +108,8 @@ static bool is_hot(struct jit *jit, uint64_t gpa)
     return true;
 }
 
-/* The page behind cpu->rip's, as instruction fetches find it. Raises what they raise. False: not for
- * translated code. */
+/* The page behind cpu->rip's, as instruction fetches find it. Raises what they raise. False: not
+ * for translated code. */
 static bool page_behind(struct cpu *cpu, struct mmu_xlat *x)
 {
     mem_fetch_page(cpu, wrap(cpu, (cpu->rip & PAGE_MASK) + PAGE_SIZE), x);
@@ -209,7 +154,8 @@ static struct jit_region *make(struct jit *jit, const struct mmu_xlat *x)
         *jit_heat(jit, x->gpa) = 0; /* do not try each time */
         return NULL;
     }
-    unsigned here = region->lo + region->len > (int)PAGE_SIZE ? PAGE_SIZE - region->lo : region->len;
+    unsigned here =
+        region->lo + region->len > (int)PAGE_SIZE ? PAGE_SIZE - region->lo : region->len;
     mmu_code_added(&cpu->mmu, (x->gpa & PAGE_MASK) + region->lo, here);
     if (here < region->len)
         add_tail(jit, region, behind.gpa);
@@ -233,7 +179,7 @@ static bool is_current(const struct cpu *cpu, uint64_t generation)
 }
 
 /* The region at cpu->rip, made now if it is hot. Raises what fetching raises. NULL: interpret. */
-static const struct jit_region *find_slowly(struct cpu *cpu, struct jit_pc *slot,
+static const struct jit_region *find_slowly(struct cpu *cpu, const struct jit_pc *slot,
                                             uint64_t *generation)
 {
     struct jit *jit = cpu->jit;
@@ -277,8 +223,6 @@ static const struct jit_region *find_slowly(struct cpu *cpu, struct jit_pc *slot
     return region;
 }
 
-/* ---- The loop -------------------------------------------------------------------------------- */
-
 /* The edge by which the last region was left, to be linked to what is found. */
 struct pending {
     struct jit_edge *edge;
@@ -304,14 +248,142 @@ static void link_edge(struct cpu *cpu, const struct pending *p, const struct jit
     edge->code = to->entry;
 }
 
+/* Where cpu->rip goes on in translated code. Raises what fetching raises. NULL: interpret. */
+static const void *find(struct cpu *cpu, const struct pending *pending)
+{
+    struct jit *jit = cpu->jit;
+    if (!eligible(cpu))
+        return NULL;
+    struct jit_pcs *pcs = jit_pcs_for(jit, jit_mode(cpu));
+    struct jit_pc *slot = jit_pc_slot(pcs, cpu->rip);
+    cpu->jx.pcs = pcs;
+    if (!jit->lockstep && slot->pc == cpu->rip && is_current(cpu, slot->generation) &&
+        !slot->region->stale && !(pending && pending->edge))
+        return slot->code;
+    uint64_t generation;
+    const struct jit_region *region = find_slowly(cpu, slot, &generation);
+    if (!region)
+        return NULL;
+    if (pending)
+        link_edge(cpu, pending, region, generation);
+    if (jit->lockstep)
+        lockstep_prepare(cpu, region);
+    return region->entry;
+}
+
+/* What translated code wants to find in struct cpu when it is entered at cpu->rip. */
+static void prepare_entry(struct cpu *cpu)
+{
+    cpu->jx.page_va = cpu->rip & PAGE_MASK;
+    cpu->jx.flags = pack_flags(cpu_rflags(cpu));
+    mxcsr_in(cpu);
+}
+
+/* ---- Sites ----------------------------------------------------------------------------------- */
+
+/* The instruction as execute_insn() wants it, kept for the next time where there is room. */
+static const struct jit_ready *ready_at(struct cpu *cpu, struct jit_site *site)
+{
+    struct jit *jit = cpu->jit;
+    const struct jit_region *region = site->region;
+    if (jit->data_used + sizeof *site->ready > jit->data_size)
+        return NULL;
+    struct jit_ready *ready = jit_data(jit, sizeof *ready);
+    execute_prepare(cpu, region_code(region, site->off), site->len, &ready->insn, &ready->prepared);
+    return site->ready = ready;
+}
+
+static void execute_at(struct cpu *cpu, struct jit_site *site)
+{
+    const struct jit_region *region = site->region;
+    const struct jit_ready *ready = site->ready ? site->ready : ready_at(cpu, site);
+    if (ready)
+        execute_insn(cpu, &ready->insn, ready->prepared);
+    else
+        execute_copied(cpu, region_code(region, site->off), site->len);
+}
+
+/* The instruction at the site has led elsewhere, or to another mode or mapping: where on from
+ * there, without a way out and in. In lockstep every region comes back. */
+static const void *go_on(struct cpu *cpu)
+{
+    if (cpu->jit->lockstep)
+        return NULL;
+    const void *code = find(cpu, NULL);
+    if (code) {
+        prepare_entry(cpu);
+        cpu->jit->counters.enters++;
+    } else {
+        cpu->jit->interpret = true;
+    }
+    return code;
+}
+
+/* The site's access has been made, so the page is at hand: keeps the address for those that follow.
+ * False: not all of them can be made so. */
+static bool hold(struct jit *jit, struct jit_site *site)
+{
+    enum { FAILS_MAX = 4 };
+    struct cpu *cpu = jit->cpu;
+    void *host = mmu_view_lookup(&cpu->mmu, cpu->priv, cpu->jx.jump, site->span,
+                                 (enum access_kind)site->kind);
+    cpu->jx.held[site->group] = (uint64_t)(uintptr_t)host;
+    if (!host && ++site->fails == FAILS_MAX) {
+        jit->ungrouped[jit_heat_index((site->region->gpa & PAGE_MASK) + site->off)] = true;
+        jit_make_stale(jit, site->region);
+    }
+    return host;
+}
+
+const void *jit_slow(struct cpu *cpu, uint32_t site_offset)
+{
+    struct jit *jit = cpu->jit;
+    struct jit_site *site = (struct jit_site *)(jit->data + site_offset);
+    const struct jit_region *region = site->region;
+    uint64_t generation = cpu->mmu.exec_generation, global = cpu->mmu.global_generation,
+             taken = cpu->mmu.taken;
+    uint32_t mode = region->mode;
+    cpu->rip = wrap(cpu, cpu->jx.page_va + site->off);
+    uint64_t next = wrap(cpu, cpu->rip + site->len);
+    describe_flags(cpu, &site->flags);
+    mxcsr_out(cpu);
+    jit->counters.slow++;
+    profile_site(jit, site);
+    execute_at(cpu, site);
+    cpu->rip = cpu->next_rip;
+    bool asked = interp_attention(cpu);
+    bool leaves = asked || site->leaves || cpu->rip != next || region->stale ||
+                  generation != cpu->mmu.exec_generation || global != cpu->mmu.global_generation ||
+                  jit_mode(cpu) != mode || (site->holds && taken != cpu->mmu.taken) ||
+                  (site->group >= 0 && !hold(jit, site));
+    profile_site_over(jit, leaves);
+    if (asked)
+        return NULL;
+    if (leaves) {
+        uint64_t flushes = jit->counters.flushes; /* then the site is gone */
+        const void *code = go_on(cpu);
+        if (flushes == jit->counters.flushes && site->to)
+            *site->to = (struct jit_switch){code, cpu->jx.pcs};
+        return code;
+    }
+    cpu->jx.flags = pack_flags(cpu_rflags(cpu));
+    mxcsr_in(cpu);
+    return JIT_BACK;
+}
+
+/* ---- The loop -------------------------------------------------------------------------------- */
+
 /* Brings the state that the code's way out has left into struct cpu. */
-static void leave(struct cpu *cpu, enum jit_exit why, uint32_t mode, struct pending *pending)
+static void leave(struct cpu *cpu, enum jit_exit why, struct pending *pending)
 {
     profile_exit(cpu->jit, why);
-    if (why == JIT_EXIT_LEFT)
+    if (why == JIT_EXIT_LEFT) {
+        pending->here = cpu->jit->interpret;
+        cpu->jit->interpret = false;
         return;
+    }
     unpack_flags(cpu);
-    vectors_out(cpu, mode);
+    mxcsr_out(cpu);
     if (why != JIT_EXIT_EDGE) {
         pending->here = why == JIT_EXIT_HERE;
         cpu->rip = wrap(cpu, cpu->jx.page_va + (uint64_t)(int32_t)cpu->jx.exit_off);
@@ -326,18 +398,15 @@ static void leave(struct cpu *cpu, enum jit_exit why, uint32_t mode, struct pend
 static void enter(struct cpu *cpu, const void *code, struct pending *pending)
 {
     struct jit *jit = cpu->jit;
-    uint32_t mode = jit_mode(cpu);
     *pending = (struct pending){0};
-    cpu->jx.page_va = cpu->rip & PAGE_MASK;
-    cpu->jx.flags = pack_flags(cpu_rflags(cpu));
-    vectors_in(cpu);
+    prepare_entry(cpu);
     jit->counters.enters++;
     if (jit->lockstep) {
         enum jit_exit why = lockstep_enter(cpu, code);
-        leave(cpu, why, mode, pending);
+        leave(cpu, why, pending);
         lockstep_compare(cpu, why);
     } else {
-        leave(cpu, (enum jit_exit)jit->thunks.enter(cpu, code), mode, pending);
+        leave(cpu, (enum jit_exit)jit->thunks.enter(cpu, code), pending);
     }
 }
 
@@ -368,37 +437,19 @@ static void interpret(struct cpu *cpu)
 
 void jit_run(struct cpu *cpu)
 {
-    struct jit *jit = cpu->jit;
     struct pending pending = {0};
     take_gs(cpu);
-    profile_run(jit);
+    profile_run(cpu->jit);
     cpu->blocks->single = false; /* REP instructions are run whole */
     while (attends(cpu) && cpu->activity == CPU_RUNNING) {
-        if (pending.here || !eligible(cpu)) {
+        const void *code = pending.here ? NULL : find(cpu, &pending);
+        if (code) {
+            enter(cpu, code, &pending);
+        } else {
             interpret(cpu);
             pending = (struct pending){0};
-            continue;
         }
-        struct jit_pcs *pcs = jit_pcs_for(jit, jit_mode(cpu));
-        struct jit_pc *slot = jit_pc_slot(pcs, cpu->rip);
-        cpu->jx.pcs = pcs;
-        const void *code = slot->code;
-        if (jit->lockstep || slot->pc != cpu->rip || !is_current(cpu, slot->generation) ||
-            slot->region->stale || pending.edge) {
-            uint64_t generation;
-            const struct jit_region *region = find_slowly(cpu, slot, &generation);
-            if (!region) {
-                interpret(cpu);
-                pending.edge = NULL;
-                continue;
-            }
-            link_edge(cpu, &pending, region, generation);
-            if (jit->lockstep)
-                lockstep_prepare(cpu, region);
-            code = region->entry;
-        }
-        enter(cpu, code, &pending);
     }
-    profile_phase(jit, PHASE_OTHER);
+    profile_phase(cpu->jit, PHASE_OTHER);
     cpu->next_rip = cpu->rip;
 }

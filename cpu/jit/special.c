@@ -330,6 +330,6 @@ bool special_translate(struct build *b)
     case EXEC_gen_hint:
         return hint(b);
     default:
-        return false;
+        return system_translate(b);
     }
 }

@@ -3,11 +3,14 @@
  *
  * enter() is a C function: it saves what the System V ABI wants saved, loads guest registers and
  * jumps. All exits store the guest registers again and return from it. slow() is called by
- * translated code; it has C execute one instruction and returns behind it, or leaves for good.
+ * translated code; it has C execute one instruction and returns behind it, goes to another region,
+ * or leaves for good.
  *
- * Vector registers are loaded by the first region that uses any (vec_in()) and stored on the way to
- * C: kernels, which use none, pay for none.
+ * Vector registers and MXCSR are loaded by the first region that uses any (vec_in()) and stored on
+ * the way to C: kernels, which use none, pay for none. (STMXCSR alone takes as long as all the rest
+ * of a way out.)
  */
+#include "cpu/interp/vec.h"
 #include "cpu/jit/build.h"
 
 /* The guest registers that have a host register. */
@@ -58,7 +61,36 @@ static void set_vec_home(struct emit *e, uint32_t value)
     emit32(e, value);
 }
 
-/* To their homes, if they are in registers; EFLAGS are lost. C must not pay for dirty upper halves. */
+/* STMXCSR and LDMXCSR gs:[mxcsr]; by SDM vol. 2 the digits of 0F AE. */
+static void move_mxcsr(struct emit *e, bool store)
+{
+    enum { LDMXCSR = 2, STMXCSR };
+    emit8(e, 0x65);
+    emit8(e, 0x0f);
+    emit8(e, 0xae);
+    emit8(e, (store ? STMXCSR : LDMXCSR) << 3 | 4);
+    emit8(e, 0x25);
+    emit32(e, (uint32_t)CPU_AT(jx.mxcsr));
+}
+
+/* The guest's, as it is now; C does not mind its sticky flags, but its rounding. EFLAGS are lost.
+ */
+static void mxcsr_to_c(struct emit *e)
+{
+    static const uint8_t push_init[] = {0x68, MXCSR_INIT & 0xff, MXCSR_INIT >> 8, 0, 0},
+                         ldmxcsr_rsp[] = {0x0f, 0xae, 0x14, 0x24};
+    move_mxcsr(e, true);
+    emit_gs(e, 4, OP_GRP3, GRP3_TEST, CPU_AT(jx.mxcsr));
+    emit32(e, MXCSR_RC | MXCSR_FTZ | MXCSR_DAZ);
+    uint8_t *plain = emit_jcc_later(e, CC_E);
+    emit_bytes(e, push_init, sizeof push_init);
+    emit_bytes(e, ldmxcsr_rsp, sizeof ldmxcsr_rsp);
+    emit_rm(e, 8, OP_LEA, RSP, RSP, 8);
+    emit_patch32(plain, e->shift, emit_here(e));
+}
+
+/* To their homes, if they are in registers; EFLAGS are lost. C must not pay for dirty upper halves.
+ */
 static void vectors_to_c(const struct jit *jit, struct emit *e)
 {
     emit_gs(e, 4, OP_GRP1_IMM8, GRP1_CMP, CPU_AT(jx.vec_home));
@@ -67,6 +99,7 @@ static void vectors_to_c(const struct jit *jit, struct emit *e)
     move_vectors(e, jit->host_avx, true);
     if (jit->host_avx)
         emit_vzeroupper(e);
+    mxcsr_to_c(e);
     set_vec_home(e, 1);
     emit_patch32(home, e->shift, emit_here(e));
 }
@@ -90,6 +123,7 @@ static void test_upper_halves(struct emit *e)
  * would pay for merging with them (Intel's optimisation manual, 15.3; likewise AMD's). */
 static void vectors_from_c(const struct jit *jit, struct emit *e)
 {
+    move_mxcsr(e, false);
     if (!jit->host_avx) {
         move_vectors(e, false, false);
         set_vec_home(e, 0);
@@ -135,13 +169,12 @@ static void pop(struct emit *e, unsigned reg)
 
 static void make_enter(struct emit *e)
 {
-    static const uint8_t jmp_r10[] = {0x41, 0xff, 0xe2};
     for (unsigned i = 0; i < sizeof callee_saved; i++)
         push(e, callee_saved[i]);
     emit_ri(e, 8, GRP1_SUB, RSP, 8); /* aligned: six pushes and the return address are 56 bytes */
     emit_mov(e, 8, SCRATCH1, RSI);
     load_registers(e);
-    emit_bytes(e, jmp_r10, sizeof jmp_r10);
+    emit_jmp_r10(e);
 }
 
 /* Returns from enter(); eax says why. */
@@ -181,15 +214,21 @@ static const uint8_t *make_slow(const struct jit *jit, struct emit *e, bool vect
     emit_mov_imm64(e, RAX, (uint64_t)(uintptr_t)jit_slow);
     emit_bytes(e, call_rax, sizeof call_rax);
     emit_ri(e, 8, GRP1_ADD, RSP, 8);
-    emit_rr(e, 4, OP_TEST, RAX, RAX);
-    uint8_t *left = emit_jcc_later(e, CC_NE);
+    emit_ri(e, 8, GRP1_CMP, RAX, 1); /* JIT_BACK */
+    uint8_t *elsewhere = emit_jcc_later(e, CC_NE);
     if (vectors)
         vectors_from_c(jit, e);
     flags_emit_load(e);
     load_registers(e);
     emit_bytes(e, ret, sizeof ret);
-    emit_patch32(left, e->shift, emit_here(e));
+    emit_patch32(elsewhere, e->shift, emit_here(e));
+    uint8_t *left = emit_jcc_later(e, CC_B);
     emit_ri(e, 8, GRP1_ADD, RSP, 8); /* the return address into the region */
+    emit_mov(e, 8, SCRATCH1, RAX);
+    load_registers(e);
+    emit_jmp_r10(e);
+    emit_patch32(left, e->shift, emit_here(e));
+    emit_ri(e, 8, GRP1_ADD, RSP, 8);
     emit_mov_imm32(e, RAX, JIT_EXIT_LEFT);
     emit_jmp(e, to_c);
     return at;

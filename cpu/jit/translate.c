@@ -236,16 +236,10 @@ static void translate_one(struct build *b)
 
 /* ---- The region ------------------------------------------------------------------------------ */
 
-/* For the cold code of one more instruction, and all that cold code has itself. */
-static bool has_room(const struct build *b)
-{
-    return b->colds + 8 <= COLD_MAX - REGION_MAX_INSNS * 2;
-}
-
 static void emit_region(struct build *b)
 {
     struct emit *e = &b->e, body;
-    for (b->i = 0; b->i < b->count && has_room(b); b->i++)
+    for (b->i = 0; b->i < b->count && build_has_room(b, 8); b->i++)
         translate_one(b);
     b->region->count = (uint16_t)b->i;
     if (b->flows[b->i - 1]) {

@@ -89,5 +89,5 @@ void deliver_long(struct cpu *cpu, const struct event *event)
         keep &= ~(uint64_t)RFLAGS_IF;
     cpu->rflags = (cpu_rflags(cpu) & keep) | RFLAGS_FIXED;
     cpu->cc_op = CC_RFLAGS;
-    cpu_mode_update(cpu);
+    sys_cpl_update(cpu);
 }

@@ -13,7 +13,7 @@ void far_commit(struct cpu *cpu, const struct far_target *target, unsigned cpl)
     cpu->seg[SEG_CS].selector = (uint16_t)((target->cs.selector & ~3u) | cpl);
     cpu->next_rip = target->rip;
     cpu->cpl = (uint8_t)cpl;
-    cpu_mode_update(cpu);
+    sys_cpl_update(cpu);
 }
 
 /* ---- The operand ----------------------------------------------------------------------------- */

@@ -75,6 +75,9 @@ static inline struct access cpu_access(const struct cpu *cpu)
 
 /* After a change of shadow, nmi_blocked, activity, debug_pending or breakpoints. */
 void sys_attention_update(struct cpu *cpu);
+/* cpu_mode_update() after a change of CPL, CS, SS or RFLAGS only: cheap from 64-bit code to 64-bit
+ * code, where a kernel's entries and exits go. */
+void sys_cpl_update(struct cpu *cpu);
 /* Tells the MMU what CR0, CR4, EFER and PKRU are now, and recomputes the mode. */
 void sys_paging_update(struct cpu *cpu);
 

@@ -119,11 +119,28 @@ void cpu_mode_update(struct cpu *cpu)
     sys_look_for_upcalls(cpu);
 }
 
+void sys_cpl_update(struct cpu *cpu)
+{
+    const uint32_t others = MODE_PROT | MODE_V86 | MODE_LONG | MODE_TS | MODE_EM | MODE_MP |
+                            MODE_OSFXSR | MODE_OSXMMEXCPT | MODE_AVX;
+    uint32_t mode = segment_mode(cpu);
+
+    if (!(mode & cpu->mode & MODE_CODE64)) {
+        cpu_mode_update(cpu);
+        return;
+    }
+    cpu->mode = mode | (cpu->mode & others) | (cpu->cpl == 3 ? MODE_USER : 0);
+    cpu->seg_base[SEG_FS] = cpu->seg[SEG_FS].base;
+    cpu->seg_base[SEG_GS] = cpu->seg[SEG_GS].base;
+    update_flag_dependents(cpu);
+    sys_look_for_upcalls(cpu);
+}
+
 void sys_look_for_upcalls(struct cpu *cpu)
 {
-    const struct rules *rules = phys_rules(cpu->map);
+    const struct rules *rules = cpu->cpl == 3 ? phys_rules(cpu->map) : NULL;
 
-    if (cpu->cpl == 3 && rules && rules_deferred_waiting(rules))
+    if (rules && rules_deferred_waiting(rules))
         atomic_fetch_or(&cpu->request, CPU_REQ_UPCALL);
 }
 

@@ -57,6 +57,13 @@ static void enter_ring0(struct cpu *cpu, uint16_t selector, bool code64)
     cpu->cpl = 0;
 }
 
+/* sys_cpl_update() follows. */
+static void load_rflags(struct cpu *cpu, uint64_t rflags)
+{
+    cpu->rflags = (rflags & RFLAGS_ALL) | RFLAGS_FIXED;
+    cpu->cc_op = CC_RFLAGS;
+}
+
 static void count_call(struct cpu *cpu)
 {
     if (cpu->cpl == 3 && phys_rules(cpu->map))
@@ -76,14 +83,14 @@ void sys_syscall(struct cpu *cpu, const struct insn *insn)
         cpu->gpr[R11] = cpu->rflags & ~(uint64_t)RFLAGS_RF;
         cpu->next_rip = from64 ? cpu->msr_lstar : cpu->msr_cstar;
         enter_ring0(cpu, selector, true);
-        cpu_set_rflags(cpu, cpu->rflags & ~(cpu->msr_sfmask | RFLAGS_RF));
+        load_rflags(cpu, cpu->rflags & ~(cpu->msr_sfmask | RFLAGS_RF));
     } else {
         cpu->next_rip = (uint32_t)cpu->msr_star;
         enter_ring0(cpu, selector, false);
-        cpu_set_rflags(cpu, cpu->rflags & ~(uint64_t)(RFLAGS_IF | RFLAGS_RF | RFLAGS_VM));
+        load_rflags(cpu, cpu->rflags & ~(uint64_t)(RFLAGS_IF | RFLAGS_RF | RFLAGS_VM));
     }
     recheck_tf(cpu);
-    cpu_mode_update(cpu);
+    sys_cpl_update(cpu);
 }
 
 static void sysret_segments(struct cpu *cpu, bool to64)
@@ -115,11 +122,11 @@ void sys_sysret(struct cpu *cpu, const struct insn *insn)
     sysret_segments(cpu, to64);
     cpu->next_rip = rip;
     if (from64)
-        cpu_set_rflags(cpu, cpu->gpr[R11] & 0x3c7fd7); /* not RF, not VM */
+        load_rflags(cpu, cpu->gpr[R11] & 0x3c7fd7); /* not RF, not VM */
     else
-        cpu_set_rflags(cpu, cpu->rflags | RFLAGS_IF);
+        load_rflags(cpu, cpu->rflags | RFLAGS_IF);
     recheck_tf(cpu);
-    cpu_mode_update(cpu);
+    sys_cpl_update(cpu);
 }
 
 /* SYSENTER does not touch TF: a single-stepped program traps in the kernel. */

@@ -150,6 +150,7 @@ struct cpu_jit {
     uint32_t exit_off;    /* JIT_EXIT_HERE, JIT_EXIT_POLL: from page_va, signed */
     _Atomic uint32_t kick; /* something may want attention: set by cpu_request() */
     uint32_t vec_home;    /* vectors are in cpu->ymm[], not in the host's registers */
+    uint32_t mxcsr;       /* the host's, while they are there: what it is to be, and has become */
     void *edge;           /* JIT_EXIT_EDGE */
     uint64_t jump;        /* kept over a lookup: where an indirect call goes, what PUSH stores */
     uint64_t next_va;     /* the page_va there */

@@ -205,6 +205,56 @@ TEST(an_instruction_in_two_pages)
     }
 }
 
+/* An instruction's second half is in a page that goes, comes back as another one, and may not be
+ * executed; its first half stays as it is. */
+TEST(the_other_half)
+{
+    static uint8_t frames[3 * 4096] __attribute__((aligned(4096)));
+    uint8_t *const at = (uint8_t *)0x7100000000;
+    static const uint8_t mov_eax[] = {0xb8, 1};
+    paging_reset();
+    memset(frames, 0x90, sizeof frames);
+    memcpy(frames + 4096 - 4, "\x38\xca", 2); /* cmp dl, cl */
+    memcpy(frames + 4096 - 2, mov_eax, 2);
+    for (unsigned k = 1; k < 3; k++)
+        memcpy(frames + k * 4096, (const uint8_t[]){(uint8_t)k, 0, (uint8_t)k, 0xc3}, 4);
+    map_page((word)at, phys(frames), 1, PG_P | PG_W);
+    for (unsigned i = 0; i < 60; i++) {
+        unsigned k = 1 + i % 2;
+        bool gone = i % 5 == 4;
+        map_page((word)at + 4096, phys(frames + k * 4096), 1, gone ? 0 : PG_P | PG_W);
+        volatile unsigned got = 0;
+        unsigned carry = i >> 1 & 1;
+        struct trap t = CATCH({
+            unsigned eax;
+            asm volatile("call *%1"
+                         : "=a"(eax)
+                         : "r"(at + 4096 - 4), "d"(1 - carry), "c"(1)
+                         : "memory", "cc");
+            got = eax;
+        });
+        CHECK_EQ(t.vector, gone ? 14 : NO_TRAP);
+        if (gone) {
+            CHECK_EQ(t.cr2, (word)at + 4096);
+            CHECK_EQ(t.rip, (word)at + 4096 - 2);
+            CHECK_EQ(t.rflags & 1, carry);
+        } else {
+            CHECK_EQ(got, 1 | k << 8 | k << 24);
+        }
+        if (i == 40)
+            frames[4096 - 1] = 1; /* a store to the first half */
+    }
+    /* one first half at two addresses, each with its own second half */
+    uint8_t *const other = at + 0x10000000;
+    map_page((word)other, phys(frames), 1, PG_P | PG_W);
+    map_page((word)at + 4096, phys(frames + 4096), 1, PG_P | PG_W);
+    map_page((word)other + 4096, phys(frames + 8192), 1, PG_P | PG_W);
+    for (unsigned i = 0; i < 300; i++) {
+        CHECK_EQ(CALL(at + 4096 - 4, 0, 0), 0x01000101);
+        CHECK_EQ(CALL(other + 4096 - 4, 0, 0), 0x02000201);
+    }
+}
+
 /* Data and stack in the same line as code: every store is next to what runs. */
 TEST(data_within_the_line)
 {
@@ -335,6 +385,7 @@ const struct test guest_tests[] = {T(ahead),
                                    T(overlapping_runs),
                                    T(a_chain),
                                    T(an_instruction_in_two_pages),
+                                   T(the_other_half),
                                    T(data_within_the_line),
                                    T(pushed_code),
                                    T(aliases),

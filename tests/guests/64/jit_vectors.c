@@ -218,8 +218,8 @@ TEST(stac_and_clac_around_user_accesses)
         room[0] = 5;
         pieces_begin();
         put(PIECE(
-            "1: mov rax, [rsi]; stac; add [rdi], rax; mov rbx, [rdi]; clac; mov [rsi+8], rbx; dec "
-            "ecx; jnz 1b; cmp ecx, 1"));
+            "1: mov rax, [rsi]; invlpg [rdi]; stac; add [rdi], rax; mov rbx, [rdi]; clac; mov "
+            "[rsi+8], rbx; dec ecx; jnz 1b; cmp ecx, 1"));
         word at = pieces_here();
         put(i & 1 ? PIECE("mov rdx, [rdi]") : PIECE("mov [rdi], rdx"));
         struct trap t = pieces_run(&c);

@@ -1,0 +1,337 @@
+/*
+ * system.c - system instructions that a kernel executes all the time, done in place: interrupt
+ * flag, PUSHF, SWAPGS, bases of FS and GS, reading of control and segment registers.
+ *
+ * Each is the common case of its semantic function in cpu/sys; any other case goes to the site,
+ * where C runs that function. Code of a mode without MODE_USER runs at CPL 0 only (eligible() of
+ * run.c), so privilege has been checked when it is entered.
+ */
+#include "cpu/jit/build.h"
+#include "insn_exec.h"
+
+/* ---- Instructions on struct cpu -------------------------------------------------------------- */
+
+enum { GRP1_IMM32 = 0x81, OP_OR = 0x09 };
+
+/* op dword gs:[offset], imm32 */
+static void gs_imm(struct emit *e, unsigned opcode, unsigned digit, int32_t offset, uint32_t imm)
+{
+    emit_gs(e, 4, opcode, digit, offset);
+    emit32(e, imm);
+}
+
+static struct cold *begin(struct build *b)
+{
+    flags_spill(b);
+    return site_begin(b);
+}
+
+static bool end(struct build *b, struct cold *site)
+{
+    flags_clobbered(b);
+    site_resume(b, site);
+    return true;
+}
+
+/* ---- RFLAGS ---------------------------------------------------------------------------------- */
+
+static bool cli(struct build *b)
+{
+    flags_clobber(b);
+    gs_imm(&b->e, GRP1_IMM32, GRP1_AND, CPU_AT(rflags), ~(uint32_t)RFLAGS_IF);
+    gs_imm(&b->e, GRP1_IMM32, GRP1_AND, CPU_AT(attention), ~(uint32_t)CPU_REQ_INTR);
+    return true;
+}
+
+/*
+ * With an interrupt pending C does it, which casts the shadow (SDM vol. 2, STI). Else one can only
+ * become pending later, and is noticed by a poll: so that the shadow's instruction must be one
+ * without a poll, in this region.
+ */
+static bool sti(struct build *b)
+{
+    struct emit *e = &b->e;
+    if (!b->flows[b->i] || b->polls[b->i + 1] || b->insn[b->i + 1].row->attr & INSN_BRANCH ||
+        !build_has_room(b, 16))
+        return false;
+    struct cold *site = begin(b);
+    emit_gs(e, 4, OP_LOAD, SCRATCH1, CPU_AT(attention));
+    emit_ri(e, 4, GRP1_OR, SCRATCH1, CPU_REQ_INTR);
+    emit_gs(e, 4, OP_TEST, SCRATCH1, CPU_AT(request));
+    cold_jump(site, emit_jcc_later(e, CC_NE));
+    gs_imm(e, GRP1_IMM32, GRP1_OR, CPU_AT(rflags), RFLAGS_IF);
+    emit_gs(e, 4, OP_STORE, SCRATCH1, CPU_AT(attention));
+    return end(b, site);
+}
+
+enum { MOVZX_BYTE = 0xb6, MOVZX_WORD };
+
+static void load_zero_extended(struct emit *e, unsigned movzx, unsigned reg, int32_t offset)
+{
+    emit8(e, 0x65);
+    emit_rex(e, 4, reg, 0, 0);
+    emit8(e, 0x0f);
+    emit8(e, movzx);
+    emit8(e, (reg & 7) << 3 | 4);
+    emit8(e, 0x25);
+    emit32(e, (uint32_t)offset);
+}
+
+/* R11 = RFLAGS as PUSHF stores them: VM and RF are 0 in translated code. Flags are stored. */
+static void rflags_image(struct build *b)
+{
+    struct emit *e = &b->e;
+    enum { IN_AH = FLAGS_ARITH & 0xff, OF_SHIFT = 11 };
+    load_zero_extended(e, MOVZX_BYTE, SCRATCH1, CPU_AT(jx.flags));
+    emit_shift(e, 4, SHIFT_DIGIT_SHL, SCRATCH1, OF_SHIFT);
+    load_zero_extended(e, MOVZX_BYTE, SCRATCH2, CPU_AT(jx.flags) + 1);
+    emit_ri(e, 4, GRP1_AND, SCRATCH2, IN_AH);
+    emit_rr(e, 4, OP_OR, SCRATCH1, SCRATCH2);
+    emit_gs(e, 4, OP_LOAD, SCRATCH1, CPU_AT(rflags));
+    emit_ri(e, 4, GRP1_AND, SCRATCH1, ~(int32_t)FLAGS_ARITH);
+    emit_rr(e, 4, OP_OR, SCRATCH1, SCRATCH2);
+}
+
+static bool pushf(struct build *b)
+{
+    const struct insn *insn = build_insn(b);
+    if (insn->opsize != b->width)
+        return false;
+    flags_store(b);
+    flags_before_change(b, RSP, true);
+    struct cold *site = site_begin(b);
+    rflags_image(b);
+    emit_gs_store(&b->e, SCRATCH2, CPU_AT(jx.jump));
+    lookup_stack(b, HOST_SP, -(int32_t)b->width, b->width, ACCESS_WRITE, site);
+    emit_gs_load(&b->e, SCRATCH2, CPU_AT(jx.jump));
+    emit_rm(&b->e, b->width, OP_STORE, SCRATCH2, SCRATCH1, 0);
+    flags_clobbered(b);
+    emit_rm(&b->e, b->width, OP_LEA, HOST_SP, HOST_SP, -(int32_t)b->width);
+    flags_after_change(b, RSP);
+    return end(b, site);
+}
+
+/*
+ * AC is part of a region's mode, so code goes on in another region: of the same frame, so that
+ * nothing can be wrong with it once it has been found, as with an edge in the page. The table of
+ * addresses is the right one as long as it says so. Where AC is as wanted, there is nothing to do.
+ */
+static bool set_ac(struct build *b, bool on)
+{
+    struct emit *e = &b->e;
+    uint32_t other = b->mode ^ JIT_MODE_AC;
+    if (on == !!(b->mode & JIT_MODE_AC))
+        return true;
+    if (b->cross || b->jit->lockstep || b->off[b->i] + build_insn(b)->len >= (int)PAGE_SIZE)
+        return false;
+    flags_store(b);
+    struct cold *site = site_begin(b);
+    struct jit_switch *to = jit_data(b->jit, sizeof *to);
+    *to = (struct jit_switch){0};
+    ((struct jit_site *)(b->jit->data + site->site))->to = to;
+    emit_rip(e, 8, OP_LOAD, SCRATCH1, &to->code);
+    emit_rr(e, 8, OP_TEST, SCRATCH1, SCRATCH1);
+    cold_jump(site, emit_jcc_later(e, CC_E));
+    emit_rip(e, 8, OP_LOAD, SCRATCH2, &to->pcs);
+    emit_rm(e, 4, GRP1_IMM32, GRP1_CMP, SCRATCH2, (int32_t)offsetof(struct jit_pcs, mode));
+    emit32(e, other);
+    cold_jump(site, emit_jcc_later(e, CC_NE));
+    gs_imm(e, GRP1_IMM32, on ? GRP1_OR : GRP1_AND, CPU_AT(rflags),
+           on ? RFLAGS_AC : ~(uint32_t)RFLAGS_AC);
+    emit_gs(e, 4, OP_STORE_IMM8, 0, CPU_AT(priv));
+    emit8(e, on ? MMU_SUPERVISOR_AC : MMU_SUPERVISOR);
+    emit_gs_store(e, SCRATCH2, CPU_AT(jx.pcs));
+    emit_jmp_r10(e);
+    return end(b, site);
+}
+
+/* ---- Registers ------------------------------------------------------------------------------- */
+
+/* The guest's register = what lies in struct cpu; 32 bits of it are zero-extended. */
+static void load_register(struct build *b, unsigned reg, unsigned size, int32_t offset)
+{
+    unsigned to = abi_is_homed(reg) ? SCRATCH1 : abi_host(reg);
+    flags_before_change(b, reg, false);
+    emit_gs(&b->e, size, OP_LOAD, to, offset);
+    if (abi_is_homed(reg))
+        homed_store(b, to, reg);
+    flags_after_change(b, reg);
+}
+
+static int32_t segment_at(unsigned seg)
+{
+    return CPU_AT(seg) + (int32_t)(sizeof(struct segment) * seg);
+}
+
+static int32_t selector_at(unsigned seg)
+{
+    return segment_at(seg) + (int32_t)offsetof(struct segment, selector);
+}
+
+static int32_t base_at(unsigned seg)
+{
+    return CPU_AT(seg_base) + 8 * (int32_t)seg;
+}
+
+static bool store_selector(struct build *b, unsigned seg)
+{
+    const struct insn *insn = build_insn(b);
+    if (insn->adsize == 2 || !build_easy_segment(b, insn, true))
+        return false;
+    struct cold *site = begin(b);
+    lookup_operand(b, 2, ACCESS_WRITE, 0, site);
+    load_zero_extended(&b->e, MOVZX_WORD, SCRATCH2, selector_at(seg));
+    emit8(&b->e, 0x66);
+    emit_rm(&b->e, 4, OP_STORE, SCRATCH2, SCRATCH1, 0);
+    return end(b, site);
+}
+
+static bool mov_from_sreg(struct build *b)
+{
+    const struct insn *insn = build_insn(b);
+    unsigned seg = insn->op[1].reg;
+    if (seg > SEG_GS)
+        return false;
+    if (insn->op[0].kind == OPND_MEM)
+        return store_selector(b, seg);
+    unsigned reg = insn->op[0].reg, to = abi_is_homed(reg) ? SCRATCH1 : abi_host(reg);
+    flags_before_change(b, reg, false);
+    if (insn->opsize == 2) { /* the rest of the register stays */
+        if (abi_is_homed(reg))
+            homed_load(b, to, reg);
+        emit8(&b->e, 0x66);
+        emit_gs(&b->e, 4, OP_LOAD, to, selector_at(seg));
+    } else {
+        load_zero_extended(&b->e, MOVZX_WORD, to, selector_at(seg));
+    }
+    if (abi_is_homed(reg))
+        homed_store(b, to, reg);
+    flags_after_change(b, reg);
+    return true;
+}
+
+static bool mov_from_cr(struct build *b)
+{
+    const struct insn *insn = build_insn(b);
+    unsigned reg = insn->op[0].reg;
+    switch (insn->op[1].reg) {
+    case 0:
+        load_register(b, reg, b->width, CPU_AT(cr0));
+        return true;
+    case 2:
+        load_register(b, reg, b->width, CPU_AT(cr2));
+        return true;
+    case 3:
+        load_register(b, reg, b->width, CPU_AT(cr3));
+        return true;
+    case 4:
+        load_register(b, reg, b->width, CPU_AT(cr4));
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* To the site unless CR4 has the bit. */
+static void require_cr4(struct build *b, uint32_t bit, struct cold *site)
+{
+    gs_imm(&b->e, OP_GRP3, GRP3_TEST, CPU_AT(cr4), bit);
+    cold_jump(site, emit_jcc_later(&b->e, CC_E));
+}
+
+static bool rdpkru(struct build *b)
+{
+    flags_before_change(b, RAX, true);
+    flags_before_change(b, RDX, true);
+    struct cold *site = begin(b);
+    require_cr4(b, CR4_PKE, site);
+    emit_rr(&b->e, 4, OP_TEST, RCX, RCX);
+    cold_jump(site, emit_jcc_later(&b->e, CC_NE));
+    flags_clobbered(b);
+    emit_gs(&b->e, 4, OP_LOAD, RAX, CPU_AT(pkru));
+    emit_mov_imm32(&b->e, RDX, 0);
+    flags_after_change(b, RAX);
+    flags_after_change(b, RDX);
+    return end(b, site);
+}
+
+/* ---- Bases of FS and GS: in 64-bit code seg_base[] is what the segment register has ---------- */
+
+static bool read_base(struct build *b)
+{
+    const struct insn *insn = build_insn(b);
+    flags_before_change(b, insn->op[0].reg, true);
+    struct cold *site = begin(b);
+    require_cr4(b, CR4_FSGSBASE, site);
+    flags_clobbered(b);
+    load_register(b, insn->op[0].reg, insn->op[0].size, base_at(insn->row->exec_arg));
+    return end(b, site);
+}
+
+static void set_base(struct emit *e, unsigned seg, unsigned reg)
+{
+    emit_gs_store(e, reg, base_at(seg));
+    emit_gs_store(e, reg, segment_at(seg) + (int32_t)offsetof(struct segment, base));
+}
+
+static bool write_base(struct build *b)
+{
+    enum { NOT_ADDRESS = 64 - 48 };
+    const struct insn *insn = build_insn(b);
+    unsigned size = insn->op[0].size;
+    struct emit *e = &b->e;
+    struct cold *site = begin(b);
+    require_cr4(b, CR4_FSGSBASE, site);
+    emit_mov(e, size, SCRATCH1, guest_value(b, insn->op[0].reg, SCRATCH1));
+    if (size == 8) { /* canonical? */
+        emit_mov(e, 8, SCRATCH2, SCRATCH1);
+        emit_shift(e, 8, SHIFT_DIGIT_SHL, SCRATCH2, NOT_ADDRESS);
+        emit_shift(e, 8, SHIFT_DIGIT_SAR, SCRATCH2, NOT_ADDRESS);
+        emit_rr(e, 8, OP_CMP_LOAD, SCRATCH2, SCRATCH1);
+        cold_jump(site, emit_jcc_later(e, CC_NE));
+    }
+    set_base(e, insn->row->exec_arg, SCRATCH1);
+    return end(b, site);
+}
+
+static bool swapgs(struct build *b)
+{
+    struct emit *e = &b->e;
+    emit_gs_load(e, SCRATCH1, CPU_AT(msr_kernel_gs_base));
+    emit_gs_load(e, SCRATCH2, base_at(SEG_GS));
+    set_base(e, SEG_GS, SCRATCH1);
+    emit_gs_store(e, SCRATCH2, CPU_AT(msr_kernel_gs_base));
+    return true;
+}
+
+/* ---- The choice ------------------------------------------------------------------------------ */
+
+bool system_translate(struct build *b)
+{
+    bool kernel = !(b->mode & MODE_USER);
+    switch (build_insn(b)->row->exec) {
+    case EXEC_sys_cli:
+        return kernel && cli(b);
+    case EXEC_sys_sti:
+        return kernel && sti(b);
+    case EXEC_sys_pushf:
+        return pushf(b);
+    case EXEC_sys_stac:
+    case EXEC_sys_clac:
+        return kernel && set_ac(b, build_insn(b)->row->exec == EXEC_sys_stac);
+    case EXEC_sys_mov_from_sreg:
+        return mov_from_sreg(b);
+    case EXEC_sys_mov_from_cr:
+        return kernel && mov_from_cr(b);
+    case EXEC_sys_rdpkru:
+        return rdpkru(b);
+    case EXEC_sys_rdfsbase:
+        return b->code64 && read_base(b);
+    case EXEC_sys_wrfsbase:
+        return b->code64 && write_base(b);
+    case EXEC_sys_swapgs:
+        return kernel && b->code64 && swapgs(b);
+    default:
+        return false;
+    }
+}
