@@ -18,8 +18,8 @@
 enum {
     BLOCK_MAX_INSNS = 64,
     BLOCK_MAX_BYTES = 64 * 1024, /* upper bound of one block in the arena */
-    HASH_BUCKETS = 1 << 15,
-    FRAME_BUCKETS = 1 << 12,
+    HASH_BUCKETS = 1 << 17,
+    FRAME_BUCKETS = 1 << 14,
     STEP_ENTRIES = 1024,
 };
 #define ARENA_SIZE (64ull << 20)

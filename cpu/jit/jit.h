@@ -39,7 +39,7 @@ enum {
     REGION_MAX_INSNS = 128,
     REGION_MAX_CODE = 128 * 1024, /* upper bound of one region's host code in each zone */
     REGION_BUCKETS = 1 << 17,
-    REGION_FRAMES = 1 << 12,
+    REGION_FRAMES = 1 << 14,
     HEAT_ENTRIES = 1 << 18,
     JIT_PCS = 1 << 16, /* most are never touched */
     INSN_MAX_BYTES = 15,

@@ -103,6 +103,7 @@ static bool is_hot(struct jit *jit, uint64_t gpa)
     uint8_t *heat = jit_heat(jit, gpa);
     if (*heat < jit->hot) {
         ++*heat;
+        jit->counters.cold++;
         return false;
     }
     return true;
@@ -192,12 +193,12 @@ static const struct jit_region *find_slowly(struct cpu *cpu, const struct jit_pc
         return NULL;
     /* Often the address space has changed and come back, and the page is where it was. */
     const struct jit_region *region = slot->pc == cpu->rip ? slot->region : NULL;
-    if (!region || region->gpa != x.gpa || region->stale)
-        region = jit_hash_find(jit, x.gpa, jit_mode(cpu));
-    if (!region) {
-        jit->counters.cold++;
+    if (!region || region->gpa != x.gpa || region->stale) {
         if (!is_hot(jit, x.gpa))
-            return NULL;
+            return NULL; /* so there is none */
+        region = jit_hash_find(jit, x.gpa, jit_mode(cpu));
+    }
+    if (!region) {
         profile_translation(jit, true);
         region = make(jit, &x);
         profile_translation(jit, false);

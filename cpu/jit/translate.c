@@ -39,7 +39,10 @@ static bool is_wanted(const struct build *b, int64_t off)
     uint64_t gpa = (b->region->gpa & PAGE_MASK) + (uint64_t)off;
     if (!in_page(off) || (b->jit->lockstep && off <= b->off[b->count - 1]))
         return false;
-    return (b->jit->hot == 0 || *jit_heat(b->jit, gpa) > 0) && !jit_hash_find(b->jit, gpa, b->mode);
+    uint8_t heat = *jit_heat(b->jit, gpa);
+    if (heat < b->jit->hot)
+        return heat > 0; /* it has no region either */
+    return !jit_hash_find(b->jit, gpa, b->mode);
 }
 
 /* Offsets at which blocks are still to be decoded. */

@@ -1,0 +1,227 @@
+/*
+ * jit_held.c - accesses by the same registers, which a translator may look up together: each has to
+ * behave as if it stood alone. Groups at every distance from a page's end, with pages that do not
+ * lie together, with the second page absent or read-only; registers that change between; a page that
+ * is protected by a store between two stores to it, and one whose table entry goes meanwhile;
+ * comparisons with memory whose flags are asked for behind other accesses.
+ */
+#include "paging.h"
+#include "watch.h"
+
+#define TWO      WINDOW /* two pages, their frames in the other order */
+#define FRAME(n) (FREE_RAM + 0x100000 - 2 * (n)*PAGE)
+
+static void map_two(uint64_t second)
+{
+    paging_reset();
+    map_page(TWO, FRAME(0), 1, PG_ALL);
+    map_page(TWO + PAGE, FRAME(1), 1, second);
+}
+
+/* ---- Ends of pages ------------------------------------------------------------------------------
+ */
+
+struct five {
+    uint64_t a, b, c;
+    uint32_t d;
+    uint8_t e;
+};
+
+static struct five load_five(word at)
+{
+    struct five v;
+    asm volatile("mov (%5), %0; mov 8(%5), %1; mov 16(%5), %2; mov 24(%5), %3; mov 28(%5), %4"
+                 : "=&r"(v.a), "=&r"(v.b), "=&r"(v.c), "=&r"(v.d), "=&r"(v.e)
+                 : "r"(at)
+                 : "memory");
+    return v;
+}
+static void store_five(word at, struct five v)
+{
+    asm volatile("mov %0, (%5); mov %1, 8(%5); mov %2, 16(%5); mov %3, 24(%5); mov %4, 28(%5)"
+                 :
+                 : "r"(v.a), "r"(v.b), "r"(v.c), "r"(v.d), "r"(v.e), "r"(at)
+                 : "memory");
+}
+
+TEST(groups_at_the_end_of_a_page)
+{
+    map_two(PG_ALL);
+    for (unsigned round = 0; round < 40; round++)
+        for (word at = TWO + PAGE - 40; at < TWO + PAGE + 8; at++) {
+            struct five v = {at * 3, at * 5 + round, at * 7, (uint32_t)(at * 11), (uint8_t)at};
+            store_five(at, v);
+            struct five got = load_five(at);
+            CHECK_EQ(got.a, v.a);
+            CHECK_EQ(got.b, v.b);
+            CHECK_EQ(got.c, v.c);
+            CHECK_EQ(got.d, v.d);
+            CHECK_EQ(got.e, v.e);
+            /* byte by byte, where the pages really are */
+            for (unsigned i = 0; i < 29; i++) {
+                word p = at + i;
+                volatile uint8_t *frame = (volatile uint8_t *)(word)FRAME(p >= TWO + PAGE);
+                const uint8_t *want = i < 8    ? (uint8_t *)&v.a
+                                      : i < 16 ? (uint8_t *)&v.b - 8
+                                      : i < 24 ? (uint8_t *)&v.c - 16
+                                      : i < 28 ? (uint8_t *)&v.d - 24
+                                               : &v.e - 28;
+                CHECK_EQ(frame[p % PAGE], want[i]);
+            }
+        }
+}
+
+/* The third store faults, at its own address, and those before it have been made. */
+TEST(a_fault_inside_a_group)
+{
+    for (volatile unsigned round = 0; round < 30; round++)
+        for (volatile unsigned absent = 0; absent < 2; absent++) {
+            map_two(absent ? 0 : PG_ALL & ~(uint64_t)PG_W);
+            write_cr0(read_cr0() | CR0_WP);
+            word at = TWO + PAGE - 16;
+            memset((void *)(word)FRAME(0), 0, PAGE);
+            struct trap t = CATCH(store_five(at, (struct five){1, 2, 3, 4, 5}));
+            CHECK_EQ(t.vector, VECTOR_PF);
+            CHECK_EQ(t.cr2, TWO + PAGE);
+            CHECK_EQ(t.error, absent ? 2 : 3);
+            CHECK_EQ(((volatile uint64_t *)at)[0], 1);
+            CHECK_EQ(((volatile uint64_t *)at)[1], 2);
+        }
+}
+
+/* A load by the same register does not make the page writable. */
+TEST(a_store_behind_loads)
+{
+    map_page(TWO, FRAME(0), 1, PG_ALL & ~(uint64_t)PG_W);
+    write_cr0(read_cr0() | CR0_WP);
+    for (volatile unsigned round = 0; round < 30; round++) {
+        struct trap t = CATCH(asm volatile("mov (%0), %%rax; mov 16(%0), %%rax;" LABEL(
+                                               held_read_only) "mov %%rax, 8(%0)" ::"r"(TWO)
+                                           : "rax", "memory"));
+        CHECK_EQ(t.vector, VECTOR_PF);
+        CHECK_EQ(t.rip, SYMBOL(held_read_only));
+        CHECK_EQ(t.cr2, TWO + 8);
+        CHECK_EQ(t.error, 3);
+    }
+}
+
+/* ---- What changes in between --------------------------------------------------------------------
+ */
+
+TEST(registers_that_change)
+{
+    static uint64_t a[4] = {10, 11, 12, 13}, b[4] = {20, 21, 22, 23};
+    for (unsigned round = 0; round < 40; round++) {
+        uint64_t sum = 0, index = 1;
+        word p = (word)a;
+        asm volatile("mov (%1), %%rax; add %%rax, %0;"  /* 10 */
+                     "mov %3, %1;"                      /* another base */
+                     "mov 8(%1), %%rax; add %%rax, %0;" /* 21 */
+                     "mov 16(%1), %1; add %1, %0;"      /* 22, over its own base */
+                     "lea %4, %1;"
+                     "mov (%1,%2,8), %%rax; add %%rax, %0;"  /* 11 */
+                     "inc %2;"                               /* another index */
+                     "mov 8(%1,%2,8), %%rax; add %%rax, %0;" /* 13 */
+                     "add $8, %1;"
+                     "mov 8(%1), %%rax; add %%rax, %0;" /* 12 */
+                     "push %%rbx; mov %1, %%rbx; mov (%%rbx), %%rax; pop %%rbx; add %%rax, %0;" /* 11 */
+                     : "+r"(sum), "+r"(p), "+r"(index)
+                     : "r"((word)b), "m"(a)
+                     : "rax", "memory");
+        CHECK_EQ(sum, 10 + 21 + 22 + 11 + 13 + 12 + 11);
+    }
+}
+
+static uint8_t page[4096] __attribute__((aligned(4096)));
+
+/* Between two stores by one register a store to the door protects the page: the second is refused. */
+TEST(a_page_protected_in_between)
+{
+    for (unsigned round = 0; round < 24; round++) {
+        watch_begin();
+        uint32_t id = door_add(0, session, (word)page, sizeof page, 0, 1);
+        CHECK(id != ~0u);
+        door_rule_ = door_rule(id);
+        door_rule_.allow[PROTECT_KERNEL] = door_rule_.allow[PROTECT_OWNER] =
+            PROTECT_READ | PROTECT_EXEC;
+        door_rule_.action[PROTECT_KERNEL] = door_rule_.action[PROTECT_OWNER] = PROTECT_DENY;
+        volatile struct protect_command *c = &DOOR(0)->command[0];
+        door_put(c, PROTECT_OP_SET_RULES);
+        door_put(&c->session, session);
+        door_put(&c->arg[0], (word)&door_rule_);
+        door_put(&c->arg[1], 1);
+        memset(page, 0, sizeof page);
+        struct trap t =
+            CATCH(asm volatile("movq $1, (%0); movl $0, (%1);" LABEL(held_refused) "movq $2, 8(%0)"
+                               :
+                               : "r"(page), "r"(&DOOR(0)->doorbell)
+                               : "memory"));
+        CHECK_EQ(t.vector, VECTOR_PF);
+        CHECK_EQ(t.rip, SYMBOL(held_refused));
+        CHECK_EQ(t.cr2, (word)page + 8);
+        CHECK_EQ(((volatile uint64_t *)page)[0], 1);
+        CHECK_EQ(((volatile uint64_t *)page)[1], 0);
+        watch_end();
+    }
+}
+
+/* The page goes elsewhere between two loads by one register. */
+TEST(a_page_moved_in_between)
+{
+    map_two(PG_ALL);
+    for (unsigned round = 0; round < 40; round++) {
+        volatile uint64_t *entry = entry_of(TWO, 1);
+        map_page(TWO, FRAME(0), 1, PG_ALL);
+        ((volatile uint64_t *)(word)FRAME(0))[1] = 1;
+        ((volatile uint64_t *)(word)FRAME(2))[1] = 2;
+        uint64_t before, after, at = TWO, moved = FRAME(2) | (*entry & 0xfff);
+        asm volatile("mov (%2), %0; mov 8(%2), %0; mov %3, (%4); invlpg (%2); mov 8(%2), %1; mov (%2), %2"
+                     : "=&r"(before), "=&r"(after), "+r"(at)
+                     : "r"(moved), "r"(entry)
+                     : "memory");
+        CHECK_EQ(before, 1);
+        CHECK_EQ(after, 2);
+    }
+}
+
+/* ---- Flags of comparisons with memory -----------------------------------------------------------
+ */
+
+TEST(flags_behind_other_accesses)
+{
+    static const uint64_t values[] = {0, 1, 5, 127, 128, 255, 1ull << 31, ~0ull, 1ull << 63};
+    map_two(PG_ALL);
+    for (unsigned round = 0; round < 4; round++)
+        for (unsigned i = 0; i < 9; i++)
+            for (unsigned j = 0; j < 9; j++) {
+                volatile uint64_t *other = (volatile uint64_t *)(TWO + PAGE * (round & 1));
+                uint64_t m = values[i], r = values[j], sum = r;
+                bool below, less, equal, byte_less, carry;
+                other[4 + (round >> 1)] = m;
+                uint64_t *elsewhere = (uint64_t *)(TWO + PAGE * (~round & 1));
+                invlpg(elsewhere); /* the first access needs help, and flags outlive that */
+                if (j & 1)
+                    invlpg((void *)other);
+                asm volatile("cmpq %7, %6; mov (%8), %%rax; setb %0; setl %1; sete %2;"
+                             "cmpb %b7, %6; mov %%rax, 8(%8); setl %3;"
+                             "addq %6, %5; mov %%rax, 16(%8); setc %4"
+                             : "=&r"(below), "=&r"(less), "=&r"(equal), "=&r"(byte_less),
+                               "=&r"(carry), "+&r"(sum)
+                             : "m"(other[4 + (round >> 1)]), "r"(r), "r"(elsewhere)
+                             : "rax", "memory", "cc");
+                CHECK_EQ(below, m < r);
+                CHECK_EQ(less, (int64_t)m < (int64_t)r);
+                CHECK_EQ(equal, m == r);
+                CHECK_EQ(byte_less, (int8_t)m < (int8_t)r);
+                CHECK_EQ(carry, m + r < r);
+            }
+}
+
+const struct test guest_tests[] = {T(groups_at_the_end_of_a_page),
+                                   T(a_fault_inside_a_group),
+                                   T(a_store_behind_loads),
+                                   T(registers_that_change),
+                                   T(a_page_protected_in_between),
+                                   T(a_page_moved_in_between),
+                                   T(flags_behind_other_accesses),
+                                   {0, 0}};
