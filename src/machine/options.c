@@ -678,7 +678,7 @@ enum options_result options_parse(struct machine_config *config, unsigned argc,
     config->hpet = config->protect = true;
     config->accel = jit_available() ? ACCEL_JIT : ACCEL_INTERP;
     config->jit_cache = 256ull << 20;
-    config->jit_hot = 12;
+    config->jit_hot = 6;
     config->cpu_model = copy_string("max");
     for (unsigned at = 0; ok && !o.informed && at < argc;)
         ok = parse_one(&o, argc, argv, &at);
