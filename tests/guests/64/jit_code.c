@@ -377,7 +377,43 @@ TEST(neighbours_of_aliases)
     }
 }
 
-const struct test guest_tests[] = {T(ahead),
+/* Two pieces of a page, the second known by itself before the first one leads to it, with a flag that
+ * it asks for: then the second is changed. It is a loop, of one round, or it is none. */
+static void flag_into_changed_code(bool loop)
+{
+    pieces_begin();
+    word second = pieces_here();
+    if (loop)
+        put(PIECE("2: setb al; movzx eax, al; add eax, 0x100; dec ecx; jnz 2b; ret"));
+    else
+        put(PIECE("setb al; movzx eax, al; add eax, 0x100; ret"));
+    word first = pieces_here();
+    put(PIECE("mov ecx, 1; cmp edi, esi; jne 1f; mov eax, 7; ret; 1:"));
+    const uint8_t jump[] = {0xe9};
+    uint32_t back = (uint32_t)(second - (pieces_here() + 5));
+    put_bytes(jump, 1);
+    put_bytes(&back, 4);
+    volatile uint8_t *added = (volatile uint8_t *)second + 7; /* 01h of the immediate */
+    CHECK_EQ(*added, 0);
+    for (unsigned i = 0; i < 60; i++) {
+        word rcx = 1;
+        asm volatile("call *%1" : "+c"(rcx) : "r"(second) : "rax", "memory", "cc");
+        for (unsigned n = 0; n < 3; n++)
+            CALL(first, 1, 2); /* the way there is made */
+        *added = (uint8_t)(i & 0x7f);
+        CHECK_EQ(CALL(first, i & 1, 2), (0x100 | (i & 0x7f)) + 1);
+        CHECK_EQ(CALL(first, 5, i & 3), (0x100 | (i & 0x7f)));
+        CHECK_EQ(CALL(first, 5, 5), 7);
+    }
+}
+TEST(a_flag_into_changed_code)
+{
+    flag_into_changed_code(false);
+    flag_into_changed_code(true);
+}
+
+const struct test guest_tests[] = {T(a_flag_into_changed_code),
+                                   T(ahead),
                                    T(behind),
                                    T(itself),
                                    T(flags_across_the_store),
