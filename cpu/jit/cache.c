@@ -206,6 +206,7 @@ void jit_insert(struct jit *jit, struct jit_region *region)
     if (region->tail)
         insert_in_frame(jit, region->tail);
 }
+
 /* ---- Invalidation ---------------------------------------------------------------------------- */
 
 /* It may stay in the list of its frame, as one that crosses the page's end does in one of the two. */
@@ -305,17 +306,6 @@ bool jit_available(void)
     return getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE;
 }
 
-/* Entries in use lie far apart: huge pages, where the host has them, spare the TLB. */
-static struct jit_pcs *new_tables(void)
-{
-    enum { HUGE_PAGE = 2 << 20 };
-    size_t size = (JIT_PC_TABLES * sizeof(struct jit_pcs) + HUGE_PAGE - 1) & ~(size_t)(HUGE_PAGE - 1);
-    struct jit_pcs *tables = aligned_alloc(HUGE_PAGE, size);
-    if (tables)
-        madvise(tables, size, MADV_HUGEPAGE);
-    return tables;
-}
-
 bool jit_init(struct cpu *cpu, uint64_t cache_size, uint8_t hot, bool lockstep, struct error *err)
 {
     if (!jit_available())
@@ -329,7 +319,7 @@ bool jit_init(struct cpu *cpu, uint64_t cache_size, uint8_t hot, bool lockstep, 
     ask_host(jit);
     jit->data_size = (cache_size / 2) & PAGE_MASK;
     jit->code_size = (cache_size - jit->data_size) & PAGE_MASK;
-    jit->pcs = new_tables();
+    jit->pcs = aligned_alloc(64, JIT_PC_TABLES * sizeof *jit->pcs);
     jit->build = malloc(sizeof *jit->build);
     if (!jit->pcs || !jit->build || !jit_rows_init(jit) || (lockstep && !lockstep_init(jit))) {
         error_set(err, "no memory for the translator");
@@ -340,7 +330,7 @@ bool jit_init(struct cpu *cpu, uint64_t cache_size, uint8_t hot, bool lockstep, 
     jit_build_init(jit->build);
     for (unsigned i = 0; i < JIT_PC_TABLES; i++)
         jit->pcs[i].mode = 0, jit->pcs[i].used_at = 0;
-    for (unsigned i = 0; i < 4; i++)
+    for (unsigned i = 0; i < JIT_RECENT; i++)
         jit->recent[i] = jit->pcs;
     jit_make_thunks(jit);
     empty_zones(jit);

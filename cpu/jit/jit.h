@@ -44,6 +44,7 @@ enum {
     JIT_PCS = 1 << 16, /* most are never touched */
     INSN_MAX_BYTES = 15,
     JIT_PC_TABLES = 16,
+    JIT_RECENT = 4,
 };
 
 /* Beyond MODE_*, a region's key says: MXCSR masks all exceptions (and MM is clear); the kernel has
@@ -122,10 +123,10 @@ _Static_assert(offsetof(struct jit_edge, generation) == 8 && offsetof(struct jit
 struct jit_frame;
 
 struct jit_region {
-    uint64_t gpa;    /* of its first instruction */
-    uint32_t mode;   /* jit_mode() */
+    uint64_t gpa;     /* of its first instruction */
+    uint32_t mode;    /* jit_mode() */
     uint16_t lo, len; /* the part of the page that its instructions lie in */
-    uint16_t count;  /* instructions */
+    uint16_t count;   /* instructions */
     bool stale;
     /* Running addresses: where it begins when flags are in cpu->jx.flags, and when they are in
      * EFLAGS; the same for leaving before the first instruction. */
@@ -137,7 +138,7 @@ struct jit_region {
      * other way round; and its check. */
     struct jit_region *tail, *head;
     struct jit_edge *cross;
-    const uint16_t *off; /* of each instruction, from the page's beginning */
+    const uint16_t *off;  /* of each instruction, from the page's beginning */
     const uint8_t *bytes; /* of that part */
 };
 
@@ -207,8 +208,8 @@ struct jit_zone {
 
 struct jit {
     struct cpu *cpu;
-    struct jit_pcs *pcs;    /* JIT_PC_TABLES of them */
-    struct jit_pcs *recent[4]; /* those that were asked for last, by jit_recent() */
+    struct jit_pcs *pcs;                /* JIT_PC_TABLES of them */
+    struct jit_pcs *recent[JIT_RECENT]; /* those that were asked for last, by jit_recent() */
     uint64_t pcs_asked;
     struct jit_region *hash[REGION_BUCKETS];
     struct jit_frame *frames[REGION_FRAMES];
@@ -230,7 +231,7 @@ struct jit {
     struct jit_counters counters;
     bool host_avx, host_bmi2;
     bool interpret; /* what comes next, after JIT_EXIT_LEFT */
-    uint8_t hot; /* times that code is interpreted before it is translated */
+    uint8_t hot;    /* times that code is interpreted before it is translated */
 };
 
 static inline unsigned jit_heat_index(uint64_t gpa)
