@@ -44,6 +44,7 @@ static inline unsigned abi_host(unsigned guest)
 #define CPU_GPR(n)     ((int32_t)(offsetof(struct cpu, gpr) + 8 * (n)))
 #define CPU_YMM(n)     ((int32_t)(offsetof(struct cpu, ymm) + sizeof(union vreg) * (n)))
 #define CPU_AT(member) ((int32_t)offsetof(struct cpu, member))
+#define CPU_SEG_BASE(seg) (CPU_AT(seg_base) + 8 * (int32_t)(seg))
 #define CPU_FAST(priv)                                                                             \
     ((int32_t)(offsetof(struct cpu, mmu.fast) + sizeof(struct view_fast) * (priv)))
 

@@ -33,14 +33,10 @@ static void find_operand(struct build *b, const struct insn *insn, struct cold *
     emit_gs_store(e, SCRATCH2, CPU_AT(jx.jump));
     lookup_effective(b, SCRATCH1, b->width);
     emit_gs(e, insn->adsize, OP_ADD_LOAD, SCRATCH1, CPU_AT(jx.jump));
-    if (insn->mem.seg == SEG_FS || insn->mem.seg == SEG_GS)
-        emit_gs(e, 8, OP_ADD_LOAD, SCRATCH1, CPU_AT(seg_base) + 8 * (int32_t)insn->mem.seg);
+    lookup_add_segment(b);
     if (!insn->lock)
         return;
-    emit_rex(e, 4, 0, 0, SCRATCH1); /* test r10b, size - 1: what crosses a line is for C */
-    emit8(e, 0xf6);
-    emit8(e, 0xc0 | (SCRATCH1 & 7));
-    emit8(e, size - 1);
+    emit_test_byte(e, SCRATCH1, size - 1); /* what crosses a line is for C */
     cold_jump(site, emit_jcc_later(e, CC_NE));
 }
 

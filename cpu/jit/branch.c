@@ -57,7 +57,7 @@ struct cold *run_begin(struct build *b, unsigned length)
 
 void site_leaves(struct build *b, struct cold *site)
 {
-    ((struct jit_site *)(b->jit->data + site->site))->leaves = true;
+    site_record(b, site)->leaves = true;
 }
 
 void site_resume(struct build *b, struct cold *site)
@@ -83,18 +83,16 @@ void site_call(struct build *b)
 /* The jump is taken when something may want attention. */
 static uint8_t *poll(struct build *b)
 {
-    enum { JRCXZ = 0xe3, SKIP = 3 + 5 };
+    enum { MOV_BYTES = 3 };
     struct emit *e = &b->e;
     if (b->flags.memory) {
-        emit_gs(e, 4, OP_GRP1_IMM8, GRP1_CMP, CPU_AT(jx.kick));
-        emit8(e, 0);
+        emit_gs_imm8(e, OP_GRP1_IMM8, GRP1_CMP, CPU_AT(jx.kick), 0);
         flags_clobbered(b);
         return emit_jcc_later(e, CC_NE);
     }
     emit_mov(e, 8, SCRATCH1, RCX);
     emit_gs(e, 4, OP_LOAD, RCX, CPU_AT(jx.kick));
-    emit8(e, JRCXZ);
-    emit8(e, SKIP);
+    emit_jrcxz(e, MOV_BYTES + JMP_BYTES);
     emit_mov(e, 8, RCX, SCRATCH1);
     uint8_t *jump = emit_jmp_later(e);
     emit_mov(e, 8, RCX, SCRATCH1);
@@ -185,15 +183,10 @@ static void to_other_page(struct build *b, struct jit_edge *edge, struct cold *m
     emit_rip(e, 4, 0xff, 4, &edge->code); /* jmp [rip + ...] */
 }
 
-static bool in_page(int32_t target)
-{
-    return target >= 0 && target < (int32_t)PAGE_SIZE;
-}
-
 /* Out of the region, to an offset of the page or beyond. */
 static void edge_out(struct build *b, int32_t target)
 {
-    bool near = in_page(target);
+    bool near = build_in_page(target);
     struct jit_edge *edge = make_edge(b, target);
     if (!near)
         flags_store(b);
@@ -256,14 +249,13 @@ static void skip_if_zero(struct build *b, unsigned adsize, unsigned bytes)
 {
     if (adsize == 4)
         emit8(&b->e, 0x67);
-    emit8(&b->e, 0xe3);
-    emit8(&b->e, bytes);
+    emit_jrcxz(&b->e, bytes);
 }
 
 /* LOOP, LOOPE, LOOPNE: the count changes and no flag does. */
 static void loop(struct build *b, int32_t target)
 {
-    enum { LOOPNE, LOOPE, LOOP, JMP_BYTES = 5, JCC_BYTES = 6 };
+    enum { LOOPNE, LOOPE, LOOP };
     const struct insn *insn = build_insn(b);
     unsigned kind = insn->row->exec_arg;
     flags_load(b);
@@ -279,7 +271,7 @@ static void loop(struct build *b, int32_t target)
 /* JCXZ, JECXZ, JRCXZ */
 static void jump_if_zero(struct build *b, int32_t target)
 {
-    enum { JMP_SHORT = 0xeb, JMP_SHORT_BYTES = 2, JMP_BYTES = 5 };
+    enum { JMP_SHORT = 0xeb, JMP_SHORT_BYTES = 2 };
     if (!b->flags.memory)
         flags_load(b);
     skip_if_zero(b, build_insn(b)->adsize, JMP_SHORT_BYTES);
@@ -294,14 +286,8 @@ static void jump_if_zero(struct build *b, int32_t target)
  * executes the branch. R10 is lost. */
 static void find_target(struct build *b, struct cold *site)
 {
-    static const uint8_t rorx_r11_r10[] = {0xc4, 0x43, 0xfb, 0xf0, 0xda, 64 - 5};
     struct emit *e = &b->e;
-    if (b->jit->host_bmi2) {
-        emit_bytes(e, rorx_r11_r10, sizeof rorx_r11_r10);
-    } else {
-        emit_mov(e, 8, SCRATCH2, SCRATCH1);
-        emit_shift(e, 8, SHIFT_DIGIT_SHL, SCRATCH2, 5);
-    }
+    lookup_rotate(b, 64 - 5);
     emit_ri(e, 4, GRP1_AND, SCRATCH2, (JIT_PCS - 1) << 5);
     emit_gs(e, 8, OP_ADD_LOAD, SCRATCH2, CPU_AT(jx.pcs));
     emit_rm(e, 8, OP_CMP_LOAD, SCRATCH1, SCRATCH2, (int32_t)offsetof(struct jit_pc, pc));
@@ -455,7 +441,7 @@ static void emit_slow(struct build *b, const struct cold *c)
 {
     if (c->group) {
         b->i = c->index;
-        lookup_group_address(b, c->group_lo);
+        lookup_linear(b, c->group_lo);
         emit_gs_store(&b->e, SCRATCH1, CPU_AT(jx.jump));
     }
     call_slow(b, c->site);

@@ -5,6 +5,7 @@
 #define CPU_JIT_BUILD_H
 
 #include "cpu/jit/jit.h"
+#include "insn_exec.h"
 
 /* Where the arithmetic flags are at this point of the code; at least one of the three. */
 struct flags_state {
@@ -51,7 +52,7 @@ enum { NEXT_NONE = INT32_MIN };
 
 /* Where a block begins that something in the region leads to. */
 struct label {
-    const uint8_t *code; /* running address; NULL: not (yet) emitted */
+    const uint8_t *code;      /* running address; NULL: not (yet) emitted */
     struct flags_state flags; /* as they must be there */
 };
 
@@ -106,12 +107,23 @@ static inline bool build_is_conditional(const struct insn *insn)
     return (insn->row->attr & INSN_COND) && insn->op[0].kind == OPND_REL; /* INTO has none */
 }
 
+/* JMP too: the target is in the instruction. */
+static inline bool build_is_direct(const struct insn *insn)
+{
+    return build_is_conditional(insn) ||
+           (insn->row->exec == EXEC_jmp && insn->op[0].kind == OPND_REL);
+}
+
+static inline bool build_in_page(int64_t off)
+{
+    return off >= 0 && off < (int64_t)PAGE_SIZE;
+}
+
 /* The instruction in the region that a branch from instruction `from` to an offset goes to; -1: it
  * leaves. In lockstep all ways back leave, so that each way through a region has an end. */
 static inline int build_target(const struct build *b, unsigned from, int32_t off)
 {
-    if (off < 0 || off >= (int32_t)PAGE_SIZE || b->cross ||
-        (b->jit->lockstep && off <= b->off[from]))
+    if (!build_in_page(off) || b->cross || (b->jit->lockstep && off <= b->off[from]))
         return -1;
     return b->index_at[off];
 }
@@ -172,10 +184,17 @@ void lookup_effective(struct build *b, unsigned dest, unsigned width);
  * `aligned`, also an address that is no multiple of it goes there. */
 void lookup_operand(struct build *b, unsigned size, enum access_kind kind, unsigned aligned,
                     struct cold *site);
+/* The same with another displacement. */
+void lookup_at(struct build *b, int64_t disp, unsigned size, enum access_kind kind,
+               unsigned aligned, struct cold *site);
 /* The same for all that a group covers, R10 = the host address of its beginning, which is kept. */
 void lookup_group(struct build *b, const struct held *held, struct cold *site);
-/* R10 = its linear address, at displacement `lo`; changes R11. */
-void lookup_group_address(struct build *b, int32_t lo);
+/* R10 = the linear address with a displacement; changes R11. */
+void lookup_linear(struct build *b, int64_t disp);
+/* R10 += the base of the memory operand's segment. */
+void lookup_add_segment(struct build *b);
+/* R11 = R10 rotated right, but for bits of no account: a mask follows. */
+void lookup_rotate(struct build *b, unsigned by);
 /* The same for the linear address that is a host register + disp. */
 void lookup_stack(struct build *b, unsigned host, int32_t disp, unsigned size,
                   enum access_kind kind, struct cold *site);
@@ -204,6 +223,16 @@ struct cold *site_begin(struct build *b);
  */
 struct cold *run_begin(struct build *b, unsigned length);
 void site_resume(struct build *b, struct cold *site);
+/* The same, keeping flags that are still wanted. */
+static inline struct cold *site_begin_spilled(struct build *b)
+{
+    flags_spill(b);
+    return site_begin(b);
+}
+static inline struct jit_site *site_record(const struct build *b, const struct cold *site)
+{
+    return (struct jit_site *)(b->jit->data + site->site);
+}
 /* When C has executed it, the code goes on in another region. */
 void site_leaves(struct build *b, struct cold *site);
 static inline void cold_jump(struct cold *cold, uint8_t *at)
@@ -237,6 +266,7 @@ void special_single(struct build *b);
 /* For special_translate(); the same result. */
 bool string_translate(struct build *b);
 bool bits_translate(struct build *b);
+
 /* ---- system.c -------------------------------------------------------------------------------- */
 
 /* System instructions, where the common case is simple. False: nothing emitted. */
@@ -269,6 +299,16 @@ static inline unsigned guest_value(struct build *b, unsigned guest, unsigned scr
         return abi_host(guest);
     homed_load(b, scratch, guest);
     return scratch;
+}
+/* The host register that is to get its new value; then guest_written(). */
+static inline unsigned guest_target(unsigned guest, unsigned scratch)
+{
+    return abi_is_homed(guest) ? scratch : abi_host(guest);
+}
+static inline void guest_written(struct build *b, unsigned guest, unsigned from)
+{
+    if (abi_is_homed(guest))
+        homed_store(b, from, guest);
 }
 
 #endif

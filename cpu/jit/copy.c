@@ -381,11 +381,10 @@ static bool copy_lea(struct build *b)
     if (to->size == 2 || insn->adsize == 2)
         return false;
     flags_before_change(b, to->reg, false);
-    unsigned dest = abi_is_homed(to->reg) ? SCRATCH1 : abi_host(to->reg);
+    unsigned dest = guest_target(to->reg, SCRATCH1);
     /* LEA with a 32-bit address cuts first, with a 32-bit register afterwards: the same. */
     lookup_effective(b, dest, to->size);
-    if (abi_is_homed(to->reg))
-        homed_store(b, dest, to->reg);
+    guest_written(b, to->reg, dest);
     flags_after_change(b, to->reg);
     return true;
 }
@@ -407,10 +406,10 @@ static bool wants_flags(const struct build *b, const struct insn_row *row)
 /* The memory operand: R10 + *disp becomes its host address. Flags that are wanted later, or by the
  * fault that the access may raise, are kept before. */
 static struct cold *copy_memory(struct build *b, const struct insn *insn, const struct opnd *mem,
-                                bool wants, int32_t *disp)
+                                unsigned aligned, bool wants, int32_t *disp)
 {
     bool write = mem->access & OPND_W;
-    struct held *held = alignment(b, insn, mem) ? NULL : held_begin(b, mem, write);
+    struct held *held = aligned ? NULL : held_begin(b, mem, write);
     if (wants)
         flags_store(b); /* they are loaded from there: R10 will be taken */
     else
@@ -420,8 +419,7 @@ static struct cold *copy_memory(struct build *b, const struct insn *insn, const 
         lookup_group(b, held, site);
         *disp = (int32_t)insn->mem.disp - held->lo;
     } else {
-        lookup_operand(b, mem->size, write ? ACCESS_WRITE : ACCESS_READ, alignment(b, insn, mem),
-                       site);
+        lookup_operand(b, mem->size, write ? ACCESS_WRITE : ACCESS_READ, aligned, site);
     }
     flags_clobbered(b);
     if (wants)
@@ -429,13 +427,18 @@ static struct cold *copy_memory(struct build *b, const struct insn *insn, const 
     return site;
 }
 
+/* Does a lookup cover it, if it has a memory operand? */
+static bool is_plain(const struct build *b, const struct insn *insn, const struct opnd *mem)
+{
+    return !insn->mem.vsib && (!mem || (mem->size && !reaches_beyond(insn) &&
+                                        build_easy_segment(b, insn, mem->access & OPND_W)));
+}
+
 const struct opnd *copy_memory_operand(const struct build *b, const struct insn *insn)
 {
     const struct opnd *mem = memory_operand(insn);
-    if (!mem || !mem->size || !copy_is_allowed(b, insn) || insn->mem.vsib || reaches_beyond(insn) ||
-        alignment(b, insn, mem) || !build_easy_segment(b, insn, mem->access & OPND_W))
-        return NULL;
-    return mem;
+    bool good = mem && copy_is_allowed(b, insn) && is_plain(b, insn, mem) && !alignment(b, insn, mem);
+    return good ? mem : NULL;
 }
 
 /* AH and its like cannot be named beside [R10], which needs a REX prefix: they change places with
@@ -491,12 +494,8 @@ static void put(struct build *b, const struct insn *insn, const struct plan *p)
 static bool can_copy(struct build *b, const struct insn *insn, const struct opnd *mem,
                      struct plan *p)
 {
-    if (!copy_is_allowed(b, insn) || insn->mem.vsib ||
-        (mem && (!mem->size || reaches_beyond(insn))))
-        return false;
-    if (mem && !build_easy_segment(b, insn, mem->access & OPND_W))
-        return false;
-    return make_plan(b, insn, p) && can_encode(b, insn, p);
+    return copy_is_allowed(b, insn) && is_plain(b, insn, mem) && make_plan(b, insn, p) &&
+           can_encode(b, insn, p);
 }
 
 /* A comparison, or ADD or SUB to a register, with memory, whose flags somebody may want later: it is
@@ -511,12 +510,11 @@ static bool keeps(const struct build *b, const struct insn *insn, const struct o
 
 static void keep(struct build *b, unsigned size, struct fields *f)
 {
-    enum { MOVZX_BYTE = 0xb6, MOVZX_WORD = 0xb7 };
     struct emit *e = &b->e;
     if (size < 4) {
         emit8(e, 0x45); /* r10d, [r10] */
         emit8(e, 0x0f);
-        emit8(e, size == 1 ? MOVZX_BYTE : MOVZX_WORD);
+        emit8(e, size == 1 ? OP_0F_MOVZX_BYTE : OP_0F_MOVZX_WORD);
         emit_modrm_mem(e, SCRATCH1, SCRATCH1, f->disp);
     } else {
         emit_rm(e, size, OP_LOAD, SCRATCH1, SCRATCH1, f->disp);
@@ -538,13 +536,13 @@ bool copy_insn(struct build *b)
     if (!can_copy(b, insn, mem, &p))
         return false;
     bool wants = wants_flags(b, row);
-    struct held *held = mem && !alignment(b, insn, mem)
-                            ? held_find(b, mem, mem->access & OPND_W) : NULL;
+    unsigned aligned = mem ? alignment(b, insn, mem) : 0;
+    struct held *held = mem && !aligned ? held_find(b, mem, mem->access & OPND_W) : NULL;
     for (unsigned n = 0; n < insn->opnds; n++)
         if (changes(&insn->op[n]))
             flags_before_change(b, insn->op[n].reg, mem && !held);
     if (mem && !held)
-        site = copy_memory(b, insn, mem, wants, &p.f.disp);
+        site = copy_memory(b, insn, mem, aligned, wants, &p.f.disp);
     if (wants)
         flags_load(b);
     if (held) {

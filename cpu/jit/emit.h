@@ -97,7 +97,9 @@ enum {
     OP_SUB_LOAD = 0x2b,
     OP_CMP_LOAD = 0x3b,
     OP_TEST = 0x85,
-    OP_GRP3 = 0xf7, /* with GRP3_TEST and an immediate: TEST */
+    OP_GRP3_BYTE = 0xf6, /* with GRP3_TEST and an immediate: TEST */
+    OP_GRP3 = 0xf7,
+    OP_GRP1_IMM32 = 0x81,
     OP_GRP1_IMM8 = 0x83,
     OP_STORE = 0x89,
     OP_LOAD = 0x8b,
@@ -143,8 +145,8 @@ static inline void emit_mov_imm64(struct emit *e, unsigned reg, uint64_t imm)
     emit8(e, 0xb8 | (reg & 7));
     emit64(e, imm);
 }
-/* SHL, SHR, SAR of a register by a constant; `digit` is ModRM.reg of C1h. */
-enum { SHIFT_DIGIT_SHL = 4, SHIFT_DIGIT_SHR = 5, SHIFT_DIGIT_SAR = 7 };
+/* ROR, SHL, SHR, SAR of a register by a constant; `digit` is ModRM.reg of C1h. */
+enum { SHIFT_DIGIT_ROR = 1, SHIFT_DIGIT_SHL = 4, SHIFT_DIGIT_SHR, SHIFT_DIGIT_SAR = 7 };
 static inline void emit_shift(struct emit *e, unsigned w, unsigned digit, unsigned reg, unsigned by)
 {
     emit_rex(e, w, 0, 0, reg);
@@ -156,6 +158,52 @@ static inline void emit_vzeroupper(struct emit *e)
 {
     static const uint8_t code[] = {0xc5, 0xf8, 0x77};
     emit_bytes(e, code, sizeof code);
+}
+/* op dword gs:[offset], imm; `digit` is ModRM.reg. */
+static inline void emit_gs_imm32(struct emit *e, unsigned opcode, unsigned digit, int32_t offset,
+                                 uint32_t imm)
+{
+    emit_gs(e, 4, opcode, digit, offset);
+    emit32(e, imm);
+}
+static inline void emit_gs_imm8(struct emit *e, unsigned opcode, unsigned digit, int32_t offset,
+                                unsigned imm)
+{
+    emit_gs(e, 4, opcode, digit, offset);
+    emit8(e, imm);
+}
+/* 0F op reg, gs:[offset] */
+static inline void emit_gs_0f(struct emit *e, unsigned opcode, unsigned reg, int32_t offset)
+{
+    emit8(e, 0x65);
+    emit_rex(e, 4, reg, 0, 0);
+    emit8(e, 0x0f);
+    emit8(e, opcode);
+    emit8(e, (reg & 7) << 3 | 4);
+    emit8(e, 0x25);
+    emit32(e, (uint32_t)offset);
+}
+enum { OP_0F_MOVUPS_LOAD = 0x10, OP_0F_MOVUPS_STORE, OP_0F_ORPS = 0x56, OP_0F_GRP15 = 0xae };
+enum { OP_0F_MOVZX_BYTE = 0xb6, OP_0F_MOVZX_WORD };
+
+/* test reg's lowest byte, imm; not of RSP to RDI */
+static inline void emit_test_byte(struct emit *e, unsigned reg, unsigned imm)
+{
+    emit_rex(e, 4, 0, 0, reg);
+    emit8(e, OP_GRP3_BYTE);
+    emit8(e, 0xc0 | (reg & 7));
+    emit8(e, imm);
+}
+/* Arithmetic flags to AX by LAHF and SETO AL, and from there. */
+static inline void emit_flags_to_ax(struct emit *e)
+{
+    static const uint8_t lahf_seto_al[] = {0x9f, 0x0f, 0x90, 0xc0};
+    emit_bytes(e, lahf_seto_al, sizeof lahf_seto_al);
+}
+static inline void emit_flags_from_ax(struct emit *e)
+{
+    static const uint8_t add_al_7f_sahf[] = {0x04, 0x7f, 0x9e};
+    emit_bytes(e, add_al_7f_sahf, sizeof add_al_7f_sahf);
 }
 /* op reg, [rip-relative address] */
 static inline void emit_rip(struct emit *e, unsigned w, unsigned opcode, unsigned reg,
@@ -193,6 +241,13 @@ static inline void emit_jmp_r10(struct emit *e)
 {
     static const uint8_t jmp_r10[] = {0x41, 0xff, 0xe2};
     emit_bytes(e, jmp_r10, sizeof jmp_r10);
+}
+/* Over the next `bytes` bytes when RCX is 0; no flag counts or changes. */
+enum { JMP_BYTES = 5, JCC_BYTES = 6, CALL_BYTES = 5 };
+static inline void emit_jrcxz(struct emit *e, unsigned bytes)
+{
+    emit8(e, 0xe3);
+    emit8(e, bytes);
 }
 /* A jump whose target is patched later: where its displacement is. */
 static inline uint8_t *emit_jcc_later(struct emit *e, unsigned cc)

@@ -20,9 +20,8 @@ static bool described(const struct build *b)
 
 void flags_emit_store(struct emit *e)
 {
-    static const uint8_t lahf_seto_al[] = {0x9f, 0x0f, 0x90, 0xc0};
     emit_mov(e, 8, SCRATCH1, RAX);
-    emit_bytes(e, lahf_seto_al, sizeof lahf_seto_al);
+    emit_flags_to_ax(e);
     emit8(e, 0x66); /* mov gs:[flags], ax */
     emit_gs(e, 4, OP_STORE, RAX, CPU_AT(jx.flags));
     emit_mov(e, 8, RAX, SCRATCH1);
@@ -30,11 +29,8 @@ void flags_emit_store(struct emit *e)
 
 void flags_emit_load(struct emit *e)
 {
-    static const uint8_t movzx_eax_gs[] = {0x65, 0x0f, 0xb7, 0x04, 0x25};
-    static const uint8_t to_eflags[] = {0x04, 0x7f, 0x9e}; /* add al, 7fh; sahf */
-    emit_bytes(e, movzx_eax_gs, sizeof movzx_eax_gs);
-    emit32(e, (uint32_t)CPU_AT(jx.flags));
-    emit_bytes(e, to_eflags, sizeof to_eflags);
+    emit_gs_0f(e, OP_0F_MOVZX_WORD, RAX, CPU_AT(jx.flags));
+    emit_flags_from_ax(e);
 }
 
 /* op r/m, r of a size, for registers of the host. */
@@ -141,17 +137,17 @@ static bool describes(const struct build *b, unsigned reg)
     return described(b) && (b->flags.desc.a == reg || b->flags.desc.b == reg);
 }
 
-/* The flags of before that the current instruction reads, or that outlive it. */
-static uint16_t outlive(const struct build *b)
+/* The flags of before that the instruction reads, or that outlive it. */
+static uint16_t outlive(const struct build *b, unsigned i)
 {
-    const struct insn_row *row = build_insn(b)->row;
+    const struct insn_row *row = b->insn[i].row;
     uint16_t kills = row->flags_written | row->flags_undefined;
-    return (uint16_t)(((b->visible_after[b->i] & ~kills) | row->flags_read) & FLAGS_ARITH);
+    return (uint16_t)(((b->visible_after[i] & ~kills) | row->flags_read) & FLAGS_ARITH);
 }
 
 void flags_before_change(struct build *b, unsigned reg, bool lookup)
 {
-    if (describes(b, reg) && (lookup || !b->flags.host) && outlive(b))
+    if (describes(b, reg) && (lookup || !b->flags.host) && outlive(b, b->i))
         flags_store(b);
 }
 
@@ -227,7 +223,7 @@ static bool is_quiet(const struct build *b, const struct insn *insn)
 {
     if (insn->row->exec == EXEC_nop || insn->row->exec == EXEC_gen_hint)
         return true;
-    if (build_is_conditional(insn) || (insn->row->exec == EXEC_jmp && insn->op[0].kind == OPND_REL))
+    if (build_is_direct(insn))
         return true; /* the ways out have their own say */
     if (!copy_is_allowed(b, insn) || insn->row->attr & INSN_BRANCH)
         return false;
@@ -266,12 +262,9 @@ void flags_liveness(struct build *b)
     for (bool changed = true; changed;) {
         changed = false;
         for (unsigned i = b->count; i-- > 0;) {
-            const struct insn_row *row = b->insn[i].row;
-            uint16_t kills = row->flags_written | row->flags_undefined, before;
             b->visible_after[i] = after(b, i);
-            before = (uint16_t)(((b->visible_after[i] & ~kills) | row->flags_read) & FLAGS_ARITH);
-            if (b->polls[i] || !is_quiet(b, &b->insn[i]))
-                before = FLAGS_ARITH;
+            bool looks = b->polls[i] || !is_quiet(b, &b->insn[i]);
+            uint16_t before = looks ? FLAGS_ARITH : outlive(b, i);
             changed |= before != b->visible_before[i];
             b->visible_before[i] = before;
         }

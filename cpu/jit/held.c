@@ -16,7 +16,7 @@
 #include "insn_exec.h"
 
 enum {
-    LOOK_AHEAD = 24, /* instructions */
+    LOOK_AHEAD = 23, /* instructions */
     SPAN_MAX = 256,  /* bytes: the longer, the more often it crosses a page's end */
 };
 
@@ -78,29 +78,34 @@ static bool is_ungrouped(const struct build *b)
     return b->jit->ungrouped[jit_heat_index((b->region->gpa & PAGE_MASK) + b->off[b->i])];
 }
 
-/* Looks for more accesses by the current instruction's registers and widens `h` to cover them. */
+/* Covers the instruction's access too, if it is one of the group and not too far away. */
+static bool widen(const struct build *b, struct held *h, const struct insn *insn)
+{
+    const struct opnd *mem = groupable(b, insn);
+    if (!mem || !same_base(h, insn) || (!h->write && (mem->access & OPND_W)))
+        return false;
+    int64_t lo = insn->mem.disp < h->lo ? insn->mem.disp : h->lo, hi = insn->mem.disp + mem->size;
+    hi = hi > h->hi ? hi : h->hi;
+    if (hi - lo > SPAN_MAX)
+        return false;
+    h->lo = (int32_t)lo;
+    h->hi = (int32_t)hi;
+    return true;
+}
+
+/* Is what is held behind an instruction of the block still held before the next one? */
+static bool reaches_next(const struct build *b, const struct held *h, unsigned i)
+{
+    return !changes_base(b, &b->insn[i], h) && b->flows[i] && i + 1 < b->count &&
+           !b->leader[i + 1];
+}
+
+/* Looks for more accesses by the current instruction's registers. */
 static bool find_more(const struct build *b, struct held *h)
 {
     bool found = false;
-    for (unsigned i = b->i, n = 0; n < LOOK_AHEAD; n++, i++) {
-        const struct insn *insn = &b->insn[i];
-        if (i > b->i) {
-            const struct opnd *mem = groupable(b, insn);
-            if (mem && same_base(h, insn) && (h->write || !(mem->access & OPND_W))) {
-                int64_t lo = insn->mem.disp < h->lo ? insn->mem.disp : h->lo,
-                        hi = insn->mem.disp + mem->size;
-                hi = hi > h->hi ? hi : h->hi;
-                if (hi - lo <= SPAN_MAX) {
-                    h->lo = (int32_t)lo;
-                    h->hi = (int32_t)hi;
-                    found = true;
-                }
-            }
-        }
-        if (changes_base(b, insn, h) || !b->flows[i] || i + 1 >= b->count ||
-            b->leader[i + 1])
-            break;
-    }
+    for (unsigned i = b->i, n = 0; n < LOOK_AHEAD && reaches_next(b, h, i); n++)
+        found |= widen(b, h, &b->insn[++i]);
     return found;
 }
 

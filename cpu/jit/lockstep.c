@@ -17,8 +17,7 @@
 #include "cpu/guard_internal.h"
 #include "cpu/interp/execute.h"
 #include "cpu/interp/flags.h"
-#include "cpu/jit/jit.h"
-#include "insn_exec.h"
+#include "cpu/jit/build.h"
 #include "internal/log.h"
 #include "internal/phys.h"
 #include <stdlib.h>
@@ -116,8 +115,7 @@ static const struct decoded *decode(struct cpu *cpu, const struct jit_region *re
         d->insn[i].off = (uint16_t)off;
         d->insn[i].len = insn.len;
         d->insn[i].rep = insn.rep && (insn.row->attr & (INSN_REP | INSN_REPCC));
-        d->insn[i].direct = insn.opnds && insn.op[0].kind == OPND_REL &&
-                            (insn.row->attr & INSN_COND || insn.row->exec == EXEC_jmp);
+        d->insn[i].direct = build_is_direct(&insn);
     }
     return d;
 }

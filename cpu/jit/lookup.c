@@ -64,17 +64,17 @@ void lookup_effective(struct build *b, unsigned dest, unsigned width)
     effective(b, dest, width, build_insn(b)->mem.disp);
 }
 
-/* R11 = R10 >> 7, above bits that the mask takes away */
-static void slot_offset(struct build *b)
+void lookup_rotate(struct build *b, unsigned by)
 {
-    static const uint8_t rorx_r11_r10[] = {0xc4, 0x43, 0xfb, 0xf0, 0xda, PAGE_SHIFT - 5};
+    static const uint8_t rorx_r11_r10[] = {0xc4, 0x43, 0xfb, 0xf0, 0xda};
     struct emit *e = &b->e;
     if (b->jit->host_bmi2) {
         emit_bytes(e, rorx_r11_r10, sizeof rorx_r11_r10);
+        emit8(e, by);
         return;
     }
     emit_mov(e, 8, SCRATCH2, SCRATCH1);
-    emit_shift(e, 8, SHIFT_DIGIT_SHR, SCRATCH2, PAGE_SHIFT - 5);
+    emit_shift(e, 8, SHIFT_DIGIT_ROR, SCRATCH2, by);
 }
 
 /* R10: linear address; to the host address. */
@@ -85,53 +85,54 @@ static void lookup(struct build *b, unsigned size, enum access_kind kind, unsign
     int32_t fast = CPU_FAST(b->cpu->priv);
     int32_t tag = kind & ACCESS_WRITE ? (int32_t)offsetof(struct view_entry, tag_write)
                                       : (int32_t)offsetof(struct view_entry, tag_read);
-    slot_offset(b);
+    lookup_rotate(b, PAGE_SHIFT - 5);
     emit_gs(e, 8, OP_AND_LOAD, SCRATCH2, fast + (int32_t)offsetof(struct view_fast, mask));
     emit_gs(e, 8, OP_ADD_LOAD, SCRATCH2, fast + (int32_t)offsetof(struct view_fast, table));
     emit_rm(e, 8, OP_SUB_LOAD, SCRATCH1, SCRATCH2, tag);
     emit_ri(e, 8, GRP1_CMP, SCRATCH1, (int32_t)(PAGE_SIZE - size));
     cold_jump(site, emit_jcc_later(e, CC_A));
     if (aligned) {
-        emit_rex(e, 4, 0, 0, SCRATCH1); /* test r10b, aligned - 1 */
-        emit8(e, 0xf6);
-        emit8(e, 0xc0 | (SCRATCH1 & 7));
-        emit8(e, aligned - 1);
+        emit_test_byte(e, SCRATCH1, aligned - 1);
         cold_jump(site, emit_jcc_later(e, CC_NE));
     }
     emit_rm(e, 8, OP_ADD_LOAD, SCRATCH1, SCRATCH2, (int32_t)offsetof(struct view_entry, page));
 }
 
-/* R10 = linear address */
-static void linear(struct build *b, int64_t disp)
+void lookup_add_segment(struct build *b)
 {
     unsigned seg = build_insn(b)->mem.seg;
-    effective(b, SCRATCH1, b->width, disp);
     if (b->code64 && (seg == SEG_FS || seg == SEG_GS))
-        emit_gs(&b->e, 8, OP_ADD_LOAD, SCRATCH1, CPU_AT(seg_base) + 8 * (int32_t)seg);
+        emit_gs(&b->e, 8, OP_ADD_LOAD, SCRATCH1, CPU_SEG_BASE(seg));
+}
+
+void lookup_linear(struct build *b, int64_t disp)
+{
+    effective(b, SCRATCH1, b->width, disp);
+    lookup_add_segment(b);
+}
+
+void lookup_at(struct build *b, int64_t disp, unsigned size, enum access_kind kind,
+               unsigned aligned, struct cold *site)
+{
+    lookup_linear(b, disp);
+    lookup(b, size, kind, aligned, site);
 }
 
 void lookup_operand(struct build *b, unsigned size, enum access_kind kind, unsigned aligned,
                     struct cold *site)
 {
-    linear(b, build_insn(b)->mem.disp);
-    lookup(b, size, kind, aligned, site);
-}
-
-void lookup_group_address(struct build *b, int32_t lo)
-{
-    linear(b, lo);
+    lookup_at(b, build_insn(b)->mem.disp, size, kind, aligned, site);
 }
 
 void lookup_group(struct build *b, const struct held *held, struct cold *site)
 {
-    struct jit_site *s = (struct jit_site *)(b->jit->data + site->site);
+    struct jit_site *s = site_record(b, site);
     site->group = true;
     site->group_lo = held->lo;
     s->group = (int8_t)(held - b->held);
     s->span = (uint16_t)(held->hi - held->lo);
     s->kind = held->write ? ACCESS_WRITE : ACCESS_READ;
-    linear(b, held->lo);
-    lookup(b, s->span, s->kind, 0, site);
+    lookup_at(b, held->lo, s->span, s->kind, 0, site);
     emit_gs_store(&b->e, SCRATCH1, held_slot(b, held));
 }
 

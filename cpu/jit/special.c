@@ -13,12 +13,6 @@ static bool is_register(const struct opnd *o)
     return o->kind == OPND_GPR;
 }
 
-static struct cold *begin(struct build *b)
-{
-    flags_spill(b);
-    return site_begin(b);
-}
-
 static void move_sp(struct build *b, int32_t by)
 {
     emit_rm(&b->e, b->width, OP_LEA, HOST_SP, HOST_SP, by);
@@ -103,10 +97,9 @@ static bool pop_run(struct build *b, unsigned n)
     lookup_stack(b, HOST_SP, 0, (unsigned)all, ACCESS_READ, site);
     flags_clobbered(b);
     for (unsigned k = 0; k < n; k++, insn++) {
-        unsigned reg = insn->op[0].reg, to = abi_is_homed(reg) ? SCRATCH2 : abi_host(reg);
+        unsigned reg = insn->op[0].reg, to = guest_target(reg, SCRATCH2);
         emit_rm(&b->e, b->width, OP_LOAD, to, SCRATCH1, width * (int32_t)k);
-        if (abi_is_homed(reg))
-            homed_store(b, to, reg);
+        guest_written(b, reg, to);
         flags_after_change(b, reg);
     }
     move_sp(b, all);
@@ -134,7 +127,7 @@ static bool push_other(struct build *b)
     if (memory && !build_easy_segment(b, insn, false))
         return false;
     flags_before_change(b, RSP, true);
-    struct cold *site = begin(b);
+    struct cold *site = site_begin_spilled(b);
     if (memory) {
         lookup_operand(b, b->width, ACCESS_READ, 0, site);
         emit_rm(&b->e, b->width, OP_LOAD, SCRATCH1, SCRATCH1, 0);
@@ -160,7 +153,7 @@ static bool push(struct build *b)
 static bool pop_sp(struct build *b)
 {
     flags_before_change(b, RSP, true);
-    struct cold *site = begin(b);
+    struct cold *site = site_begin_spilled(b);
     lookup_stack(b, HOST_SP, 0, b->width, ACCESS_READ, site);
     flags_clobbered(b);
     emit_rm(&b->e, b->width, OP_LOAD, HOST_SP, SCRATCH1, 0);
@@ -172,18 +165,16 @@ static bool pop_sp(struct build *b)
 /* An address that names rSP has its value behind the POP (SDM vol. 2, POP). */
 static bool pop_memory(struct build *b)
 {
-    struct insn *insn = &b->insn[b->i];
+    const struct insn *insn = build_insn(b);
     int32_t moved = insn->mem.base == RSP ? (int32_t)b->width : 0;
     if (!build_easy_segment(b, insn, true) || insn->mem.disp > INT32_MAX - moved)
         return false;
     flags_before_change(b, RSP, true);
-    struct cold *site = begin(b);
+    struct cold *site = site_begin_spilled(b);
     lookup_stack(b, HOST_SP, 0, b->width, ACCESS_READ, site);
     emit_rm(&b->e, b->width, OP_LOAD, SCRATCH1, SCRATCH1, 0);
     emit_gs_store(&b->e, SCRATCH1, CPU_AT(jx.jump));
-    insn->mem.disp += moved;
-    lookup_operand(b, b->width, ACCESS_WRITE, 0, site);
-    insn->mem.disp -= moved;
+    lookup_at(b, insn->mem.disp + moved, b->width, ACCESS_WRITE, 0, site);
     emit_gs_load(&b->e, SCRATCH2, CPU_AT(jx.jump));
     emit_rm(&b->e, b->width, OP_STORE, SCRATCH2, SCRATCH1, 0);
     flags_clobbered(b);
@@ -210,7 +201,7 @@ static bool leave(struct build *b)
         return false;
     flags_before_change(b, RSP, true);
     flags_before_change(b, RBP, true);
-    struct cold *site = begin(b);
+    struct cold *site = site_begin_spilled(b);
     lookup_stack(b, RBP, 0, b->width, ACCESS_READ, site);
     flags_clobbered(b);
     emit_rm(&b->e, b->width, OP_LEA, HOST_SP, RBP, (int32_t)b->width);
@@ -252,7 +243,7 @@ static bool divide(struct build *b)
         return false;
     flags_before_change(b, RAX, true);
     flags_before_change(b, RDX, true);
-    struct cold *site = begin(b);
+    struct cold *site = site_begin_spilled(b);
     if (memory)
         lookup_operand(b, size, ACCESS_READ, 0, site);
     else
@@ -291,11 +282,9 @@ static bool hint(struct build *b)
 /* CLD, STD: the guest's DF is in cpu->rflags only. */
 static bool direction(struct build *b, bool set)
 {
-    static const uint8_t and_or_gs[2][4] = {{0x65, 0x81, 0x24, 0x25}, {0x65, 0x81, 0x0c, 0x25}};
     flags_clobber(b);
-    emit_bytes(&b->e, and_or_gs[set], sizeof and_or_gs[0]);
-    emit32(&b->e, (uint32_t)CPU_AT(rflags));
-    emit32(&b->e, set ? RFLAGS_DF : ~(uint32_t)RFLAGS_DF);
+    emit_gs_imm32(&b->e, OP_GRP1_IMM32, set ? GRP1_OR : GRP1_AND, CPU_AT(rflags),
+                  set ? RFLAGS_DF : ~(uint32_t)RFLAGS_DF);
     return true;
 }
 

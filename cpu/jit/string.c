@@ -69,10 +69,7 @@ static void end_change(struct build *b, const struct string_insn *s, bool rep)
 /* test byte gs:[rflags + 1], DF: backwards is for C. */
 static void check_direction(struct build *b, struct cold *site)
 {
-    static const uint8_t test_gs[] = {0x65, 0xf6, 0x04, 0x25};
-    emit_bytes(&b->e, test_gs, sizeof test_gs);
-    emit32(&b->e, (uint32_t)CPU_AT(rflags) + 1);
-    emit8(&b->e, RFLAGS_DF >> 8);
+    emit_gs_imm8(&b->e, OP_GRP3_BYTE, GRP3_TEST, CPU_AT(rflags) + 1, RFLAGS_DF >> 8);
     cold_jump(site, emit_jcc_later(&b->e, CC_NE));
 }
 
@@ -139,8 +136,7 @@ static void repeat(struct build *b, const struct string_insn *s, unsigned opcode
 {
     struct emit *e = &b->e;
     begin_change(b, s, true);
-    flags_spill(b);
-    struct cold *site = site_begin(b);
+    struct cold *site = site_begin_spilled(b);
     emit_rr(e, b->width, OP_TEST, RCX, RCX);
     uint8_t *none = emit_jcc_later(e, CC_E);
     check_direction(b, site);
@@ -206,8 +202,7 @@ static void single(struct build *b, const struct string_insn *s)
     begin_change(b, s, false);
     if (loads)
         flags_before_change(b, RAX, true);
-    flags_spill(b);
-    struct cold *site = site_begin(b);
+    struct cold *site = site_begin_spilled(b);
     check_direction(b, site);
     if (s->source)
         load_source(b, s, site);

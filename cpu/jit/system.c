@@ -9,22 +9,7 @@
 #include "cpu/jit/build.h"
 #include "insn_exec.h"
 
-/* ---- Instructions on struct cpu -------------------------------------------------------------- */
-
-enum { GRP1_IMM32 = 0x81, OP_OR = 0x09 };
-
-/* op dword gs:[offset], imm32 */
-static void gs_imm(struct emit *e, unsigned opcode, unsigned digit, int32_t offset, uint32_t imm)
-{
-    emit_gs(e, 4, opcode, digit, offset);
-    emit32(e, imm);
-}
-
-static struct cold *begin(struct build *b)
-{
-    flags_spill(b);
-    return site_begin(b);
-}
+enum { OP_OR = 0x09 };
 
 static bool end(struct build *b, struct cold *site)
 {
@@ -38,8 +23,8 @@ static bool end(struct build *b, struct cold *site)
 static bool cli(struct build *b)
 {
     flags_clobber(b);
-    gs_imm(&b->e, GRP1_IMM32, GRP1_AND, CPU_AT(rflags), ~(uint32_t)RFLAGS_IF);
-    gs_imm(&b->e, GRP1_IMM32, GRP1_AND, CPU_AT(attention), ~(uint32_t)CPU_REQ_INTR);
+    emit_gs_imm32(&b->e, OP_GRP1_IMM32, GRP1_AND, CPU_AT(rflags), ~(uint32_t)RFLAGS_IF);
+    emit_gs_imm32(&b->e, OP_GRP1_IMM32, GRP1_AND, CPU_AT(attention), ~(uint32_t)CPU_REQ_INTR);
     return true;
 }
 
@@ -54,27 +39,14 @@ static bool sti(struct build *b)
     if (!b->flows[b->i] || b->polls[b->i + 1] || b->insn[b->i + 1].row->attr & INSN_BRANCH ||
         !build_has_room(b, 16))
         return false;
-    struct cold *site = begin(b);
+    struct cold *site = site_begin_spilled(b);
     emit_gs(e, 4, OP_LOAD, SCRATCH1, CPU_AT(attention));
     emit_ri(e, 4, GRP1_OR, SCRATCH1, CPU_REQ_INTR);
     emit_gs(e, 4, OP_TEST, SCRATCH1, CPU_AT(request));
     cold_jump(site, emit_jcc_later(e, CC_NE));
-    gs_imm(e, GRP1_IMM32, GRP1_OR, CPU_AT(rflags), RFLAGS_IF);
+    emit_gs_imm32(e, OP_GRP1_IMM32, GRP1_OR, CPU_AT(rflags), RFLAGS_IF);
     emit_gs(e, 4, OP_STORE, SCRATCH1, CPU_AT(attention));
     return end(b, site);
-}
-
-enum { MOVZX_BYTE = 0xb6, MOVZX_WORD };
-
-static void load_zero_extended(struct emit *e, unsigned movzx, unsigned reg, int32_t offset)
-{
-    emit8(e, 0x65);
-    emit_rex(e, 4, reg, 0, 0);
-    emit8(e, 0x0f);
-    emit8(e, movzx);
-    emit8(e, (reg & 7) << 3 | 4);
-    emit8(e, 0x25);
-    emit32(e, (uint32_t)offset);
 }
 
 /* R11 = RFLAGS as PUSHF stores them: VM and RF are 0 in translated code. Flags are stored. */
@@ -82,9 +54,9 @@ static void rflags_image(struct build *b)
 {
     struct emit *e = &b->e;
     enum { IN_AH = FLAGS_ARITH & 0xff, OF_SHIFT = 11 };
-    load_zero_extended(e, MOVZX_BYTE, SCRATCH1, CPU_AT(jx.flags));
+    emit_gs_0f(e, OP_0F_MOVZX_BYTE, SCRATCH1, CPU_AT(jx.flags));
     emit_shift(e, 4, SHIFT_DIGIT_SHL, SCRATCH1, OF_SHIFT);
-    load_zero_extended(e, MOVZX_BYTE, SCRATCH2, CPU_AT(jx.flags) + 1);
+    emit_gs_0f(e, OP_0F_MOVZX_BYTE, SCRATCH2, CPU_AT(jx.flags) + 1);
     emit_ri(e, 4, GRP1_AND, SCRATCH2, IN_AH);
     emit_rr(e, 4, OP_OR, SCRATCH1, SCRATCH2);
     emit_gs(e, 4, OP_LOAD, SCRATCH1, CPU_AT(rflags));
@@ -128,18 +100,17 @@ static bool set_ac(struct build *b, bool on)
     struct cold *site = site_begin(b);
     struct jit_switch *to = jit_data(b->jit, sizeof *to);
     *to = (struct jit_switch){0};
-    ((struct jit_site *)(b->jit->data + site->site))->to = to;
+    site_record(b, site)->to = to;
     emit_rip(e, 8, OP_LOAD, SCRATCH1, &to->code);
     emit_rr(e, 8, OP_TEST, SCRATCH1, SCRATCH1);
     cold_jump(site, emit_jcc_later(e, CC_E));
     emit_rip(e, 8, OP_LOAD, SCRATCH2, &to->pcs);
-    emit_rm(e, 4, GRP1_IMM32, GRP1_CMP, SCRATCH2, (int32_t)offsetof(struct jit_pcs, mode));
+    emit_rm(e, 4, OP_GRP1_IMM32, GRP1_CMP, SCRATCH2, (int32_t)offsetof(struct jit_pcs, mode));
     emit32(e, other);
     cold_jump(site, emit_jcc_later(e, CC_NE));
-    gs_imm(e, GRP1_IMM32, on ? GRP1_OR : GRP1_AND, CPU_AT(rflags),
+    emit_gs_imm32(e, OP_GRP1_IMM32, on ? GRP1_OR : GRP1_AND, CPU_AT(rflags),
            on ? RFLAGS_AC : ~(uint32_t)RFLAGS_AC);
-    emit_gs(e, 4, OP_STORE_IMM8, 0, CPU_AT(priv));
-    emit8(e, on ? MMU_SUPERVISOR_AC : MMU_SUPERVISOR);
+    emit_gs_imm8(e, OP_STORE_IMM8, 0, CPU_AT(priv), on ? MMU_SUPERVISOR_AC : MMU_SUPERVISOR);
     emit_gs_store(e, SCRATCH2, CPU_AT(jx.pcs));
     emit_jmp_r10(e);
     return end(b, site);
@@ -150,11 +121,10 @@ static bool set_ac(struct build *b, bool on)
 /* The guest's register = what lies in struct cpu; 32 bits of it are zero-extended. */
 static void load_register(struct build *b, unsigned reg, unsigned size, int32_t offset)
 {
-    unsigned to = abi_is_homed(reg) ? SCRATCH1 : abi_host(reg);
+    unsigned to = guest_target(reg, SCRATCH1);
     flags_before_change(b, reg, false);
     emit_gs(&b->e, size, OP_LOAD, to, offset);
-    if (abi_is_homed(reg))
-        homed_store(b, to, reg);
+    guest_written(b, reg, to);
     flags_after_change(b, reg);
 }
 
@@ -168,19 +138,14 @@ static int32_t selector_at(unsigned seg)
     return segment_at(seg) + (int32_t)offsetof(struct segment, selector);
 }
 
-static int32_t base_at(unsigned seg)
-{
-    return CPU_AT(seg_base) + 8 * (int32_t)seg;
-}
-
 static bool store_selector(struct build *b, unsigned seg)
 {
     const struct insn *insn = build_insn(b);
     if (insn->adsize == 2 || !build_easy_segment(b, insn, true))
         return false;
-    struct cold *site = begin(b);
+    struct cold *site = site_begin_spilled(b);
     lookup_operand(b, 2, ACCESS_WRITE, 0, site);
-    load_zero_extended(&b->e, MOVZX_WORD, SCRATCH2, selector_at(seg));
+    emit_gs_0f(&b->e, OP_0F_MOVZX_WORD, SCRATCH2, selector_at(seg));
     emit8(&b->e, 0x66);
     emit_rm(&b->e, 4, OP_STORE, SCRATCH2, SCRATCH1, 0);
     return end(b, site);
@@ -194,7 +159,7 @@ static bool mov_from_sreg(struct build *b)
         return false;
     if (insn->op[0].kind == OPND_MEM)
         return store_selector(b, seg);
-    unsigned reg = insn->op[0].reg, to = abi_is_homed(reg) ? SCRATCH1 : abi_host(reg);
+    unsigned reg = insn->op[0].reg, to = guest_target(reg, SCRATCH1);
     flags_before_change(b, reg, false);
     if (insn->opsize == 2) { /* the rest of the register stays */
         if (abi_is_homed(reg))
@@ -202,40 +167,29 @@ static bool mov_from_sreg(struct build *b)
         emit8(&b->e, 0x66);
         emit_gs(&b->e, 4, OP_LOAD, to, selector_at(seg));
     } else {
-        load_zero_extended(&b->e, MOVZX_WORD, to, selector_at(seg));
+        emit_gs_0f(&b->e, OP_0F_MOVZX_WORD, to, selector_at(seg));
     }
-    if (abi_is_homed(reg))
-        homed_store(b, to, reg);
+    guest_written(b, reg, to);
     flags_after_change(b, reg);
     return true;
 }
 
 static bool mov_from_cr(struct build *b)
 {
+    static const int32_t at[16] = {
+        [0] = CPU_AT(cr0), [2] = CPU_AT(cr2), [3] = CPU_AT(cr3), [4] = CPU_AT(cr4)};
     const struct insn *insn = build_insn(b);
-    unsigned reg = insn->op[0].reg;
-    switch (insn->op[1].reg) {
-    case 0:
-        load_register(b, reg, b->width, CPU_AT(cr0));
-        return true;
-    case 2:
-        load_register(b, reg, b->width, CPU_AT(cr2));
-        return true;
-    case 3:
-        load_register(b, reg, b->width, CPU_AT(cr3));
-        return true;
-    case 4:
-        load_register(b, reg, b->width, CPU_AT(cr4));
-        return true;
-    default:
+    unsigned cr = insn->op[1].reg;
+    if (cr >= 16 || !at[cr])
         return false;
-    }
+    load_register(b, insn->op[0].reg, b->width, at[cr]);
+    return true;
 }
 
 /* To the site unless CR4 has the bit. */
 static void require_cr4(struct build *b, uint32_t bit, struct cold *site)
 {
-    gs_imm(&b->e, OP_GRP3, GRP3_TEST, CPU_AT(cr4), bit);
+    emit_gs_imm32(&b->e, OP_GRP3, GRP3_TEST, CPU_AT(cr4), bit);
     cold_jump(site, emit_jcc_later(&b->e, CC_E));
 }
 
@@ -243,7 +197,7 @@ static bool rdpkru(struct build *b)
 {
     flags_before_change(b, RAX, true);
     flags_before_change(b, RDX, true);
-    struct cold *site = begin(b);
+    struct cold *site = site_begin_spilled(b);
     require_cr4(b, CR4_PKE, site);
     emit_rr(&b->e, 4, OP_TEST, RCX, RCX);
     cold_jump(site, emit_jcc_later(&b->e, CC_NE));
@@ -261,16 +215,16 @@ static bool read_base(struct build *b)
 {
     const struct insn *insn = build_insn(b);
     flags_before_change(b, insn->op[0].reg, true);
-    struct cold *site = begin(b);
+    struct cold *site = site_begin_spilled(b);
     require_cr4(b, CR4_FSGSBASE, site);
     flags_clobbered(b);
-    load_register(b, insn->op[0].reg, insn->op[0].size, base_at(insn->row->exec_arg));
+    load_register(b, insn->op[0].reg, insn->op[0].size, CPU_SEG_BASE(insn->row->exec_arg));
     return end(b, site);
 }
 
 static void set_base(struct emit *e, unsigned seg, unsigned reg)
 {
-    emit_gs_store(e, reg, base_at(seg));
+    emit_gs_store(e, reg, CPU_SEG_BASE(seg));
     emit_gs_store(e, reg, segment_at(seg) + (int32_t)offsetof(struct segment, base));
 }
 
@@ -280,7 +234,7 @@ static bool write_base(struct build *b)
     const struct insn *insn = build_insn(b);
     unsigned size = insn->op[0].size;
     struct emit *e = &b->e;
-    struct cold *site = begin(b);
+    struct cold *site = site_begin_spilled(b);
     require_cr4(b, CR4_FSGSBASE, site);
     emit_mov(e, size, SCRATCH1, guest_value(b, insn->op[0].reg, SCRATCH1));
     if (size == 8) { /* canonical? */
@@ -298,7 +252,7 @@ static bool swapgs(struct build *b)
 {
     struct emit *e = &b->e;
     emit_gs_load(e, SCRATCH1, CPU_AT(msr_kernel_gs_base));
-    emit_gs_load(e, SCRATCH2, base_at(SEG_GS));
+    emit_gs_load(e, SCRATCH2, CPU_SEG_BASE(SEG_GS));
     set_base(e, SEG_GS, SCRATCH1);
     emit_gs_store(e, SCRATCH2, CPU_AT(msr_kernel_gs_base));
     return true;

@@ -34,15 +34,15 @@ static void store_registers(struct emit *e)
 /* VMOVUPS ymm or MOVUPS xmm between a register and its home. */
 static void move_vector(struct emit *e, unsigned reg, bool wide, bool store)
 {
-    emit8(e, 0x65);
-    if (wide) {
-        emit8(e, 0xc5);
-        emit8(e, (reg & 8 ? 0 : 0x80) | 0x7c);
-    } else {
-        emit_rex(e, 4, reg, 0, 0);
-        emit8(e, 0x0f);
+    unsigned opcode = store ? OP_0F_MOVUPS_STORE : OP_0F_MOVUPS_LOAD;
+    if (!wide) {
+        emit_gs_0f(e, opcode, reg, CPU_YMM(reg));
+        return;
     }
-    emit8(e, store ? 0x11 : 0x10);
+    emit8(e, 0x65);
+    emit8(e, 0xc5);
+    emit8(e, (reg & 8 ? 0 : 0x80) | 0x7c);
+    emit8(e, opcode);
     emit8(e, (reg & 7) << 3 | 4);
     emit8(e, 0x25);
     emit32(e, (uint32_t)CPU_YMM(reg));
@@ -54,23 +54,16 @@ static void move_vectors(struct emit *e, bool wide, bool store)
         move_vector(e, reg, wide, store);
 }
 
-/* mov dword gs:[vec_home], value */
 static void set_vec_home(struct emit *e, uint32_t value)
 {
-    emit_gs(e, 4, OP_STORE_IMM, 0, CPU_AT(jx.vec_home));
-    emit32(e, value);
+    emit_gs_imm32(e, OP_STORE_IMM, 0, CPU_AT(jx.vec_home), value);
 }
 
 /* STMXCSR and LDMXCSR gs:[mxcsr]; by SDM vol. 2 the digits of 0F AE. */
 static void move_mxcsr(struct emit *e, bool store)
 {
     enum { LDMXCSR = 2, STMXCSR };
-    emit8(e, 0x65);
-    emit8(e, 0x0f);
-    emit8(e, 0xae);
-    emit8(e, (store ? STMXCSR : LDMXCSR) << 3 | 4);
-    emit8(e, 0x25);
-    emit32(e, (uint32_t)CPU_AT(jx.mxcsr));
+    emit_gs_0f(e, OP_0F_GRP15, store ? STMXCSR : LDMXCSR, CPU_AT(jx.mxcsr));
 }
 
 /* The guest's, as it is now; C does not mind its sticky flags, but its rounding. EFLAGS are lost.
@@ -80,8 +73,7 @@ static void mxcsr_to_c(struct emit *e)
     static const uint8_t push_init[] = {0x68, MXCSR_INIT & 0xff, MXCSR_INIT >> 8, 0, 0},
                          ldmxcsr_rsp[] = {0x0f, 0xae, 0x14, 0x24};
     move_mxcsr(e, true);
-    emit_gs(e, 4, OP_GRP3, GRP3_TEST, CPU_AT(jx.mxcsr));
-    emit32(e, MXCSR_RC | MXCSR_FTZ | MXCSR_DAZ);
+    emit_gs_imm32(e, OP_GRP3, GRP3_TEST, CPU_AT(jx.mxcsr), MXCSR_RC | MXCSR_FTZ | MXCSR_DAZ);
     uint8_t *plain = emit_jcc_later(e, CC_E);
     emit_bytes(e, push_init, sizeof push_init);
     emit_bytes(e, ldmxcsr_rsp, sizeof ldmxcsr_rsp);
@@ -93,8 +85,7 @@ static void mxcsr_to_c(struct emit *e)
  */
 static void vectors_to_c(const struct jit *jit, struct emit *e)
 {
-    emit_gs(e, 4, OP_GRP1_IMM8, GRP1_CMP, CPU_AT(jx.vec_home));
-    emit8(e, 0);
+    emit_gs_imm8(e, OP_GRP1_IMM8, GRP1_CMP, CPU_AT(jx.vec_home), 0);
     uint8_t *home = emit_jcc_later(e, CC_NE);
     move_vectors(e, jit->host_avx, true);
     if (jit->host_avx)
@@ -108,14 +99,8 @@ static void vectors_to_c(const struct jit *jit, struct emit *e)
 static void test_upper_halves(struct emit *e)
 {
     static const uint8_t vptest_xmm0[] = {0xc4, 0xe2, 0x79, 0x17, 0xc0};
-    for (unsigned reg = 0; reg < 16; reg++) {
-        emit8(e, 0x65); /* MOVUPS, then ORPS need alignment: ymm[] has it */
-        emit8(e, 0x0f);
-        emit8(e, reg == 0 ? 0x10 : 0x56);
-        emit8(e, 4);
-        emit8(e, 0x25);
-        emit32(e, (uint32_t)CPU_YMM(reg) + 16);
-    }
+    for (unsigned reg = 0; reg < 16; reg++) /* ORPS needs alignment: ymm[] has it */
+        emit_gs_0f(e, reg == 0 ? OP_0F_MOVUPS_LOAD : OP_0F_ORPS, 0, CPU_YMM(reg) + 16);
     emit_bytes(e, vptest_xmm0, sizeof vptest_xmm0);
 }
 
@@ -123,33 +108,31 @@ static void test_upper_halves(struct emit *e)
  * would pay for merging with them (Intel's optimisation manual, 15.3; likewise AMD's). */
 static void vectors_from_c(const struct jit *jit, struct emit *e)
 {
+    uint8_t *wide = NULL;
     move_mxcsr(e, false);
-    if (!jit->host_avx) {
-        move_vectors(e, false, false);
-        set_vec_home(e, 0);
-        return;
+    set_vec_home(e, 0);
+    if (jit->host_avx) {
+        test_upper_halves(e);
+        wide = emit_jcc_later(e, CC_NE);
+        emit_vzeroupper(e);
     }
-    test_upper_halves(e);
-    uint8_t *wide = emit_jcc_later(e, CC_NE);
-    emit_vzeroupper(e);
     move_vectors(e, false, false);
+    if (!wide)
+        return;
     uint8_t *done = emit_jmp_later(e);
     emit_patch32(wide, e->shift, emit_here(e));
     move_vectors(e, true, false);
     emit_patch32(done, e->shift, emit_here(e));
-    set_vec_home(e, 0);
 }
 
 /* Called where EFLAGS count; changes R11 only. */
 static const uint8_t *make_vec_in(const struct jit *jit, struct emit *e)
 {
-    static const uint8_t lahf_seto_al[] = {0x9f, 0x0f, 0x90, 0xc0};
-    static const uint8_t add_al_7f_sahf[] = {0x04, 0x7f, 0x9e};
     const uint8_t *at = emit_here(e);
     emit_mov(e, 8, SCRATCH2, RAX);
-    emit_bytes(e, lahf_seto_al, sizeof lahf_seto_al);
+    emit_flags_to_ax(e);
     vectors_from_c(jit, e);
-    emit_bytes(e, add_al_7f_sahf, sizeof add_al_7f_sahf);
+    emit_flags_from_ax(e);
     emit_mov(e, 8, RAX, SCRATCH2);
     emit8(e, 0xc3);
     return at;

@@ -8,7 +8,6 @@
  */
 #include "cpu/jit/build.h"
 #include "cpu/jit/profile.h"
-#include "insn_exec.h"
 #include "internal/log.h"
 #include <stdlib.h>
 
@@ -24,20 +23,14 @@ static bool ends_in_lockstep(const struct build *b, const struct insn *insn)
 /* A JMP, Jcc or LOOP whose target is in the instruction, and that branch.c translates. */
 static bool is_direct(const struct build *b, const struct insn *insn)
 {
-    bool jumps = insn->row->exec == EXEC_jmp && insn->op[0].kind == OPND_REL;
-    return (jumps || build_is_conditional(insn)) && insn->opsize == b->width && insn->adsize != 2;
-}
-
-static bool in_page(int64_t off)
-{
-    return off >= 0 && off < (int64_t)PAGE_SIZE;
+    return build_is_direct(insn) && insn->opsize == b->width && insn->adsize != 2;
 }
 
 /* Should the block at this offset, where the last instruction leads, become a part of the region? */
 static bool is_wanted(const struct build *b, int64_t off)
 {
     uint64_t gpa = (b->region->gpa & PAGE_MASK) + (uint64_t)off;
-    if (!in_page(off) || (b->jit->lockstep && off <= b->off[b->count - 1]))
+    if (!build_in_page(off) || (b->jit->lockstep && off <= b->off[b->count - 1]))
         return false;
     uint8_t heat = *jit_heat(b->jit, gpa);
     if (heat < b->jit->hot)
@@ -102,7 +95,7 @@ static int32_t behind(struct build *b, struct queue *q, bool *on)
 static void decode_blocks(struct build *b, struct code *code, struct queue *q, int32_t off)
 {
     bool on = true;
-    for (bool first = true; on && in_page(off) && b->index_at[off] < 0; first = false) {
+    for (bool first = true; on && build_in_page(off) && b->index_at[off] < 0; first = false) {
         if (b->count == REGION_MAX_INSNS || !append(b, code, off))
             return;
         if (!first)
@@ -152,14 +145,12 @@ static void mark_blocks(struct build *b)
 /* Vectors into registers, if they are not; EFLAGS stay. */
 static void emit_vectors_in(struct build *b)
 {
-    enum { JRCXZ = 0xe3, CALL = 5 };
     struct emit *e = &b->e;
     if (!b->vectors)
         return;
     emit_mov(e, 8, SCRATCH1, RCX);
     emit_gs(e, 4, OP_LOAD, RCX, CPU_AT(jx.vec_home));
-    emit8(e, JRCXZ);
-    emit8(e, CALL);
+    emit_jrcxz(e, CALL_BYTES);
     emit_call(e, b->jit->thunks.vec_in);
     emit_mov(e, 8, RCX, SCRATCH1);
 }
@@ -176,9 +167,7 @@ static void emit_entries(struct build *b)
     bool visible = b->visible_before[0] != 0, loop = b->polls[0];
     const uint8_t *host = emit_here(e);
     if (visible && loop) {
-        emit8(e, 0xe9); /* over what loads them */
-        uint8_t *over = e->p;
-        emit32(e, 0);
+        uint8_t *over = emit_jmp_later(e); /* over what loads them */
         b->region->entry = emit_here(e);
         b->flags = in_memory;
         flags_load(b);

@@ -177,18 +177,25 @@ static void model_fill(uint8_t *to, unsigned size, unsigned count)
         memcpy(to + i * size, &value, size);
 }
 
+/* REP MOVS or REP STOS, and in the model what its first `done` elements do. */
+static struct piece set_up_string(bool moves, unsigned size, unsigned from, unsigned to,
+                                  unsigned done)
+{
+    fill();
+    if (moves)
+        model_move(model + to, source + from, size, done, false);
+    else
+        model_fill(model + to, size, done);
+    return moves ? rep_movs(size) : rep_stos(size);
+}
+
 /* One MOVS and one STOS. */
 static unsigned copy_wrong(unsigned size, unsigned from, unsigned to, unsigned count)
 {
     unsigned bad = 0;
     for (unsigned moves = 0; moves < 2; moves++) {
         struct context c = string_context(FROM + from, TO + to, count);
-        struct piece p = moves ? rep_movs(size) : rep_stos(size);
-        fill();
-        if (moves)
-            model_move(model + to, source + from, size, count, false);
-        else
-            model_fill(model + to, size, count);
+        struct piece p = set_up_string(moves, size, from, to, count);
         struct trap t = run_one(p, &c);
         bad += differs("vector", t.vector, V_BP, &p, 1) |
                registers_wrong(&t, &c, size, count, moves, p);
@@ -245,12 +252,7 @@ static unsigned fault_wrong(const struct gap *g, unsigned size, unsigned from, u
 {
     unsigned at = g->in_source ? from : to, room = g->page * PAGE - at, done = room / size;
     struct context c = string_context(FROM + from, TO + to, count);
-    struct piece p = moves ? rep_movs(size) : rep_stos(size);
-    fill();
-    if (moves)
-        model_move(model + to, source + from, size, done, false);
-    else
-        model_fill(model + to, size, done);
+    struct piece p = set_up_string(moves, size, from, to, done);
     set_gap(g, g->flags);
     pieces_begin_sized(32);
     word here = pieces_here();

@@ -122,16 +122,22 @@ START_TEST(instruction_breakpoint)
 }
 END_TEST
 
-START_TEST(breakpoint_meets_rep_once)
+/* REP STOSB to its end, begun with RF = 1. */
+static void repeat_with_rf(unsigned count)
 {
-    enter_long(0);
-    set_dr(0, CODE, 1);
     cpu_set_rflags(fx.cpu, RFLAGS_RF);
-    fx.cpu->gpr[RCX] = 5;
+    fx.cpu->gpr[RCX] = count;
     fx.cpu->gpr[RDI] = DATA;
     run("f3 aa");
     expect(-1);
     ck_assert_uint_eq(fx.cpu->gpr[RCX], 0);
+}
+
+START_TEST(breakpoint_meets_rep_once)
+{
+    enter_long(0);
+    set_dr(0, CODE, 1);
+    repeat_with_rf(5);
 }
 END_TEST
 
@@ -151,12 +157,7 @@ START_TEST(rf_costs_one_iteration)
     unsigned careful = 0;
     enter_long(0);
     phys_add_mmio(fx.map, DATA, 0x1000, &ops, &careful, "watched", &err);
-    cpu_set_rflags(fx.cpu, RFLAGS_RF);
-    fx.cpu->gpr[RCX] = 100;
-    fx.cpu->gpr[RDI] = DATA;
-    run("f3 aa");
-    expect(-1);
-    ck_assert_uint_eq(fx.cpu->gpr[RCX], 0);
+    repeat_with_rf(100);
     ck_assert_uint_eq(careful, 1);
 }
 END_TEST
