@@ -94,12 +94,9 @@ static bool link_entry(struct mmu_cpu *mmu, struct space *space, struct view_tab
 {
     struct view_meta *m = &table->meta[id & 0xffff];
     *m = *meta;
-    if (m->frame != FRAME_NONE && !rmap_link(mmu, id)) {
-        m->gva = GVA_NONE;
-        return false;
-    }
-    if (!source_link(mmu, id)) {
-        if (m->frame != FRAME_NONE)
+    bool in_rmap = m->frame != FRAME_NONE && rmap_link(mmu, id);
+    if ((m->frame != FRAME_NONE && !in_rmap) || !source_link(mmu, id)) {
+        if (in_rmap)
             rmap_unlink(mmu, id);
         m->gva = GVA_NONE;
         return false;

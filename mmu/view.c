@@ -168,18 +168,6 @@ static enum mmu_result miss(struct mmu_cpu *mmu, const struct access *access, ui
     return MMU_OK;
 }
 
-static uint64_t tag_for(const struct view_entry *entry, enum access_kind kind)
-{
-    switch (kind) {
-    case ACCESS_WRITE:
-        return entry->tag_write;
-    case ACCESS_EXEC:
-        return entry->tag_exec;
-    default:
-        return entry->tag_read;
-    }
-}
-
 enum mmu_result mmu_translate(struct mmu_cpu *mmu, const struct access *access, uint64_t gva,
                               enum access_kind kind, enum mmu_priv priv, struct mmu_xlat *out)
 {
@@ -194,7 +182,7 @@ enum mmu_result mmu_translate(struct mmu_cpu *mmu, const struct access *access, 
             out->gpa = meta->gpa | (gva & ~PAGE_MASK);
             out->global = meta->flags & META_GLOBAL;
             out->ruled = false;
-            out->hva = tag_for(entry, kind) == meta->gva
+            out->hva = view_tag(entry, kind) == meta->gva
                            ? (uint8_t *)entry->page + (gva & ~PAGE_MASK) /* derived already */
                            : derive(mmu, meta, entry, gva, kind, &out->ruled);
             return MMU_OK;

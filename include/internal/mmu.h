@@ -88,6 +88,13 @@ struct view_entry {
     void *page; /* host address of the page */
 };
 _Static_assert(sizeof(struct view_entry) == 32, "generated code shifts by 5");
+/* The tag for one kind of access. */
+static inline uint64_t view_tag(const struct view_entry *entry, enum access_kind kind)
+{
+    return kind == ACCESS_READ    ? entry->tag_read
+           : kind == ACCESS_WRITE ? entry->tag_write
+                                  : entry->tag_exec;
+}
 /*
  * What a tag of slot `index` is when it allows nothing: the address of a page that belongs to the
  * slot next but one. An address that is looked up in this slot lies neither in that page nor just
@@ -156,10 +163,7 @@ static inline void *mmu_view_lookup(const struct mmu_cpu *mmu, enum mmu_priv pri
     const struct view_fast *fast = &mmu->fast[priv];
     const struct view_entry *e =
         (const struct view_entry *)((char *)fast->table + ((gva >> (PAGE_SHIFT - 5)) & fast->mask));
-    uint64_t tag = kind == ACCESS_READ    ? e->tag_read
-                   : kind == ACCESS_WRITE ? e->tag_write
-                                          : e->tag_exec;
-    if (__builtin_expect(tag != ((gva + size - 1) & PAGE_MASK), 0))
+    if (__builtin_expect(view_tag(e, kind) != ((gva + size - 1) & PAGE_MASK), 0))
         return 0;
     return (char *)e->page + (gva & ~PAGE_MASK);
 }
