@@ -94,6 +94,7 @@ void rmap_revoke_write(struct mmu_cpu *mmu, uint32_t frame)
          id = entry_meta(mmu, id)->frame_next)
         entry_fast(mmu, id)->tag_write = view_no_tag(id);
     frame_revoked(f, mmu->vcpu);
+    last_forget_all(mmu);
     mmu->taken++;
     mmu->priv->counters.revokes++;
 }
@@ -107,6 +108,7 @@ void rmap_revoke_read(struct mmu_cpu *mmu, uint32_t frame, bool read, bool exec)
         if (exec)
             entry_fast(mmu, id)->tag_exec = view_no_tag(id);
     }
+    last_forget_all(mmu);
     mmu->taken++;
     mmu->priv->counters.revokes++;
 }

@@ -27,6 +27,7 @@ void view_set_fast(struct mmu_cpu *mmu)
         mmu->fast[i].mask = (usable ? (1ull << t->bits) - 1 : 3) << 5;
     }
     mmu->exec_generation = space->exec_generation;
+    last_forget_all(mmu);
 }
 
 void mmu_fast_paths(struct mmu_cpu *mmu, bool on)
@@ -119,9 +120,12 @@ static void unlink_entry(struct mmu_cpu *mmu, struct space *space, struct view_t
     list_remove(mmu, space, m);
     if (m->flags & META_USER)
         mmu->priv->pkey_live[m->pkey]--;
+    uint64_t gva = m->gva;
     m->gva = GVA_NONE;
     e->tag_read = e->tag_write = e->tag_exec = view_no_tag(id);
     mmu->taken++;
+    if (space == mmu->priv->current)
+        last_forget(mmu, (enum mmu_priv)(table - space->table), gva);
     table->live--;
 }
 
@@ -334,6 +338,8 @@ uint32_t view_insert(struct mmu_cpu *mmu, struct space *space, enum mmu_priv pri
 
 void view_drop_list(struct mmu_cpu *mmu, struct space *space, enum space_list list)
 {
+    if (space == mmu->priv->current)
+        last_forget_all(mmu); /* not one by one */
     while (space->head[list] != ENTRY_NONE)
         view_drop(mmu, space->head[list]);
     if (space->hidden || space->hidden_large)

@@ -185,6 +185,13 @@ void view_global_changed(struct mmu_cpu *mmu);
 /* Points mmu->fast[] at the current space. */
 void view_set_fast(struct mmu_cpu *mmu);
 
+/* ---- last.c --------------------------------------------------------------------------------- */
+
+/* Something that the current address space's entry for the page allowed has been taken away; of all
+ * pages. */
+void last_forget(struct mmu_cpu *mmu, enum mmu_priv priv, uint64_t gva);
+void last_forget_all(struct mmu_cpu *mmu);
+
 /* ---- rmap.c --------------------------------------------------------------------------------- */
 
 bool rmap_link(struct mmu_cpu *mmu, uint32_t id);

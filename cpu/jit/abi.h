@@ -47,6 +47,9 @@ static inline unsigned abi_host(unsigned guest)
 #define CPU_SEG_BASE(seg) (CPU_AT(seg_base) + 8 * (int32_t)(seg))
 #define CPU_FAST(priv)                                                                             \
     ((int32_t)(offsetof(struct cpu, mmu.fast) + sizeof(struct view_fast) * (priv)))
+#define CPU_LAST(priv, k)                                                                          \
+    ((int32_t)(offsetof(struct cpu, mmu.last) +                                                    \
+               sizeof(struct view_last) * (VIEW_LASTS * (priv) + (k))))
 
 _Static_assert(sizeof(union vreg) == 32, "CPU_YMM");
 _Static_assert(sizeof(struct view_fast) == 16 && offsetof(struct view_fast, mask) == 8, "lookup");

@@ -16,7 +16,7 @@
 
 /* ---- Sites ----------------------------------------------------------------------------------- */
 
-static struct cold *new_cold(struct build *b, enum cold_kind kind)
+struct cold *cold_new(struct build *b, enum cold_kind kind)
 {
     struct cold *c = &b->cold[b->colds++];
     *c = (struct cold){.kind = (uint8_t)kind, .index = (uint8_t)b->i, .off = b->off[b->i]};
@@ -34,6 +34,7 @@ static uint32_t make_site(struct build *b, bool always)
                               .holds = b->in_cold || held_any(b),
                               .group = -1,
                               .always = always,
+                              .last = LAST_NONE,
                               .flags = b->flags.desc};
     if (b->flags.memory)
         site->flags.from = FLAGS_MEMORY;
@@ -42,14 +43,14 @@ static uint32_t make_site(struct build *b, bool always)
 
 struct cold *site_begin(struct build *b)
 {
-    struct cold *c = new_cold(b, COLD_SLOW);
+    struct cold *c = cold_new(b, COLD_SLOW);
     c->site = make_site(b, false);
     return c;
 }
 
 struct cold *run_begin(struct build *b, unsigned length)
 {
-    struct cold *c = new_cold(b, COLD_RUN);
+    struct cold *c = cold_new(b, COLD_RUN);
     c->length = (uint8_t)length;
     c->flags = b->flags;
     return c;
@@ -102,7 +103,7 @@ static uint8_t *poll(struct build *b)
 /* Where a poll that has found something leads; `flags` as they were before it. */
 static void cold_poll(struct build *b, int32_t off, struct flags_state flags, uint8_t *jump)
 {
-    struct cold *c = new_cold(b, COLD_POLL);
+    struct cold *c = cold_new(b, COLD_POLL);
     c->off = off;
     c->flags = flags;
     cold_jump(c, jump);
@@ -134,7 +135,7 @@ static struct jit_edge *make_edge(struct build *b, int32_t target)
 
 static struct cold *cold_edge(struct build *b, struct jit_edge *edge)
 {
-    struct cold *c = new_cold(b, COLD_EDGE);
+    struct cold *c = cold_new(b, COLD_EDGE);
     c->edge = edge;
     return c;
 }
@@ -217,7 +218,7 @@ static bool fits(const struct flags_state *is, const struct flags_state *wanted)
 /* The jump leads to an offset: emit_side() sees to it, when all labels are known. */
 static void jump_later(struct build *b, int32_t target, uint8_t *jump)
 {
-    struct cold *c = new_cold(b, COLD_SIDE);
+    struct cold *c = cold_new(b, COLD_SIDE);
     c->off = target;
     c->flags = b->flags;
     cold_jump(c, jump);
@@ -314,7 +315,7 @@ static void go_to_entry(struct build *b)
 static struct cold *begin_indirect(struct build *b)
 {
     flags_store(b);
-    struct cold *here = new_cold(b, COLD_HERE);
+    struct cold *here = cold_new(b, COLD_HERE);
     cold_jump(here, poll(b));
     return site_begin(b);
 }
@@ -498,8 +499,9 @@ void emit_cold(struct build *b)
         struct cold *c = &b->cold[n];
         profile_mark(b->jit, emit_here(&b->e),
                      c->kind == COLD_SIDE ? b->off[c->index] : (uint16_t)c->off);
+        c->code = emit_here(&b->e);
         for (unsigned i = 0; i < c->jumps; i++)
-            emit_patch32(c->jump[i], b->e.shift, emit_here(&b->e));
+            emit_patch32(c->jump[i], b->e.shift, c->code);
         switch (c->kind) {
         case COLD_SLOW:
             emit_slow(b, c);
@@ -518,6 +520,9 @@ void emit_cold(struct build *b)
             break;
         case COLD_RUN:
             emit_run(b, c);
+            break;
+        case COLD_LAST:
+            last_emit_cold(b, c);
             break;
         }
     }

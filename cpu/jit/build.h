@@ -14,6 +14,15 @@ struct flags_state {
     struct flags_desc desc; /* .from != FLAGS_MEMORY: can be computed from registers */
 };
 
+/* An access to look up. */
+struct lookup {
+    unsigned size;
+    enum access_kind kind;
+    unsigned aligned; /* to a multiple of it; 0: need not be */
+    unsigned last;    /* which last page is looked at first (last.c); or LAST_NONE */
+};
+enum { LAST_NONE = VIEW_LASTS };
+
 /* Code that stands behind the region because it is seldom run. */
 enum cold_kind {
     COLD_SLOW, /* C executes an instruction */
@@ -22,6 +31,7 @@ enum cold_kind {
     COLD_EDGE, /* leaves by an edge that is not linked */
     COLD_SIDE, /* goes to an offset: a Jcc that is taken, a block that comes later */
     COLD_RUN,  /* PUSHes or POPs that do not lie in one page, one by one */
+    COLD_LAST, /* an access that is not in the page found last */
 };
 struct cold {
     uint8_t kind;   /* enum cold_kind */
@@ -34,10 +44,14 @@ struct cold {
     uint32_t site;            /* SLOW: offset in jit->data */
     bool group;               /* SLOW: it begins one, whose address is computed again */
     int32_t group_lo;         /* its displacement */
+    const uint8_t *code;      /* where it is (running address), once it is emitted */
+    bool watched;             /* LAST */
+    struct cold *otherwise;   /* LAST: what follows if the view has not got it either */
+    struct lookup lookup;     /* LAST */
     struct flags_state flags; /* RUN: before it; POLL, SIDE, EDGE: on the way here */
     struct jit_edge *edge;    /* EDGE */
 };
-enum { COLD_MAX = 4 * REGION_MAX_INSNS };
+enum { COLD_MAX = 6 * REGION_MAX_INSNS };
 
 /* A host address that is kept over several accesses (held.c). */
 enum { HELD_SLOTS = 4 };
@@ -77,6 +91,7 @@ struct build {
     struct insn insn[REGION_MAX_INSNS];
     /* A block begins there; something later in the code leads there. */
     bool leader[REGION_MAX_INSNS], polls[REGION_MAX_INSNS];
+    bool in_loop[REGION_MAX_INSNS]; /* a branch behind leads back to before it */
     struct label label[REGION_MAX_INSNS];
     uint16_t off[REGION_MAX_INSNS]; /* of each, from the page's beginning */
     /* The code goes on with the next one of the array (`flows`), or with the one at this offset,
@@ -199,6 +214,21 @@ void lookup_rotate(struct build *b, unsigned by);
 void lookup_stack(struct build *b, unsigned host, int32_t disp, unsigned size,
                   enum access_kind kind, struct cold *site);
 
+/* R11 = the view's entry that the page of linear address R10 would have, R10 = the offset in that
+ * page; jumps, which are returned, when that entry does not allow the access. */
+enum { HASHED_JUMPS = 2 };
+unsigned lookup_hashed(struct build *b, const struct lookup *l, uint8_t *jump[HASHED_JUMPS]);
+
+/* ---- last.c ---------------------------------------------------------------------------------- */
+
+/* Which last page the current instruction's memory operand is looked for in; which one an access by
+ * a host register alone is. */
+unsigned last_of_operand(const struct build *b);
+unsigned last_of_register(const struct build *b, unsigned host);
+/* As lookup_operand(), from the linear address in R10 on. */
+void last_lookup(struct build *b, const struct lookup *l, struct cold *otherwise);
+void last_emit_cold(struct build *b, const struct cold *c);
+
 /* ---- held.c ---------------------------------------------------------------------------------- */
 
 /* What is held and covers the current instruction's memory operand; NULL: nothing. */
@@ -216,6 +246,7 @@ static inline int32_t held_slot(const struct build *b, const struct held *held)
 
 /* ---- branch.c -------------------------------------------------------------------------------- */
 
+struct cold *cold_new(struct build *b, enum cold_kind kind);
 /* A site for the current instruction, reached by jumps that are added; code resumes where
  * site_resume() is called. */
 struct cold *site_begin(struct build *b);

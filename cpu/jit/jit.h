@@ -17,6 +17,7 @@
  *     cpu/jit/translate.c   one region: from decoded instructions to code
  *     cpu/jit/copy.c        copying an instruction with other registers and a host address
  *     cpu/jit/lookup.c      guest address -> host address, inline
+ *     cpu/jit/last.c        the same, in the page that was found last
  *     cpu/jit/flags.c       where the arithmetic flags are
  *     cpu/jit/special.c     stack, division, DF
  *     cpu/jit/string.c      MOVS to SCAS, REP MOVS, REP STOS
@@ -96,11 +97,17 @@ struct jit_site {
     bool leaves; /* no way back: a branch, or something that C does not leave behind (jx.kept) */
     bool holds;  /* there is no way back either if host addresses may have become wrong (held.c) */
     int8_t group; /* of addresses that it begins: index of cpu->jx.held[]; -1: none */
-    uint8_t kind;  /* enum access_kind, and bytes, of the group */
+    uint8_t kind;  /* enum access_kind, and bytes, of the group; of a watched access */
     uint16_t span;
     uint16_t fails; /* to cover the group */
     bool always; /* there is no translation: C executes it each time */
     struct flags_desc flags;
+    /* -- of an access that looks at a last page first and is watched (last.c) -- */
+    uint8_t last; /* which one; LAST_NONE */
+    uint8_t phase, probes, hits;
+    int32_t budget; /* how often it may be another page until C has a look */
+    uint32_t allowance;
+    uint8_t *jump; /* the displacement of the jump that says so (written address) */
 };
 
 enum { DATA_ALIGN = 16 };
@@ -177,6 +184,7 @@ struct jit_thunks {
     const void *slow;                                /* called; R10: the site's offset in `data` */
     const void *slow_vec;                            /* likewise, for a region that has vectors */
     const void *vec_in;                              /* called: vectors into registers */
+    const void *last[MMU_PRIVS][2][VIEW_LASTS];      /* called: last.c; reads and writes */
 };
 
 /* How a row's operands are encoded (copy.c). */
@@ -217,6 +225,8 @@ struct jit {
     uint8_t heat[HEAT_ENTRIES]; /* how often code has been met, by a hash of its address */
     /* By the same: no group begins there, since one has failed often. */
     bool ungrouped[HEAT_ENTRIES];
+    /* By the same: the access there looks at no last page, since it is another one too often. */
+    bool scattered[HEAT_ENTRIES];
     struct jit_thunks thunks;
     struct jit_row *rows; /* by insn_row.id */
     /* One reservation: code (running mapping), then data, so that code reaches data by RIP. */
@@ -308,6 +318,12 @@ struct jit_region *jit_translate(struct jit *jit, uint64_t gpa, const uint8_t *c
  * says where to go on; JIT_BACK: go on behind the site; else where to go on: a region's entry. */
 const void *jit_slow(struct cpu *cpu, uint32_t site_offset);
 #define JIT_BACK ((const void *)1)
+
+/* ---- last.c ---------------------------------------------------------------------------------- */
+
+void last_make_thunks(struct jit *jit, struct emit *e);
+/* C executes the access at the site because its budget is spent. */
+void last_watch(struct jit *jit, struct jit_site *site);
 
 /* ---- lockstep.c ------------------------------------------------------------------------------ */
 

@@ -77,25 +77,37 @@ void lookup_rotate(struct build *b, unsigned by)
     emit_shift(e, 8, SHIFT_DIGIT_ROR, SCRATCH2, by);
 }
 
-/* R10: linear address; to the host address. */
-static void lookup(struct build *b, unsigned size, enum access_kind kind, unsigned aligned,
-                   struct cold *site)
+unsigned lookup_hashed(struct build *b, const struct lookup *l, uint8_t *jump[HASHED_JUMPS])
 {
     struct emit *e = &b->e;
     int32_t fast = CPU_FAST(b->cpu->priv);
-    int32_t tag = kind & ACCESS_WRITE ? (int32_t)offsetof(struct view_entry, tag_write)
-                                      : (int32_t)offsetof(struct view_entry, tag_read);
+    int32_t tag = l->kind & ACCESS_WRITE ? (int32_t)offsetof(struct view_entry, tag_write)
+                                         : (int32_t)offsetof(struct view_entry, tag_read);
+    unsigned n = 0;
     lookup_rotate(b, PAGE_SHIFT - 5);
     emit_gs(e, 8, OP_AND_LOAD, SCRATCH2, fast + (int32_t)offsetof(struct view_fast, mask));
     emit_gs(e, 8, OP_ADD_LOAD, SCRATCH2, fast + (int32_t)offsetof(struct view_fast, table));
     emit_rm(e, 8, OP_SUB_LOAD, SCRATCH1, SCRATCH2, tag);
-    emit_ri(e, 8, GRP1_CMP, SCRATCH1, (int32_t)(PAGE_SIZE - size));
-    cold_jump(site, emit_jcc_later(e, CC_A));
-    if (aligned) {
-        emit_test_byte(e, SCRATCH1, aligned - 1);
-        cold_jump(site, emit_jcc_later(e, CC_NE));
+    emit_ri(e, 8, GRP1_CMP, SCRATCH1, (int32_t)(PAGE_SIZE - l->size));
+    jump[n++] = emit_jcc_later(e, CC_A);
+    if (l->aligned) {
+        emit_test_byte(e, SCRATCH1, l->aligned - 1);
+        jump[n++] = emit_jcc_later(e, CC_NE);
     }
-    emit_rm(e, 8, OP_ADD_LOAD, SCRATCH1, SCRATCH2, (int32_t)offsetof(struct view_entry, page));
+    return n;
+}
+
+/* R10: linear address; to the host address. */
+static void lookup(struct build *b, const struct lookup *l, struct cold *site)
+{
+    uint8_t *jump[HASHED_JUMPS];
+    if (l->last != LAST_NONE) {
+        last_lookup(b, l, site);
+        return;
+    }
+    for (unsigned n = lookup_hashed(b, l, jump); n-- > 0;)
+        cold_jump(site, jump[n]);
+    emit_rm(&b->e, 8, OP_ADD_LOAD, SCRATCH1, SCRATCH2, (int32_t)offsetof(struct view_entry, page));
 }
 
 void lookup_add_segment(struct build *b)
@@ -115,7 +127,7 @@ void lookup_at(struct build *b, int64_t disp, unsigned size, enum access_kind ki
                unsigned aligned, struct cold *site)
 {
     lookup_linear(b, disp);
-    lookup(b, size, kind, aligned, site);
+    lookup(b, &(struct lookup){size, kind, aligned, last_of_operand(b)}, site);
 }
 
 void lookup_operand(struct build *b, unsigned size, enum access_kind kind, unsigned aligned,
@@ -140,5 +152,5 @@ void lookup_stack(struct build *b, unsigned host, int32_t disp, unsigned size,
                   enum access_kind kind, struct cold *site)
 {
     emit_rm(&b->e, b->width, OP_LEA, SCRATCH1, host, disp);
-    lookup(b, size, kind, 0, site);
+    lookup(b, &(struct lookup){size, kind, 0, last_of_register(b, host)}, site);
 }

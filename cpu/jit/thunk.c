@@ -230,5 +230,6 @@ void jit_make_thunks(struct jit *jit)
     jit->thunks.slow_vec = make_slow(jit, &e, true, to_c);
     jit->thunks.vec_in = make_vec_in(jit, &e);
     memcpy(&jit->thunks.enter, &enter, sizeof enter);
+    last_make_thunks(jit, &e);
     jit->body.begin = (size_t)(e.p - jit->code_write + 63) & ~(size_t)63;
 }

@@ -60,7 +60,7 @@ static bool append(struct build *b, struct code *code, int32_t off)
     code->more = result == DECODE_MORE;
     if (result != DECODE_OK)
         return false;
-    b->leader[b->count] = b->polls[b->count] = false;
+    b->leader[b->count] = b->polls[b->count] = b->in_loop[b->count] = false;
     b->label[b->count].code = NULL;
     b->index_at[off] = (int16_t)b->count;
     b->off[b->count] = (uint16_t)off;
@@ -118,9 +118,17 @@ static void decode(struct build *b, uint64_t gpa, struct code *code)
 
 /* ---- Looking ahead --------------------------------------------------------------------------- */
 
+static void mark_loop(struct build *b, unsigned from, int64_t off)
+{
+    if (build_in_page(off) && !b->cross && b->index_at[off] >= 0)
+        for (unsigned i = (unsigned)b->index_at[off]; i <= from; i++)
+            b->in_loop[i] = true;
+}
+
 static void mark_target(struct build *b, unsigned from, int64_t off)
 {
     int to = build_target(b, from, (int32_t)off);
+    mark_loop(b, from, off);
     if (off != (int32_t)off || to < 0)
         return;
     b->leader[to] = true;

@@ -12,6 +12,7 @@
 
 #include "internal/access.h"
 #include "internal/phys.h"
+#include <stdalign.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -118,6 +119,21 @@ struct view_fast {
     uint64_t mask;
 };
 
+/*
+ * The page that accesses of one kind found last: what a register points to, it often points to
+ * again. A copy of a view's entry, which goes when that goes. An access of up to VIEW_LAST_BYTES at
+ * gva is at gva + delta when gva - page is below the limit for its kind, which is 0 where it may
+ * not be made so.
+ */
+enum { VIEW_LAST_BYTES = 32, VIEW_LAST_LIMIT = PAGE_SIZE - VIEW_LAST_BYTES + 1 };
+struct view_last {
+    uint64_t page, delta;
+    uint64_t limit[2]; /* for reads, for writes */
+};
+_Static_assert(sizeof(struct view_last) == 32, "never in two cache lines");
+/* How many of them there are for each privilege index; what each is for, generated code decides. */
+enum { VIEW_LASTS = 28 };
+
 struct mmu_cpu_private;
 
 /* One vCPU's memory management. Owned by its thread; mail from others comes by mmu_service(). */
@@ -138,7 +154,10 @@ struct mmu_cpu {
     struct phys_map *map;
     unsigned vcpu;
     struct mmu_cpu_private *priv;
+    alignas(32) struct view_last last[MMU_PRIVS][VIEW_LASTS]; /* of the current address space */
+    uint32_t last_used[MMU_PRIVS]; /* a bit for each that may have a limit other than 0 */
 };
+_Static_assert(VIEW_LASTS <= 32, "a bit each");
 
 /* Callbacks into the CPU, given once. */
 struct mmu_cpu_hooks {
@@ -167,6 +186,16 @@ static inline void *mmu_view_lookup(const struct mmu_cpu *mmu, enum mmu_priv pri
         return 0;
     return (char *)e->page + (gva & ~PAGE_MASK);
 }
+
+/* Does the k-th last page hold the address, for this kind of access? */
+static inline bool mmu_last_holds(const struct mmu_cpu *mmu, enum mmu_priv priv, unsigned k,
+                                  uint64_t gva, enum access_kind kind)
+{
+    const struct view_last *last = &mmu->last[priv][k];
+    return gva - last->page < last->limit[kind & ACCESS_WRITE ? 1 : 0];
+}
+/* It becomes the page of gva, if the view has that. */
+void mmu_last_fill(struct mmu_cpu *mmu, enum mmu_priv priv, unsigned k, uint64_t gva);
 
 enum mmu_result {
     MMU_OK,

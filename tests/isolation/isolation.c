@@ -406,11 +406,25 @@ static void put_insn(void)
     }
 }
 
+/* A branch back that is never taken: what stands before it looks like a loop (cpu/jit/last.c). */
+static void put_branch_back(void)
+{
+    emit(0x31); /* xor eax, eax */
+    emit(0xc0);
+    emit(0x0f); /* jnz */
+    emit(0x85);
+    int32_t back = -(int32_t)(code_len + 4);
+    for (unsigned i = 0; i < 4; i++)
+        emit((uint32_t)back >> 8 * i & 0xff);
+}
+
 static void make_code(void)
 {
     code_len = 0;
     for (unsigned n = below(10) + 1; n-- > 0;)
         put_insn();
+    if (below(2))
+        put_branch_back();
     emit(UD2_0);
     emit(UD2_1);
 }

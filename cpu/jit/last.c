@@ -1,0 +1,236 @@
+/*
+ * last.c - the lookup that looks first at the page that the same register pointed to last
+ * (struct view_last, mmu/last.c).
+ *
+ *     mov   r11, r10                        the linear address
+ *     sub   r11, gs:[page]                  offset in the page, when it is that page
+ *     cmp   r11, gs:[limit]
+ *     jae   cold                            another page, no permission, near the page's end
+ *     add   r10, gs:[delta]                 host address
+ *
+ * Nothing is loaded from where the address leads, so the host address is known two steps after the
+ * linear one instead of ten: a chain of loads is nearly as fast as the processor's own. The cold
+ * code does the lookup in the view, which then is the last page.
+ *
+ * That pays where the page is mostly the same, as it is for stacks, structures, arrays. Each site
+ * (stacks excepted) counts how often it is not. When there have been many, C has a look: it
+ * executes the next few accesses itself and counts. Where it is another page too often, the region
+ * is made again with the plain lookup there.
+ */
+#include "cpu/jit/build.h"
+
+enum {
+    LAST_PC = 16, /* behind one for each base register: relative to RIP, by the page's number */
+    LAST_PCS = 8,
+    LAST_ABSOLUTE = LAST_PC + LAST_PCS, /* no base */
+    LAST_FS,                            /* nothing but a segment: a thread's, a processor's data */
+    LAST_GS,
+    LAST_END
+};
+_Static_assert((int)LAST_END <= (int)VIEW_LASTS, "there is one for each");
+
+/* Outside of loops most accesses are the first to their page for a while; what is there is seldom
+ * run often enough to be watched. */
+static bool is_promising(const struct build *b)
+{
+    return b->in_loop[b->i] &&
+           !b->jit->scattered[jit_heat_index((b->region->gpa & PAGE_MASK) + b->off[b->i])];
+}
+
+unsigned last_of_register(const struct build *b, unsigned host)
+{
+    if (b->in_cold)
+        return LAST_NONE;
+    if (host == HOST_SP)
+        return RSP;
+    return host != SCRATCH1 && is_promising(b) ? host : LAST_NONE;
+}
+
+unsigned last_of_operand(const struct build *b)
+{
+    const struct insn_mem *m = &build_insn(b)->mem;
+    if (b->in_cold)
+        return LAST_NONE;
+    if (m->base == RSP && m->index == REG_NONE)
+        return RSP;
+    if (m->base == REG_NONE && m->index == REG_NONE && (m->seg == SEG_FS || m->seg == SEG_GS))
+        return m->seg == SEG_FS ? LAST_FS : LAST_GS;
+    if (!is_promising(b))
+        return LAST_NONE;
+    if (m->base == REG_PC) {
+        uint64_t next = (b->region->gpa & PAGE_MASK) + b->off[b->i] + build_insn(b)->len;
+        uint64_t page = (next + (uint64_t)m->disp) >> PAGE_SHIFT;
+        return LAST_PC + ((unsigned)page & (LAST_PCS - 1));
+    }
+    return m->base == REG_NONE ? LAST_ABSOLUTE : m->base;
+}
+
+/* ---- Code ------------------------------------------------------------------------------------ */
+
+static int32_t member(const struct build *b, unsigned last, size_t offset)
+{
+    return CPU_LAST(b->cpu->priv, last) + (int32_t)offset;
+}
+
+enum { PHASE_COUNTING, PHASE_PROBING, PHASE_SCATTERED };
+enum {
+    FIRST_ALLOWANCE = 32,
+    PROBES = 32,
+    PROBES_GOOD = 28, /* of these: else the plain lookup is better */
+    ALLOWANCE_GROWS = 8,
+    ALLOWANCE_MAX = 1 << 30,
+    PATIENCE = 256, /* accesses, in which other sites of the region may be found scattered, too */
+};
+
+/* A site watches one lookup. */
+static void watch(struct build *b, const struct lookup *l, struct cold *c, uint8_t *jump)
+{
+    if (c->otherwise->kind != COLD_SLOW || l->last == RSP || l->last >= LAST_FS)
+        return;
+    struct jit_site *s = site_record(b, c->otherwise);
+    if (s->last != LAST_NONE)
+        return;
+    s->last = (uint8_t)l->last;
+    s->kind = l->kind & ACCESS_WRITE ? ACCESS_WRITE : ACCESS_READ;
+    s->budget = s->allowance = FIRST_ALLOWANCE;
+    s->jump = jump;
+    c->watched = true;
+}
+
+void last_lookup(struct build *b, const struct lookup *l, struct cold *otherwise)
+{
+    struct emit *e = &b->e;
+    bool write = l->kind & ACCESS_WRITE;
+    struct cold *c = cold_new(b, COLD_LAST);
+    c->lookup = *l;
+    c->otherwise = otherwise;
+    emit_mov(e, 8, SCRATCH2, SCRATCH1);
+    emit_gs(e, 8, OP_SUB_LOAD, SCRATCH2, member(b, l->last, offsetof(struct view_last, page)));
+    emit_gs(e, 8, OP_CMP_LOAD, SCRATCH2,
+            member(b, l->last, offsetof(struct view_last, limit[write])));
+    uint8_t *jump = emit_jcc_later(e, CC_AE);
+    cold_jump(c, jump);
+    watch(b, l, c, jump);
+    if (l->size > VIEW_LAST_BYTES) {
+        emit_ri(e, 4, GRP1_CMP, SCRATCH2, (int32_t)(PAGE_SIZE - l->size));
+        cold_jump(c, emit_jcc_later(e, CC_A));
+    }
+    if (l->aligned) {
+        emit_test_byte(e, SCRATCH2, l->aligned - 1);
+        cold_jump(otherwise, emit_jcc_later(e, CC_NE));
+    }
+    emit_gs(e, 8, OP_ADD_LOAD, SCRATCH1, member(b, l->last, offsetof(struct view_last, delta)));
+    c->resume = emit_here(e);
+}
+
+void last_emit_cold(struct build *b, const struct cold *c)
+{
+    enum { GRP5_DEC = 1 };
+    struct emit *e = &b->e;
+    const uint8_t *otherwise = c->otherwise->code;
+    uint8_t *jump[HASHED_JUMPS];
+    if (c->watched) {
+        emit_gs_store(e, SCRATCH1, CPU_AT(jx.asked));
+        emit_rip(e, 4, 0xff, GRP5_DEC, &site_record(b, c->otherwise)->budget);
+        emit_patch32(emit_jcc_later(e, CC_S), e->shift, otherwise);
+    }
+    for (unsigned n = lookup_hashed(b, &c->lookup, jump); n-- > 0;)
+        emit_patch32(jump[n], e->shift, otherwise);
+    bool write = c->lookup.kind & ACCESS_WRITE;
+    emit_call(e, b->jit->thunks.last[b->cpu->priv][write][c->lookup.last]);
+    emit_jmp(e, c->resume);
+}
+
+/* Called with the view's entry in R11, which allows the access, and the offset in the page in R10.
+ * R10 = the host address; the entry's page is the last one. EFLAGS are lost. */
+static void make_thunk(struct emit *e, unsigned priv, bool write, unsigned k)
+{
+    enum { PUSH_RAX = 0x50, POP_RAX = 0x58, RET = 0xc3, IMUL = 0x69, OP_0F_SETE = 0x94 };
+    static const uint8_t sete_al[] = {0x0f, OP_0F_SETE, 0xc0};
+    int32_t at = CPU_LAST(priv, k);
+    int32_t tags[2] = {offsetof(struct view_entry, tag_read),
+                       offsetof(struct view_entry, tag_write)};
+    int32_t limits[2] = {at + (int32_t)offsetof(struct view_last, limit[0]),
+                         at + (int32_t)offsetof(struct view_last, limit[1])};
+    int32_t page = offsetof(struct view_entry, page);
+    emit8(e, PUSH_RAX);
+    emit_rm(e, 8, OP_LOAD, RAX, SCRATCH2, tags[write]);
+    emit_gs_store(e, RAX, at + (int32_t)offsetof(struct view_last, page));
+    emit_gs(e, 8, OP_STORE_IMM, 0, limits[write]);
+    emit32(e, VIEW_LAST_LIMIT);
+    /* The other kind of access is allowed if its tag is the page's, too. */
+    emit_rm(e, 8, OP_CMP_LOAD, RAX, SCRATCH2, tags[!write]);
+    emit_mov_imm32(e, RAX, 0);
+    emit_bytes(e, sete_al, sizeof sete_al);
+    emit8(e, IMUL);
+    emit8(e, 0xc0);
+    emit32(e, VIEW_LAST_LIMIT);
+    emit_gs_store(e, RAX, limits[!write]);
+    emit_rm(e, 8, OP_LOAD, RAX, SCRATCH2, page);
+    emit_rr(e, 8, OP_ADD_LOAD, SCRATCH1, RAX);
+    emit_rm(e, 8, OP_SUB_LOAD, RAX, SCRATCH2, tags[write]);
+    emit_gs_store(e, RAX, at + (int32_t)offsetof(struct view_last, delta));
+    emit_gs_imm32(e, OP_GRP1_IMM32, GRP1_OR, CPU_AT(mmu.last_used) + 4 * (int32_t)priv, 1u << k);
+    emit8(e, POP_RAX);
+    emit8(e, RET);
+}
+
+void last_make_thunks(struct jit *jit, struct emit *e)
+{
+    for (unsigned priv = 0; priv < MMU_PRIVS; priv++)
+        for (unsigned write = 0; write < 2; write++)
+            for (unsigned k = 0; k < LAST_END; k++) {
+                jit->thunks.last[priv][write][k] = emit_here(e);
+                make_thunk(e, priv, write, k);
+            }
+}
+
+/* ---- Watching -------------------------------------------------------------------------------- */
+
+/* The jump of the hot code is taken always (and C has a look each time), or as it should be: JAE
+ * and NOP, JMP are as long. */
+static void take_always(const struct jit_site *site, bool on)
+{
+    static const uint8_t jae[] = {0x0f, 0x83}, nop_jmp[] = {0x90, 0xe9};
+    memcpy(site->jump - 2, on ? nop_jmp : jae, 2);
+    jit_serialise();
+}
+
+static void judge(struct jit *jit, struct jit_site *site)
+{
+    if (site->hits < PROBES_GOOD) {
+        site->phase = PHASE_SCATTERED;
+        site->budget = PATIENCE;
+        jit->scattered[jit_heat_index((site->region->gpa & PAGE_MASK) + site->off)] = true;
+        return;
+    }
+    take_always(site, false);
+    site->phase = PHASE_COUNTING;
+    if (site->allowance < ALLOWANCE_MAX)
+        site->allowance *= ALLOWANCE_GROWS;
+    site->budget = (int32_t)site->allowance;
+}
+
+void last_watch(struct jit *jit, struct jit_site *site)
+{
+    struct cpu *cpu = jit->cpu;
+    enum mmu_priv priv = (enum mmu_priv)cpu->priv;
+    uint64_t gva = cpu->jx.asked;
+    switch (site->phase) {
+    case PHASE_COUNTING:
+        site->phase = PHASE_PROBING;
+        site->probes = site->hits = 0;
+        take_always(site, true);
+        break;
+    case PHASE_PROBING:
+        if (mmu_last_holds(&cpu->mmu, priv, site->last, gva, (enum access_kind)site->kind))
+            site->hits++;
+        else
+            mmu_last_fill(&cpu->mmu, priv, site->last, gva);
+        if (++site->probes == PROBES)
+            judge(jit, site);
+        break;
+    default:
+        jit_make_stale(jit, site->region);
+    }
+}
