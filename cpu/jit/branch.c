@@ -34,7 +34,6 @@ static uint32_t make_site(struct build *b, bool always)
                               .holds = b->in_cold || held_any(b),
                               .group = -1,
                               .always = always,
-                              .last = LAST_NONE,
                               .flags = b->flags.desc};
     if (b->flags.memory)
         site->flags.from = FLAGS_MEMORY;

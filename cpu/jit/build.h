@@ -45,7 +45,7 @@ struct cold {
     bool group;               /* SLOW: it begins one, whose address is computed again */
     int32_t group_lo;         /* its displacement */
     const uint8_t *code;      /* where it is (running address), once it is emitted */
-    bool watched;             /* LAST */
+    struct jit_watch *watch;  /* LAST; NULL: it is not watched */
     struct cold *otherwise;   /* LAST: what follows if the view has not got it either */
     struct lookup lookup;     /* LAST */
     struct flags_state flags; /* RUN: before it; POLL, SIDE, EDGE: on the way here */
@@ -75,6 +75,7 @@ struct build {
     struct cpu *cpu;
     struct emit e, cold_e; /* in the zones; while cold code is emitted, `e` is there */
     struct jit_region *region;
+    const struct jit_region *before; /* the stale one that it replaces; NULL: none */
     uint32_t mode;
     bool code64;
     unsigned width; /* of addresses, and of what PUSH and CALL store: 8 or 4 bytes */

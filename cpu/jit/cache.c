@@ -84,12 +84,24 @@ static struct jit_region **hash_chain(struct jit *jit, uint64_t gpa, uint32_t mo
     return &jit->hash[h >> 40 & (REGION_BUCKETS - 1)];
 }
 
-struct jit_region *jit_hash_find(struct jit *jit, uint64_t gpa, uint32_t mode)
+static struct jit_region *hash_find(struct jit *jit, uint64_t gpa, uint32_t mode)
 {
     struct jit_region *r = *hash_chain(jit, gpa, mode);
     while (r && (r->gpa != gpa || r->mode != mode))
         r = r->hash_next;
+    return r;
+}
+
+struct jit_region *jit_hash_find(struct jit *jit, uint64_t gpa, uint32_t mode)
+{
+    struct jit_region *r = hash_find(jit, gpa, mode);
     return r && !r->stale ? r : NULL;
+}
+
+const struct jit_region *jit_hash_stale(struct jit *jit, uint64_t gpa, uint32_t mode)
+{
+    const struct jit_region *r = hash_find(jit, gpa, mode);
+    return r && r->stale ? r : NULL;
 }
 
 static struct jit_frame **frame_chain(struct jit *jit, uint64_t gpa)

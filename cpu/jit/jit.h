@@ -97,17 +97,11 @@ struct jit_site {
     bool leaves; /* no way back: a branch, or something that C does not leave behind (jx.kept) */
     bool holds;  /* there is no way back either if host addresses may have become wrong (held.c) */
     int8_t group; /* of addresses that it begins: index of cpu->jx.held[]; -1: none */
-    uint8_t kind;  /* enum access_kind, and bytes, of the group; of a watched access */
+    uint8_t kind;  /* enum access_kind, and bytes, of the group */
     uint16_t span;
     uint16_t fails; /* to cover the group */
     bool always; /* there is no translation: C executes it each time */
     struct flags_desc flags;
-    /* -- of an access that looks at a last page first and is watched (last.c) -- */
-    uint8_t last; /* which one; LAST_NONE */
-    uint8_t phase, probes, hits;
-    int32_t budget; /* how often it may be another page until C has a look */
-    uint32_t allowance;
-    uint8_t *jump; /* the displacement of the jump that says so (written address) */
 };
 
 enum { DATA_ALIGN = 16 };
@@ -281,6 +275,8 @@ static inline struct jit_pcs **jit_recent(struct jit *jit, uint32_t mode)
 void jit_make_room(struct jit *jit);
 void *jit_data(struct jit *jit, size_t size);
 struct jit_region *jit_hash_find(struct jit *jit, uint64_t gpa, uint32_t mode);
+/* A stale one that is still remembered. */
+const struct jit_region *jit_hash_stale(struct jit *jit, uint64_t gpa, uint32_t mode);
 /* Makes it known; takes the place of a stale one with the same key. */
 void jit_insert(struct jit *jit, struct jit_region *region);
 void jit_link(struct jit *jit, struct jit_edge *edge, const struct jit_region *to);
@@ -322,7 +318,7 @@ const void *jit_slow(struct cpu *cpu, uint32_t site_offset);
 /* ---- last.c ---------------------------------------------------------------------------------- */
 
 void last_make_thunks(struct jit *jit, struct emit *e);
-/* C executes the access at the site because its budget is spent. */
+/* C executes the access at the site because the budget of cpu->jx.watch is spent. */
 void last_watch(struct jit *jit, struct jit_site *site);
 
 /* ---- lockstep.c ------------------------------------------------------------------------------ */

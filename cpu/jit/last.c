@@ -82,19 +82,24 @@ enum {
     PATIENCE = 256, /* accesses, in which other sites of the region may be found scattered, too */
 };
 
-/* A site watches one lookup. */
+struct jit_watch {
+    int32_t budget; /* how often it may be another page until C has a look */
+    uint32_t allowance;
+    uint8_t *jump; /* the displacement of the jump that says so (written address) */
+    uint8_t last, kind;
+    uint8_t phase, probes, hits;
+};
+
 static void watch(struct build *b, const struct lookup *l, struct cold *c, uint8_t *jump)
 {
     if (c->otherwise->kind != COLD_SLOW || l->last == RSP || l->last >= LAST_FS)
         return;
-    struct jit_site *s = site_record(b, c->otherwise);
-    if (s->last != LAST_NONE)
-        return;
-    s->last = (uint8_t)l->last;
-    s->kind = l->kind & ACCESS_WRITE ? ACCESS_WRITE : ACCESS_READ;
-    s->budget = s->allowance = FIRST_ALLOWANCE;
-    s->jump = jump;
-    c->watched = true;
+    c->watch = jit_data(b->jit, sizeof *c->watch);
+    *c->watch = (struct jit_watch){.budget = FIRST_ALLOWANCE,
+                                   .allowance = FIRST_ALLOWANCE,
+                                   .jump = jump,
+                                   .last = (uint8_t)l->last,
+                                   .kind = l->kind & ACCESS_WRITE ? ACCESS_WRITE : ACCESS_READ};
 }
 
 void last_lookup(struct build *b, const struct lookup *l, struct cold *otherwise)
@@ -129,10 +134,14 @@ void last_emit_cold(struct build *b, const struct cold *c)
     struct emit *e = &b->e;
     const uint8_t *otherwise = c->otherwise->code;
     uint8_t *jump[HASHED_JUMPS];
-    if (c->watched) {
+    if (c->watch) {
         emit_gs_store(e, SCRATCH1, CPU_AT(jx.asked));
-        emit_rip(e, 4, 0xff, GRP5_DEC, &site_record(b, c->otherwise)->budget);
-        emit_patch32(emit_jcc_later(e, CC_S), e->shift, otherwise);
+        emit_rip(e, 4, 0xff, GRP5_DEC, &c->watch->budget);
+        uint8_t *good = emit_jcc_later(e, CC_NS);
+        emit_rip(e, 8, OP_LEA, SCRATCH1, c->watch);
+        emit_gs_store(e, SCRATCH1, CPU_AT(jx.watch));
+        emit_jmp(e, otherwise);
+        emit_patch32(good, e->shift, emit_here(e));
     }
     for (unsigned n = lookup_hashed(b, &c->lookup, jump); n-- > 0;)
         emit_patch32(jump[n], e->shift, otherwise);
@@ -189,46 +198,47 @@ void last_make_thunks(struct jit *jit, struct emit *e)
 
 /* The jump of the hot code is taken always (and C has a look each time), or as it should be: JAE
  * and NOP, JMP are as long. */
-static void take_always(const struct jit_site *site, bool on)
+static void take_always(const struct jit_watch *w, bool on)
 {
     static const uint8_t jae[] = {0x0f, 0x83}, nop_jmp[] = {0x90, 0xe9};
-    memcpy(site->jump - 2, on ? nop_jmp : jae, 2);
+    memcpy(w->jump - 2, on ? nop_jmp : jae, 2);
     jit_serialise();
 }
 
-static void judge(struct jit *jit, struct jit_site *site)
+static void judge(struct jit *jit, struct jit_watch *w, const struct jit_site *site)
 {
-    if (site->hits < PROBES_GOOD) {
-        site->phase = PHASE_SCATTERED;
-        site->budget = PATIENCE;
+    if (w->hits < PROBES_GOOD) {
+        w->phase = PHASE_SCATTERED;
+        w->budget = PATIENCE;
         jit->scattered[jit_heat_index((site->region->gpa & PAGE_MASK) + site->off)] = true;
         return;
     }
-    take_always(site, false);
-    site->phase = PHASE_COUNTING;
-    if (site->allowance < ALLOWANCE_MAX)
-        site->allowance *= ALLOWANCE_GROWS;
-    site->budget = (int32_t)site->allowance;
+    take_always(w, false);
+    w->phase = PHASE_COUNTING;
+    if (w->allowance < ALLOWANCE_MAX)
+        w->allowance *= ALLOWANCE_GROWS;
+    w->budget = (int32_t)w->allowance;
 }
 
 void last_watch(struct jit *jit, struct jit_site *site)
 {
     struct cpu *cpu = jit->cpu;
     enum mmu_priv priv = (enum mmu_priv)cpu->priv;
-    uint64_t gva = cpu->jx.asked;
-    switch (site->phase) {
+    struct jit_watch *w = cpu->jx.watch;
+    cpu->jx.watch = NULL;
+    switch (w->phase) {
     case PHASE_COUNTING:
-        site->phase = PHASE_PROBING;
-        site->probes = site->hits = 0;
-        take_always(site, true);
+        w->phase = PHASE_PROBING;
+        w->probes = w->hits = 0;
+        take_always(w, true);
         break;
     case PHASE_PROBING:
-        if (mmu_last_holds(&cpu->mmu, priv, site->last, gva, (enum access_kind)site->kind))
-            site->hits++;
+        if (mmu_last_holds(&cpu->mmu, priv, w->last, cpu->jx.asked, (enum access_kind)w->kind))
+            w->hits++;
         else
-            mmu_last_fill(&cpu->mmu, priv, site->last, gva);
-        if (++site->probes == PROBES)
-            judge(jit, site);
+            mmu_last_fill(&cpu->mmu, priv, w->last, cpu->jx.asked);
+        if (++w->probes == PROBES)
+            judge(jit, w, site);
         break;
     default:
         jit_make_stale(jit, site->region);

@@ -350,7 +350,7 @@ const void *jit_slow(struct cpu *cpu, uint32_t site_offset)
     mxcsr_out(cpu);
     jit->counters.slow++;
     profile_site(jit, site);
-    if (site->budget < 0)
+    if (cpu->jx.watch)
         last_watch(jit, site);
     execute_at(cpu, site);
     cpu->rip = cpu->next_rip;

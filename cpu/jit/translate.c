@@ -26,6 +26,16 @@ static bool is_direct(const struct build *b, const struct insn *insn)
     return build_is_direct(insn) && insn->opsize == b->width && insn->adsize != 2;
 }
 
+/* What is made anew keeps its blocks together, though some have got a region of their own meanwhile:
+ * else a loop would fall to pieces. */
+static bool was_part(const struct build *b, int64_t off)
+{
+    for (unsigned i = 0; b->before && i < b->before->count; i++)
+        if (b->before->off[i] == off)
+            return true;
+    return false;
+}
+
 /* Should the block at this offset, where the last instruction leads, become a part of the region? */
 static bool is_wanted(const struct build *b, int64_t off)
 {
@@ -35,7 +45,7 @@ static bool is_wanted(const struct build *b, int64_t off)
     uint8_t heat = *jit_heat(b->jit, gpa);
     if (heat < b->jit->hot)
         return heat > 0; /* it has no region either */
-    return !jit_hash_find(b->jit, gpa, b->mode);
+    return !jit_hash_find(b->jit, gpa, b->mode) || was_part(b, off);
 }
 
 /* Offsets at which blocks are still to be decoded. */
@@ -313,6 +323,7 @@ static void begin(struct build *b, struct jit *jit, uint64_t gpa)
     jit_make_room(jit);
     b->region = jit_data(jit, sizeof *b->region);
     *b->region = (struct jit_region){.gpa = gpa, .mode = b->mode};
+    b->before = jit_hash_stale(jit, gpa, b->mode);
     b->e =
         (struct emit){.p = jit->code_write + jit->body.used, .shift = jit->code - jit->code_write};
     b->cold_e =

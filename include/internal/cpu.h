@@ -152,7 +152,8 @@ struct cpu_jit {
     uint32_t vec_home;    /* vectors are in cpu->ymm[], not in the host's registers */
     uint32_t mxcsr;       /* the host's, while they are there: what it is to be, and has become */
     void *edge;           /* JIT_EXIT_EDGE */
-    uint64_t asked;       /* the linear address of an access that C watches (cpu/jit/last.c) */
+    struct jit_watch *watch; /* cpu/jit/last.c: C is to have a look at this access, NULL: at none; */
+    uint64_t asked;          /* its linear address */
     uint64_t jump;        /* kept over a lookup: where an indirect call goes, what PUSH stores */
     uint64_t next_va;     /* the page_va there */
     uint64_t kept;        /* the operand in memory of the comparison that made the flags */
