@@ -321,12 +321,23 @@ static struct access system_access(const struct cpu *cpu, bool event)
 
 void mem_sys_read(struct cpu *cpu, uint64_t lin, void *buf, unsigned size, bool event)
 {
+    const void *p =
+        mmu_view_lookup(&cpu->mmu, MMU_SUPERVISOR, wrap_linear(cpu, lin), size, ACCESS_READ);
+    if (p) {
+        mem_host_read(buf, p, size);
+        return;
+    }
     struct access access = system_access(cpu, event);
     read_as(cpu, &access, SEG_NONE, wrap_linear(cpu, lin), buf, size, MMU_SUPERVISOR);
 }
 
 void mem_sys_write(struct cpu *cpu, uint64_t lin, const void *buf, unsigned size, bool event)
 {
+    void *p = mmu_view_lookup(&cpu->mmu, MMU_SUPERVISOR, wrap_linear(cpu, lin), size, ACCESS_WRITE);
+    if (p) {
+        mem_host_write(p, buf, size);
+        return;
+    }
     struct access access = system_access(cpu, event);
     write_as(cpu, &access, SEG_NONE, wrap_linear(cpu, lin), buf, size, MMU_SUPERVISOR);
 }
