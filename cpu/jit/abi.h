@@ -63,7 +63,8 @@ enum jit_exit {
     JIT_EXIT_EDGE, /* at jx.edge, a way out that is not linked (yet) */
     JIT_EXIT_POLL, /* before the instruction at jx.exit_off, because something wants attention */
     JIT_EXIT_HERE, /* before the instruction at jx.exit_off, which C has to execute */
-    JIT_EXIT_LEFT, /* cpu->rip is right already */
+    JIT_EXIT_GATE, /* at cpu->rip, where a gate (gates.c) has led */
+    JIT_EXIT_LEFT, /* cpu->rip is right already, and the flags are in RFLAGS */
 };
 
 #endif

@@ -412,6 +412,8 @@ bool branch_translate(struct build *b)
     const struct insn *insn = build_insn(b);
     bool direct = insn->op[0].kind == OPND_REL;
     int64_t target = b->off[b->i] + insn->len + insn->imm;
+    if (system_gate(b))
+        return true;
     if (insn->opsize != b->width || insn->adsize == 2 || (direct && target != (int32_t)target))
         return false;
     switch (insn->row->exec) {

@@ -303,6 +303,8 @@ bool bits_translate(struct build *b);
 
 /* System instructions, where the common case is simple. False: nothing emitted. */
 bool system_translate(struct build *b);
+/* Likewise SYSCALL, SYSRET and IRET, which are branches. */
+bool system_gate(struct build *b);
 
 /* ---- copy.c ---------------------------------------------------------------------------------- */
 

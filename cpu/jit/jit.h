@@ -23,6 +23,7 @@
  *     cpu/jit/string.c      MOVS to SCAS, REP MOVS, REP STOS
  *     cpu/jit/bits.c        BT to BTC beyond their operand
  *     cpu/jit/system.c      system instructions in place
+ *     cpu/jit/gates.c       SYSCALL, SYSRET, IRET: by C that leaves vectors alone
  *     cpu/jit/branch.c      edges, calls, returns, indirect branches
  *     cpu/jit/cache.c       finding, linking, invalidating regions
  *     cpu/jit/thunk.c       into translated code and out of it
@@ -171,6 +172,9 @@ struct jit_pcs {
     uint64_t used_at;             /* for LRU */
 };
 
+/* What goes from one privilege level to another by a function of gates.c. */
+enum jit_gate { GATE_SYSCALL, GATE_SYSRET, GATE_IRET, JIT_GATES };
+
 struct jit_thunks {
     int (*enter)(struct cpu *cpu, const void *code); /* enum jit_exit */
     const void *exit_edge;                           /* R10: the edge */
@@ -179,6 +183,10 @@ struct jit_thunks {
     const void *slow_vec;                            /* likewise, for a region that has vectors */
     const void *vec_in;                              /* called: vectors into registers */
     const void *last[MMU_PRIVS][2][VIEW_LASTS];      /* called: last.c; reads and writes */
+    const void *exit_gate;                           /* JIT_EXIT_GATE */
+    /* Called; R10: offset of the next instruction. Comes back when C has to execute it. */
+    const void *gate[JIT_GATES];
+    const void *tsc; /* called, with vectors at home: EDX:EAX = the time-stamp counter */
 };
 
 /* How a row's operands are encoded (copy.c). */
@@ -233,6 +241,8 @@ struct jit {
     struct lockstep *lockstep;   /* NULL: translated code runs alone */
     struct profile_cpu *profile; /* profile.h; NULL: nobody looks */
     struct jit_counters counters;
+    /* rules_users_word(), rules_deferred_word(); or of a 0 where there are no rules. */
+    const _Atomic unsigned *rules_users, *rules_deferred;
     bool host_avx, host_bmi2;
     bool interpret; /* what comes next, after JIT_EXIT_LEFT */
     uint8_t hot;    /* times that code is interpreted before it is translated */
@@ -252,6 +262,16 @@ static inline size_t jit_code_used(const struct jit *jit)
 static inline uint8_t *jit_heat(struct jit *jit, uint64_t gpa)
 {
     return &jit->heat[jit_heat_index(gpa)];
+}
+
+/* AX as LAHF and SETO AL leave it. */
+static inline uint16_t jit_pack_flags(uint64_t rflags)
+{
+    return (uint16_t)((rflags & 0xd5) << 8 | (rflags & FLAG_OF ? 1 : 0));
+}
+static inline uint64_t jit_unpack_flags(uint16_t flags)
+{
+    return (flags >> 8 & 0xd5) | (flags & 1 ? FLAG_OF : 0);
 }
 
 /* What a region of this vCPU's present state must have been made for. */
@@ -320,6 +340,14 @@ const void *jit_slow(struct cpu *cpu, uint32_t site_offset);
 void last_make_thunks(struct jit *jit, struct emit *e);
 /* C executes the access at the site because the budget of cpu->jx.watch is spent. */
 void last_watch(struct jit *jit, struct jit_site *site);
+
+/* ---- gates.c --------------------------------------------------------------------------------- */
+
+/* Called by thunks.gate[] with guest registers in cpu->gpr[], those that C functions keep for their
+ * callers excepted: does the whole instruction if that is simple. NULL: nothing has been done; else
+ * the code to go on at. */
+typedef const void *jit_gate_fn(struct cpu *cpu, uint32_t next_off);
+jit_gate_fn jit_gate_syscall, jit_gate_sysret, jit_gate_iret;
 
 /* ---- lockstep.c ------------------------------------------------------------------------------ */
 

@@ -18,6 +18,7 @@
 #include "cpu/interp/execute.h"
 #include "cpu/interp/flags.h"
 #include "cpu/jit/build.h"
+#include "insn_exec.h"
 #include "internal/log.h"
 #include "internal/phys.h"
 #include <stdlib.h>
@@ -31,9 +32,17 @@ struct vectors {
     struct x87 x87;
 };
 
+/* What follows from privilege: SYSCALL, SYSRET and IRET change it. */
+struct privilege {
+    struct segment seg[6];
+    uint32_t mode, attention;
+    uint8_t cpl, priv;
+};
+
 struct point {
     uint64_t gpr[16], rip, rflags;
     uint32_t mxcsr;
+    struct privilege privilege;
     const struct vectors *vectors;
     unsigned stores;    /* of the guard's, made by then */
     uint32_t undefined; /* flags */
@@ -84,13 +93,20 @@ static const struct vectors *note_vectors(const struct cpu *cpu)
     return last;
 }
 
+/* Without RF, and what follows from it: jit_gate_iret() does not set it. */
 static void note(struct cpu *cpu, struct point *p, uint32_t undefined)
 {
     memcpy(p->gpr, cpu->gpr, sizeof p->gpr);
     p->vectors = note_vectors(cpu);
     p->rip = cpu->rip;
-    p->rflags = (cpu->rflags & ~(uint64_t)FLAGS_ARITH) | cc_flags(cpu);
+    p->rflags = (cpu->rflags & ~(uint64_t)(FLAGS_ARITH | RFLAGS_RF)) | cc_flags(cpu);
     p->mxcsr = cpu->mxcsr;
+    memset(&p->privilege, 0, sizeof p->privilege);
+    memcpy(p->privilege.seg, cpu->seg, sizeof p->privilege.seg);
+    p->privilege.mode = cpu->mode;
+    p->privilege.attention = cpu->attention & ~(uint32_t)CPU_REQ_DEBUG;
+    p->privilege.cpl = cpu->cpl;
+    p->privilege.priv = cpu->priv;
     p->stores = cpu->guard->store_count;
     p->undefined = undefined;
     p->branched = p->repeats = false;
@@ -135,10 +151,20 @@ static int successor(const struct cpu *cpu, const struct jit_region *region, uns
     return -1;
 }
 
-static bool is_runnable(const struct cpu *cpu, uint64_t attr, bool rep)
+/* Those that gates.c does can be taken back, unless somebody counts them. */
+static bool is_gate(const struct cpu *cpu, const struct insn_row *row)
+{
+    const struct jit *jit = cpu->jit;
+    bool gate =
+        row->exec == EXEC_sys_syscall || row->exec == EXEC_sys_sysret || row->exec == EXEC_sys_iret;
+    return gate && jit->rules_users && !*jit->rules_users && !*jit->rules_deferred;
+}
+
+static bool is_runnable(const struct cpu *cpu, const struct insn_row *row, bool rep)
 {
     const struct guard *g = cpu->guard;
-    if (attr & (INSN_SYSTEM | INSN_CPL0 | INSN_RAND | INSN_SERIAL))
+    uint64_t attr = row->attr;
+    if (!is_gate(cpu, row) && attr & (INSN_SYSTEM | INSN_CPL0 | INSN_RAND | INSN_SERIAL))
         return false;
     if ((attr & INSN_END) && !(attr & INSN_BRANCH))
         return false;
@@ -167,7 +193,7 @@ static void run(struct cpu *cpu, const void *opaque)
     note(cpu, &l->point[l->points++], 0);
     for (int i = 0; i >= 0; i = successor(cpu, region, (unsigned)i)) {
         const struct insn_row *row = d->insn[i].row;
-        l->stopped = !is_runnable(cpu, row->attr, d->insn[i].rep) || depends(row, undefined);
+        l->stopped = !is_runnable(cpu, row, d->insn[i].rep) || depends(row, undefined);
         if (l->stopped)
             return;
         l->point[l->points - 1].repeats = d->insn[i].rep;
@@ -191,7 +217,7 @@ static void report_begin(const struct cpu *cpu, const struct lockstep *l)
     const struct jit_region *r = l->region;
     uint64_t rip = l->point[0].rip;
     fflush(cpu->log->out);
-    static const char *const ways[] = {"edge", "poll", "here", "C"};
+    static const char *const ways[] = {"edge", "poll", "here", "gate", "C"};
     fprintf(
         stderr,
         "lockstep: the engines differ in the region at %#llx (physical %#llx), left by %s, after "
@@ -227,6 +253,22 @@ static _Noreturn void report(struct cpu *cpu, const struct lockstep *l, const st
     report_value("rip", before->rip, want->rip, got->rip);
     report_value("rflags", before->rflags, want->rflags, got->rflags);
     report_value("mxcsr", before->mxcsr, want->mxcsr, got->mxcsr);
+    report_value("cpl", before->privilege.cpl, want->privilege.cpl, got->privilege.cpl);
+    report_value("priv", before->privilege.priv, want->privilege.priv, got->privilege.priv);
+    report_value("mode", before->privilege.mode, want->privilege.mode, got->privilege.mode);
+    report_value("awaits", before->privilege.attention, want->privilege.attention,
+                 got->privilege.attention);
+    for (unsigned i = SEG_ES; i <= SEG_GS; i++) {
+        static const char segments[][3] = {"es", "cs", "ss", "ds", "fs", "gs"};
+        const struct segment *b = &before->privilege.seg[i], *w = &want->privilege.seg[i],
+                             *g = &got->privilege.seg[i];
+        if (memcmp(w, g, sizeof *w)) {
+            report_value(segments[i], b->selector, w->selector, g->selector);
+            report_value(".base", b->base, w->base, g->base);
+            report_value(".limit", b->limit, w->limit, g->limit);
+            report_value(".attr", b->attr, w->attr, g->attr);
+        }
+    }
     for (unsigned i = 0; i < 64; i++) {
         const unsigned n = i / 4, q = i % 4;
         uint64_t w = want->vectors->ymm[n].q[q], g = got->vectors->ymm[n].q[q];
@@ -248,6 +290,7 @@ static bool same(const struct point *want, const struct point *got)
     uint64_t flags = (want->rflags ^ got->rflags) & ~(uint64_t)want->undefined;
     return !memcmp(want->gpr, got->gpr, sizeof want->gpr) && want->rip == got->rip && !flags &&
            want->mxcsr == got->mxcsr &&
+           !memcmp(&want->privilege, &got->privilege, sizeof want->privilege) &&
            (want->vectors == got->vectors || same_vectors(want->vectors, got->vectors));
 }
 
@@ -332,7 +375,7 @@ static void compare(struct cpu *cpu, struct lockstep *l, const struct point *wan
 static bool is_end(const struct lockstep *l, unsigned i, enum jit_exit why)
 {
     bool last = i == l->points - 1;
-    if (why == JIT_EXIT_EDGE)
+    if (why == JIT_EXIT_EDGE || why == JIT_EXIT_GATE)
         return (last && !l->stopped && l->vector < 0) || l->point[i].branched;
     return !last || !l->stopped;
 }
@@ -347,13 +390,13 @@ static void compare_end(struct cpu *cpu, struct lockstep *l, enum jit_exit why)
     for (unsigned i = l->points; i-- > 0;)
         if (l->point[i].rip == cpu->rip && is_end(l, i, why) && (!want || same(&l->point[i], &got)))
             want = &l->point[i];
-    if (!want && why == JIT_EXIT_EDGE && !l->stopped && l->vector < 0)
+    if (!want && (why == JIT_EXIT_EDGE || why == JIT_EXIT_GATE) && !l->stopped && l->vector < 0)
         want = &l->point[l->points - 1]; /* it has gone elsewhere */
     if (want && want->repeats && !same(want, &got)) {
         l->passed_over++;
         return;
     }
-    bool branched = why == JIT_EXIT_EDGE || why == JIT_EXIT_POLL;
+    bool branched = why == JIT_EXIT_EDGE || why == JIT_EXIT_GATE || why == JIT_EXIT_POLL;
     if (want && (!l->stopped || !branched || same(want, &got))) {
         compare(cpu, l, want, &got);
         return;

@@ -320,6 +320,8 @@ void profile_note_exit(struct profile_cpu *p, enum jit_exit why)
         p->exits[why_at_edge(cpu)]++;
     else if (interp_attention(cpu) || atomic_load(&cpu->jx.kick))
         p->exits[why_asked(cpu)]++;
+    else if (why == JIT_EXIT_GATE)
+        p->exits[LEFT_GATE]++;
     else
         p->exits[LEFT_STALE]++;
 }

@@ -39,6 +39,7 @@ enum profile_phase {
     X(EDGE_PAGE, "unlinked edge to another page, or linked for another address")                   \
     X(EDGE_OLD, "edge to another page, mapping changed since it was linked")                       \
     X(TARGET, "indirect target not found")                                                         \
+    X(GATE, "system call or return whose target was not found")                                    \
     X(BRANCH, "branch that has no translation")                                                    \
     X(ELSEWHERE, "instruction by C that goes elsewhere, or is not finished")                       \
     X(STALE, "code has changed")                                                                   \

@@ -21,15 +21,9 @@ static uint64_t wrap(const struct cpu *cpu, uint64_t rip)
     return cpu->mode & MODE_CODE64 ? rip : (uint32_t)rip;
 }
 
-/* AX as LAHF and SETO AL leave it. */
-static uint16_t pack_flags(uint64_t rflags)
-{
-    return (uint16_t)((rflags & 0xd5) << 8 | (rflags & FLAG_OF ? 1 : 0));
-}
-
 static void unpack_flags(struct cpu *cpu)
 {
-    cpu_set_arith(cpu, (cpu->jx.flags >> 8 & 0xd5) | (cpu->jx.flags & 1 ? FLAG_OF : 0));
+    cpu_set_arith(cpu, jit_unpack_flags(cpu->jx.flags));
 }
 
 static uint64_t flags_operand(const struct cpu *cpu, unsigned reg)
@@ -276,7 +270,7 @@ static const void *find(struct cpu *cpu, const struct pending *pending)
 static void prepare_entry(struct cpu *cpu)
 {
     cpu->jx.page_va = cpu->rip & PAGE_MASK;
-    cpu->jx.flags = pack_flags(cpu_rflags(cpu));
+    cpu->jx.flags = jit_pack_flags(cpu_rflags(cpu));
     mxcsr_in(cpu);
 }
 
@@ -369,7 +363,7 @@ const void *jit_slow(struct cpu *cpu, uint32_t site_offset)
             *site->to = (struct jit_switch){code, cpu->jx.pcs};
         return code;
     }
-    cpu->jx.flags = pack_flags(cpu_rflags(cpu));
+    cpu->jx.flags = jit_pack_flags(cpu_rflags(cpu));
     mxcsr_in(cpu);
     return JIT_BACK;
 }
@@ -387,6 +381,8 @@ static void leave(struct cpu *cpu, enum jit_exit why, struct pending *pending)
     }
     unpack_flags(cpu);
     mxcsr_out(cpu);
+    if (why == JIT_EXIT_GATE)
+        return;
     if (why != JIT_EXIT_EDGE) {
         pending->here = why == JIT_EXIT_HERE;
         cpu->rip = wrap(cpu, cpu->jx.page_va + (uint64_t)(int32_t)cpu->jx.exit_off);

@@ -8,6 +8,7 @@
  */
 #include "cpu/jit/build.h"
 #include "insn_exec.h"
+#include "internal/rules.h"
 
 enum { OP_OR = 0x09 };
 
@@ -109,7 +110,7 @@ static bool set_ac(struct build *b, bool on)
     emit32(e, other);
     cold_jump(site, emit_jcc_later(e, CC_NE));
     emit_gs_imm32(e, OP_GRP1_IMM32, on ? GRP1_OR : GRP1_AND, CPU_AT(rflags),
-           on ? RFLAGS_AC : ~(uint32_t)RFLAGS_AC);
+                  on ? RFLAGS_AC : ~(uint32_t)RFLAGS_AC);
     emit_gs_imm8(e, OP_STORE_IMM8, 0, CPU_AT(priv), on ? MMU_SUPERVISOR_AC : MMU_SUPERVISOR);
     emit_gs_store(e, SCRATCH2, CPU_AT(jx.pcs));
     emit_jmp_r10(e);
@@ -209,6 +210,32 @@ static bool rdpkru(struct build *b)
     return end(b, site);
 }
 
+/* With vectors in registers C cannot simply be called. */
+static bool rdtsc(struct build *b, bool aux)
+{
+    struct emit *e = &b->e;
+    flags_before_change(b, RAX, true);
+    flags_before_change(b, RDX, true);
+    if (aux)
+        flags_before_change(b, RCX, true);
+    struct cold *site = site_begin_spilled(b);
+    emit_gs_imm8(e, OP_GRP1_IMM8, GRP1_CMP, CPU_AT(jx.vec_home), 0);
+    cold_jump(site, emit_jcc_later(e, CC_E));
+    if (b->mode & MODE_USER) {
+        emit_gs_imm32(e, OP_GRP3, GRP3_TEST, CPU_AT(cr4), CR4_TSD);
+        cold_jump(site, emit_jcc_later(e, CC_NE));
+    }
+    flags_clobbered(b);
+    emit_call(e, b->jit->thunks.tsc);
+    if (aux) {
+        emit_gs(e, 4, OP_LOAD, RCX, CPU_AT(msr_tsc_aux));
+        flags_after_change(b, RCX);
+    }
+    flags_after_change(b, RAX);
+    flags_after_change(b, RDX);
+    return end(b, site);
+}
+
 /* ---- Bases of FS and GS: in 64-bit code seg_base[] is what the segment register has ---------- */
 
 static bool read_base(struct build *b)
@@ -258,6 +285,46 @@ static bool swapgs(struct build *b)
     return true;
 }
 
+/* ---- Ways into the kernel and out of it ------------------------------------------------------ */
+
+/* Which gate the current instruction is; JIT_GATES: none that gates.c does. In 64-bit code. */
+static enum jit_gate which_gate(const struct build *b)
+{
+    bool kernel = !(b->mode & MODE_USER), wide = build_insn(b)->opsize == 8;
+    switch (build_insn(b)->row->exec) {
+    case EXEC_sys_syscall:
+        return kernel ? JIT_GATES : GATE_SYSCALL;
+    case EXEC_sys_sysret:
+        return kernel && wide ? GATE_SYSRET : JIT_GATES;
+    case EXEC_sys_iret:
+        return kernel && wide ? GATE_IRET : JIT_GATES;
+    default:
+        return JIT_GATES;
+    }
+}
+
+static void ask_rules(struct build *b)
+{
+    static const _Atomic unsigned none;
+    const struct rules *rules = phys_rules(b->cpu->map);
+    b->jit->rules_users = rules ? rules_users_word(rules) : &none;
+    b->jit->rules_deferred = rules ? rules_deferred_word(rules) : &none;
+}
+
+bool system_gate(struct build *b)
+{
+    enum jit_gate gate = b->code64 ? which_gate(b) : JIT_GATES;
+    if (gate == JIT_GATES)
+        return false;
+    ask_rules(b);
+    flags_store(b);
+    struct cold *site = site_begin(b);
+    emit_mov_imm32(&b->e, SCRATCH1, (uint32_t)(b->off[b->i] + build_insn(b)->len));
+    emit_call(&b->e, b->jit->thunks.gate[gate]);
+    cold_jump(site, emit_jmp_later(&b->e));
+    return true;
+}
+
 /* ---- The choice ------------------------------------------------------------------------------ */
 
 bool system_translate(struct build *b)
@@ -279,6 +346,10 @@ bool system_translate(struct build *b)
         return kernel && mov_from_cr(b);
     case EXEC_sys_rdpkru:
         return rdpkru(b);
+    case EXEC_sys_rdtsc:
+        return rdtsc(b, false);
+    case EXEC_sys_rdtscp:
+        return rdtsc(b, true);
     case EXEC_sys_rdfsbase:
         return b->code64 && read_base(b);
     case EXEC_sys_wrfsbase:

@@ -12,6 +12,7 @@
  */
 #include "cpu/interp/vec.h"
 #include "cpu/jit/build.h"
+#include "cpu/sys/internal.h"
 
 /* The guest registers that have a host register. */
 static const uint8_t in_registers[] = {RAX, RCX, RDX, RBX, RSP, RBP, RSI,
@@ -19,16 +20,26 @@ static const uint8_t in_registers[] = {RAX, RCX, RDX, RBX, RSP, RBP, RSI,
 /* What C functions keep for their callers, in the order of pushing (System V ABI, 3.2.1). */
 static const uint8_t callee_saved[] = {RBX, RBP, R12, R13, R14, R15};
 
+static void store_list(struct emit *e, const uint8_t *regs, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        emit_gs_store(e, abi_host(regs[i]), CPU_GPR(regs[i]));
+}
+
+static void load_list(struct emit *e, const uint8_t *regs, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        emit_gs_load(e, abi_host(regs[i]), CPU_GPR(regs[i]));
+}
+
 static void load_registers(struct emit *e)
 {
-    for (unsigned i = 0; i < sizeof in_registers; i++)
-        emit_gs_load(e, abi_host(in_registers[i]), CPU_GPR(in_registers[i]));
+    load_list(e, in_registers, sizeof in_registers);
 }
 
 static void store_registers(struct emit *e)
 {
-    for (unsigned i = 0; i < sizeof in_registers; i++)
-        emit_gs_store(e, abi_host(in_registers[i]), CPU_GPR(in_registers[i]));
+    store_list(e, in_registers, sizeof in_registers);
 }
 
 /* VMOVUPS ymm or MOVUPS xmm between a register and its home. */
@@ -171,6 +182,16 @@ static const uint8_t *make_return(struct emit *e)
     return at;
 }
 
+static const uint8_t *make_exit_gate(const struct jit *jit, struct emit *e, const uint8_t *to_c)
+{
+    const uint8_t *at = emit_here(e);
+    store_registers(e);
+    vectors_to_c(jit, e);
+    emit_mov_imm32(e, RAX, JIT_EXIT_GATE);
+    emit_jmp(e, to_c);
+    return at;
+}
+
 static const uint8_t *make_exit(const struct jit *jit, struct emit *e, enum jit_exit why,
                                 int32_t r10_to, const uint8_t *to_c)
 {
@@ -184,19 +205,26 @@ static const uint8_t *make_exit(const struct jit *jit, struct emit *e, enum jit_
     return at;
 }
 
+/* From a thunk that is called: the stack is off by the return address. */
+static void call_with_cpu(struct emit *e, const void *fn)
+{
+    static const uint8_t call_rax[] = {0xff, 0xd0};
+    emit_gs_load(e, RDI, CPU_AT(jx.self));
+    emit_ri(e, 8, GRP1_SUB, RSP, 8);
+    emit_mov_imm64(e, RAX, (uint64_t)(uintptr_t)fn);
+    emit_bytes(e, call_rax, sizeof call_rax);
+    emit_ri(e, 8, GRP1_ADD, RSP, 8);
+}
+
 static const uint8_t *make_slow(const struct jit *jit, struct emit *e, bool vectors,
                                 const uint8_t *to_c)
 {
-    static const uint8_t call_rax[] = {0xff, 0xd0}, ret[] = {0xc3};
+    static const uint8_t ret[] = {0xc3};
     const uint8_t *at = emit_here(e);
     store_registers(e);
     vectors_to_c(jit, e);
-    emit_gs_load(e, RDI, CPU_AT(jx.self));
     emit_mov(e, 4, RSI, SCRATCH1);
-    emit_ri(e, 8, GRP1_SUB, RSP, 8);
-    emit_mov_imm64(e, RAX, (uint64_t)(uintptr_t)jit_slow);
-    emit_bytes(e, call_rax, sizeof call_rax);
-    emit_ri(e, 8, GRP1_ADD, RSP, 8);
+    call_with_cpu(e, jit_slow);
     emit_ri(e, 8, GRP1_CMP, RAX, 1); /* JIT_BACK */
     uint8_t *elsewhere = emit_jcc_later(e, CC_NE);
     if (vectors)
@@ -217,6 +245,41 @@ static const uint8_t *make_slow(const struct jit *jit, struct emit *e, bool vect
     return at;
 }
 
+/* sys_tsc() is any C function, so vectors must be at home; guest registers that C keeps stay. */
+static const uint8_t *make_tsc(struct emit *e)
+{
+    static const uint8_t saved[] = {RCX, RSI, RDI, R8, R9}, ret[] = {0xc3};
+    const uint8_t *at = emit_here(e);
+    store_list(e, saved, sizeof saved);
+    call_with_cpu(e, sys_tsc);
+    emit_mov(e, 8, RDX, RAX);
+    emit_shift(e, 8, SHIFT_DIGIT_SHR, RDX, 32);
+    emit_mov(e, 4, RAX, RAX);
+    load_list(e, saved, sizeof saved);
+    emit_bytes(e, ret, sizeof ret);
+    return at;
+}
+
+/* A function of gates.c, which leaves vectors alone: so only what C functions may change is moved,
+ * and RSP. */
+static const uint8_t *make_gate(struct emit *e, jit_gate_fn *fn)
+{
+    static const uint8_t caller_saved[] = {RAX, RCX, RDX, RSP, RSI, RDI, R8, R9}, ret[] = {0xc3};
+    const uint8_t *at = emit_here(e);
+    store_list(e, caller_saved, sizeof caller_saved);
+    emit_mov(e, 4, RSI, SCRATCH1);
+    call_with_cpu(e, fn);
+    emit_mov(e, 8, SCRATCH1, RAX);
+    load_list(e, caller_saved, sizeof caller_saved);
+    emit_rr(e, 8, OP_TEST, SCRATCH1, SCRATCH1);
+    uint8_t *done = emit_jcc_later(e, CC_NE);
+    emit_bytes(e, ret, sizeof ret);
+    emit_patch32(done, e->shift, emit_here(e));
+    emit_ri(e, 8, GRP1_ADD, RSP, 8); /* the return address into the region */
+    emit_jmp_r10(e);
+    return at;
+}
+
 void jit_make_thunks(struct jit *jit)
 {
     struct emit e = {.p = jit->code_write, .shift = jit->code - jit->code_write};
@@ -229,6 +292,11 @@ void jit_make_thunks(struct jit *jit)
     jit->thunks.slow = make_slow(jit, &e, false, to_c);
     jit->thunks.slow_vec = make_slow(jit, &e, true, to_c);
     jit->thunks.vec_in = make_vec_in(jit, &e);
+    jit->thunks.exit_gate = make_exit_gate(jit, &e, to_c);
+    jit->thunks.gate[GATE_SYSCALL] = make_gate(&e, jit_gate_syscall);
+    jit->thunks.gate[GATE_SYSRET] = make_gate(&e, jit_gate_sysret);
+    jit->thunks.gate[GATE_IRET] = make_gate(&e, jit_gate_iret);
+    jit->thunks.tsc = make_tsc(&e);
     memcpy(&jit->thunks.enter, &enter, sizeof enter);
     last_make_thunks(jit, &e);
     jit->body.begin = (size_t)(e.p - jit->code_write + 63) & ~(size_t)63;

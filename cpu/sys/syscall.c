@@ -10,29 +10,9 @@
  *   SYSRET outside 64     #UD                            R11 plays no part: RFLAGS.IF is set
  *   SYSRET and SS         all fixed values               only selector and DPL: limit and base stay
  */
+#include "cpu/sys/flat.h"
 #include "cpu/sys/internal.h"
 #include "internal/rules.h"
-
-enum { ATTR_G_P_S = SEG_ATTR_G | SEG_ATTR_P | SEG_ATTR_S };
-
-/* Flat code and stack segments as these instructions make them up, without reading descriptors. */
-static struct segment flat_code(uint16_t selector, unsigned dpl, bool code64)
-{
-    return (struct segment){.limit = 0xffffffff,
-                            .selector = selector,
-                            .attr = (uint16_t)(ATTR_G_P_S | dpl << SEG_ATTR_DPL_SHIFT | TYPE_CODE |
-                                               TYPE_READABLE | TYPE_ACCESSED |
-                                               (code64 ? SEG_ATTR_L : SEG_ATTR_DB))};
-}
-
-static struct segment flat_stack(uint16_t selector, unsigned dpl)
-{
-    return (struct segment){.limit = 0xffffffff,
-                            .selector = selector,
-                            .attr =
-                                (uint16_t)(ATTR_G_P_S | SEG_ATTR_DB | dpl << SEG_ATTR_DPL_SHIFT |
-                                           TYPE_WRITABLE | TYPE_ACCESSED)};
-}
 
 static void require_sce(struct cpu *cpu)
 {
@@ -48,13 +28,6 @@ static void recheck_tf(struct cpu *cpu)
         cpu->debug_pending |= DR6_BS;
     else
         cpu->debug_pending &= ~DR6_BS;
-}
-
-static void enter_ring0(struct cpu *cpu, uint16_t selector, bool code64)
-{
-    cpu->seg[SEG_CS] = flat_code(selector & 0xfffc, 0, code64);
-    cpu->seg[SEG_SS] = flat_stack((uint16_t)((selector & 0xfffc) + 8), 0);
-    cpu->cpl = 0;
 }
 
 /* sys_cpl_update() follows. */
@@ -82,30 +55,15 @@ void sys_syscall(struct cpu *cpu, const struct insn *insn)
     if (in_long(cpu)) {
         cpu->gpr[R11] = cpu->rflags & ~(uint64_t)RFLAGS_RF;
         cpu->next_rip = from64 ? cpu->msr_lstar : cpu->msr_cstar;
-        enter_ring0(cpu, selector, true);
+        flat_enter_ring0(cpu, selector, true);
         load_rflags(cpu, cpu->rflags & ~(cpu->msr_sfmask | RFLAGS_RF));
     } else {
         cpu->next_rip = (uint32_t)cpu->msr_star;
-        enter_ring0(cpu, selector, false);
+        flat_enter_ring0(cpu, selector, false);
         load_rflags(cpu, cpu->rflags & ~(uint64_t)(RFLAGS_IF | RFLAGS_RF | RFLAGS_VM));
     }
     recheck_tf(cpu);
     sys_cpl_update(cpu);
-}
-
-static void sysret_segments(struct cpu *cpu, bool to64)
-{
-    uint16_t selector = cpu->msr_star >> 48;
-    struct segment ss = flat_stack((uint16_t)((selector + 8) | 3), 3);
-
-    if (cpu_is_amd(cpu)) {
-        ss.base = cpu->seg[SEG_SS].base;
-        ss.limit = cpu->seg[SEG_SS].limit;
-        ss.attr = cpu->seg[SEG_SS].attr | 3 << SEG_ATTR_DPL_SHIFT;
-    }
-    cpu->seg[SEG_SS] = ss;
-    cpu->seg[SEG_CS] = flat_code((uint16_t)((to64 ? selector + 16 : selector) | 3), 3, to64);
-    cpu->cpl = 3;
 }
 
 void sys_sysret(struct cpu *cpu, const struct insn *insn)
@@ -119,10 +77,10 @@ void sys_sysret(struct cpu *cpu, const struct insn *insn)
     require_cpl0(cpu);
     if (to64 && !cpu_is_amd(cpu) && !is_canonical(rip))
         cpu_raise_error(cpu, VECTOR_GP, 0);
-    sysret_segments(cpu, to64);
+    flat_sysret(cpu, to64);
     cpu->next_rip = rip;
     if (from64)
-        load_rflags(cpu, cpu->gpr[R11] & 0x3c7fd7); /* not RF, not VM */
+        load_rflags(cpu, cpu->gpr[R11] & SYSRET_FLAGS);
     else
         load_rflags(cpu, cpu->rflags | RFLAGS_IF);
     recheck_tf(cpu);
@@ -141,7 +99,7 @@ void sys_sysenter(struct cpu *cpu, const struct insn *insn)
     if (!(cpu->cr0 & CR0_PE) || selector_is_null(selector))
         cpu_raise_error(cpu, VECTOR_GP, 0);
     count_call(cpu);
-    enter_ring0(cpu, selector, is_long);
+    flat_enter_ring0(cpu, selector, is_long);
     cpu->next_rip = is_long ? cpu->msr_sysenter_eip : (uint32_t)cpu->msr_sysenter_eip;
     cpu->gpr[RSP] = is_long ? cpu->msr_sysenter_esp : (uint32_t)cpu->msr_sysenter_esp;
     cpu_set_rflags(cpu, cpu->rflags & ~(uint64_t)(RFLAGS_VM | RFLAGS_IF | RFLAGS_RF));

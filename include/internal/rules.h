@@ -230,6 +230,10 @@ uint64_t rules_handler(struct rules *rules, unsigned context);
 /* Statistics of the owner's address space; cheap without user contexts. */
 void rules_count_page_fault(struct rules *rules, uint64_t cr3);
 void rules_count_system_call(struct rules *rules, uint64_t cr3);
+/* Translated code looks for itself: while the one is 0 nothing is counted, while the other is 0 no
+ * deferred upcall waits. */
+const _Atomic unsigned *rules_users_word(const struct rules *rules);
+const _Atomic unsigned *rules_deferred_word(const struct rules *rules);
 
 const char *rules_status_text(enum protect_status status);
 

@@ -289,6 +289,16 @@ void rules_count_system_call(struct rules *r, uint64_t cr3)
     count_for_owner(r, cr3, offsetof(struct protect_statistics, system_calls));
 }
 
+const _Atomic unsigned *rules_users_word(const struct rules *r)
+{
+    return &r->users;
+}
+
+const _Atomic unsigned *rules_deferred_word(const struct rules *r)
+{
+    return &r->deferred_waiting;
+}
+
 const char *rules_status_text(enum protect_status status)
 {
     static const char *const texts[] = {
