@@ -91,6 +91,30 @@ static const struct {
     {"upper type", D_LDT, 0x1000, 1ull << 40, V_GP},
     {"non-canonical base", D_LDT, NON_CANONICAL, 0, V_GP},
 };
+/* The accessed bit is a store, whatever may be loaded from the page. */
+TEST(accessed_bit_in_a_read_only_page)
+{
+    static uint64_t table[512] __attribute__((aligned(4096)));
+    word cr0 = read_cr0();
+    write_cr0(cr0 | CR0_WP);
+    map_page(WINDOW + 0x5000, (word)table, 1, PG_P);
+    table[0] = descriptor(0x11223344, 0xfffff, D_DATA | D_BIG | D_PAGES);
+    table[1] = descriptor(0x55667788, 0xfffff, (D_DATA & ~1) | D_BIG | D_PAGES);
+    set_system(SYSTEM, WINDOW + 0x5000, 0x17, D_LDT);
+    CHECK_NO_TRAP(lldt(SYSTEM));
+    for (unsigned i = 0; i < 3; i++) {
+        CHECK_NO_TRAP(load_fs(0x04));
+        CHECK_PF(load_fs(0x0c), WINDOW + 0x500d, PF_P | PF_W, SYMBOL(do_load_fs));
+        CHECK_EQ(table[1] >> 40 & 1, 0);
+    }
+    write_cr0(cr0 & ~CR0_WP);
+    CHECK_NO_TRAP(load_fs(0x0c));
+    CHECK_NO_TRAP(load_fs(0));
+    CHECK_NO_TRAP(lldt(0));
+    write_cr0(cr0);
+    paging_reset();
+}
+
 TEST(bad_ldt_descriptors)
 {
     set_limit_of_gdt();
@@ -265,7 +289,12 @@ TEST(lar_and_lsl_with_64_bits)
     CHECK_EQ(lsl, 0xffffffff);
 }
 
-const struct test guest_tests[] = {T(ldt_above_4_gib),          T(bad_ldt_descriptors),
-                                   T(tss_above_4_gib),          T(bad_tss_descriptors),
-                                   T(lar_and_lsl_of_each_type), T(queries_respect_privilege),
-                                   T(lar_and_lsl_with_64_bits), {0, 0}};
+const struct test guest_tests[] = {T(ldt_above_4_gib),
+                                   T(accessed_bit_in_a_read_only_page),
+                                   T(bad_ldt_descriptors),
+                                   T(tss_above_4_gib),
+                                   T(bad_tss_descriptors),
+                                   T(lar_and_lsl_of_each_type),
+                                   T(queries_respect_privilege),
+                                   T(lar_and_lsl_with_64_bits),
+                                   {0, 0}};

@@ -192,6 +192,7 @@ TEST(implicit_accesses_to_the_ldt)
     write_cr4(read_cr4() | CR4_SMAP);
     CHECK_PF(load_fs(0xf), WINDOW + 8, PF_P, SYMBOL(fs_here));
     stac();
+    CHECK_EQ(*(volatile uint64_t *)(WINDOW + 8), gdt[SEL_UDATA / 8]); /* an explicit one may */
     CHECK_PF(load_fs(0xf), WINDOW + 8, PF_P, SYMBOL(fs_here));
     clac();
     /* from CPL 3: still a supervisor access, so U is clear; with AC, too */
