@@ -6,9 +6,9 @@
  * attention. Where EFLAGS count the poll uses JRCXZ, which leaves them alone.
  *
  * An edge inside the page is a JMP that is patched when the target has a region: one frame, one
- * mode, so that nothing can be wrong with it; flags may be in EFLAGS on this way. An edge to another
- * page remembers the target together with the page's virtual address and the MMU's generation, and
- * compares both each time: flags are in cpu->jx.flags, as on all other ways out.
+ * mode, so that nothing can be wrong with it; flags may be in EFLAGS on this way. An edge to
+ * another page remembers the target together with the page's virtual address and the MMU's
+ * generation, and compares both each time: flags are in cpu->jx.flags, as on all other ways out.
  */
 #include "cpu/jit/build.h"
 #include "cpu/jit/profile.h"
@@ -291,7 +291,8 @@ static void find_target(struct build *b, struct cold *site)
     emit_ri(e, 4, GRP1_AND, SCRATCH2, (JIT_PCS - 1) << 5);
     emit_gs(e, 8, OP_ADD_LOAD, SCRATCH2, CPU_AT(jx.pcs));
     emit_rm(e, 8, OP_CMP_LOAD, SCRATCH1, SCRATCH2, (int32_t)offsetof(struct jit_pc, pc));
-    cold_jump(site, emit_jcc_later(e, CC_NE));
+    site->other = emit_jcc_later(e, CC_NE);
+    site->found = emit_here(e);
     emit_rm(e, 8, OP_LOAD, SCRATCH1, SCRATCH2, (int32_t)offsetof(struct jit_pc, generation));
     check_generation(b, SCRATCH1, site);
 }
@@ -439,6 +440,16 @@ bool branch_translate(struct build *b)
 
 /* ---- Cold code ------------------------------------------------------------------------------- */
 
+/* Before the site: R11 = the other place of the target in R10 (jit_pc_other()). */
+static void emit_other_place(struct build *b, const struct cold *c)
+{
+    struct emit *e = &b->e;
+    emit_patch32(c->other, e->shift, emit_here(e));
+    emit_ri(e, 8, GRP1_XOR, SCRATCH2, sizeof(struct jit_pc));
+    emit_rm(e, 8, OP_CMP_LOAD, SCRATCH1, SCRATCH2, (int32_t)offsetof(struct jit_pc, pc));
+    emit_patch32(emit_jcc_later(e, CC_E), e->shift, c->found);
+}
+
 static void emit_slow(struct build *b, const struct cold *c)
 {
     if (c->group) {
@@ -467,7 +478,8 @@ static void emit_edge(struct build *b, const struct cold *c)
     emit_jmp(&b->e, b->jit->thunks.exit_edge);
 }
 
-/* Straight to the label if nothing has to be done on the way. Without one, the region was cut short. */
+/* Straight to the label if nothing has to be done on the way. Without one, the region was cut
+ * short. */
 static void emit_side(struct build *b, const struct cold *c)
 {
     b->i = c->index;
@@ -500,6 +512,8 @@ void emit_cold(struct build *b)
         struct cold *c = &b->cold[n];
         profile_mark(b->jit, emit_here(&b->e),
                      c->kind == COLD_SIDE ? b->off[c->index] : (uint16_t)c->off);
+        if (c->other)
+            emit_other_place(b, c);
         c->code = emit_here(&b->e);
         for (unsigned i = 0; i < c->jumps; i++)
             emit_patch32(c->jump[i], b->e.shift, c->code);

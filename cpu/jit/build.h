@@ -42,6 +42,9 @@ struct cold {
     uint8_t *jump[6];         /* displacements that lead here (written addresses) */
     const uint8_t *resume;    /* SLOW, RUN: where it goes on (running address) */
     uint32_t site;            /* SLOW: offset in jit->data */
+    /* SLOW of an indirect branch: where it looks for its target in the other place, and goes on. */
+    uint8_t *other;
+    const uint8_t *found;
     bool group;               /* SLOW: it begins one, whose address is computed again */
     int32_t group_lo;         /* its displacement */
     const uint8_t *code;      /* where it is (running address), once it is emitted */

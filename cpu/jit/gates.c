@@ -57,7 +57,7 @@ static const void *go(struct cpu *cpu, uint64_t rip)
     struct jit *jit = cpu->jit;
     uint32_t mode = jit_mode(cpu);
     struct jit_pcs *pcs = *jit_recent(jit, mode);
-    const struct jit_pc *slot = jit_pc_slot(pcs, rip);
+    const struct jit_pc *slot = jit_pc_find(pcs, rip);
     cpu->rip = rip;
     if (pcs->mode != mode || slot->pc != rip || !is_current(cpu, slot->generation) || due(cpu))
         return jit->thunks.exit_gate;

@@ -158,8 +158,9 @@ struct jit_frame {
     bool queued;
 };
 
-/* Regions by virtual address, for indirect branches; one table per mode. 32 bytes: code shifts by
- * 5. */
+/* Regions by virtual address, for indirect branches; one table per mode. An address has two places:
+ * its own, and the other one of the pair (jit_pc_other()), where it goes when another address takes
+ * its own. 32 bytes: code shifts by 5. */
 struct jit_pc {
     uint64_t pc, generation; /* exec_generation, or global_generation for a global page */
     const void *code;
@@ -315,6 +316,23 @@ static inline struct jit_pcs *jit_pcs_for(struct jit *jit, uint32_t mode)
 static inline struct jit_pc *jit_pc_slot(struct jit_pcs *pcs, uint64_t pc)
 {
     return &pcs->entry[pc & (JIT_PCS - 1)];
+}
+static inline struct jit_pc *jit_pc_other(struct jit_pc *slot)
+{
+    return (struct jit_pc *)((uintptr_t)slot ^ sizeof *slot); /* the table is aligned to 64 */
+}
+/* The entry for an address, or where it would have to be. */
+static inline struct jit_pc *jit_pc_find(struct jit_pcs *pcs, uint64_t pc)
+{
+    struct jit_pc *slot = jit_pc_slot(pcs, pc), *other = jit_pc_other(slot);
+    return slot->pc != pc && other->pc == pc ? other : slot;
+}
+static inline void jit_pc_insert(struct jit_pcs *pcs, const struct jit_pc *entry)
+{
+    struct jit_pc *slot = jit_pc_find(pcs, entry->pc);
+    if (slot->pc != entry->pc)
+        *jit_pc_other(slot) = *slot;
+    *slot = *entry;
 }
 /* After code that may have run was changed through its other mapping (SDM vol. 3, 8.1.3). */
 void jit_serialise(void);

@@ -214,7 +214,7 @@ static const struct jit_region *find_slowly(struct cpu *cpu, const struct jit_pc
     struct jit_pcs *pcs = jit_pcs_for(jit, jit_mode(cpu));
     cpu->jx.pcs = pcs;
     if (!jit->lockstep)
-        *jit_pc_slot(pcs, cpu->rip) = (struct jit_pc){cpu->rip, *generation, region->entry, region};
+        jit_pc_insert(pcs, &(struct jit_pc){cpu->rip, *generation, region->entry, region});
     return region;
 }
 
@@ -250,7 +250,7 @@ static const void *find(struct cpu *cpu, const struct pending *pending)
     if (!eligible(cpu))
         return NULL;
     struct jit_pcs *pcs = jit_pcs_for(jit, jit_mode(cpu));
-    struct jit_pc *slot = jit_pc_slot(pcs, cpu->rip);
+    struct jit_pc *slot = jit_pc_find(pcs, cpu->rip);
     cpu->jx.pcs = pcs;
     if (!jit->lockstep && slot->pc == cpu->rip && is_current(cpu, slot->generation) &&
         !slot->region->stale && !(pending && pending->edge))
