@@ -19,6 +19,7 @@
  *     host R10, R11   scratch: addresses, homed registers, copies of RAX
  *     host GS base    struct cpu
  *     host FS base    glibc's
+ *     host RSP        the guest's open calls (branch.c), 16 bytes each
  *
  * Since most registers keep their names, most instructions are copied byte for byte. R10, R11 and
  * R15 are homed because compilers use them least of all that need a REX prefix anyway.
@@ -57,6 +58,9 @@ _Static_assert(offsetof(struct view_entry, tag_read) == 0 &&
                    offsetof(struct view_entry, tag_write) == 8 &&
                    offsetof(struct view_entry, page) == 24,
                "lookup");
+
+/* Bytes of host stack for open calls: its end is where RSP is a multiple of it. */
+enum { CALLS_BYTES = 8192 };
 
 /* Why translated code came back. */
 enum jit_exit {

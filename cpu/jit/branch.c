@@ -173,18 +173,21 @@ void branch_cross(struct build *b)
     check_edge(b, edge, cold_edge(b, edge));
 }
 
-static void to_other_page(struct build *b, struct jit_edge *edge, struct cold *miss)
+/* JMP; or CALL, which has polled. */
+enum out { OUT_JUMP, OUT_CALL };
+
+static void to_other_page(struct build *b, struct jit_edge *edge, enum out how, struct cold *miss)
 {
     struct emit *e = &b->e;
     int32_t page = edge->target & ~(int32_t)(PAGE_SIZE - 1);
     check_edge(b, edge, miss);
     emit_rm(e, b->width, OP_LEA, SCRATCH1, SCRATCH1, page);
     emit_gs_store(e, SCRATCH1, CPU_AT(jx.page_va));
-    emit_rip(e, 4, 0xff, 4, &edge->code); /* jmp [rip + ...] */
+    emit_rip(e, 4, OP_GRP5, how == OUT_CALL ? GRP5_CALL : GRP5_JMP, &edge->code);
 }
 
 /* Out of the region, to an offset of the page or beyond. */
-static void edge_out(struct build *b, int32_t target)
+static void edge_leave(struct build *b, int32_t target, enum out how)
 {
     bool near = build_in_page(target);
     struct jit_edge *edge = make_edge(b, target);
@@ -193,17 +196,22 @@ static void edge_out(struct build *b, int32_t target)
     else if (!b->flags.memory)
         flags_load(b);
     edge->host = !b->flags.memory;
-    if (!near || target <= b->off[b->i]) {
+    if (how == OUT_JUMP && (!near || target <= b->off[b->i])) {
         struct flags_state flags = b->flags;
         cold_poll(b, target, flags, poll(b));
     }
     struct cold *miss = cold_edge(b, edge);
     if (near) {
-        edge->patch = emit_jmp_later(&b->e);
+        edge->patch = how == OUT_CALL ? emit_call_later(&b->e) : emit_jmp_later(&b->e);
         cold_jump(miss, edge->patch);
     } else {
-        to_other_page(b, edge, miss);
+        to_other_page(b, edge, how, miss);
     }
+}
+
+static void edge_out(struct build *b, int32_t target)
+{
+    edge_leave(b, target, OUT_JUMP);
 }
 
 /* ---- To labels and elsewhere ----------------------------------------------------------------- */
@@ -308,7 +316,7 @@ static void go_to_entry(struct build *b)
 {
     target_page(b);
     emit_gs_store(&b->e, SCRATCH1, CPU_AT(jx.page_va));
-    emit_rm(&b->e, 4, 0xff, 4, SCRATCH2, (int32_t)offsetof(struct jit_pc, code));
+    emit_rm(&b->e, 4, OP_GRP5, GRP5_JMP, SCRATCH2, (int32_t)offsetof(struct jit_pc, code));
 }
 
 /* Polls, then begins the site of an indirect branch: nothing has been done yet in either case. */
@@ -350,22 +358,9 @@ static bool jump_indirect(struct build *b)
     return true;
 }
 
-static bool ret(struct build *b)
-{
-    const struct insn *insn = build_insn(b);
-    int32_t more = insn->opnds && insn->op[0].kind == OPND_IMM ? (int32_t)insn->imm : 0;
-    struct cold *site = begin_indirect(b);
-    lookup_stack(b, HOST_SP, 0, b->width, ACCESS_READ, site);
-    emit_rm(&b->e, b->width, OP_LOAD, SCRATCH1, SCRATCH1, 0);
-    find_target(b, site);
-    emit_rm(&b->e, b->width, OP_LEA, HOST_SP, HOST_SP, (int32_t)b->width + more);
-    go_to_entry(b);
-    return true;
-}
+/* ---- Calls and returns ----------------------------------------------------------------------- */
 
-/* ---- Calls ----------------------------------------------------------------------------------- */
-
-/* Stores the return address and moves the stack pointer. */
+/* Stores the return address and moves the stack pointer; R11 = the return address. */
 static void push_return(struct build *b, struct cold *site)
 {
     struct emit *e = &b->e;
@@ -377,20 +372,44 @@ static void push_return(struct build *b, struct cold *site)
     emit_rm(e, b->width, OP_LEA, HOST_SP, HOST_SP, -(int32_t)b->width);
 }
 
+/* The call that follows is to be known as open by its return address, R11. */
+static void open_call(struct build *b)
+{
+    struct emit *e = &b->e;
+    struct cold *full = cold_new(b, COLD_FULL);
+    emit_test_imm32(e, RSP, CALLS_BYTES - 1);
+    cold_jump(full, emit_jcc_later(e, CC_E));
+    full->resume = emit_here(e);
+    emit_push(e, SCRATCH2);
+}
+
+/* Where RET goes on behind the call; R10 = the return address. */
+static void close_call(struct build *b)
+{
+    struct emit *e = &b->e;
+    int32_t after = b->off[b->i] + build_insn(b)->len;
+    emit_rm(e, 8, OP_LEA, RSP, RSP, 8);
+    emit_rm(e, b->width, OP_LEA, SCRATCH1, SCRATCH1, -after);
+    emit_gs_store(e, SCRATCH1, CPU_AT(jx.page_va));
+    b->flags = (struct flags_state){.memory = true};
+    edge_out(b, after);
+}
+
 static bool call_direct(struct build *b, int32_t target)
 {
-    flags_store(b);
-    struct cold *site = site_begin(b);
+    struct cold *site = begin_indirect(b);
     push_return(b, site);
+    open_call(b);
     flags_clobbered(b);
-    edge_out(b, target);
+    edge_leave(b, target, OUT_CALL);
+    close_call(b);
     return true;
 }
 
 static bool call_indirect(struct build *b)
 {
     struct emit *e = &b->e;
-    static const uint8_t jmp_gs[] = {0x65, 0xff, 0x24, 0x25};
+    static const uint8_t call_gs[] = {0x65, 0xff, 0x14, 0x25};
     if (!easy_target(b, build_insn(b)))
         return false;
     struct cold *site = begin_indirect(b);
@@ -401,10 +420,35 @@ static bool call_indirect(struct build *b)
     emit_rm(e, 8, OP_LOAD, SCRATCH1, SCRATCH2, (int32_t)offsetof(struct jit_pc, code));
     emit_gs_store(e, SCRATCH1, CPU_AT(jx.jump));
     push_return(b, site);
+    open_call(b);
     emit_gs_load(e, SCRATCH1, CPU_AT(jx.next_va));
     emit_gs_store(e, SCRATCH1, CPU_AT(jx.page_va));
-    emit_bytes(e, jmp_gs, sizeof jmp_gs);
+    emit_bytes(e, call_gs, sizeof call_gs);
     emit32(e, (uint32_t)CPU_AT(jx.jump));
+    close_call(b);
+    return true;
+}
+
+static void pop_return(struct build *b)
+{
+    const struct insn *insn = build_insn(b);
+    int32_t more = insn->opnds && insn->op[0].kind == OPND_IMM ? (int32_t)insn->imm : 0;
+    emit_rm(&b->e, b->width, OP_LEA, HOST_SP, HOST_SP, (int32_t)b->width + more);
+}
+
+static bool ret(struct build *b)
+{
+    struct emit *e = &b->e;
+    flags_store(b);
+    struct cold *elsewhere = cold_new(b, COLD_RET);
+    elsewhere->here = cold_new(b, COLD_HERE);
+    elsewhere->slow = site_begin(b);
+    lookup_stack(b, HOST_SP, 0, b->width, ACCESS_READ, elsewhere->slow);
+    emit_rm(e, b->width, OP_LOAD, SCRATCH1, SCRATCH1, 0);
+    emit_rm(e, 8, OP_CMP_LOAD, SCRATCH1, RSP, 8);
+    cold_jump(elsewhere, emit_jcc_later(e, CC_NE));
+    pop_return(b);
+    emit_ret(e);
     return true;
 }
 
@@ -493,6 +537,30 @@ static void emit_side(struct build *b, const struct cold *c)
         branch_go(b, c->off);
 }
 
+static void emit_full(struct build *b, const struct cold *c)
+{
+    emit_gs_load(&b->e, RSP, CPU_AT(jx.stack));
+    emit_jmp(&b->e, c->resume);
+}
+
+/* To a call that has been open longer, so that those behind it are over; or by the table, as a jump. */
+static void emit_elsewhere(struct build *b, const struct cold *c)
+{
+    struct emit *e = &b->e;
+    b->i = c->index;
+    b->flags = (struct flags_state){.memory = true};
+    cold_jump(c->here, poll(b));
+    emit_call(e, b->jit->thunks.find_call);
+    uint8_t *none = emit_jcc_later(e, CC_NE);
+    emit_mov(e, 8, RSP, SCRATCH2);
+    pop_return(b);
+    emit_ret(e);
+    emit_patch32(none, e->shift, emit_here(e));
+    find_target(b, c->slow);
+    pop_return(b);
+    go_to_entry(b);
+}
+
 /* PUSHes and POPs, one by one. */
 static void emit_run(struct build *b, const struct cold *c)
 {
@@ -538,6 +606,12 @@ void emit_cold(struct build *b)
             break;
         case COLD_LAST:
             last_emit_cold(b, c);
+            break;
+        case COLD_FULL:
+            emit_full(b, c);
+            break;
+        case COLD_RET:
+            emit_elsewhere(b, c);
             break;
         }
     }

@@ -32,6 +32,8 @@ enum cold_kind {
     COLD_SIDE, /* goes to an offset: a Jcc that is taken, a block that comes later */
     COLD_RUN,  /* PUSHes or POPs that do not lie in one page, one by one */
     COLD_LAST, /* an access that is not in the page found last */
+    COLD_FULL, /* CALL: too many calls are open, so they are forgotten */
+    COLD_RET,  /* RET: not to where the last open call returns */
 };
 struct cold {
     uint8_t kind;   /* enum cold_kind */
@@ -40,11 +42,12 @@ struct cold {
     int32_t off;    /* HERE, POLL: of the instruction; SIDE: of the target */
     unsigned jumps;
     uint8_t *jump[6];         /* displacements that lead here (written addresses) */
-    const uint8_t *resume;    /* SLOW, RUN: where it goes on (running address) */
+    const uint8_t *resume;    /* SLOW, RUN, FULL: where it goes on (running address) */
     uint32_t site;            /* SLOW: offset in jit->data */
     /* SLOW of an indirect branch: where it looks for its target in the other place, and goes on. */
     uint8_t *other;
     const uint8_t *found;
+    struct cold *here, *slow; /* RET: how it goes to C */
     bool group;               /* SLOW: it begins one, whose address is computed again */
     int32_t group_lo;         /* its displacement */
     const uint8_t *code;      /* where it is (running address), once it is emitted */

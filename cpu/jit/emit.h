@@ -106,9 +106,11 @@ enum {
     OP_LEA = 0x8d,
     OP_STORE_IMM8 = 0xc6, /* of a byte */
     OP_STORE_IMM = 0xc7,
+    OP_GRP5 = 0xff,
 };
 enum { GRP1_ADD, GRP1_OR, GRP1_ADC, GRP1_SBB, GRP1_AND, GRP1_SUB, GRP1_XOR, GRP1_CMP };
 enum { GRP3_TEST };
+enum { GRP5_CALL = 2, GRP5_JMP = 4 };
 
 static inline void emit_mov(struct emit *e, unsigned w, unsigned to, unsigned from)
 {
@@ -186,6 +188,13 @@ static inline void emit_gs_0f(struct emit *e, unsigned opcode, unsigned reg, int
 enum { OP_0F_MOVUPS_LOAD = 0x10, OP_0F_MOVUPS_STORE, OP_0F_ORPS = 0x56, OP_0F_GRP15 = 0xae };
 enum { OP_0F_MOVZX_BYTE = 0xb6, OP_0F_MOVZX_WORD };
 
+static inline void emit_test_imm32(struct emit *e, unsigned reg, uint32_t imm)
+{
+    emit_rex(e, 4, 0, 0, reg);
+    emit8(e, OP_GRP3);
+    emit8(e, 0xc0 | (reg & 7));
+    emit32(e, imm);
+}
 /* test reg's lowest byte, imm; not of RSP to RDI */
 static inline void emit_test_byte(struct emit *e, unsigned reg, unsigned imm)
 {
@@ -236,6 +245,26 @@ static inline void emit_call(struct emit *e, const void *target)
     emit8(e, 0xe8);
     emit32(e, 0);
     emit_patch32(e->p - 4, e->shift, target);
+}
+static inline uint8_t *emit_call_later(struct emit *e)
+{
+    emit8(e, 0xe8);
+    emit32(e, 0);
+    return e->p - 4;
+}
+static inline void emit_ret(struct emit *e)
+{
+    emit8(e, 0xc3);
+}
+static inline void emit_push(struct emit *e, unsigned reg)
+{
+    emit_rex(e, 4, 0, 0, reg);
+    emit8(e, 0x50 | (reg & 7));
+}
+static inline void emit_pop(struct emit *e, unsigned reg)
+{
+    emit_rex(e, 4, 0, 0, reg);
+    emit8(e, 0x58 | (reg & 7));
 }
 static inline void emit_jmp_r10(struct emit *e)
 {

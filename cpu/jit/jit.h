@@ -188,6 +188,9 @@ struct jit_thunks {
     /* Called; R10: offset of the next instruction. Comes back when C has to execute it. */
     const void *gate[JIT_GATES];
     const void *tsc; /* called, with vectors at home: EDX:EAX = the time-stamp counter */
+    /* Called: looks for an open call, behind the last one, that returns to R10. ZF = 1: R11 is what
+     * RSP is to be. Changes R11. */
+    const void *find_call;
 };
 
 /* How a row's operands are encoded (copy.c). */

@@ -359,6 +359,9 @@ const void *jit_slow(struct cpu *cpu, uint32_t site_offset)
     if (leaves) {
         uint64_t flushes = jit->counters.flushes; /* then the site is gone */
         const void *code = go_on(cpu);
+        if (flushes != jit->counters.flushes || generation != cpu->mmu.exec_generation ||
+            global != cpu->mmu.global_generation || jit_mode(cpu) != mode)
+            cpu->jx.sp = cpu->jx.stack;
         if (flushes == jit->counters.flushes && site->to)
             *site->to = (struct jit_switch){code, cpu->jx.pcs};
         return code;

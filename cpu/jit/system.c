@@ -113,6 +113,7 @@ static bool set_ac(struct build *b, bool on)
                   on ? RFLAGS_AC : ~(uint32_t)RFLAGS_AC);
     emit_gs_imm8(e, OP_STORE_IMM8, 0, CPU_AT(priv), on ? MMU_SUPERVISOR_AC : MMU_SUPERVISOR);
     emit_gs_store(e, SCRATCH2, CPU_AT(jx.pcs));
+    emit_gs_load(e, RSP, CPU_AT(jx.stack)); /* open calls return to regions of this mode */
     emit_jmp_r10(e);
     return end(b, site);
 }

@@ -145,27 +145,24 @@ static const uint8_t *make_vec_in(const struct jit *jit, struct emit *e)
     vectors_from_c(jit, e);
     emit_flags_from_ax(e);
     emit_mov(e, 8, RAX, SCRATCH2);
-    emit8(e, 0xc3);
+    emit_ret(e);
     return at;
 }
 
-static void push(struct emit *e, unsigned reg)
-{
-    emit_rex(e, 4, 0, 0, reg);
-    emit8(e, 0x50 | (reg & 7));
-}
-
-static void pop(struct emit *e, unsigned reg)
-{
-    emit_rex(e, 4, 0, 0, reg);
-    emit8(e, 0x58 | (reg & 7));
-}
-
-static void make_enter(struct emit *e)
+/* Below what C functions keep stands one call that is always open, and returns to address 0. */
+static void make_enter(struct emit *e, const uint8_t *to_zero)
 {
     for (unsigned i = 0; i < sizeof callee_saved; i++)
-        push(e, callee_saved[i]);
-    emit_ri(e, 8, GRP1_SUB, RSP, 8); /* aligned: six pushes and the return address are 56 bytes */
+        emit_push(e, callee_saved[i]);
+    emit_mov(e, 8, RAX, RSP);
+    emit_ri(e, 8, GRP1_AND, RSP, -CALLS_BYTES);
+    emit_push(e, RAX);
+    emit_push(e, RAX);
+    emit_mov_imm32(e, RAX, 0);
+    emit_push(e, RAX);
+    emit_rip(e, 8, OP_LEA, RAX, to_zero);
+    emit_push(e, RAX);
+    emit_gs_store(e, RSP, CPU_AT(jx.stack));
     emit_mov(e, 8, SCRATCH1, RSI);
     load_registers(e);
     emit_jmp_r10(e);
@@ -175,10 +172,11 @@ static void make_enter(struct emit *e)
 static const uint8_t *make_return(struct emit *e)
 {
     const uint8_t *at = emit_here(e);
-    emit_ri(e, 8, GRP1_ADD, RSP, 8);
+    emit_gs_load(e, RSP, CPU_AT(jx.stack));
+    emit_rm(e, 8, OP_LOAD, RSP, RSP, 2 * 8);
     for (unsigned i = sizeof callee_saved; i-- > 0;)
-        pop(e, callee_saved[i]);
-    emit8(e, 0xc3);
+        emit_pop(e, callee_saved[i]);
+    emit_ret(e);
     return at;
 }
 
@@ -219,11 +217,12 @@ static void call_with_cpu(struct emit *e, const void *fn)
 static const uint8_t *make_slow(const struct jit *jit, struct emit *e, bool vectors,
                                 const uint8_t *to_c)
 {
-    static const uint8_t ret[] = {0xc3};
     const uint8_t *at = emit_here(e);
     store_registers(e);
     vectors_to_c(jit, e);
     emit_mov(e, 4, RSI, SCRATCH1);
+    emit_rm(e, 8, OP_LEA, RAX, RSP, 8); /* above the return address into the region */
+    emit_gs_store(e, RAX, CPU_AT(jx.sp));
     call_with_cpu(e, jit_slow);
     emit_ri(e, 8, GRP1_CMP, RAX, 1); /* JIT_BACK */
     uint8_t *elsewhere = emit_jcc_later(e, CC_NE);
@@ -231,15 +230,14 @@ static const uint8_t *make_slow(const struct jit *jit, struct emit *e, bool vect
         vectors_from_c(jit, e);
     flags_emit_load(e);
     load_registers(e);
-    emit_bytes(e, ret, sizeof ret);
+    emit_ret(e);
     emit_patch32(elsewhere, e->shift, emit_here(e));
     uint8_t *left = emit_jcc_later(e, CC_B);
-    emit_ri(e, 8, GRP1_ADD, RSP, 8); /* the return address into the region */
+    emit_gs_load(e, RSP, CPU_AT(jx.sp));
     emit_mov(e, 8, SCRATCH1, RAX);
     load_registers(e);
     emit_jmp_r10(e);
     emit_patch32(left, e->shift, emit_here(e));
-    emit_ri(e, 8, GRP1_ADD, RSP, 8);
     emit_mov_imm32(e, RAX, JIT_EXIT_LEFT);
     emit_jmp(e, to_c);
     return at;
@@ -248,7 +246,7 @@ static const uint8_t *make_slow(const struct jit *jit, struct emit *e, bool vect
 /* sys_tsc() is any C function, so vectors must be at home; guest registers that C keeps stay. */
 static const uint8_t *make_tsc(struct emit *e)
 {
-    static const uint8_t saved[] = {RCX, RSI, RDI, R8, R9}, ret[] = {0xc3};
+    static const uint8_t saved[] = {RCX, RSI, RDI, R8, R9};
     const uint8_t *at = emit_here(e);
     store_list(e, saved, sizeof saved);
     call_with_cpu(e, sys_tsc);
@@ -256,7 +254,7 @@ static const uint8_t *make_tsc(struct emit *e)
     emit_shift(e, 8, SHIFT_DIGIT_SHR, RDX, 32);
     emit_mov(e, 4, RAX, RAX);
     load_list(e, saved, sizeof saved);
-    emit_bytes(e, ret, sizeof ret);
+    emit_ret(e);
     return at;
 }
 
@@ -264,7 +262,7 @@ static const uint8_t *make_tsc(struct emit *e)
  * and RSP. */
 static const uint8_t *make_gate(struct emit *e, jit_gate_fn *fn)
 {
-    static const uint8_t caller_saved[] = {RAX, RCX, RDX, RSP, RSI, RDI, R8, R9}, ret[] = {0xc3};
+    static const uint8_t caller_saved[] = {RAX, RCX, RDX, RSP, RSI, RDI, R8, R9};
     const uint8_t *at = emit_here(e);
     store_list(e, caller_saved, sizeof caller_saved);
     emit_mov(e, 4, RSI, SCRATCH1);
@@ -273,18 +271,51 @@ static const uint8_t *make_gate(struct emit *e, jit_gate_fn *fn)
     load_list(e, caller_saved, sizeof caller_saved);
     emit_rr(e, 8, OP_TEST, SCRATCH1, SCRATCH1);
     uint8_t *done = emit_jcc_later(e, CC_NE);
-    emit_bytes(e, ret, sizeof ret);
+    emit_ret(e);
     emit_patch32(done, e->shift, emit_here(e));
-    emit_ri(e, 8, GRP1_ADD, RSP, 8); /* the return address into the region */
+    emit_gs_load(e, RSP, CPU_AT(jx.stack)); /* open calls return to regions of this mode */
     emit_jmp_r10(e);
+    return at;
+}
+
+/* Where the call that is always open returns to: guest address 0, which a guest may name. */
+static const uint8_t *make_to_zero(const struct jit *jit, struct emit *e)
+{
+    const uint8_t *at = emit_here(e);
+    emit_mov_imm32(e, SCRATCH1, 0);
+    emit_gs_store(e, SCRATCH1, CPU_AT(jx.page_va));
+    emit_jmp(e, jit->thunks.exit_poll);
+    return at;
+}
+
+/* Frames are 16 bytes: where the host goes on, and the guest's return address. It sees RSP 8 lower. */
+static const uint8_t *make_find_call(struct emit *e)
+{
+    enum { LOOKED_AT = 8, FRAME = 16 };
+    uint8_t *over[2 * LOOKED_AT];
+    unsigned n = 0;
+    const uint8_t *at = emit_here(e);
+    emit_rm(e, 8, OP_LEA, SCRATCH2, RSP, 8);
+    for (unsigned i = 0; i < LOOKED_AT; i++) {
+        emit_gs(e, 8, OP_CMP_LOAD, SCRATCH2, CPU_AT(jx.stack));
+        over[n++] = emit_jcc_later(e, CC_E);
+        emit_rm(e, 8, OP_LEA, SCRATCH2, SCRATCH2, FRAME);
+        emit_rm(e, 8, OP_CMP_LOAD, SCRATCH1, SCRATCH2, 8);
+        over[n++] = emit_jcc_later(e, CC_E);
+    }
+    emit_ret(e); /* ZF = 0 */
+    for (unsigned i = 0; i < n; i += 2)
+        emit_patch32(over[i], e->shift, emit_here(e));
+    emit_rr(e, 8, OP_TEST, RSP, RSP); /* ZF = 0 */
+    for (unsigned i = 1; i < n; i += 2)
+        emit_patch32(over[i], e->shift, emit_here(e));
+    emit_ret(e);
     return at;
 }
 
 void jit_make_thunks(struct jit *jit)
 {
     struct emit e = {.p = jit->code_write, .shift = jit->code - jit->code_write};
-    const uint8_t *enter = emit_here(&e);
-    make_enter(&e);
     const uint8_t *to_c = make_return(&e);
     jit->thunks.exit_edge = make_exit(jit, &e, JIT_EXIT_EDGE, CPU_AT(jx.edge), to_c);
     jit->thunks.exit_poll = make_exit(jit, &e, JIT_EXIT_POLL, CPU_AT(jx.exit_off), to_c);
@@ -297,6 +328,9 @@ void jit_make_thunks(struct jit *jit)
     jit->thunks.gate[GATE_SYSRET] = make_gate(&e, jit_gate_sysret);
     jit->thunks.gate[GATE_IRET] = make_gate(&e, jit_gate_iret);
     jit->thunks.tsc = make_tsc(&e);
+    jit->thunks.find_call = make_find_call(&e);
+    const uint8_t *to_zero = make_to_zero(jit, &e), *enter = emit_here(&e);
+    make_enter(&e, to_zero);
     memcpy(&jit->thunks.enter, &enter, sizeof enter);
     last_make_thunks(jit, &e);
     jit->body.begin = (size_t)(e.p - jit->code_write + 63) & ~(size_t)63;

@@ -204,7 +204,8 @@ static void emit_entries(struct build *b)
     b->flags = !visible ? dead : loop ? in_host : in_memory;
 }
 
-/* Decides how flags come to the block, by the way that falls into it. */
+/* Decides how flags come to the block, by the way that falls into it; but a loop that leaves them alone
+ * must not move them to memory and back in each round. */
 static void begin_block(struct build *b)
 {
     unsigned i = b->i;
@@ -215,7 +216,7 @@ static void begin_block(struct build *b)
         b->flags = dead;
     else if (!b->flows[i - 1])
         b->flags = in_host;
-    else if (b->flags.memory && !b->flags.host)
+    else if (b->flags.memory && !b->flags.host && !b->polls[i])
         b->flags = in_memory;
     else {
         flags_load(b);

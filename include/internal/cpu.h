@@ -159,6 +159,9 @@ struct cpu_jit {
     uint64_t kept;        /* the operand in memory of the comparison that made the flags */
     uint64_t held[4];     /* host addresses of groups of accesses (cpu/jit/held.c) */
     struct jit_pcs *pcs;  /* of the present mode */
+    /* The host's stack holds the guest's open calls (cpu/jit/branch.c): its pointer when there are
+     * none; and as the last way to C found it, which is where it goes on elsewhere. */
+    uint64_t stack, sp;
     struct cpu *self;
 };
 
