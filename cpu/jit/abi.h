@@ -17,9 +17,11 @@
  *
  *     host RSP   the host's stack, 16-byte aligned
  *     host R10, R11   scratch: addresses, homed registers, copies of RAX
- *     host GS base    struct cpu
- *     host FS base    glibc's
+ *     host FS base    glibc's; GS is not used
  *     host RSP        the guest's open calls (branch.c), 16 bytes each
+ *
+ * struct cpu lies in front of the code (jit_cpu_new()), so code names its fields by RIP: two bytes
+ * less than by a segment, of which a lookup has two or three, and no base to add.
  *
  * Since most registers keep their names, most instructions are copied byte for byte. R10, R11 and
  * R15 are homed because compilers use them least of all that need a REX prefix anyway.

@@ -30,9 +30,9 @@ static void find_operand(struct build *b, const struct insn *insn, struct cold *
     load_number(b, &insn->op[1]);
     emit_shift(e, 8, SHIFT_DIGIT_SAR, SCRATCH2, 3 + log2_size);
     emit_shift(e, 8, SHIFT_DIGIT_SHL, SCRATCH2, log2_size);
-    emit_gs_store(e, SCRATCH2, CPU_AT(jx.jump));
+    emit_cpu_store(e, SCRATCH2, CPU_AT(jx.jump));
     lookup_effective(b, SCRATCH1, b->width);
-    emit_gs(e, insn->adsize, OP_ADD_LOAD, SCRATCH1, CPU_AT(jx.jump));
+    emit_cpu(e, insn->adsize, OP_ADD_LOAD, SCRATCH1, CPU_AT(jx.jump));
     lookup_add_segment(b);
     if (!insn->lock)
         return;
@@ -76,9 +76,9 @@ bool bits_translate(struct build *b)
     flags_clobbered(b);
     if (keeps) {
         b->flags.desc.from = FLAGS_MEMORY;
-        emit_gs_store(e, SCRATCH2, CPU_AT(jx.jump));
+        emit_cpu_store(e, SCRATCH2, CPU_AT(jx.jump));
         flags_load(b);
-        emit_gs_load(e, SCRATCH2, CPU_AT(jx.jump));
+        emit_cpu_load(e, SCRATCH2, CPU_AT(jx.jump));
     }
     emit_bit_op(e, insn);
     flags_produced(b, (struct flags_desc){.from = FLAGS_MEMORY});

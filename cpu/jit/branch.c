@@ -9,6 +9,22 @@
  * mode, so that nothing can be wrong with it; flags may be in EFLAGS on this way. An edge to
  * another page remembers the target together with the page's virtual address and the MMU's
  * generation, and compares both each time: flags are in cpu->jx.flags, as on all other ways out.
+ *
+ * A guest's CALL is a CALL of the host, so that the host's processor predicts the RET:
+ *
+ *     CALL:  push r11            the guest's return address; it is in the guest's stack, too
+ *            call TARGET
+ *            ...                 page_va again, and by an edge to the region behind the CALL
+ *     RET:   cmp  r10, [rsp + 8] R10: what the guest's stack says
+ *            jne  elsewhere
+ *            ret
+ *
+ * The pairs on the host's stack, *open calls*, are a guess, and nothing is lost without them. What
+ * makes the guess right: a RET takes it only if it is for the guest's address, and C forgets all
+ * when the mapping, the mode or the cache may have changed (jit_slow()), as every way out does and
+ * what changes the mode in place. Stacks may be switched and frames skipped: then RET looks a few
+ * calls further, and else goes by the table of addresses. When too many calls are open they are all
+ * forgotten. CALL polls and RET need not: for each RET that finds its call there has been one.
  */
 #include "cpu/jit/build.h"
 #include "cpu/jit/profile.h"
@@ -86,12 +102,12 @@ static uint8_t *poll(struct build *b)
     enum { MOV_BYTES = 3 };
     struct emit *e = &b->e;
     if (b->flags.memory) {
-        emit_gs_imm8(e, OP_GRP1_IMM8, GRP1_CMP, CPU_AT(jx.kick), 0);
+        emit_cpu_imm8(e, OP_GRP1_IMM8, GRP1_CMP, CPU_AT(jx.kick), 0);
         flags_clobbered(b);
         return emit_jcc_later(e, CC_NE);
     }
     emit_mov(e, 8, SCRATCH1, RCX);
-    emit_gs(e, 4, OP_LOAD, RCX, CPU_AT(jx.kick));
+    emit_cpu(e, 4, OP_LOAD, RCX, CPU_AT(jx.kick));
     emit_jrcxz(e, MOV_BYTES + JMP_BYTES);
     emit_mov(e, 8, RCX, SCRATCH1);
     uint8_t *jump = emit_jmp_later(e);
@@ -146,10 +162,10 @@ static void check_generation(struct build *b, unsigned reg, struct cold *miss)
     struct emit *e = &b->e;
     uint8_t *good = NULL;
     if (!(b->mode & MODE_USER)) {
-        emit_gs(e, 8, OP_CMP_LOAD, reg, CPU_AT(mmu.global_generation));
+        emit_cpu(e, 8, OP_CMP_LOAD, reg, CPU_AT(mmu.global_generation));
         good = emit_jcc_later(e, CC_E);
     }
-    emit_gs(e, 8, OP_CMP_LOAD, reg, CPU_AT(mmu.exec_generation));
+    emit_cpu(e, 8, OP_CMP_LOAD, reg, CPU_AT(mmu.exec_generation));
     cold_jump(miss, emit_jcc_later(e, CC_NE));
     if (good)
         emit_patch32(good, e->shift, emit_here(e));
@@ -159,7 +175,7 @@ static void check_generation(struct build *b, unsigned reg, struct cold *miss)
 static void check_edge(struct build *b, struct jit_edge *edge, struct cold *miss)
 {
     struct emit *e = &b->e;
-    emit_gs_load(e, SCRATCH1, CPU_AT(jx.page_va));
+    emit_cpu_load(e, SCRATCH1, CPU_AT(jx.page_va));
     emit_rip(e, 8, OP_CMP_LOAD, SCRATCH1, &edge->va);
     cold_jump(miss, emit_jcc_later(e, CC_NE));
     emit_rip(e, 8, OP_LOAD, SCRATCH2, &edge->generation);
@@ -182,7 +198,7 @@ static void to_other_page(struct build *b, struct jit_edge *edge, enum out how, 
     int32_t page = edge->target & ~(int32_t)(PAGE_SIZE - 1);
     check_edge(b, edge, miss);
     emit_rm(e, b->width, OP_LEA, SCRATCH1, SCRATCH1, page);
-    emit_gs_store(e, SCRATCH1, CPU_AT(jx.page_va));
+    emit_cpu_store(e, SCRATCH1, CPU_AT(jx.page_va));
     emit_rip(e, 4, OP_GRP5, how == OUT_CALL ? GRP5_CALL : GRP5_JMP, &edge->code);
 }
 
@@ -297,7 +313,7 @@ static void find_target(struct build *b, struct cold *site)
     struct emit *e = &b->e;
     lookup_rotate(b, 64 - 5);
     emit_ri(e, 4, GRP1_AND, SCRATCH2, (JIT_PCS - 1) << 5);
-    emit_gs(e, 8, OP_ADD_LOAD, SCRATCH2, CPU_AT(jx.pcs));
+    emit_cpu(e, 8, OP_ADD_LOAD, SCRATCH2, CPU_AT(jx.pcs));
     emit_rm(e, 8, OP_CMP_LOAD, SCRATCH1, SCRATCH2, (int32_t)offsetof(struct jit_pc, pc));
     site->other = emit_jcc_later(e, CC_NE);
     site->found = emit_here(e);
@@ -315,7 +331,7 @@ static void target_page(struct build *b)
 static void go_to_entry(struct build *b)
 {
     target_page(b);
-    emit_gs_store(&b->e, SCRATCH1, CPU_AT(jx.page_va));
+    emit_cpu_store(&b->e, SCRATCH1, CPU_AT(jx.page_va));
     emit_rm(&b->e, 4, OP_GRP5, GRP5_JMP, SCRATCH2, (int32_t)offsetof(struct jit_pc, code));
 }
 
@@ -366,7 +382,7 @@ static void push_return(struct build *b, struct cold *site)
     struct emit *e = &b->e;
     int32_t after = b->off[b->i] + build_insn(b)->len;
     lookup_stack(b, HOST_SP, -(int32_t)b->width, b->width, ACCESS_WRITE, site);
-    emit_gs_load(e, SCRATCH2, CPU_AT(jx.page_va));
+    emit_cpu_load(e, SCRATCH2, CPU_AT(jx.page_va));
     emit_rm(e, b->width, OP_LEA, SCRATCH2, SCRATCH2, after);
     emit_rm(e, b->width, OP_STORE, SCRATCH2, SCRATCH1, 0);
     emit_rm(e, b->width, OP_LEA, HOST_SP, HOST_SP, -(int32_t)b->width);
@@ -390,7 +406,7 @@ static void close_call(struct build *b)
     int32_t after = b->off[b->i] + build_insn(b)->len;
     emit_rm(e, 8, OP_LEA, RSP, RSP, 8);
     emit_rm(e, b->width, OP_LEA, SCRATCH1, SCRATCH1, -after);
-    emit_gs_store(e, SCRATCH1, CPU_AT(jx.page_va));
+    emit_cpu_store(e, SCRATCH1, CPU_AT(jx.page_va));
     b->flags = (struct flags_state){.memory = true};
     edge_out(b, after);
 }
@@ -409,22 +425,20 @@ static bool call_direct(struct build *b, int32_t target)
 static bool call_indirect(struct build *b)
 {
     struct emit *e = &b->e;
-    static const uint8_t call_gs[] = {0x65, 0xff, 0x14, 0x25};
     if (!easy_target(b, build_insn(b)))
         return false;
     struct cold *site = begin_indirect(b);
     load_target(b, site);
     find_target(b, site);
     target_page(b);
-    emit_gs_store(e, SCRATCH1, CPU_AT(jx.next_va));
+    emit_cpu_store(e, SCRATCH1, CPU_AT(jx.next_va));
     emit_rm(e, 8, OP_LOAD, SCRATCH1, SCRATCH2, (int32_t)offsetof(struct jit_pc, code));
-    emit_gs_store(e, SCRATCH1, CPU_AT(jx.jump));
+    emit_cpu_store(e, SCRATCH1, CPU_AT(jx.jump));
     push_return(b, site);
     open_call(b);
-    emit_gs_load(e, SCRATCH1, CPU_AT(jx.next_va));
-    emit_gs_store(e, SCRATCH1, CPU_AT(jx.page_va));
-    emit_bytes(e, call_gs, sizeof call_gs);
-    emit32(e, (uint32_t)CPU_AT(jx.jump));
+    emit_cpu_load(e, SCRATCH1, CPU_AT(jx.next_va));
+    emit_cpu_store(e, SCRATCH1, CPU_AT(jx.page_va));
+    emit_cpu(e, 4, OP_GRP5, GRP5_CALL, CPU_AT(jx.jump));
     close_call(b);
     return true;
 }
@@ -499,7 +513,7 @@ static void emit_slow(struct build *b, const struct cold *c)
     if (c->group) {
         b->i = c->index;
         lookup_linear(b, c->group_lo);
-        emit_gs_store(&b->e, SCRATCH1, CPU_AT(jx.jump));
+        emit_cpu_store(&b->e, SCRATCH1, CPU_AT(jx.jump));
     }
     call_slow(b, c->site);
     if (c->resume)
@@ -539,11 +553,12 @@ static void emit_side(struct build *b, const struct cold *c)
 
 static void emit_full(struct build *b, const struct cold *c)
 {
-    emit_gs_load(&b->e, RSP, CPU_AT(jx.stack));
+    emit_cpu_load(&b->e, RSP, CPU_AT(jx.stack));
     emit_jmp(&b->e, c->resume);
 }
 
-/* To a call that has been open longer, so that those behind it are over; or by the table, as a jump. */
+/* To a call that has been open longer, so that those behind it are over; or by the table, as a
+ * jump. */
 static void emit_elsewhere(struct build *b, const struct cold *c)
 {
     struct emit *e = &b->e;

@@ -190,6 +190,8 @@ void flags_after_change(struct build *b, unsigned reg);
 void flags_produced(struct build *b, struct flags_desc desc);
 /* From the current state to one that a label wants; changes R10, R11. */
 void flags_convert(struct build *b, const struct flags_state *to);
+/* No lookup from this instruction to where the code goes back or elsewhere: EFLAGS are not lost. */
+bool flags_stay(const struct build *b, unsigned i);
 /* Liveness over the whole region. */
 void flags_liveness(struct build *b);
 /* What the flags could be computed from after the instruction has been copied; `kept`: its memory
@@ -326,11 +328,11 @@ bool copy_uses_vectors(const struct build *b, const struct insn *insn);
 /* Loads or stores a homed register. */
 static inline void homed_load(struct build *b, unsigned scratch, unsigned guest)
 {
-    emit_gs_load(&b->e, scratch, CPU_GPR(guest));
+    emit_cpu_load(&b->e, scratch, CPU_GPR(guest));
 }
 static inline void homed_store(struct build *b, unsigned scratch, unsigned guest)
 {
-    emit_gs_store(&b->e, scratch, CPU_GPR(guest));
+    emit_cpu_store(&b->e, scratch, CPU_GPR(guest));
 }
 /* The host register that holds a guest register's value: its own, or `scratch`, loaded. */
 static inline unsigned guest_value(struct build *b, unsigned guest, unsigned scratch)

@@ -12,7 +12,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -44,13 +43,36 @@ void jit_make_room(struct jit *jit)
         flush(jit);
 }
 
+/* Of struct cpu, with an inaccessible page behind it. */
+enum { CPU_BYTES = ((sizeof(struct cpu) + PAGE_SIZE - 1) & ~(size_t)(PAGE_SIZE - 1)) + PAGE_SIZE };
+
+struct cpu *jit_cpu_new(uint64_t cache_size)
+{
+    cache_size &= PAGE_MASK;
+    struct cpu *cpu = mmap(NULL, CPU_BYTES + cache_size, PROT_NONE,
+                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (cpu == MAP_FAILED)
+        return NULL;
+    if (mprotect(cpu, CPU_BYTES - PAGE_SIZE, PROT_READ | PROT_WRITE) != 0) {
+        munmap(cpu, CPU_BYTES + cache_size);
+        return NULL;
+    }
+    cpu->jit_room = cache_size;
+    return cpu;
+}
+
+void jit_cpu_free(struct cpu *cpu)
+{
+    munmap(cpu, CPU_BYTES + cpu->jit_room);
+}
+
+/* Takes the room behind struct cpu. */
 static bool map_code(struct jit *jit, struct error *err)
 {
     size_t total = jit->code_size + jit->data_size;
-    uint8_t *both =
-        mmap(NULL, total, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    uint8_t *both = (uint8_t *)jit->cpu + CPU_BYTES;
     int fd = memfd_create("bailey-jit", MFD_CLOEXEC);
-    if (both == MAP_FAILED || fd < 0 || ftruncate(fd, (off_t)jit->code_size) != 0)
+    if (fd < 0 || ftruncate(fd, (off_t)jit->code_size) != 0)
         goto fail;
     jit->code = both;
     jit->data = both + jit->code_size;
@@ -61,11 +83,10 @@ static bool map_code(struct jit *jit, struct error *err)
     if (run == MAP_FAILED || data == MAP_FAILED || write == MAP_FAILED)
         goto fail;
     jit->code_write = write;
+    jit->cpu->jit_room -= total;
     close(fd);
     return true;
 fail:
-    if (both != MAP_FAILED)
-        munmap(both, total);
     jit->code = NULL;
     error_set(err,
               "no executable memory for translated code: %s (-accel interp needs none; a security "
@@ -310,19 +331,8 @@ static void ask_host(struct jit *jit)
     jit->host_bmi2 = jit->host_avx && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_BMI2);
 }
 
-bool jit_available(void)
-{
-#ifndef HWCAP2_FSGSBASE
-#define HWCAP2_FSGSBASE (1 << 1)
-#endif
-    return getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE;
-}
-
 bool jit_init(struct cpu *cpu, uint64_t cache_size, uint8_t hot, bool lockstep, struct error *err)
 {
-    if (!jit_available())
-        return error_set(err, "-accel jit needs a kernel that lets programs write the GS base "
-                              "(Linux 5.9 or later); use -accel interp");
     struct jit *jit = calloc(1, sizeof *jit);
     if (!jit)
         return error_set(err, "no memory for the translator");

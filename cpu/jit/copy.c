@@ -519,7 +519,7 @@ static void keep(struct build *b, unsigned size, struct fields *f)
     } else {
         emit_rm(e, size, OP_LOAD, SCRATCH1, SCRATCH1, f->disp);
     }
-    emit_gs_store(e, SCRATCH1, CPU_AT(jx.kept));
+    emit_cpu_store(e, SCRATCH1, CPU_AT(jx.kept));
     f->memory = false;
     f->rm = SCRATCH1;
 }
@@ -546,7 +546,7 @@ bool copy_insn(struct build *b)
     if (wants)
         flags_load(b);
     if (held) {
-        emit_gs_load(&b->e, SCRATCH1, held_slot(b, held));
+        emit_cpu_load(&b->e, SCRATCH1, held_slot(b, held));
         p.f.disp = (int32_t)insn->mem.disp - held->lo;
     }
     bool kept = mem && keeps(b, insn, mem);

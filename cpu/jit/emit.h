@@ -14,6 +14,7 @@
 struct emit {
     uint8_t *p;     /* where the next byte goes */
     intptr_t shift; /* address that runs = address that is written + shift */
+    intptr_t cpu;   /* address of struct cpu, which lies near the code */
 };
 
 static inline void emit8(struct emit *e, unsigned v)
@@ -79,16 +80,24 @@ static inline void emit_rm(struct emit *e, unsigned w, unsigned opcode, unsigned
     emit_modrm_mem(e, reg, base, disp);
 }
 
-/* op reg, gs:[offset] */
-static inline void emit_gs(struct emit *e, unsigned w, unsigned opcode, unsigned reg,
-                           int32_t offset)
+/* The displacement of [struct cpu + offset] by RIP; `more` bytes of the instruction follow. */
+static inline void emit_cpu_disp(struct emit *e, int32_t offset, unsigned more)
 {
-    emit8(e, 0x65);
+    emit32(e, (uint32_t)(e->cpu + offset - (intptr_t)(emit_here(e) + 4 + more)));
+}
+static inline void emit_cpu_before(struct emit *e, unsigned w, unsigned opcode, unsigned reg,
+                                   int32_t offset, unsigned more)
+{
     emit_rex(e, w, reg, 0, 0);
     emit8(e, opcode);
-    emit8(e, (reg & 7) << 3 | 4);
-    emit8(e, 0x25);
-    emit32(e, (uint32_t)offset);
+    emit8(e, (reg & 7) << 3 | 5);
+    emit_cpu_disp(e, offset, more);
+}
+/* op reg, [struct cpu + offset] */
+static inline void emit_cpu(struct emit *e, unsigned w, unsigned opcode, unsigned reg,
+                            int32_t offset)
+{
+    emit_cpu_before(e, w, opcode, reg, offset, 0);
 }
 
 enum {
@@ -116,13 +125,13 @@ static inline void emit_mov(struct emit *e, unsigned w, unsigned to, unsigned fr
 {
     emit_rr(e, w, OP_LOAD, to, from);
 }
-static inline void emit_gs_load(struct emit *e, unsigned reg, int32_t offset)
+static inline void emit_cpu_load(struct emit *e, unsigned reg, int32_t offset)
 {
-    emit_gs(e, 8, OP_LOAD, reg, offset);
+    emit_cpu(e, 8, OP_LOAD, reg, offset);
 }
-static inline void emit_gs_store(struct emit *e, unsigned reg, int32_t offset)
+static inline void emit_cpu_store(struct emit *e, unsigned reg, int32_t offset)
 {
-    emit_gs(e, 8, OP_STORE, reg, offset);
+    emit_cpu(e, 8, OP_STORE, reg, offset);
 }
 /* op reg, imm32 */
 static inline void emit_ri(struct emit *e, unsigned w, unsigned grp1, unsigned reg, int32_t imm)
@@ -161,29 +170,27 @@ static inline void emit_vzeroupper(struct emit *e)
     static const uint8_t code[] = {0xc5, 0xf8, 0x77};
     emit_bytes(e, code, sizeof code);
 }
-/* op dword gs:[offset], imm; `digit` is ModRM.reg. */
-static inline void emit_gs_imm32(struct emit *e, unsigned opcode, unsigned digit, int32_t offset,
-                                 uint32_t imm)
+/* op dword [struct cpu + offset], imm; `digit` is ModRM.reg. */
+static inline void emit_cpu_imm32(struct emit *e, unsigned opcode, unsigned digit, int32_t offset,
+                                  uint32_t imm)
 {
-    emit_gs(e, 4, opcode, digit, offset);
+    emit_cpu_before(e, 4, opcode, digit, offset, 4);
     emit32(e, imm);
 }
-static inline void emit_gs_imm8(struct emit *e, unsigned opcode, unsigned digit, int32_t offset,
-                                unsigned imm)
+static inline void emit_cpu_imm8(struct emit *e, unsigned opcode, unsigned digit, int32_t offset,
+                                 unsigned imm)
 {
-    emit_gs(e, 4, opcode, digit, offset);
+    emit_cpu_before(e, 4, opcode, digit, offset, 1);
     emit8(e, imm);
 }
-/* 0F op reg, gs:[offset] */
-static inline void emit_gs_0f(struct emit *e, unsigned opcode, unsigned reg, int32_t offset)
+/* 0F op reg, [struct cpu + offset] */
+static inline void emit_cpu_0f(struct emit *e, unsigned opcode, unsigned reg, int32_t offset)
 {
-    emit8(e, 0x65);
     emit_rex(e, 4, reg, 0, 0);
     emit8(e, 0x0f);
     emit8(e, opcode);
-    emit8(e, (reg & 7) << 3 | 4);
-    emit8(e, 0x25);
-    emit32(e, (uint32_t)offset);
+    emit8(e, (reg & 7) << 3 | 5);
+    emit_cpu_disp(e, offset, 0);
 }
 enum { OP_0F_MOVUPS_LOAD = 0x10, OP_0F_MOVUPS_STORE, OP_0F_ORPS = 0x56, OP_0F_GRP15 = 0xae };
 enum { OP_0F_MOVZX_BYTE = 0xb6, OP_0F_MOVZX_WORD };

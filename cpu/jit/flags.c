@@ -22,14 +22,14 @@ void flags_emit_store(struct emit *e)
 {
     emit_mov(e, 8, SCRATCH1, RAX);
     emit_flags_to_ax(e);
-    emit8(e, 0x66); /* mov gs:[flags], ax */
-    emit_gs(e, 4, OP_STORE, RAX, CPU_AT(jx.flags));
+    emit8(e, 0x66); /* mov [flags], ax */
+    emit_cpu(e, 4, OP_STORE, RAX, CPU_AT(jx.flags));
     emit_mov(e, 8, RAX, SCRATCH1);
 }
 
 void flags_emit_load(struct emit *e)
 {
-    emit_gs_0f(e, OP_0F_MOVZX_WORD, RAX, CPU_AT(jx.flags));
+    emit_cpu_0f(e, OP_0F_MOVZX_WORD, RAX, CPU_AT(jx.flags));
     emit_flags_from_ax(e);
 }
 
@@ -52,7 +52,7 @@ static unsigned flags_value(struct build *b, unsigned reg, unsigned scratch)
 {
     if (reg != REG_KEPT)
         return guest_value(b, reg, scratch);
-    emit_gs_load(&b->e, scratch, CPU_AT(jx.kept));
+    emit_cpu_load(&b->e, scratch, CPU_AT(jx.kept));
     return scratch;
 }
 
@@ -233,6 +233,17 @@ static bool is_quiet(const struct build *b, const struct insn *insn)
         if (insn->op[n].kind == OPND_MEM && insn->op[n].size)
             return false;
     return true;
+}
+
+bool flags_stay(const struct build *b, unsigned i)
+{
+    for (unsigned k = i; k < b->count && is_quiet(b, &b->insn[k]); k++) {
+        const struct insn *insn = &b->insn[k];
+        bool back = build_is_conditional(insn) && b->off[k] + insn->len + insn->imm <= b->off[i];
+        if (back || !b->flows[k])
+            return true;
+    }
+    return false;
 }
 
 /* What a jump to an offset may show. */

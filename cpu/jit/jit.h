@@ -235,7 +235,7 @@ struct jit {
     bool scattered[HEAT_ENTRIES];
     struct jit_thunks thunks;
     struct jit_row *rows; /* by insn_row.id */
-    /* One reservation: code (running mapping), then data, so that code reaches data by RIP. */
+    /* One reservation: struct cpu, code (running mapping), data, so that code reaches all by RIP. */
     uint8_t *code, *code_write, *data;
     size_t code_size;
     /* What regions mostly run, close together; behind it, what they seldom do. */
@@ -255,6 +255,11 @@ struct jit {
 static inline unsigned jit_heat_index(uint64_t gpa)
 {
     return (gpa * 0x9e3779b97f4a7c15ull) >> 40 & (HEAT_ENTRIES - 1);
+}
+
+static inline struct emit jit_emit(const struct jit *jit, uint8_t *at)
+{
+    return (struct emit){at, jit->code - jit->code_write, (intptr_t)jit->cpu};
 }
 
 /* Bytes, with the thunks. */

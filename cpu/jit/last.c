@@ -3,10 +3,10 @@
  * (struct view_last, mmu/last.c).
  *
  *     mov   r11, r10                        the linear address
- *     sub   r11, gs:[page]                  offset in the page, when it is that page
- *     cmp   r11, gs:[limit]
+ *     sub   r11, [page]                     offset in the page, when it is that page
+ *     cmp   r11, [limit]
  *     jae   cold                            another page, no permission, near the page's end
- *     add   r10, gs:[delta]                 host address
+ *     add   r10, [delta]                    host address
  *
  * Nothing is loaded from where the address leads, so the host address is known two steps after the
  * linear one instead of ten: a chain of loads is nearly as fast as the processor's own. The cold
@@ -110,9 +110,9 @@ void last_lookup(struct build *b, const struct lookup *l, struct cold *otherwise
     c->lookup = *l;
     c->otherwise = otherwise;
     emit_mov(e, 8, SCRATCH2, SCRATCH1);
-    emit_gs(e, 8, OP_SUB_LOAD, SCRATCH2, member(b, l->last, offsetof(struct view_last, page)));
-    emit_gs(e, 8, OP_CMP_LOAD, SCRATCH2,
-            member(b, l->last, offsetof(struct view_last, limit[write])));
+    emit_cpu(e, 8, OP_SUB_LOAD, SCRATCH2, member(b, l->last, offsetof(struct view_last, page)));
+    emit_cpu(e, 8, OP_CMP_LOAD, SCRATCH2,
+             member(b, l->last, offsetof(struct view_last, limit[write])));
     uint8_t *jump = emit_jcc_later(e, CC_AE);
     cold_jump(c, jump);
     watch(b, l, c, jump);
@@ -124,7 +124,7 @@ void last_lookup(struct build *b, const struct lookup *l, struct cold *otherwise
         emit_test_byte(e, SCRATCH2, l->aligned - 1);
         cold_jump(otherwise, emit_jcc_later(e, CC_NE));
     }
-    emit_gs(e, 8, OP_ADD_LOAD, SCRATCH1, member(b, l->last, offsetof(struct view_last, delta)));
+    emit_cpu(e, 8, OP_ADD_LOAD, SCRATCH1, member(b, l->last, offsetof(struct view_last, delta)));
     c->resume = emit_here(e);
 }
 
@@ -135,11 +135,11 @@ void last_emit_cold(struct build *b, const struct cold *c)
     const uint8_t *otherwise = c->otherwise->code;
     uint8_t *jump[HASHED_JUMPS];
     if (c->watch) {
-        emit_gs_store(e, SCRATCH1, CPU_AT(jx.asked));
+        emit_cpu_store(e, SCRATCH1, CPU_AT(jx.asked));
         emit_rip(e, 4, 0xff, GRP5_DEC, &c->watch->budget);
         uint8_t *good = emit_jcc_later(e, CC_NS);
         emit_rip(e, 8, OP_LEA, SCRATCH1, c->watch);
-        emit_gs_store(e, SCRATCH1, CPU_AT(jx.watch));
+        emit_cpu_store(e, SCRATCH1, CPU_AT(jx.watch));
         emit_jmp(e, otherwise);
         emit_patch32(good, e->shift, emit_here(e));
     }
@@ -164,8 +164,8 @@ static void make_thunk(struct emit *e, unsigned priv, bool write, unsigned k)
     int32_t page = offsetof(struct view_entry, page);
     emit8(e, PUSH_RAX);
     emit_rm(e, 8, OP_LOAD, RAX, SCRATCH2, tags[write]);
-    emit_gs_store(e, RAX, at + (int32_t)offsetof(struct view_last, page));
-    emit_gs(e, 8, OP_STORE_IMM, 0, limits[write]);
+    emit_cpu_store(e, RAX, at + (int32_t)offsetof(struct view_last, page));
+    emit_cpu_before(e, 8, OP_STORE_IMM, 0, limits[write], 4);
     emit32(e, VIEW_LAST_LIMIT);
     /* The other kind of access is allowed if its tag is the page's, too. */
     emit_rm(e, 8, OP_CMP_LOAD, RAX, SCRATCH2, tags[!write]);
@@ -174,12 +174,12 @@ static void make_thunk(struct emit *e, unsigned priv, bool write, unsigned k)
     emit8(e, IMUL);
     emit8(e, 0xc0);
     emit32(e, VIEW_LAST_LIMIT);
-    emit_gs_store(e, RAX, limits[!write]);
+    emit_cpu_store(e, RAX, limits[!write]);
     emit_rm(e, 8, OP_LOAD, RAX, SCRATCH2, page);
     emit_rr(e, 8, OP_ADD_LOAD, SCRATCH1, RAX);
     emit_rm(e, 8, OP_SUB_LOAD, RAX, SCRATCH2, tags[write]);
-    emit_gs_store(e, RAX, at + (int32_t)offsetof(struct view_last, delta));
-    emit_gs_imm32(e, OP_GRP1_IMM32, GRP1_OR, CPU_AT(mmu.last_used) + 4 * (int32_t)priv, 1u << k);
+    emit_cpu_store(e, RAX, at + (int32_t)offsetof(struct view_last, delta));
+    emit_cpu_imm32(e, OP_GRP1_IMM32, GRP1_OR, CPU_AT(mmu.last_used) + 4 * (int32_t)priv, 1u << k);
     emit8(e, POP_RAX);
     emit8(e, RET);
 }

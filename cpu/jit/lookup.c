@@ -3,8 +3,8 @@
  *
  *     lea   r10, [effective address]        (+ segment base)
  *     rorx  r11, r10, 7                     (or MOV and SHR)
- *     and   r11, gs:[mask]
- *     add   r11, gs:[table]                 the entry that the page would have
+ *     and   r11, [mask]
+ *     add   r11, [table]                    the entry that the page would have
  *     sub   r10, [r11 + tag]                offset in the page, when it is the page's entry
  *     cmp   r10, 4096 - size
  *     ja    site                            another page, no permission, crosses the page's end
@@ -48,7 +48,7 @@ static void effective(struct build *b, unsigned dest, unsigned width, int64_t di
     /* A wrapped address is the low half of the unwrapped one. */
     unsigned w = insn->adsize == 4 ? 4 : width;
     if (base == REG_PC) {
-        emit_gs_load(e, SCRATCH1, CPU_AT(jx.page_va));
+        emit_cpu_load(e, SCRATCH1, CPU_AT(jx.page_va));
         base = SCRATCH1;
         disp += b->off[b->i] + insn->len;
     } else if (base != REG_NONE) {
@@ -85,8 +85,8 @@ unsigned lookup_hashed(struct build *b, const struct lookup *l, uint8_t *jump[HA
                                          : (int32_t)offsetof(struct view_entry, tag_read);
     unsigned n = 0;
     lookup_rotate(b, PAGE_SHIFT - 5);
-    emit_gs(e, 8, OP_AND_LOAD, SCRATCH2, fast + (int32_t)offsetof(struct view_fast, mask));
-    emit_gs(e, 8, OP_ADD_LOAD, SCRATCH2, fast + (int32_t)offsetof(struct view_fast, table));
+    emit_cpu(e, 8, OP_AND_LOAD, SCRATCH2, fast + (int32_t)offsetof(struct view_fast, mask));
+    emit_cpu(e, 8, OP_ADD_LOAD, SCRATCH2, fast + (int32_t)offsetof(struct view_fast, table));
     emit_rm(e, 8, OP_SUB_LOAD, SCRATCH1, SCRATCH2, tag);
     emit_ri(e, 8, GRP1_CMP, SCRATCH1, (int32_t)(PAGE_SIZE - l->size));
     jump[n++] = emit_jcc_later(e, CC_A);
@@ -114,7 +114,7 @@ void lookup_add_segment(struct build *b)
 {
     unsigned seg = build_insn(b)->mem.seg;
     if (b->code64 && (seg == SEG_FS || seg == SEG_GS))
-        emit_gs(&b->e, 8, OP_ADD_LOAD, SCRATCH1, CPU_SEG_BASE(seg));
+        emit_cpu(&b->e, 8, OP_ADD_LOAD, SCRATCH1, CPU_SEG_BASE(seg));
 }
 
 void lookup_linear(struct build *b, int64_t disp)
@@ -145,7 +145,7 @@ void lookup_group(struct build *b, const struct held *held, struct cold *site)
     s->span = (uint16_t)(held->hi - held->lo);
     s->kind = held->write ? ACCESS_WRITE : ACCESS_READ;
     lookup_at(b, held->lo, s->span, s->kind, 0, site);
-    emit_gs_store(&b->e, SCRATCH1, held_slot(b, held));
+    emit_cpu_store(&b->e, SCRATCH1, held_slot(b, held));
 }
 
 void lookup_stack(struct build *b, unsigned host, int32_t disp, unsigned size,

@@ -412,16 +412,6 @@ static void enter(struct cpu *cpu, const void *code, struct pending *pending)
     }
 }
 
-/* Translated code finds its CPU by GS, which nothing else in the process uses. */
-static void take_gs(struct cpu *cpu)
-{
-    static __thread const struct cpu *owner;
-    if (owner == cpu)
-        return;
-    owner = cpu;
-    __asm__ volatile(".byte 0xf3, 0x48, 0x0f, 0xae, 0xd8" : : "a"(cpu)); /* wrgsbase rax */
-}
-
 /* Nothing wants attention, and translated code will hear of it when something does. */
 static bool attends(struct cpu *cpu)
 {
@@ -440,7 +430,6 @@ static void interpret(struct cpu *cpu)
 void jit_run(struct cpu *cpu)
 {
     struct pending pending = {0};
-    take_gs(cpu);
     profile_run(cpu->jit);
     cpu->blocks->single = false; /* REP instructions are run whole */
     while (attends(cpu) && cpu->activity == CPU_RUNNING) {

@@ -131,11 +131,11 @@ static bool push_other(struct build *b)
     if (memory) {
         lookup_operand(b, b->width, ACCESS_READ, 0, site);
         emit_rm(&b->e, b->width, OP_LOAD, SCRATCH1, SCRATCH1, 0);
-        emit_gs_store(&b->e, SCRATCH1, CPU_AT(jx.jump));
+        emit_cpu_store(&b->e, SCRATCH1, CPU_AT(jx.jump));
     }
     lookup_stack(b, HOST_SP, -(int32_t)b->width, b->width, ACCESS_WRITE, site);
     if (memory)
-        emit_gs_load(&b->e, SCRATCH2, CPU_AT(jx.jump));
+        emit_cpu_load(&b->e, SCRATCH2, CPU_AT(jx.jump));
     emit_rm(&b->e, b->width, OP_STORE, memory ? SCRATCH2 : HOST_SP, SCRATCH1, 0);
     flags_clobbered(b);
     move_sp(b, -(int32_t)b->width);
@@ -173,9 +173,9 @@ static bool pop_memory(struct build *b)
     struct cold *site = site_begin_spilled(b);
     lookup_stack(b, HOST_SP, 0, b->width, ACCESS_READ, site);
     emit_rm(&b->e, b->width, OP_LOAD, SCRATCH1, SCRATCH1, 0);
-    emit_gs_store(&b->e, SCRATCH1, CPU_AT(jx.jump));
+    emit_cpu_store(&b->e, SCRATCH1, CPU_AT(jx.jump));
     lookup_at(b, insn->mem.disp + moved, b->width, ACCESS_WRITE, 0, site);
-    emit_gs_load(&b->e, SCRATCH2, CPU_AT(jx.jump));
+    emit_cpu_load(&b->e, SCRATCH2, CPU_AT(jx.jump));
     emit_rm(&b->e, b->width, OP_STORE, SCRATCH2, SCRATCH1, 0);
     flags_clobbered(b);
     move_sp(b, (int32_t)b->width);
@@ -283,8 +283,8 @@ static bool hint(struct build *b)
 static bool direction(struct build *b, bool set)
 {
     flags_clobber(b);
-    emit_gs_imm32(&b->e, OP_GRP1_IMM32, set ? GRP1_OR : GRP1_AND, CPU_AT(rflags),
-                  set ? RFLAGS_DF : ~(uint32_t)RFLAGS_DF);
+    emit_cpu_imm32(&b->e, OP_GRP1_IMM32, set ? GRP1_OR : GRP1_AND, CPU_AT(rflags),
+                   set ? RFLAGS_DF : ~(uint32_t)RFLAGS_DF);
     return true;
 }
 

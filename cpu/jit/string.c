@@ -66,10 +66,10 @@ static void end_change(struct build *b, const struct string_insn *s, bool rep)
         flags_after_change(b, RCX);
 }
 
-/* test byte gs:[rflags + 1], DF: backwards is for C. */
+/* test byte [rflags + 1], DF: backwards is for C. */
 static void check_direction(struct build *b, struct cold *site)
 {
-    emit_gs_imm8(&b->e, OP_GRP3_BYTE, GRP3_TEST, CPU_AT(rflags) + 1, RFLAGS_DF >> 8);
+    emit_cpu_imm8(&b->e, OP_GRP3_BYTE, GRP3_TEST, CPU_AT(rflags) + 1, RFLAGS_DF >> 8);
     cold_jump(site, emit_jcc_later(&b->e, CC_NE));
 }
 
@@ -143,11 +143,11 @@ static void repeat(struct build *b, const struct string_insn *s, unsigned opcode
     check_ranges(b, s, site);
     if (s->source) {
         find_page(b, RSI, ACCESS_READ, site);
-        emit_gs_store(e, SCRATCH1, CPU_AT(jx.jump));
+        emit_cpu_store(e, SCRATCH1, CPU_AT(jx.jump));
     }
     find_page(b, RDI, ACCESS_WRITE, site);
     if (s->source)
-        emit_gs_load(e, SCRATCH2, CPU_AT(jx.jump));
+        emit_cpu_load(e, SCRATCH2, CPU_AT(jx.jump));
     if (b->width == 4) { /* cut, as any change of them does */
         emit_mov(e, 4, RCX, RCX);
         emit_mov(e, 4, RDI, RDI);
@@ -191,7 +191,7 @@ static void load_source(struct build *b, const struct string_insn *s, struct col
     if (!s->dest)
         return;
     emit_sized(&b->e, s->size, LOAD_BYTE, SCRATCH2);
-    emit_gs_store(&b->e, SCRATCH2, CPU_AT(jx.jump));
+    emit_cpu_store(&b->e, SCRATCH2, CPU_AT(jx.jump));
 }
 
 static void single(struct build *b, const struct string_insn *s)
@@ -210,7 +210,7 @@ static void single(struct build *b, const struct string_insn *s)
         lookup_stack(b, RDI, 0, s->size, s->writes ? ACCESS_WRITE : ACCESS_READ, site);
     flags_clobbered(b);
     if (reg == SCRATCH2)
-        emit_gs_load(e, SCRATCH2, CPU_AT(jx.jump));
+        emit_cpu_load(e, SCRATCH2, CPU_AT(jx.jump));
     emit_sized(e, s->size, loads ? LOAD_BYTE : compares ? CMP_LOAD_BYTE : STORE_BYTE, reg);
     if (s->source)
         advance(b, RSI, s->size);

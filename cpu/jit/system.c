@@ -24,8 +24,8 @@ static bool end(struct build *b, struct cold *site)
 static bool cli(struct build *b)
 {
     flags_clobber(b);
-    emit_gs_imm32(&b->e, OP_GRP1_IMM32, GRP1_AND, CPU_AT(rflags), ~(uint32_t)RFLAGS_IF);
-    emit_gs_imm32(&b->e, OP_GRP1_IMM32, GRP1_AND, CPU_AT(attention), ~(uint32_t)CPU_REQ_INTR);
+    emit_cpu_imm32(&b->e, OP_GRP1_IMM32, GRP1_AND, CPU_AT(rflags), ~(uint32_t)RFLAGS_IF);
+    emit_cpu_imm32(&b->e, OP_GRP1_IMM32, GRP1_AND, CPU_AT(attention), ~(uint32_t)CPU_REQ_INTR);
     return true;
 }
 
@@ -41,12 +41,12 @@ static bool sti(struct build *b)
         !build_has_room(b, 16))
         return false;
     struct cold *site = site_begin_spilled(b);
-    emit_gs(e, 4, OP_LOAD, SCRATCH1, CPU_AT(attention));
+    emit_cpu(e, 4, OP_LOAD, SCRATCH1, CPU_AT(attention));
     emit_ri(e, 4, GRP1_OR, SCRATCH1, CPU_REQ_INTR);
-    emit_gs(e, 4, OP_TEST, SCRATCH1, CPU_AT(request));
+    emit_cpu(e, 4, OP_TEST, SCRATCH1, CPU_AT(request));
     cold_jump(site, emit_jcc_later(e, CC_NE));
-    emit_gs_imm32(e, OP_GRP1_IMM32, GRP1_OR, CPU_AT(rflags), RFLAGS_IF);
-    emit_gs(e, 4, OP_STORE, SCRATCH1, CPU_AT(attention));
+    emit_cpu_imm32(e, OP_GRP1_IMM32, GRP1_OR, CPU_AT(rflags), RFLAGS_IF);
+    emit_cpu(e, 4, OP_STORE, SCRATCH1, CPU_AT(attention));
     return end(b, site);
 }
 
@@ -55,12 +55,12 @@ static void rflags_image(struct build *b)
 {
     struct emit *e = &b->e;
     enum { IN_AH = FLAGS_ARITH & 0xff, OF_SHIFT = 11 };
-    emit_gs_0f(e, OP_0F_MOVZX_BYTE, SCRATCH1, CPU_AT(jx.flags));
+    emit_cpu_0f(e, OP_0F_MOVZX_BYTE, SCRATCH1, CPU_AT(jx.flags));
     emit_shift(e, 4, SHIFT_DIGIT_SHL, SCRATCH1, OF_SHIFT);
-    emit_gs_0f(e, OP_0F_MOVZX_BYTE, SCRATCH2, CPU_AT(jx.flags) + 1);
+    emit_cpu_0f(e, OP_0F_MOVZX_BYTE, SCRATCH2, CPU_AT(jx.flags) + 1);
     emit_ri(e, 4, GRP1_AND, SCRATCH2, IN_AH);
     emit_rr(e, 4, OP_OR, SCRATCH1, SCRATCH2);
-    emit_gs(e, 4, OP_LOAD, SCRATCH1, CPU_AT(rflags));
+    emit_cpu(e, 4, OP_LOAD, SCRATCH1, CPU_AT(rflags));
     emit_ri(e, 4, GRP1_AND, SCRATCH1, ~(int32_t)FLAGS_ARITH);
     emit_rr(e, 4, OP_OR, SCRATCH1, SCRATCH2);
 }
@@ -74,9 +74,9 @@ static bool pushf(struct build *b)
     flags_before_change(b, RSP, true);
     struct cold *site = site_begin(b);
     rflags_image(b);
-    emit_gs_store(&b->e, SCRATCH2, CPU_AT(jx.jump));
+    emit_cpu_store(&b->e, SCRATCH2, CPU_AT(jx.jump));
     lookup_stack(b, HOST_SP, -(int32_t)b->width, b->width, ACCESS_WRITE, site);
-    emit_gs_load(&b->e, SCRATCH2, CPU_AT(jx.jump));
+    emit_cpu_load(&b->e, SCRATCH2, CPU_AT(jx.jump));
     emit_rm(&b->e, b->width, OP_STORE, SCRATCH2, SCRATCH1, 0);
     flags_clobbered(b);
     emit_rm(&b->e, b->width, OP_LEA, HOST_SP, HOST_SP, -(int32_t)b->width);
@@ -109,11 +109,11 @@ static bool set_ac(struct build *b, bool on)
     emit_rm(e, 4, OP_GRP1_IMM32, GRP1_CMP, SCRATCH2, (int32_t)offsetof(struct jit_pcs, mode));
     emit32(e, other);
     cold_jump(site, emit_jcc_later(e, CC_NE));
-    emit_gs_imm32(e, OP_GRP1_IMM32, on ? GRP1_OR : GRP1_AND, CPU_AT(rflags),
+    emit_cpu_imm32(e, OP_GRP1_IMM32, on ? GRP1_OR : GRP1_AND, CPU_AT(rflags),
                   on ? RFLAGS_AC : ~(uint32_t)RFLAGS_AC);
-    emit_gs_imm8(e, OP_STORE_IMM8, 0, CPU_AT(priv), on ? MMU_SUPERVISOR_AC : MMU_SUPERVISOR);
-    emit_gs_store(e, SCRATCH2, CPU_AT(jx.pcs));
-    emit_gs_load(e, RSP, CPU_AT(jx.stack)); /* open calls return to regions of this mode */
+    emit_cpu_imm8(e, OP_STORE_IMM8, 0, CPU_AT(priv), on ? MMU_SUPERVISOR_AC : MMU_SUPERVISOR);
+    emit_cpu_store(e, SCRATCH2, CPU_AT(jx.pcs));
+    emit_cpu_load(e, RSP, CPU_AT(jx.stack)); /* open calls return to regions of this mode */
     emit_jmp_r10(e);
     return end(b, site);
 }
@@ -125,7 +125,7 @@ static void load_register(struct build *b, unsigned reg, unsigned size, int32_t 
 {
     unsigned to = guest_target(reg, SCRATCH1);
     flags_before_change(b, reg, false);
-    emit_gs(&b->e, size, OP_LOAD, to, offset);
+    emit_cpu(&b->e, size, OP_LOAD, to, offset);
     guest_written(b, reg, to);
     flags_after_change(b, reg);
 }
@@ -147,7 +147,7 @@ static bool store_selector(struct build *b, unsigned seg)
         return false;
     struct cold *site = site_begin_spilled(b);
     lookup_operand(b, 2, ACCESS_WRITE, 0, site);
-    emit_gs_0f(&b->e, OP_0F_MOVZX_WORD, SCRATCH2, selector_at(seg));
+    emit_cpu_0f(&b->e, OP_0F_MOVZX_WORD, SCRATCH2, selector_at(seg));
     emit8(&b->e, 0x66);
     emit_rm(&b->e, 4, OP_STORE, SCRATCH2, SCRATCH1, 0);
     return end(b, site);
@@ -167,9 +167,9 @@ static bool mov_from_sreg(struct build *b)
         if (abi_is_homed(reg))
             homed_load(b, to, reg);
         emit8(&b->e, 0x66);
-        emit_gs(&b->e, 4, OP_LOAD, to, selector_at(seg));
+        emit_cpu(&b->e, 4, OP_LOAD, to, selector_at(seg));
     } else {
-        emit_gs_0f(&b->e, OP_0F_MOVZX_WORD, to, selector_at(seg));
+        emit_cpu_0f(&b->e, OP_0F_MOVZX_WORD, to, selector_at(seg));
     }
     guest_written(b, reg, to);
     flags_after_change(b, reg);
@@ -191,7 +191,7 @@ static bool mov_from_cr(struct build *b)
 /* To the site unless CR4 has the bit. */
 static void require_cr4(struct build *b, uint32_t bit, struct cold *site)
 {
-    emit_gs_imm32(&b->e, OP_GRP3, GRP3_TEST, CPU_AT(cr4), bit);
+    emit_cpu_imm32(&b->e, OP_GRP3, GRP3_TEST, CPU_AT(cr4), bit);
     cold_jump(site, emit_jcc_later(&b->e, CC_E));
 }
 
@@ -204,7 +204,7 @@ static bool rdpkru(struct build *b)
     emit_rr(&b->e, 4, OP_TEST, RCX, RCX);
     cold_jump(site, emit_jcc_later(&b->e, CC_NE));
     flags_clobbered(b);
-    emit_gs(&b->e, 4, OP_LOAD, RAX, CPU_AT(pkru));
+    emit_cpu(&b->e, 4, OP_LOAD, RAX, CPU_AT(pkru));
     emit_mov_imm32(&b->e, RDX, 0);
     flags_after_change(b, RAX);
     flags_after_change(b, RDX);
@@ -220,16 +220,16 @@ static bool rdtsc(struct build *b, bool aux)
     if (aux)
         flags_before_change(b, RCX, true);
     struct cold *site = site_begin_spilled(b);
-    emit_gs_imm8(e, OP_GRP1_IMM8, GRP1_CMP, CPU_AT(jx.vec_home), 0);
+    emit_cpu_imm8(e, OP_GRP1_IMM8, GRP1_CMP, CPU_AT(jx.vec_home), 0);
     cold_jump(site, emit_jcc_later(e, CC_E));
     if (b->mode & MODE_USER) {
-        emit_gs_imm32(e, OP_GRP3, GRP3_TEST, CPU_AT(cr4), CR4_TSD);
+        emit_cpu_imm32(e, OP_GRP3, GRP3_TEST, CPU_AT(cr4), CR4_TSD);
         cold_jump(site, emit_jcc_later(e, CC_NE));
     }
     flags_clobbered(b);
     emit_call(e, b->jit->thunks.tsc);
     if (aux) {
-        emit_gs(e, 4, OP_LOAD, RCX, CPU_AT(msr_tsc_aux));
+        emit_cpu(e, 4, OP_LOAD, RCX, CPU_AT(msr_tsc_aux));
         flags_after_change(b, RCX);
     }
     flags_after_change(b, RAX);
@@ -252,8 +252,8 @@ static bool read_base(struct build *b)
 
 static void set_base(struct emit *e, unsigned seg, unsigned reg)
 {
-    emit_gs_store(e, reg, CPU_SEG_BASE(seg));
-    emit_gs_store(e, reg, segment_at(seg) + (int32_t)offsetof(struct segment, base));
+    emit_cpu_store(e, reg, CPU_SEG_BASE(seg));
+    emit_cpu_store(e, reg, segment_at(seg) + (int32_t)offsetof(struct segment, base));
 }
 
 static bool write_base(struct build *b)
@@ -279,10 +279,10 @@ static bool write_base(struct build *b)
 static bool swapgs(struct build *b)
 {
     struct emit *e = &b->e;
-    emit_gs_load(e, SCRATCH1, CPU_AT(msr_kernel_gs_base));
-    emit_gs_load(e, SCRATCH2, CPU_SEG_BASE(SEG_GS));
+    emit_cpu_load(e, SCRATCH1, CPU_AT(msr_kernel_gs_base));
+    emit_cpu_load(e, SCRATCH2, CPU_SEG_BASE(SEG_GS));
     set_base(e, SEG_GS, SCRATCH1);
-    emit_gs_store(e, SCRATCH2, CPU_AT(msr_kernel_gs_base));
+    emit_cpu_store(e, SCRATCH2, CPU_AT(msr_kernel_gs_base));
     return true;
 }
 

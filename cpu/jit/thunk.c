@@ -1,10 +1,10 @@
 /*
  * thunk.c - the way into translated code and the ways out: made once per cache, at its beginning.
  *
- * enter() is a C function: it saves what the System V ABI wants saved, loads guest registers and
- * jumps. All exits store the guest registers again and return from it. slow() is called by
- * translated code; it has C execute one instruction and returns behind it, goes to another region,
- * or leaves for good.
+ * enter() is a C function: it saves what the System V ABI wants saved, begins the stack of open
+ * calls (branch.c), loads guest registers and jumps. All exits store the guest registers again,
+ * drop that stack and return from it. slow() is called by translated code; it has C execute one
+ * instruction and returns behind it, goes to another region, or leaves for good.
  *
  * Vector registers and MXCSR are loaded by the first region that uses any (vec_in()) and stored on
  * the way to C: kernels, which use none, pay for none. (STMXCSR alone takes as long as all the rest
@@ -23,13 +23,13 @@ static const uint8_t callee_saved[] = {RBX, RBP, R12, R13, R14, R15};
 static void store_list(struct emit *e, const uint8_t *regs, unsigned count)
 {
     for (unsigned i = 0; i < count; i++)
-        emit_gs_store(e, abi_host(regs[i]), CPU_GPR(regs[i]));
+        emit_cpu_store(e, abi_host(regs[i]), CPU_GPR(regs[i]));
 }
 
 static void load_list(struct emit *e, const uint8_t *regs, unsigned count)
 {
     for (unsigned i = 0; i < count; i++)
-        emit_gs_load(e, abi_host(regs[i]), CPU_GPR(regs[i]));
+        emit_cpu_load(e, abi_host(regs[i]), CPU_GPR(regs[i]));
 }
 
 static void load_registers(struct emit *e)
@@ -47,16 +47,14 @@ static void move_vector(struct emit *e, unsigned reg, bool wide, bool store)
 {
     unsigned opcode = store ? OP_0F_MOVUPS_STORE : OP_0F_MOVUPS_LOAD;
     if (!wide) {
-        emit_gs_0f(e, opcode, reg, CPU_YMM(reg));
+        emit_cpu_0f(e, opcode, reg, CPU_YMM(reg));
         return;
     }
-    emit8(e, 0x65);
     emit8(e, 0xc5);
     emit8(e, (reg & 8 ? 0 : 0x80) | 0x7c);
     emit8(e, opcode);
-    emit8(e, (reg & 7) << 3 | 4);
-    emit8(e, 0x25);
-    emit32(e, (uint32_t)CPU_YMM(reg));
+    emit8(e, (reg & 7) << 3 | 5);
+    emit_cpu_disp(e, CPU_YMM(reg), 0);
 }
 
 static void move_vectors(struct emit *e, bool wide, bool store)
@@ -67,14 +65,14 @@ static void move_vectors(struct emit *e, bool wide, bool store)
 
 static void set_vec_home(struct emit *e, uint32_t value)
 {
-    emit_gs_imm32(e, OP_STORE_IMM, 0, CPU_AT(jx.vec_home), value);
+    emit_cpu_imm32(e, OP_STORE_IMM, 0, CPU_AT(jx.vec_home), value);
 }
 
-/* STMXCSR and LDMXCSR gs:[mxcsr]; by SDM vol. 2 the digits of 0F AE. */
+/* STMXCSR and LDMXCSR [mxcsr]; by SDM vol. 2 the digits of 0F AE. */
 static void move_mxcsr(struct emit *e, bool store)
 {
     enum { LDMXCSR = 2, STMXCSR };
-    emit_gs_0f(e, OP_0F_GRP15, store ? STMXCSR : LDMXCSR, CPU_AT(jx.mxcsr));
+    emit_cpu_0f(e, OP_0F_GRP15, store ? STMXCSR : LDMXCSR, CPU_AT(jx.mxcsr));
 }
 
 /* The guest's, as it is now; C does not mind its sticky flags, but its rounding. EFLAGS are lost.
@@ -84,7 +82,7 @@ static void mxcsr_to_c(struct emit *e)
     static const uint8_t push_init[] = {0x68, MXCSR_INIT & 0xff, MXCSR_INIT >> 8, 0, 0},
                          ldmxcsr_rsp[] = {0x0f, 0xae, 0x14, 0x24};
     move_mxcsr(e, true);
-    emit_gs_imm32(e, OP_GRP3, GRP3_TEST, CPU_AT(jx.mxcsr), MXCSR_RC | MXCSR_FTZ | MXCSR_DAZ);
+    emit_cpu_imm32(e, OP_GRP3, GRP3_TEST, CPU_AT(jx.mxcsr), MXCSR_RC | MXCSR_FTZ | MXCSR_DAZ);
     uint8_t *plain = emit_jcc_later(e, CC_E);
     emit_bytes(e, push_init, sizeof push_init);
     emit_bytes(e, ldmxcsr_rsp, sizeof ldmxcsr_rsp);
@@ -96,7 +94,7 @@ static void mxcsr_to_c(struct emit *e)
  */
 static void vectors_to_c(const struct jit *jit, struct emit *e)
 {
-    emit_gs_imm8(e, OP_GRP1_IMM8, GRP1_CMP, CPU_AT(jx.vec_home), 0);
+    emit_cpu_imm8(e, OP_GRP1_IMM8, GRP1_CMP, CPU_AT(jx.vec_home), 0);
     uint8_t *home = emit_jcc_later(e, CC_NE);
     move_vectors(e, jit->host_avx, true);
     if (jit->host_avx)
@@ -111,7 +109,7 @@ static void test_upper_halves(struct emit *e)
 {
     static const uint8_t vptest_xmm0[] = {0xc4, 0xe2, 0x79, 0x17, 0xc0};
     for (unsigned reg = 0; reg < 16; reg++) /* ORPS needs alignment: ymm[] has it */
-        emit_gs_0f(e, reg == 0 ? OP_0F_MOVUPS_LOAD : OP_0F_ORPS, 0, CPU_YMM(reg) + 16);
+        emit_cpu_0f(e, reg == 0 ? OP_0F_MOVUPS_LOAD : OP_0F_ORPS, 0, CPU_YMM(reg) + 16);
     emit_bytes(e, vptest_xmm0, sizeof vptest_xmm0);
 }
 
@@ -162,7 +160,7 @@ static void make_enter(struct emit *e, const uint8_t *to_zero)
     emit_push(e, RAX);
     emit_rip(e, 8, OP_LEA, RAX, to_zero);
     emit_push(e, RAX);
-    emit_gs_store(e, RSP, CPU_AT(jx.stack));
+    emit_cpu_store(e, RSP, CPU_AT(jx.stack));
     emit_mov(e, 8, SCRATCH1, RSI);
     load_registers(e);
     emit_jmp_r10(e);
@@ -172,7 +170,7 @@ static void make_enter(struct emit *e, const uint8_t *to_zero)
 static const uint8_t *make_return(struct emit *e)
 {
     const uint8_t *at = emit_here(e);
-    emit_gs_load(e, RSP, CPU_AT(jx.stack));
+    emit_cpu_load(e, RSP, CPU_AT(jx.stack));
     emit_rm(e, 8, OP_LOAD, RSP, RSP, 2 * 8);
     for (unsigned i = sizeof callee_saved; i-- > 0;)
         emit_pop(e, callee_saved[i]);
@@ -195,7 +193,7 @@ static const uint8_t *make_exit(const struct jit *jit, struct emit *e, enum jit_
 {
     unsigned r10_size = why == JIT_EXIT_EDGE ? 8 : 4;
     const uint8_t *at = emit_here(e);
-    emit_gs(e, r10_size, OP_STORE, SCRATCH1, r10_to);
+    emit_cpu(e, r10_size, OP_STORE, SCRATCH1, r10_to);
     store_registers(e);
     vectors_to_c(jit, e);
     emit_mov_imm32(e, RAX, why);
@@ -207,7 +205,7 @@ static const uint8_t *make_exit(const struct jit *jit, struct emit *e, enum jit_
 static void call_with_cpu(struct emit *e, const void *fn)
 {
     static const uint8_t call_rax[] = {0xff, 0xd0};
-    emit_gs_load(e, RDI, CPU_AT(jx.self));
+    emit_cpu_load(e, RDI, CPU_AT(jx.self));
     emit_ri(e, 8, GRP1_SUB, RSP, 8);
     emit_mov_imm64(e, RAX, (uint64_t)(uintptr_t)fn);
     emit_bytes(e, call_rax, sizeof call_rax);
@@ -222,7 +220,7 @@ static const uint8_t *make_slow(const struct jit *jit, struct emit *e, bool vect
     vectors_to_c(jit, e);
     emit_mov(e, 4, RSI, SCRATCH1);
     emit_rm(e, 8, OP_LEA, RAX, RSP, 8); /* above the return address into the region */
-    emit_gs_store(e, RAX, CPU_AT(jx.sp));
+    emit_cpu_store(e, RAX, CPU_AT(jx.sp));
     call_with_cpu(e, jit_slow);
     emit_ri(e, 8, GRP1_CMP, RAX, 1); /* JIT_BACK */
     uint8_t *elsewhere = emit_jcc_later(e, CC_NE);
@@ -233,7 +231,7 @@ static const uint8_t *make_slow(const struct jit *jit, struct emit *e, bool vect
     emit_ret(e);
     emit_patch32(elsewhere, e->shift, emit_here(e));
     uint8_t *left = emit_jcc_later(e, CC_B);
-    emit_gs_load(e, RSP, CPU_AT(jx.sp));
+    emit_cpu_load(e, RSP, CPU_AT(jx.sp));
     emit_mov(e, 8, SCRATCH1, RAX);
     load_registers(e);
     emit_jmp_r10(e);
@@ -273,7 +271,7 @@ static const uint8_t *make_gate(struct emit *e, jit_gate_fn *fn)
     uint8_t *done = emit_jcc_later(e, CC_NE);
     emit_ret(e);
     emit_patch32(done, e->shift, emit_here(e));
-    emit_gs_load(e, RSP, CPU_AT(jx.stack)); /* open calls return to regions of this mode */
+    emit_cpu_load(e, RSP, CPU_AT(jx.stack)); /* open calls return to regions of this mode */
     emit_jmp_r10(e);
     return at;
 }
@@ -283,12 +281,13 @@ static const uint8_t *make_to_zero(const struct jit *jit, struct emit *e)
 {
     const uint8_t *at = emit_here(e);
     emit_mov_imm32(e, SCRATCH1, 0);
-    emit_gs_store(e, SCRATCH1, CPU_AT(jx.page_va));
+    emit_cpu_store(e, SCRATCH1, CPU_AT(jx.page_va));
     emit_jmp(e, jit->thunks.exit_poll);
     return at;
 }
 
-/* Frames are 16 bytes: where the host goes on, and the guest's return address. It sees RSP 8 lower. */
+/* Frames are 16 bytes: where the host goes on, and the guest's return address. It sees RSP 8 lower.
+ */
 static const uint8_t *make_find_call(struct emit *e)
 {
     enum { LOOKED_AT = 8, FRAME = 16 };
@@ -297,7 +296,7 @@ static const uint8_t *make_find_call(struct emit *e)
     const uint8_t *at = emit_here(e);
     emit_rm(e, 8, OP_LEA, SCRATCH2, RSP, 8);
     for (unsigned i = 0; i < LOOKED_AT; i++) {
-        emit_gs(e, 8, OP_CMP_LOAD, SCRATCH2, CPU_AT(jx.stack));
+        emit_cpu(e, 8, OP_CMP_LOAD, SCRATCH2, CPU_AT(jx.stack));
         over[n++] = emit_jcc_later(e, CC_E);
         emit_rm(e, 8, OP_LEA, SCRATCH2, SCRATCH2, FRAME);
         emit_rm(e, 8, OP_CMP_LOAD, SCRATCH1, SCRATCH2, 8);
@@ -315,7 +314,7 @@ static const uint8_t *make_find_call(struct emit *e)
 
 void jit_make_thunks(struct jit *jit)
 {
-    struct emit e = {.p = jit->code_write, .shift = jit->code - jit->code_write};
+    struct emit e = jit_emit(jit, jit->code_write);
     const uint8_t *to_c = make_return(&e);
     jit->thunks.exit_edge = make_exit(jit, &e, JIT_EXIT_EDGE, CPU_AT(jx.edge), to_c);
     jit->thunks.exit_poll = make_exit(jit, &e, JIT_EXIT_POLL, CPU_AT(jx.exit_off), to_c);

@@ -167,7 +167,7 @@ static void emit_vectors_in(struct build *b)
     if (!b->vectors)
         return;
     emit_mov(e, 8, SCRATCH1, RCX);
-    emit_gs(e, 4, OP_LOAD, RCX, CPU_AT(jx.vec_home));
+    emit_cpu(e, 4, OP_LOAD, RCX, CPU_AT(jx.vec_home));
     emit_jrcxz(e, CALL_BYTES);
     emit_call(e, b->jit->thunks.vec_in);
     emit_mov(e, 8, RCX, SCRATCH1);
@@ -204,8 +204,8 @@ static void emit_entries(struct build *b)
     b->flags = !visible ? dead : loop ? in_host : in_memory;
 }
 
-/* Decides how flags come to the block, by the way that falls into it; but a loop that leaves them alone
- * must not move them to memory and back in each round. */
+/* Decides how flags come to the block, by the way that falls into it; but a loop in which they can stay
+ * in EFLAGS must not move them to memory and back in each round. */
 static void begin_block(struct build *b)
 {
     unsigned i = b->i;
@@ -216,7 +216,7 @@ static void begin_block(struct build *b)
         b->flags = dead;
     else if (!b->flows[i - 1])
         b->flags = in_host;
-    else if (b->flags.memory && !b->flags.host && !b->polls[i])
+    else if (b->flags.memory && !b->flags.host && !(b->polls[i] && flags_stay(b, i)))
         b->flags = in_memory;
     else {
         flags_load(b);
@@ -325,10 +325,8 @@ static void begin(struct build *b, struct jit *jit, uint64_t gpa)
     b->region = jit_data(jit, sizeof *b->region);
     *b->region = (struct jit_region){.gpa = gpa, .mode = b->mode};
     b->before = jit_hash_stale(jit, gpa, b->mode);
-    b->e =
-        (struct emit){.p = jit->code_write + jit->body.used, .shift = jit->code - jit->code_write};
-    b->cold_e =
-        (struct emit){.p = jit->code_write + jit->cold.used, .shift = jit->code - jit->code_write};
+    b->e = jit_emit(jit, jit->code_write + jit->body.used);
+    b->cold_e = jit_emit(jit, jit->code_write + jit->cold.used);
 }
 
 /* Bytes emitted, which now belong to the zone. */

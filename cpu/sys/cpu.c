@@ -31,13 +31,12 @@ struct cpu *cpu_new(const struct cpu_config *config, struct error *err)
     if (!model)
         return NULL;
     model->vcpus = config->vcpus ? config->vcpus : 1;
-    cpu = aligned_alloc(64, (sizeof *cpu + 63) & ~(size_t)63);
+    cpu = jit_cpu_new(config->jit_cache);
     if (!cpu) {
         cpu_model_free(model);
         error_set(err, "no memory for vCPU %u", config->index);
         return NULL;
     }
-    memset(cpu, 0, sizeof *cpu);
     cpu->model = model;
     cpu->index = config->index;
     cpu->bsp = config->index == 0;
@@ -88,7 +87,7 @@ void cpu_free(struct cpu *cpu)
     pthread_cond_destroy(&cpu->wake);
     pthread_mutex_destroy(&cpu->wake_lock);
     cpu_model_free(cpu->model);
-    free(cpu);
+    jit_cpu_free(cpu);
 }
 
 /* ---- RESET and INIT -------------------------------------------------------------------------- */

@@ -271,6 +271,7 @@ struct cpu {
     struct insn_features features;
     struct block_cache *blocks;
     struct jit *jit; /* NULL: the interpreter runs everything */
+    uint64_t jit_room; /* bytes behind this structure that it has not taken */
     struct vector_engine *vectors;
     struct guard *guard;
     struct cpu_resume *resume; /* what a RESUME asked for, on its way to the run loop */
@@ -384,6 +385,9 @@ bool interp_init(struct cpu *cpu, struct error *err); /* block cache, vector eng
 void interp_fini(struct cpu *cpu);
 void interp_code_stale(struct cpu *cpu, uint64_t gpa, uint64_t len); /* mmu hook */
 
+/* Zeroed, in front of room for the translator's cache: code reaches both by RIP. NULL: no memory. */
+struct cpu *jit_cpu_new(uint64_t cache_size);
+void jit_cpu_free(struct cpu *cpu);
 /* The translator (cpu/jit): as interp_run(cpu, false), for a CPU that has one. */
 void jit_run(struct cpu *cpu);
 /* `cache_size` bytes for its code and data; `hot` as in struct cpu_config. False: there is none on this host, *err says why. */
@@ -393,7 +397,6 @@ void jit_fini(struct cpu *cpu);
 void jit_code_stale(struct cpu *cpu, uint64_t gpa, uint64_t len); /* mmu hook */
 /* Is there translated code of this page? */
 bool jit_has_frame(const struct cpu *cpu, uint64_t gpa);
-bool jit_available(void);
 
 /* Text dump for -d cpu, the monitor and reports. */
 void cpu_dump(struct cpu *cpu, FILE *out);

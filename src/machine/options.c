@@ -676,7 +676,7 @@ enum options_result options_parse(struct machine_config *config, unsigned argc,
     config->ram_size = 128 * MIB;
     config->cpus = 1;
     config->hpet = config->protect = true;
-    config->accel = jit_available() ? ACCEL_JIT : ACCEL_INTERP;
+    config->accel = ACCEL_JIT;
     config->jit_cache = 256ull << 20;
     config->jit_hot = 6;
     config->cpu_model = copy_string("max");

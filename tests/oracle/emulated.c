@@ -98,7 +98,7 @@ bool emulated_init(void)
     ram = phys_hva(map, 0, &len);
     build_tables();
     struct cpu_config config = {
-        .jit_cache = jit_available() ? 4 << 20 : 0, /* small, so that it is emptied often */
+        .jit_cache = 4 << 20, /* small, so that it is emptied often */
         .index = 0,
         .model = "max",
         .vcpus = 1,

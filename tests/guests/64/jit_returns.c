@@ -1,8 +1,8 @@
 /*
- * jit_returns.c - returns that go where no call came from, against a translator that expects each RET
- * behind the last CALL: changed return addresses, frames that are skipped, more open calls than
- * anybody keeps, stacks that change; and calls that are open while the code behind them changes, its
- * page becomes another one, or the privilege does (SDM vol. 1, 6.4; vol. 2, RET).
+ * jit_returns.c - returns that go where no call came from, against a translator that expects each
+ * RET behind the last CALL: changed return addresses, frames that are skipped, more open calls than
+ * anybody keeps, stacks that change; and calls that are open while the code behind them changes,
+ * its page becomes another one, or the privilege does (SDM vol. 1, 6.4; vol. 2, RET).
  */
 #include "pieces.h"
 
@@ -38,28 +38,35 @@ static void again(struct piece p, word a, word want)
     }
 }
 
-/* ---- Returns to elsewhere ---------------------------------------------------------------------- */
+/* ---- Returns to elsewhere ----------------------------------------------------------------------
+ */
 
 TEST(nested_and_recursive)
 {
-    again(PIECE("xor eax, eax; call 1f; add eax, 100; jmp 9f; 1: call 2f; call 2f; add eax, 10; ret;"
-                "2: call 3f; add eax, 1; ret; 3: add eax, 1000; ret; 9: nop"),
-          0, 2112);
+    again(
+        PIECE("xor eax, eax; call 1f; add eax, 100; jmp 9f; 1: call 2f; call 2f; add eax, 10; ret;"
+              "2: call 3f; add eax, 1; ret; 3: add eax, 1000; ret; 9: nop"),
+        0, 2112);
     /* deeper than what is kept of open calls; each level adds its own number on the way back */
-    again(PIECE("xor eax, eax; mov ecx, esi; call 1f; jmp 9f;"
-                "1: test ecx, ecx; jz 2f; push rcx; dec ecx; call 1b; pop rcx; add eax, ecx; 2: ret;"
-                "9: nop"),
-          3000, 3000 * 3001 / 2);
+    again(
+        PIECE("xor eax, eax; mov ecx, esi; call 1f; jmp 9f;"
+              "1: test ecx, ecx; jz 2f; push rcx; dec ecx; call 1b; pop rcx; add eax, ecx; 2: ret;"
+              "9: nop"),
+        3000, 3000 * 3001 / 2);
 }
 
 TEST(return_address_changed)
 {
-    again(PIECE("xor eax, eax; call 1f; inc eax; inc eax; nop; jmp 9f; 1: add qword ptr [rsp], 2; ret;"
-                "9: nop"),
-          0, 1);
-    again(PIECE("xor eax, eax; mov ecx, 30; 3: lea rdx, [rip+2f]; push rdx; ret; ud2; 2: inc eax; dec "
-                "ecx; jnz 3b"),
-          0, 30);
+    again(
+        PIECE(
+            "xor eax, eax; call 1f; inc eax; inc eax; nop; jmp 9f; 1: add qword ptr [rsp], 2; ret;"
+            "9: nop"),
+        0, 1);
+    again(
+        PIECE(
+            "xor eax, eax; mov ecx, 30; 3: lea rdx, [rip+2f]; push rdx; ret; ud2; 2: inc eax; dec "
+            "ecx; jnz 3b"),
+        0, 30);
     /* a jump by CALL and RET, as kernels do against speculation, with calls open before it */
     again(PIECE("xor eax, eax; lea rdx, [rip+5f]; call 1f; add eax, 1; jmp 9f;"
                 "1: call 2f; add eax, 10; ret; 2: call 4f; ud2; 4: mov [rsp], rdx; ret;"
@@ -84,8 +91,8 @@ TEST(calls_that_never_return)
 {
     again(PIECE("xor eax, eax; 1: call 2f; 2: pop rdx; inc eax; cmp eax, esi; jne 1b"), 5000, 5000);
     /* more than any stack of the host has room for */
-    struct trap t = run(PIECE("xor eax, eax; 1: call 2f; 2: pop rdx; inc eax; cmp eax, esi; jne 1b"),
-                        1000000);
+    struct trap t =
+        run(PIECE("xor eax, eax; 1: call 2f; 2: pop rdx; inc eax; cmp eax, esi; jne 1b"), 1000000);
     CHECK_EQ(t.frame.rax, 1000000);
 }
 
@@ -107,7 +114,8 @@ TEST(ret_imm)
           20, 100);
 }
 
-/* To an address that is none: Intel's RET faults itself and has changed nothing; AMD's goes there. */
+/* To an address that is none: Intel's RET faults itself and has changed nothing; AMD's goes there.
+ */
 TEST(not_canonical)
 {
     const word nowhere = 0x8000000000000000;
@@ -128,20 +136,22 @@ TEST(to_zero)
     static const uint8_t code[] = {0xff, 0xc0, 0xff, 0xe2}; /* inc eax; jmp rdx */
     for (unsigned i = 0; i < sizeof code; i++)
         zero[i] = code[i];
-    again(PIECE("xor eax, eax; mov ecx, 20; lea rdx, [rip+2f]; 1: push 0; ret; 2: dec ecx; jnz 1b"), 0,
-          20);
-    again(PIECE("xor eax, eax; lea rdx, [rip+9f]; call 1f; 1: mov qword ptr [rsp], 0; ret; 9: nop"), 0,
-          1);
+    again(PIECE("xor eax, eax; mov ecx, 20; lea rdx, [rip+2f]; 1: push 0; ret; 2: dec ecx; jnz 1b"),
+          0, 20);
+    again(PIECE("xor eax, eax; lea rdx, [rip+9f]; call 1f; 1: mov qword ptr [rsp], 0; ret; 9: nop"),
+          0, 1);
 }
 
-/* ---- What changes while a call is open --------------------------------------------------------- */
+/* ---- What changes while a call is open ---------------------------------------------------------
+ */
 
 /* The callee writes another immediate behind the call: in its own page, and in another one. */
 TEST(changed_code)
 {
-    again(PIECE("mov ecx, esi; xor eax, eax; xor r8d, r8d; 1: inc r8d; call 2f; add eax, 0; dec ecx; "
-                "jnz 1b; jmp 9f; 2: pop rdx; mov [rdx+2], r8b; push rdx; ret; 9: nop"),
-          30, 30 * 31 / 2);
+    again(
+        PIECE("mov ecx, esi; xor eax, eax; xor r8d, r8d; 1: inc r8d; call 2f; add eax, 0; dec ecx; "
+              "jnz 1b; jmp 9f; 2: pop rdx; mov [rdx+2], r8b; push rdx; ret; 9: nop"),
+        30, 30 * 31 / 2);
     pieces_at = 0;
     uint8_t *from = pieces_room, *to = pieces_room + 3 * 4096 + 64;
     memcpy(to, PIECE("mov rdx, [rsp]; mov [rdx+1], dil; ret").at, 9);
@@ -220,7 +230,7 @@ TEST(another_privilege)
     struct context c = kernel_context();
     c.rip = WINDOW, c.rsp = STACK_END, c.rdx = WINDOW + 5, c.r11 = 2, c.rcx = pieces_here();
     put(PIECE("push rdx; ret"));
-    wrmsr(MSR_EFER, rdmsr(MSR_EFER) | 1);                                 /* SCE */
+    wrmsr(MSR_EFER, rdmsr(MSR_EFER) | 1);                              /* SCE */
     wrmsr(0xc0000081, (word)SEL_CODE << 32 | (word)SEL_UCODE32 << 48); /* STAR */
     for (unsigned i = 0; i < 2 * ROUNDS; i++) {
         c.rsi = i & 1;
@@ -245,9 +255,12 @@ TEST(another_access)
     flush_all();
     write_cr4(read_cr4() | CR4_SMAP);
     for (unsigned i = 0; i < ROUNDS; i++) {
-        struct trap t = CATCH(asm volatile(
-            "stac; mov (%0), %%rax; call 1f\n" LABEL(refused_here) "mov (%0), %%rax; ud2; 1: test "
-            "%1, %1; jz 2f; clac; 2: ret" ::"r"(WINDOW), "r"(i & 1) : "rax", "memory", "cc"));
+        struct trap t =
+            CATCH(asm volatile("stac; mov (%0), %%rax; call 1f\n" LABEL(
+                                   refused_here) "mov (%0), %%rax; ud2; 1: test "
+                                                 "%1, %1; jz 2f; clac; 2: ret" ::"r"(WINDOW),
+                               "r"(i & 1)
+                               : "rax", "memory", "cc"));
         CHECK_EQ(t.vector, i & 1 ? V_PF : V_UD);
         if (i & 1)
             CHECK_EQ(t.frame.rip, SYMBOL(refused_here));
@@ -258,26 +271,29 @@ TEST(another_access)
     flush_all();
 }
 
-/* ---- Steps, and 32-bit code -------------------------------------------------------------------- */
+/* ---- Steps, and 32-bit code --------------------------------------------------------------------
+ */
 
 TEST(step_over_a_return)
 {
     for (unsigned i = 0; i < ROUNDS; i++) {
-        struct trap t =
-            run(PIECE("call 1f; 2: nop; nop; 1: lea rax, [rip+2b]; pushf; or dword ptr [rsp], 0x100; "
-                      "popf; ret"),
-                0);
+        struct trap t = run(
+            PIECE("call 1f; 2: nop; nop; 1: lea rax, [rip+2b]; pushf; or dword ptr [rsp], 0x100; "
+                  "popf; ret"),
+            0);
         CHECK_EQ(t.vector, V_DB);
         CHECK_EQ(t.frame.rip, t.frame.rax);
         CHECK_EQ(t.frame.rsp, STACK_END);
     }
 }
 
-asm(".code32\n" LABEL(compat_code) "xor %eax, %eax; mov $600, %ecx; call 1f; push %eax; call 4f; pop "
-    "%eax; add $7, %eax; int $0x62;"
-    "1: test %ecx, %ecx; jz 2f; dec %ecx; call 1b; inc %eax; 2: ret;"
-    "4: push $1; push $2; call 5f; ret; 5: mov $6f, %edx; xchg %edx, (%esp); jmp 7f; 6: jmp *%edx;"
-    "7: ret $8\n.code64");
+asm(".code32\n" LABEL(
+    compat_code) "xor %eax, %eax; mov $600, %ecx; call 1f; push %eax; call 4f; pop "
+                 "%eax; add $7, %eax; int $0x62;"
+                 "1: test %ecx, %ecx; jz 2f; dec %ecx; call 1b; inc %eax; 2: ret;"
+                 "4: push $1; push $2; call 5f; ret; 5: mov $6f, %edx; xchg %edx, (%esp); jmp 7f; "
+                 "6: jmp *%edx;"
+                 "7: ret $8\n.code64");
 
 TEST(compatibility_mode)
 {
