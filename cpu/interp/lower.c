@@ -593,9 +593,13 @@ static void find_live_flags(const struct insn *insns, unsigned count, uint16_t *
 struct block *block_lower(struct cpu *cpu, const struct insn *insns, unsigned count)
 {
     uint16_t live[BLOCK_MAX_INSNS];
-    /* At most two slots for each instruction, and two for the way out. */
-    struct block *block =
-        block_alloc(cpu->blocks, sizeof(*block) + (count * 2 + 2) * sizeof(struct uop));
+    /* Made here, then moved to as much memory as it takes: at most two slots for each instruction,
+     * and two for the way out. */
+    union {
+        struct block block;
+        char room[sizeof(struct block) + (BLOCK_MAX_INSNS * 2 + 2) * sizeof(struct uop)];
+    } made;
+    struct block *block = &made.block;
     uint32_t mode = cpu->mode;
     bool flat32 = (mode & (MODE_FLAT | MODE_CODE32 | MODE_STACK32)) ==
                   (MODE_FLAT | MODE_CODE32 | MODE_STACK32);
@@ -630,5 +634,9 @@ struct block *block_lower(struct cpu *cpu, const struct insn *insns, unsigned co
         put_link(&b, &u, int_branch_handlers.fall, b.off, b.off);
     }
     block->uops_count = (uint16_t)(b.u - block->uops);
-    return block;
+    size_t size = (size_t)((char *)b.u - (char *)block);
+    struct block *kept = memcpy(block_alloc(cpu->blocks, size), block, size);
+    if (block->link)
+        kept->link = (struct uop_link *)((char *)kept + ((char *)block->link - (char *)block));
+    return kept;
 }

@@ -141,10 +141,15 @@ static void leave_before(struct build *b, int32_t off, const void *thunk)
     emit_jmp(&b->e, thunk);
 }
 
-static struct jit_edge *make_edge(struct build *b, int32_t target)
+static struct jit_edge *make_edge(struct build *b, int32_t target, bool remembers)
 {
-    struct jit_edge *edge = jit_data(b->jit, sizeof *edge);
-    *edge = (struct jit_edge){.va = 1, .region = b->region, .target = target}; /* 1: no page */
+    struct jit_edge *edge = jit_data(b->jit, remembers ? sizeof *edge : EDGE_IN_PAGE_BYTES);
+    edge->region = b->region;
+    edge->patch = NULL;
+    edge->target = target;
+    edge->host = false;
+    if (remembers)
+        edge->va = 1; /* no page */
     return edge;
 }
 
@@ -184,7 +189,7 @@ static void check_edge(struct build *b, struct jit_edge *edge, struct cold *miss
 
 void branch_cross(struct build *b)
 {
-    struct jit_edge *edge = make_edge(b, b->off[0]);
+    struct jit_edge *edge = make_edge(b, b->off[0], true);
     b->region->cross = edge;
     check_edge(b, edge, cold_edge(b, edge));
 }
@@ -206,7 +211,7 @@ static void to_other_page(struct build *b, struct jit_edge *edge, enum out how, 
 static void edge_leave(struct build *b, int32_t target, enum out how)
 {
     bool near = build_in_page(target);
-    struct jit_edge *edge = make_edge(b, target);
+    struct jit_edge *edge = make_edge(b, target, !near);
     if (!near)
         flags_store(b);
     else if (!b->flags.memory)
@@ -524,16 +529,16 @@ static void emit_slow(struct build *b, const struct cold *c)
 static void emit_poll(struct build *b, const struct cold *c)
 {
     b->flags = c->flags;
-    flags_store(b);
-    leave_before(b, c->off, b->jit->thunks.exit_poll);
+    if (!b->flags.memory && !b->flags.host)
+        flags_load(b);
+    leave_before(b, c->off,
+                 b->flags.memory ? b->jit->thunks.exit_poll : b->jit->thunks.exit_poll_host);
 }
 
 static void emit_edge(struct build *b, const struct cold *c)
 {
-    if (c->edge->host)
-        flags_emit_store(&b->e);
     emit_rip(&b->e, 8, OP_LEA, SCRATCH1, c->edge);
-    emit_jmp(&b->e, b->jit->thunks.exit_edge);
+    emit_jmp(&b->e, c->edge->host ? b->jit->thunks.exit_edge_host : b->jit->thunks.exit_edge);
 }
 
 /* Straight to the label if nothing has to be done on the way. Without one, the region was cut

@@ -20,8 +20,14 @@
 void *jit_data(struct jit *jit, size_t size)
 {
     void *p = jit->data + jit->data_used;
-    jit->data_used += (size + DATA_ALIGN - 1) & ~(size_t)(DATA_ALIGN - 1);
+    jit->data_used = (jit->data_used + size + DATA_ALIGN - 1) & ~(size_t)(DATA_ALIGN - 1);
     return p;
+}
+
+void jit_data_trim(struct jit *jit, const void *end)
+{
+    jit->data_used = (size_t)((const uint8_t *)end - jit->data);
+    jit_data(jit, 0); /* aligns it */
 }
 
 static void flush(struct jit *jit);

@@ -90,39 +90,53 @@ struct jit_switch {
 
 struct jit_site {
     struct jit_region *region;
-    struct jit_switch *to; /* NULL: is none of these */
     struct jit_ready *ready; /* NULL: has not been needed yet */
+    struct flags_desc flags;
     uint16_t off; /* of the instruction, from the page's beginning */
     uint8_t len;
-    bool branch;
-    bool leaves; /* no way back: a branch, or something that C does not leave behind (jx.kept) */
-    bool holds;  /* there is no way back either if host addresses may have become wrong (held.c) */
+    bool branch : 1;
+    bool leaves : 1; /* no way back: a branch, or something that C does not leave behind (jx.kept) */
+    /* There is no way back either if host addresses may have become wrong (held.c). */
+    bool holds : 1;
+    bool always : 1;   /* there is no translation: C executes it each time */
+    bool switches : 1; /* a struct jit_switch lies behind it */
     int8_t group; /* of addresses that it begins: index of cpu->jx.held[]; -1: none */
-    uint8_t kind;  /* enum access_kind, and bytes, of the group */
-    uint16_t span;
-    uint16_t fails; /* to cover the group */
-    bool always; /* there is no translation: C executes it each time */
-    struct flags_desc flags;
+    uint8_t kind : 4;  /* enum access_kind of the group */
+    uint8_t fails : 4; /* to cover the group */
+    uint16_t span;     /* bytes of the group */
 };
+_Static_assert(sizeof(struct jit_site) == 32, "there are a hundred thousands of them");
+_Static_assert(ACCESS_EXEC < 16, "kind");
 
-enum { DATA_ALIGN = 16 };
+/* Of a site that switches: where to. */
+static inline struct jit_switch *site_switch(struct jit_site *site)
+{
+    return (struct jit_switch *)(site + 1);
+}
+
+enum { DATA_ALIGN = 8 };
 
 struct jit_edge {
-    /* The target of an edge to another page, as found last; for this page_va and generation (as in
-     * struct jit_pc). */
-    uint64_t va, generation;
-    const void *code;
     struct jit_region *region;
+    uint8_t *patch; /* in-page: the displacement of the jump (written address) */
     int32_t target; /* from the page's beginning; may lie outside it */
     bool host;      /* in-page: flags are in EFLAGS on this way */
-    uint8_t *patch; /* in-page: the displacement of the jump (written address) */
+    /* The target of an edge to another page, as found last; for this page_va and generation (as in
+     * struct jit_pc). In-page, there is no memory behind these. */
+    uint64_t va, generation;
+    const void *code;
 };
-_Static_assert(offsetof(struct jit_edge, generation) == 8 && offsetof(struct jit_edge, code) == 16,
-               "emitted code reads these");
+enum { EDGE_IN_PAGE_BYTES = offsetof(struct jit_edge, va) };
 
 /* ---- Regions --------------------------------------------------------------------------------- */
 
 struct jit_frame;
+
+/* An instruction in the page: where it begins, and how many bytes it has. */
+struct jit_piece {
+    uint16_t off : PAGE_SHIFT, len : 16 - PAGE_SHIFT;
+};
+_Static_assert(INSN_MAX_BYTES < 1 << (16 - PAGE_SHIFT), "len");
 
 struct jit_region {
     uint64_t gpa;     /* of its first instruction */
@@ -140,14 +154,18 @@ struct jit_region {
      * other way round; and its check. */
     struct jit_region *tail, *head;
     struct jit_edge *cross;
-    const uint16_t *off;  /* of each instruction, from the page's beginning */
-    const uint8_t *bytes; /* of that part */
+    /* The instructions, and others that were looked at; behind them their bytes. */
+    const struct jit_piece *piece;
+    const uint8_t *bytes;
 };
 
-/* The guest code at an offset of the page. */
+/* The guest code at an offset of the page, where one of the instructions is. */
 static inline const uint8_t *region_code(const struct jit_region *region, unsigned off)
 {
-    return region->bytes + (off - region->lo);
+    const uint8_t *bytes = region->bytes;
+    for (const struct jit_piece *p = region->piece; p->off != off; p++)
+        bytes += p->len;
+    return bytes;
 }
 
 struct jit_frame {
@@ -180,6 +198,7 @@ struct jit_thunks {
     int (*enter)(struct cpu *cpu, const void *code); /* enum jit_exit */
     const void *exit_edge;                           /* R10: the edge */
     const void *exit_poll, *exit_here;               /* R10: offset of the instruction */
+    const void *exit_edge_host, *exit_poll_host;     /* the same with flags in EFLAGS */
     const void *slow;                                /* called; R10: the site's offset in `data` */
     const void *slow_vec;                            /* likewise, for a region that has vectors */
     const void *vec_in;                              /* called: vectors into registers */
@@ -303,6 +322,8 @@ static inline struct jit_pcs **jit_recent(struct jit *jit, uint32_t mode)
 /* Room for one more region and its data, by emptying the cache if need be. */
 void jit_make_room(struct jit *jit);
 void *jit_data(struct jit *jit, size_t size);
+/* Gives back what was asked for last, from `end` on. */
+void jit_data_trim(struct jit *jit, const void *end);
 struct jit_region *jit_hash_find(struct jit *jit, uint64_t gpa, uint32_t mode);
 /* A stale one that is still remembered. */
 const struct jit_region *jit_hash_stale(struct jit *jit, uint64_t gpa, uint32_t mode);
@@ -350,11 +371,15 @@ void jit_serialise(void);
 void jit_make_thunks(struct jit *jit);
 void jit_build_init(struct build *b);
 bool jit_rows_init(struct jit *jit);
-/* Translates at cpu->rip; `code` is a copy of the whole page of guest code around gpa, and when
- * `tail_gpa` is not 0, of INSN_MAX_BYTES of the page behind, which lies there. NULL: the first
- * instruction is not for the translator; *more: since its end lies in the page behind. */
-struct jit_region *jit_translate(struct jit *jit, uint64_t gpa, const uint8_t *code,
-                                 uint64_t tail_gpa, bool *more);
+/* Translates at cpu->rip; `page` is the guest page around gpa, and `behind`, if not NULL, the one
+ * behind. Others may write to them: each instruction's bytes are read once, and compared by the
+ * caller. NULL: the first instruction is not for the translator; *more: since its end lies in the
+ * page behind. */
+struct jit_region *jit_translate(struct jit *jit, uint64_t gpa, const uint8_t *page,
+                                 const uint8_t *behind, bool *more);
+/* Up to INSN_MAX_BYTES bytes at an offset of the page, which may go on in the page behind. */
+void read_code(uint8_t *bytes, const uint8_t *page, const uint8_t *behind, unsigned off,
+               unsigned len);
 
 /* run.c, called by translated code: executes the instruction at the site. NULL: leave, cpu->rip
  * says where to go on; JIT_BACK: go on behind the site; else where to go on: a region's entry. */

@@ -124,8 +124,8 @@ static const struct decoded *decode(struct cpu *cpu, const struct jit_region *re
     d->flushes = jit->counters.flushes;
     for (unsigned i = 0; i < region->count; i++) {
         struct insn insn;
-        unsigned off = region->off[i];
-        insn_decode(region_code(region, off), region->lo + region->len - off,
+        unsigned off = region->piece[i].off;
+        insn_decode(region_code(region, off), region->piece[i].len,
                     cpu->mode & MODE_CODE64 ? 64 : 32, false, &cpu->features, &insn);
         d->insn[i].row = insn.row;
         d->insn[i].off = (uint16_t)off;
@@ -141,12 +141,12 @@ static const struct decoded *decode(struct cpu *cpu, const struct jit_region *re
 static int successor(const struct cpu *cpu, const struct jit_region *region, unsigned from)
 {
     uint64_t off = cpu->rip - (cpu->jit->lockstep->point[0].rip & PAGE_MASK);
-    if (off >= PAGE_SIZE || off <= region->off[from])
+    if (off >= PAGE_SIZE || off <= region->piece[from].off)
         return -1;
-    if (from + 1u < region->count && region->off[from + 1] == off)
+    if (from + 1u < region->count && region->piece[from + 1].off == off)
         return (int)from + 1;
     for (unsigned i = 0; i < region->count; i++)
-        if (region->off[i] == off)
+        if (region->piece[i].off == off)
             return (int)i;
     return -1;
 }
@@ -226,9 +226,9 @@ static void report_begin(const struct cpu *cpu, const struct lockstep *l)
         (unsigned long long)l->compared);
     for (unsigned i = 0; i < r->count; i++) {
         char text[128];
-        unsigned off = r->off[i];
+        unsigned off = r->piece[i].off;
         uint64_t at = (rip & PAGE_MASK) + off;
-        insn_disassemble(region_code(r, off), r->lo + r->len - off,
+        insn_disassemble(region_code(r, off), r->piece[i].len,
                          cpu->mode & MODE_CODE64 ? 64 : 32, at, text, sizeof text);
         fprintf(stderr, "  %#llx:  %s\n", (unsigned long long)at, text);
     }

@@ -122,12 +122,18 @@ static void add_tail(struct jit *jit, struct jit_region *region, uint64_t gpa)
     mmu_code_added(&jit->cpu->mmu, gpa, region->tail->len);
 }
 
-/* The bytes at `hva` are still those that were translated. */
-static bool same_bytes(const uint8_t *bytes, const uint8_t *hva, unsigned len)
+/* The bytes in the page, and behind it, are still those that were translated. */
+static bool same_bytes(const struct jit_region *region, const uint8_t *page, const uint8_t *behind)
 {
-    uint8_t again[PAGE_SIZE];
-    mem_host_read(again, hva, len);
-    return !memcmp(bytes, again, len);
+    const uint8_t *bytes = region->bytes;
+    for (const struct jit_piece *p = region->piece; (const uint8_t *)p < region->bytes; p++) {
+        uint8_t again[INSN_MAX_BYTES];
+        read_code(again, page, behind, p->off, p->len);
+        if (memcmp(bytes, again, p->len))
+            return false;
+        bytes += p->len;
+    }
+    return true;
 }
 
 /* As build() of cpu/interp/block.c: the MMU hears of the code before its bytes count. NULL: not
@@ -137,14 +143,10 @@ static struct jit_region *make(struct jit *jit, const struct mmu_xlat *x)
     struct cpu *cpu = jit->cpu;
     struct mmu_xlat behind = {.gpa = 0};
     bool more;
-    uint8_t code[PAGE_SIZE + INSN_MAX_BYTES];
     const uint8_t *page = (const uint8_t *)x->hva - (x->gpa & ~PAGE_MASK);
-    mem_host_read(code, page, PAGE_SIZE);
-    struct jit_region *region = jit_translate(jit, x->gpa, code, 0, &more);
-    if (!region && more && page_behind(cpu, &behind)) {
-        mem_host_read(code + PAGE_SIZE, behind.hva, INSN_MAX_BYTES);
-        region = jit_translate(jit, x->gpa, code, behind.gpa, &more);
-    }
+    struct jit_region *region = jit_translate(jit, x->gpa, page, NULL, &more);
+    if (!region && more && page_behind(cpu, &behind))
+        region = jit_translate(jit, x->gpa, page, behind.hva, &more);
     if (!region) {
         *jit_heat(jit, x->gpa) = 0; /* do not try each time */
         return NULL;
@@ -154,8 +156,7 @@ static struct jit_region *make(struct jit *jit, const struct mmu_xlat *x)
     mmu_code_added(&cpu->mmu, (x->gpa & PAGE_MASK) + region->lo, here);
     if (here < region->len)
         add_tail(jit, region, behind.gpa);
-    if (!same_bytes(code + region->lo, page + region->lo, here) ||
-        (region->tail && !same_bytes(code + PAGE_SIZE, behind.hva, region->tail->len)) ||
+    if (!same_bytes(region, page, behind.hva) ||
         jit_hash_find(jit, x->gpa, region->mode))
         return NULL; /* it changed meanwhile; the memory is not missed */
     jit_insert(jit, region);
@@ -362,8 +363,8 @@ const void *jit_slow(struct cpu *cpu, uint32_t site_offset)
         if (flushes != jit->counters.flushes || generation != cpu->mmu.exec_generation ||
             global != cpu->mmu.global_generation || jit_mode(cpu) != mode)
             cpu->jx.sp = cpu->jx.stack;
-        if (flushes == jit->counters.flushes && site->to)
-            *site->to = (struct jit_switch){code, cpu->jx.pcs};
+        if (flushes == jit->counters.flushes && site->switches)
+            *site_switch(site) = (struct jit_switch){code, cpu->jx.pcs};
         return code;
     }
     cpu->jx.flags = jit_pack_flags(cpu_rflags(cpu));

@@ -101,7 +101,7 @@ static bool set_ac(struct build *b, bool on)
     struct cold *site = site_begin(b);
     struct jit_switch *to = jit_data(b->jit, sizeof *to);
     *to = (struct jit_switch){0};
-    site_record(b, site)->to = to;
+    site_record(b, site)->switches = true; /* it lies right behind the site */
     emit_rip(e, 8, OP_LOAD, SCRATCH1, &to->code);
     emit_rr(e, 8, OP_TEST, SCRATCH1, SCRATCH1);
     cold_jump(site, emit_jcc_later(e, CC_E));

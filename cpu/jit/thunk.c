@@ -212,6 +212,17 @@ static void call_with_cpu(struct emit *e, const void *fn)
     emit_ri(e, 8, GRP1_ADD, RSP, 8);
 }
 
+/* As make_exit(), from where flags are in EFLAGS: ways out are many, and each would store them. */
+static const uint8_t *make_exit_host(struct emit *e, const void *exit)
+{
+    const uint8_t *at = emit_here(e);
+    emit_mov(e, 8, SCRATCH2, SCRATCH1);
+    flags_emit_store(e);
+    emit_mov(e, 8, SCRATCH1, SCRATCH2);
+    emit_jmp(e, exit);
+    return at;
+}
+
 static const uint8_t *make_slow(const struct jit *jit, struct emit *e, bool vectors,
                                 const uint8_t *to_c)
 {
@@ -318,6 +329,8 @@ void jit_make_thunks(struct jit *jit)
     const uint8_t *to_c = make_return(&e);
     jit->thunks.exit_edge = make_exit(jit, &e, JIT_EXIT_EDGE, CPU_AT(jx.edge), to_c);
     jit->thunks.exit_poll = make_exit(jit, &e, JIT_EXIT_POLL, CPU_AT(jx.exit_off), to_c);
+    jit->thunks.exit_edge_host = make_exit_host(&e, jit->thunks.exit_edge);
+    jit->thunks.exit_poll_host = make_exit_host(&e, jit->thunks.exit_poll);
     jit->thunks.exit_here = make_exit(jit, &e, JIT_EXIT_HERE, CPU_AT(jx.exit_off), to_c);
     jit->thunks.slow = make_slow(jit, &e, false, to_c);
     jit->thunks.slow_vec = make_slow(jit, &e, true, to_c);

@@ -8,6 +8,7 @@
  */
 #include "cpu/jit/build.h"
 #include "cpu/jit/profile.h"
+#include "cpu/mem_inline.h"
 #include "internal/log.h"
 #include <stdlib.h>
 
@@ -56,17 +57,29 @@ struct queue {
 
 /* The guest code at hand. */
 struct code {
-    const uint8_t *bytes; /* from the page's beginning */
-    unsigned len;
-    bool more; /* an instruction's end lies behind them */
+    const uint8_t *page, *behind; /* behind: NULL, or the page behind */
+    bool more;                    /* an instruction's end lies behind them */
 };
+
+void read_code(uint8_t *bytes, const uint8_t *page, const uint8_t *behind, unsigned off,
+               unsigned len)
+{
+    unsigned here = len < PAGE_SIZE - off ? len : (unsigned)PAGE_SIZE - off;
+    mem_host_read(bytes, page + off, here);
+    if (here < len)
+        mem_host_read(bytes + here, behind, len - here);
+}
 
 static bool append(struct build *b, struct code *code, int32_t off)
 {
     struct insn *insn = &b->insn[b->count];
+    uint8_t bytes[INSN_MAX_BYTES];
+    unsigned len = INSN_MAX_BYTES, left = (unsigned)((int32_t)PAGE_SIZE - off);
+    if (!code->behind && left < len)
+        len = left;
+    read_code(bytes, code->page, code->behind, (unsigned)off, len);
     enum decode_result result =
-        insn_decode(code->bytes + off, code->len - (unsigned)off, b->code64 ? 64 : 32, false,
-                    &b->cpu->features, insn);
+        insn_decode(bytes, len, b->code64 ? 64 : 32, false, &b->cpu->features, insn);
     code->more = result == DECODE_MORE;
     if (result != DECODE_OK)
         return false;
@@ -80,7 +93,7 @@ static bool append(struct build *b, struct code *code, int32_t off)
 }
 
 /* Where the code goes on behind the last instruction, or NEXT_NONE; *on: it should be decoded. */
-static int32_t behind(struct build *b, struct queue *q, bool *on)
+static int32_t next_offset(struct build *b, struct queue *q, bool *on)
 {
     const struct insn *insn = &b->insn[b->count - 1];
     int32_t end = b->off[b->count - 1] + insn->len;
@@ -110,7 +123,7 @@ static void decode_blocks(struct build *b, struct code *code, struct queue *q, i
             return;
         if (!first)
             b->flows[b->count - 2] = true;
-        off = b->next[b->count - 1] = behind(b, q, &on);
+        off = b->next[b->count - 1] = next_offset(b, q, &on);
         on &= !b->cross;
     }
 }
@@ -260,11 +273,12 @@ static void emit_region(struct build *b)
     body = *e;
     *e = b->cold_e;
     emit_cold(b);
-    b->region->stale_exit_host = emit_here(e);
-    flags_emit_store(e);
+    b->region->stale_exit_host = emit_here(e); /* to be made anew */
+    emit_mov_imm32(e, SCRATCH1, b->off[0]);
+    emit_jmp(e, b->jit->thunks.exit_poll_host);
     b->region->stale_exit = emit_here(e);
     emit_mov_imm32(e, SCRATCH1, b->off[0]);
-    emit_jmp(e, b->jit->thunks.exit_poll); /* to be made anew */
+    emit_jmp(e, b->jit->thunks.exit_poll);
     b->cold_e = *e;
     *e = body;
 }
@@ -296,20 +310,25 @@ static void log_host(const struct build *b, const uint8_t *code, size_t size)
 }
 
 /* Keeps the guest code that the region was made from. */
-static void keep_code(struct build *b, const uint8_t *page)
+static void keep_code(struct build *b)
 {
     struct jit_region *region = b->region;
+    struct jit_piece *piece = jit_data(b->jit, (sizeof *piece + INSN_MAX_BYTES) * b->count);
+    uint8_t *bytes = (uint8_t *)(piece + b->count);
     unsigned lo = PAGE_SIZE, hi = 0;
+    region->piece = piece;
+    region->bytes = bytes;
     for (unsigned i = 0; i < b->count; i++) {
-        unsigned end = b->off[i] + b->insn[i].len;
+        unsigned len = b->insn[i].len, end = b->off[i] + len;
         lo = b->off[i] < lo ? b->off[i] : lo;
         hi = end > hi ? end : hi;
+        piece[i].off = b->off[i] & (PAGE_SIZE - 1);
+        piece[i].len = len & INSN_MAX_BYTES;
+        bytes = (uint8_t *)memcpy(bytes, b->insn[i].bytes, len) + len;
     }
     region->lo = (uint16_t)lo;
     region->len = (uint16_t)(hi - lo);
-    region->bytes = memcpy(jit_data(b->jit, region->len), page + lo, region->len);
-    region->off = memcpy(jit_data(b->jit, sizeof *b->off * b->count), b->off,
-                         sizeof *b->off * b->count);
+    jit_data_trim(b->jit, bytes);
 }
 
 static void begin(struct build *b, struct jit *jit, uint64_t gpa)
@@ -346,20 +365,20 @@ static void count(struct jit *jit, const struct jit_region *region, size_t size)
     jit->counters.code_bytes += size;
 }
 
-struct jit_region *jit_translate(struct jit *jit, uint64_t gpa, const uint8_t *bytes,
-                                 uint64_t tail_gpa, bool *more)
+struct jit_region *jit_translate(struct jit *jit, uint64_t gpa, const uint8_t *page,
+                                 const uint8_t *behind, bool *more)
 {
     struct build *b = jit->build;
-    struct code code = {bytes, tail_gpa ? PAGE_SIZE + INSN_MAX_BYTES : PAGE_SIZE, false};
+    struct code code = {page, behind, false};
     begin(b, jit, gpa);
-    b->cross = tail_gpa != 0;
+    b->cross = behind;
     decode(b, gpa, &code);
     *more = code.more;
     if (b->count == 0) {
-        jit->data_used = (size_t)((uint8_t *)b->region - jit->data);
+        jit_data_trim(jit, b->region);
         return NULL;
     }
-    keep_code(b, bytes);
+    keep_code(b);
     uint8_t *body = b->e.p, *cold = b->cold_e.p;
     mark_blocks(b);
     flags_liveness(b);
