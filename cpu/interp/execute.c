@@ -167,3 +167,27 @@ void execute_step(struct cpu *cpu)
     if (cpu->rip != rip || !e->insn.rep)
         cpu->retired++;
 }
+
+/* ---- Cold code ------------------------------------------------------------------------------- */
+
+void execute_once(struct cpu *cpu, const uint8_t *code, unsigned avail)
+{
+    const unsigned size = cpu->mode & MODE_CODE64 ? 64 : 32;
+    struct insn insn;
+    do {
+        uint8_t bytes[15];
+        unsigned n = avail < sizeof bytes ? avail : sizeof bytes;
+        mem_host_read(bytes, code, n);
+        if (insn_decode(bytes, n, size, false, &cpu->features, &insn) != DECODE_OK) {
+            execute_step(cpu); /* crosses the page's end, or raises */
+            return;
+        }
+        execute_insn(cpu, &insn, insn.row->exec == EXEC_vec_host ? vec_prepare(cpu, &insn) : 0);
+        if (cpu->next_rip == cpu->rip && insn.rep)
+            return; /* has iterations left */
+        cpu->rip = cpu->next_rip;
+        cpu->retired++;
+        code += insn.len;
+        avail -= insn.len;
+    } while (avail && !(insn.row->attr & INSN_END) && !interp_attention(cpu));
+}

@@ -29,4 +29,9 @@ void execute_copied(struct cpu *cpu, const uint8_t *bytes, unsigned len);
  * outside RAM. Advances cpu->rip and cpu->retired. */
 void execute_step(struct cpu *cpu);
 
+/* Executes from cpu->rip to where a block ends, decoding each instruction as it comes: code that is
+ * run a few times before it is translated is not worth more. `code` is cpu->rip's host address,
+ * with `avail` bytes in the page and below the limit. */
+void execute_once(struct cpu *cpu, const uint8_t *code, unsigned avail);
+
 #endif

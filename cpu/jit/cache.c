@@ -21,6 +21,8 @@ void *jit_data(struct jit *jit, size_t size)
 {
     void *p = jit->data + jit->data_used;
     jit->data_used = (jit->data_used + size + DATA_ALIGN - 1) & ~(size_t)(DATA_ALIGN - 1);
+    if (jit->data_used > jit->data_size)
+        abort(); /* nobody has made room: memory would be overwritten */
     return p;
 }
 
@@ -37,12 +39,12 @@ static void empty_zones(struct jit *jit)
     jit->body.used = jit->body.begin;
     jit->body.end = jit->cold.begin = jit->cold.used = jit->code_size / 2;
     jit->cold.end = jit->code_size;
-    jit->data_used = 0;
+    jit->data_used = DATA_ALIGN; /* 0 is nothing's (struct jit_place) */
 }
 
 void jit_make_room(struct jit *jit)
 {
-    enum { REGION_MAX_DATA = 128 * 1024 };
+    enum { REGION_MAX_DATA = 160 * 1024 };
     if (jit->body.used + REGION_MAX_CODE > jit->body.end ||
         jit->cold.used + REGION_MAX_CODE > jit->cold.end ||
         jit->data_used + REGION_MAX_DATA > jit->data_size)
@@ -105,44 +107,121 @@ fail:
 
 /* ---- Finding --------------------------------------------------------------------------------- */
 
-static struct jit_region **hash_chain(struct jit *jit, uint64_t gpa, uint32_t mode)
-{
-    uint64_t h = (gpa ^ (uint64_t)mode << 32) * 0x9e3779b97f4a7c15ull;
-    return &jit->hash[h >> 40 & (REGION_BUCKETS - 1)];
-}
-
-static struct jit_region *hash_find(struct jit *jit, uint64_t gpa, uint32_t mode)
-{
-    struct jit_region *r = *hash_chain(jit, gpa, mode);
-    while (r && (r->gpa != gpa || r->mode != mode))
-        r = r->hash_next;
-    return r;
-}
-
-struct jit_region *jit_hash_find(struct jit *jit, uint64_t gpa, uint32_t mode)
-{
-    struct jit_region *r = hash_find(jit, gpa, mode);
-    return r && !r->stale ? r : NULL;
-}
-
-const struct jit_region *jit_hash_stale(struct jit *jit, uint64_t gpa, uint32_t mode)
-{
-    const struct jit_region *r = hash_find(jit, gpa, mode);
-    return r && r->stale ? r : NULL;
-}
-
 static struct jit_frame **frame_chain(struct jit *jit, uint64_t gpa)
 {
     uint64_t h = (gpa >> PAGE_SHIFT) * 0x9e3779b97f4a7c15ull;
     return &jit->frames[h >> 40 & (REGION_FRAMES - 1)];
 }
 
+/* Mostly that of the last time. */
 static struct jit_frame *frame_find(struct jit *jit, uint64_t gpa)
 {
-    struct jit_frame *f = *frame_chain(jit, gpa);
+    struct jit_frame *f = jit->last;
+    if (f && f->gpa == (gpa & PAGE_MASK))
+        return f;
+    f = *frame_chain(jit, gpa);
     while (f && f->gpa != (gpa & PAGE_MASK))
         f = f->next;
+    if (f)
+        jit->last = f;
     return f;
+}
+
+static struct jit_place *new_places(struct jit *jit, unsigned count)
+{
+    struct jit_place *place = jit_data(jit, count * sizeof *place);
+    for (unsigned i = 0; i < count; i++)
+        place[i].off = PLACE_FREE;
+    return place;
+}
+
+static struct jit_frame *frame_add(struct jit *jit, uint64_t gpa)
+{
+    struct jit_frame *f = frame_find(jit, gpa), **chain = frame_chain(jit, gpa);
+    if (f)
+        return f;
+    f = jit_data(jit, sizeof *f);
+    *f = (struct jit_frame){.gpa = gpa & PAGE_MASK,
+                            .next = *chain,
+                            .place = new_places(jit, PLACES_FIRST),
+                            .shift = PLACES_FIRST_SHIFT};
+    return *chain = f;
+}
+
+/* That of the offset, or where it would be. */
+static struct jit_place *place_slot(const struct jit_frame *f, unsigned off)
+{
+    unsigned i = off >> f->shift, mask = (unsigned)(PAGE_SIZE >> f->shift) - 1;
+    while (f->place[i].off != off && f->place[i].off != PLACE_FREE)
+        i = (i + 1) & mask;
+    return &f->place[i];
+}
+
+/* Twice as many; the memory of the others is not missed. */
+static void grow(struct jit *jit, struct jit_frame *f)
+{
+    const struct jit_place *old = f->place;
+    unsigned count = PAGE_SIZE >> f->shift--;
+    f->place = new_places(jit, 2 * count);
+    for (unsigned i = 0; i < count; i++)
+        if (old[i].off != PLACE_FREE)
+            *place_slot(f, old[i].off) = old[i];
+}
+
+struct jit_place *jit_place_find(struct jit *jit, uint64_t gpa)
+{
+    const struct jit_frame *f = frame_find(jit, gpa);
+    struct jit_place *place = f ? place_slot(f, gpa & ~PAGE_MASK) : NULL;
+    return place && place->off != PLACE_FREE ? place : NULL;
+}
+
+struct jit_place *jit_place_add(struct jit *jit, uint64_t gpa)
+{
+    struct jit_frame *f = frame_add(jit, gpa);
+    struct jit_place *place = place_slot(f, gpa & ~PAGE_MASK);
+    if (place->off != PLACE_FREE)
+        return place;
+    if (f->shift && ++f->places > (PAGE_SIZE >> f->shift) / 4 * 3) {
+        grow(jit, f);
+        place = place_slot(f, gpa & ~PAGE_MASK);
+    }
+    *place = (struct jit_place){.off = gpa & ~PAGE_MASK};
+    return place;
+}
+
+static struct jit_region *first_region(struct jit *jit, const struct jit_place *place)
+{
+    return place->regions ? (struct jit_region *)(jit->data + (size_t)place->regions * DATA_ALIGN)
+                          : NULL;
+}
+
+static void set_first_region(struct jit *jit, struct jit_place *place,
+                             const struct jit_region *region)
+{
+    place->regions =
+        region ? (uint32_t)((size_t)((const uint8_t *)region - jit->data) / DATA_ALIGN) : 0;
+}
+
+static struct jit_region *region_of_mode(struct jit *jit, const struct jit_place *place,
+                                         uint32_t mode)
+{
+    struct jit_region *r = first_region(jit, place);
+    while (r && r->mode != mode)
+        r = r->place_next;
+    return r;
+}
+
+struct jit_region *jit_place_region(struct jit *jit, const struct jit_place *place, uint32_t mode)
+{
+    struct jit_region *r = region_of_mode(jit, place, mode);
+    return r && !r->stale ? r : NULL;
+}
+
+const struct jit_region *jit_place_stale(struct jit *jit, uint64_t gpa, uint32_t mode)
+{
+    const struct jit_place *place = jit_place_find(jit, gpa);
+    const struct jit_region *r = place ? region_of_mode(jit, place, mode) : NULL;
+    return r && r->stale ? r : NULL;
 }
 
 bool jit_has_frame(const struct cpu *cpu, uint64_t gpa)
@@ -208,21 +287,14 @@ static void redirect(struct jit *jit, const uint8_t *from, const uint8_t *to)
 
 void jit_link(struct jit *jit, struct jit_edge *edge, const struct jit_region *to)
 {
-    emit_patch32(edge->patch, jit->code - jit->code_write,
-                 edge->host ? to->entry_host : to->entry);
+    emit_patch32(edge->patch, jit->code - jit->code_write, edge->host ? to->entry_host : to->entry);
     jit_serialise();
     jit->counters.links++;
 }
 
 static void insert_in_frame(struct jit *jit, struct jit_region *region)
 {
-    struct jit_frame *f = frame_find(jit, region->gpa);
-    if (!f) {
-        struct jit_frame **frames = frame_chain(jit, region->gpa);
-        f = jit_data(jit, sizeof *f);
-        *f = (struct jit_frame){.gpa = region->gpa & PAGE_MASK, .next = *frames};
-        *frames = f;
-    }
+    struct jit_frame *f = frame_add(jit, region->gpa);
     region->frame = f;
     region->frame_next = f->regions;
     f->regions = region;
@@ -230,17 +302,18 @@ static void insert_in_frame(struct jit *jit, struct jit_region *region)
 
 void jit_insert(struct jit *jit, struct jit_region *region)
 {
-    struct jit_region **chain = hash_chain(jit, region->gpa, region->mode);
-    for (struct jit_region **p = chain; *p; p = &(*p)->hash_next)
-        if ((*p)->gpa == region->gpa && (*p)->mode == region->mode) {
+    struct jit_place *place = jit_place_add(jit, region->gpa);
+    struct jit_region *first = first_region(jit, place);
+    for (struct jit_region **p = &first; *p; p = &(*p)->place_next)
+        if ((*p)->mode == region->mode) {
             redirect(jit, (*p)->entry, region->entry); /* whoever still goes there comes here */
             redirect(jit, (*p)->entry_host, region->entry_host);
             jit_serialise();
-            *p = (*p)->hash_next;
+            *p = (*p)->place_next;
             break;
         }
-    region->hash_next = *chain;
-    *chain = region;
+    region->place_next = first;
+    set_first_region(jit, place, region);
     insert_in_frame(jit, region);
     if (region->tail)
         insert_in_frame(jit, region->tail);
@@ -248,7 +321,8 @@ void jit_insert(struct jit *jit, struct jit_region *region)
 
 /* ---- Invalidation ---------------------------------------------------------------------------- */
 
-/* It may stay in the list of its frame, as one that crosses the page's end does in one of the two. */
+/* It may stay in the list of its frame, as one that crosses the page's end does in one of the two.
+ */
 void jit_make_stale(struct jit *jit, struct jit_region *r)
 {
     if (r->stale)
@@ -316,11 +390,10 @@ static void flush(struct jit *jit)
         struct jit_frame *f = jit->frames[i];
         jit->frames[i] = NULL;
         for (; f; f = f->next)
-            if (!block_has_frame(jit->cpu, f->gpa))
+            if ((f->regions || f->queued) && !block_has_frame(jit->cpu, f->gpa))
                 mmu_code_gone(&jit->cpu->mmu, f->gpa);
     }
-    jit->empty = NULL;
-    memset(jit->hash, 0, sizeof jit->hash);
+    jit->empty = jit->last = NULL;
     for (unsigned i = 0; i < JIT_PC_TABLES; i++)
         jit->pcs[i].mode = 0;
     empty_zones(jit);

@@ -75,7 +75,7 @@ struct held *held_find(struct build *b, const struct opnd *mem, bool write)
 
 static bool is_ungrouped(const struct build *b)
 {
-    return b->jit->ungrouped[jit_heat_index((b->region->gpa & PAGE_MASK) + b->off[b->i])];
+    return b->jit->ungrouped[jit_mark_index((b->region->gpa & PAGE_MASK) + b->off[b->i])];
 }
 
 /* Covers the instruction's access too, if it is one of the group and not too far away. */
@@ -112,7 +112,7 @@ static bool find_more(const struct build *b, struct held *h)
 struct held *held_begin(struct build *b, const struct opnd *mem, bool write)
 {
     const struct insn *insn = build_insn(b);
-    if (!groupable(b, insn) || b->cross || is_ungrouped(b))
+    if (!groupable(b, insn) || b->cross)
         return NULL;
     struct held h = {.base = insn->mem.base,
                      .index = insn->mem.index,
@@ -122,7 +122,7 @@ struct held *held_begin(struct build *b, const struct opnd *mem, bool write)
                      .hi = (int32_t)insn->mem.disp + (int32_t)mem->size,
                      .write = write,
                      .valid = true};
-    if (!find_more(b, &h))
+    if (!find_more(b, &h) || is_ungrouped(b))
         return NULL;
     unsigned k = b->held_next++ % HELD_SLOTS;
     b->held[k] = h;

@@ -40,9 +40,10 @@
 enum {
     REGION_MAX_INSNS = 128,
     REGION_MAX_CODE = 128 * 1024, /* upper bound of one region's host code in each zone */
-    REGION_BUCKETS = 1 << 17,
     REGION_FRAMES = 1 << 14,
-    HEAT_ENTRIES = 1 << 18,
+    MARK_ENTRIES = 1 << 15,
+    PLACES_FIRST = 16, /* a power of two; PLACES_FIRST_SHIFT says which part of a page */
+    PLACES_FIRST_SHIFT = 8,
     JIT_PCS = 1 << 16, /* most are never touched */
     INSN_MAX_BYTES = 15,
     JIT_PC_TABLES = 16,
@@ -148,7 +149,7 @@ struct jit_region {
      * EFLAGS; the same for leaving before the first instruction. */
     const uint8_t *entry, *entry_host;
     const uint8_t *stale_exit, *stale_exit_host;
-    struct jit_region *hash_next, *frame_next;
+    struct jit_region *place_next, *frame_next;
     struct jit_frame *frame;
     /* Of a region that crosses the page's end: what stands for it in the other page's frame, and the
      * other way round; and its check. */
@@ -168,12 +169,26 @@ static inline const uint8_t *region_code(const struct jit_region *region, unsign
     return bytes;
 }
 
+/* An offset in a page where code has been met: how often, and what was made of it. */
+struct jit_place {
+    uint16_t off; /* PLACE_FREE: none */
+    uint8_t heat;
+    uint32_t regions; /* one for each mode; in units of DATA_ALIGN from jit->data on. 0: none */
+};
+enum { PLACE_FREE = PAGE_SIZE };
+
+/* A guest page where code has been met. */
 struct jit_frame {
     uint64_t gpa;
     struct jit_frame *next;
+    /* Its places, PAGE_SIZE >> shift of them, some of which are free: that of an offset is at off >>
+     * shift or behind it. Neighbours share a cache line. */
+    struct jit_place *place;
+    uint16_t places;
+    uint8_t shift;
+    bool queued;
     struct jit_region *regions;   /* those that are not stale */
     struct jit_frame *next_empty; /* see jit_sweep() */
-    bool queued;
 };
 
 /* Regions by virtual address, for indirect branches; one table per mode. An address has two places:
@@ -244,14 +259,13 @@ struct jit {
     struct jit_pcs *pcs;                /* JIT_PC_TABLES of them */
     struct jit_pcs *recent[JIT_RECENT]; /* those that were asked for last, by jit_recent() */
     uint64_t pcs_asked;
-    struct jit_region *hash[REGION_BUCKETS];
     struct jit_frame *frames[REGION_FRAMES];
-    struct jit_frame *empty;    /* frames that have lost all their regions */
-    uint8_t heat[HEAT_ENTRIES]; /* how often code has been met, by a hash of its address */
-    /* By the same: no group begins there, since one has failed often. */
-    bool ungrouped[HEAT_ENTRIES];
+    struct jit_frame *last;  /* that was looked for; NULL: none */
+    struct jit_frame *empty; /* frames that have lost all their regions */
+    /* By a hash of the address: no group begins there, since one has failed often. */
+    bool ungrouped[MARK_ENTRIES];
     /* By the same: the access there looks at no last page, since it is another one too often. */
-    bool scattered[HEAT_ENTRIES];
+    bool scattered[MARK_ENTRIES];
     struct jit_thunks thunks;
     struct jit_row *rows; /* by insn_row.id */
     /* One reservation: struct cpu, code (running mapping), data, so that code reaches all by RIP. */
@@ -268,12 +282,16 @@ struct jit {
     const _Atomic unsigned *rules_users, *rules_deferred;
     bool host_avx, host_bmi2;
     bool interpret; /* what comes next, after JIT_EXIT_LEFT */
+    /* Where cpu->rip's code lies, when find() has just found out that it is cold; NULL: not so. */
+    const uint8_t *cold_code;
+    unsigned cold_avail;
     uint8_t hot;    /* times that code is interpreted before it is translated */
 };
 
-static inline unsigned jit_heat_index(uint64_t gpa)
+/* Where the marks of an address are. */
+static inline unsigned jit_mark_index(uint64_t gpa)
 {
-    return (gpa * 0x9e3779b97f4a7c15ull) >> 40 & (HEAT_ENTRIES - 1);
+    return (gpa * 0x9e3779b97f4a7c15ull) >> 40 & (MARK_ENTRIES - 1);
 }
 
 static inline struct emit jit_emit(const struct jit *jit, uint8_t *at)
@@ -285,11 +303,6 @@ static inline struct emit jit_emit(const struct jit *jit, uint8_t *at)
 static inline size_t jit_code_used(const struct jit *jit)
 {
     return jit->body.used + (jit->cold.used - jit->cold.begin);
-}
-
-static inline uint8_t *jit_heat(struct jit *jit, uint64_t gpa)
-{
-    return &jit->heat[jit_heat_index(gpa)];
 }
 
 /* AX as LAHF and SETO AL leave it. */
@@ -324,9 +337,14 @@ void jit_make_room(struct jit *jit);
 void *jit_data(struct jit *jit, size_t size);
 /* Gives back what was asked for last, from `end` on. */
 void jit_data_trim(struct jit *jit, const void *end);
-struct jit_region *jit_hash_find(struct jit *jit, uint64_t gpa, uint32_t mode);
+/* What is known of an address; NULL: nothing. */
+struct jit_place *jit_place_find(struct jit *jit, uint64_t gpa);
+/* The same, remembered from now on; there must be room. */
+struct jit_place *jit_place_add(struct jit *jit, uint64_t gpa);
+/* The region there for this mode, or NULL. */
+struct jit_region *jit_place_region(struct jit *jit, const struct jit_place *place, uint32_t mode);
 /* A stale one that is still remembered. */
-const struct jit_region *jit_hash_stale(struct jit *jit, uint64_t gpa, uint32_t mode);
+const struct jit_region *jit_place_stale(struct jit *jit, uint64_t gpa, uint32_t mode);
 /* Makes it known; takes the place of a stale one with the same key. */
 void jit_insert(struct jit *jit, struct jit_region *region);
 void jit_link(struct jit *jit, struct jit_edge *edge, const struct jit_region *to);

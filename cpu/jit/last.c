@@ -34,7 +34,7 @@ _Static_assert((int)LAST_END <= (int)VIEW_LASTS, "there is one for each");
 static bool is_promising(const struct build *b)
 {
     return b->in_loop[b->i] &&
-           !b->jit->scattered[jit_heat_index((b->region->gpa & PAGE_MASK) + b->off[b->i])];
+           !b->jit->scattered[jit_mark_index((b->region->gpa & PAGE_MASK) + b->off[b->i])];
 }
 
 unsigned last_of_register(const struct build *b, unsigned host)
@@ -210,7 +210,7 @@ static void judge(struct jit *jit, struct jit_watch *w, const struct jit_site *s
     if (w->hits < PROBES_GOOD) {
         w->phase = PHASE_SCATTERED;
         w->budget = PATIENCE;
-        jit->scattered[jit_heat_index((site->region->gpa & PAGE_MASK) + site->off)] = true;
+        jit->scattered[jit_mark_index((site->region->gpa & PAGE_MASK) + site->off)] = true;
         return;
     }
     take_always(w, false);

@@ -2,7 +2,7 @@
  * run.c - the engine's loop: find or make a region, run it, see why it came back; and what C does
  * for a site.
  *
- * Cold code is interpreted, block by block; what has been met often is translated. Between
+ * Cold code is interpreted, block by block; what is met again is translated. Between
  * regions all state is in struct cpu, as for the interpreter: so the two take turns at any
  * instruction.
  */
@@ -92,11 +92,10 @@ static bool far_from_hole(const struct cpu *cpu)
     return is_canonical(cpu->rip) && is_canonical(from) == is_canonical(to) && is_canonical(to);
 }
 
-static bool is_hot(struct jit *jit, uint64_t gpa)
+static bool is_hot(struct jit *jit, struct jit_place *place)
 {
-    uint8_t *heat = jit_heat(jit, gpa);
-    if (*heat < jit->hot) {
-        ++*heat;
+    if (place->heat < jit->hot) {
+        place->heat++;
         jit->counters.cold++;
         return false;
     }
@@ -148,7 +147,7 @@ static struct jit_region *make(struct jit *jit, const struct mmu_xlat *x)
     if (!region && more && page_behind(cpu, &behind))
         region = jit_translate(jit, x->gpa, page, behind.hva, &more);
     if (!region) {
-        *jit_heat(jit, x->gpa) = 0; /* do not try each time */
+        jit_place_add(jit, x->gpa)->heat = 0; /* do not try each time */
         return NULL;
     }
     unsigned here =
@@ -157,7 +156,7 @@ static struct jit_region *make(struct jit *jit, const struct mmu_xlat *x)
     if (here < region->len)
         add_tail(jit, region, behind.gpa);
     if (!same_bytes(region, page, behind.hva) ||
-        jit_hash_find(jit, x->gpa, region->mode))
+        jit_place_region(jit, jit_place_add(jit, x->gpa), region->mode))
         return NULL; /* it changed meanwhile; the memory is not missed */
     jit_insert(jit, region);
     return region;
@@ -175,7 +174,7 @@ static bool is_current(const struct cpu *cpu, uint64_t generation)
 }
 
 /* The region at cpu->rip, made now if it is hot. Raises what fetching raises. NULL: interpret. */
-static const struct jit_region *find_slowly(struct cpu *cpu, const struct jit_pc *slot,
+static const struct jit_region *find_slowly(struct cpu *cpu, const struct jit_region *region,
                                             uint64_t *generation)
 {
     struct jit *jit = cpu->jit;
@@ -183,15 +182,18 @@ static const struct jit_region *find_slowly(struct cpu *cpu, const struct jit_pc
     jit_sweep(jit);
     if (!far_from_hole(cpu))
         return NULL;
-    mem_fetch_page(cpu, cpu->rip, &x);
+    unsigned avail = mem_fetch_page(cpu, cpu->rip, &x);
     if (x.ruled || !x.hva)
         return NULL;
-    /* Often the address space has changed and come back, and the page is where it was. */
-    const struct jit_region *region = slot->pc == cpu->rip ? slot->region : NULL;
     if (!region || region->gpa != x.gpa || region->stale) {
-        if (!is_hot(jit, x.gpa))
-            return NULL; /* so there is none */
-        region = jit_hash_find(jit, x.gpa, jit_mode(cpu));
+        jit_make_room(jit);
+        struct jit_place *place = jit_place_add(jit, x.gpa);
+        if (!is_hot(jit, place)) { /* so there is none */
+            jit->cold_code = LOG_ON(cpu->log, LOG_IN_ASM) ? NULL : x.hva;
+            jit->cold_avail = avail;
+            return NULL;
+        }
+        region = jit_place_region(jit, place, jit_mode(cpu));
     }
     if (!region) {
         profile_translation(jit, true);
@@ -251,13 +253,18 @@ static const void *find(struct cpu *cpu, const struct pending *pending)
     if (!eligible(cpu))
         return NULL;
     struct jit_pcs *pcs = jit_pcs_for(jit, jit_mode(cpu));
-    struct jit_pc *slot = jit_pc_find(pcs, cpu->rip);
     cpu->jx.pcs = pcs;
-    if (!jit->lockstep && slot->pc == cpu->rip && is_current(cpu, slot->generation) &&
-        !slot->region->stale && !(pending && pending->edge))
-        return slot->code;
+    const struct jit_region *known = NULL;
+    if (!pending || !pending->edge || !pending->edge->patch) { /* in its page an edge is new */
+        const struct jit_pc *slot = jit_pc_find(pcs, cpu->rip);
+        if (slot->pc == cpu->rip)
+            known = slot->region;
+        if (known && !jit->lockstep && is_current(cpu, slot->generation) && !known->stale &&
+            !(pending && pending->edge))
+            return slot->code;
+    }
     uint64_t generation;
-    const struct jit_region *region = find_slowly(cpu, slot, &generation);
+    const struct jit_region *region = find_slowly(cpu, known, &generation);
     if (!region)
         return NULL;
     if (pending)
@@ -325,7 +332,7 @@ static bool hold(struct jit *jit, struct jit_site *site)
                                  (enum access_kind)site->kind);
     cpu->jx.held[site->group] = (uint64_t)(uintptr_t)host;
     if (!host && ++site->fails == FAILS_MAX) {
-        jit->ungrouped[jit_heat_index((site->region->gpa & PAGE_MASK) + site->off)] = true;
+        jit->ungrouped[jit_mark_index((site->region->gpa & PAGE_MASK) + site->off)] = true;
         jit_make_stale(jit, site->region);
     }
     return host;
@@ -423,9 +430,15 @@ static bool attends(struct cpu *cpu)
 
 static void interpret(struct cpu *cpu)
 {
-    profile_phase(cpu->jit, PHASE_INTERPRETER);
-    interp_block(cpu);
-    profile_phase(cpu->jit, PHASE_LOOP);
+    struct jit *jit = cpu->jit;
+    const uint8_t *code = jit->cold_code;
+    profile_phase(jit, PHASE_INTERPRETER);
+    jit->cold_code = NULL;
+    if (code)
+        execute_once(cpu, code, jit->cold_avail);
+    else
+        interp_block(cpu);
+    profile_phase(jit, PHASE_LOOP);
 }
 
 void jit_run(struct cpu *cpu)
@@ -433,6 +446,7 @@ void jit_run(struct cpu *cpu)
     struct pending pending = {0};
     profile_run(cpu->jit);
     cpu->blocks->single = false; /* REP instructions are run whole */
+    cpu->jit->cold_code = NULL;
     while (attends(cpu) && cpu->activity == CPU_RUNNING) {
         const void *code = pending.here ? NULL : find(cpu, &pending);
         if (code) {

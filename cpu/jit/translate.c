@@ -32,7 +32,7 @@ static bool is_direct(const struct build *b, const struct insn *insn)
 static bool was_part(const struct build *b, int64_t off)
 {
     for (unsigned i = 0; b->before && i < b->before->count; i++)
-        if (b->before->off[i] == off)
+        if (b->before->piece[i].off == off)
             return true;
     return false;
 }
@@ -43,10 +43,10 @@ static bool is_wanted(const struct build *b, int64_t off)
     uint64_t gpa = (b->region->gpa & PAGE_MASK) + (uint64_t)off;
     if (!build_in_page(off) || (b->jit->lockstep && off <= b->off[b->count - 1]))
         return false;
-    uint8_t heat = *jit_heat(b->jit, gpa);
-    if (heat < b->jit->hot)
-        return heat > 0; /* it has no region either */
-    return !jit_hash_find(b->jit, gpa, b->mode) || was_part(b, off);
+    const struct jit_place *place = jit_place_find(b->jit, gpa);
+    if (!place)
+        return b->jit->hot == 0;
+    return !jit_place_region(b->jit, place, b->mode) || was_part(b, off);
 }
 
 /* Offsets at which blocks are still to be decoded. */
@@ -343,7 +343,7 @@ static void begin(struct build *b, struct jit *jit, uint64_t gpa)
     jit_make_room(jit);
     b->region = jit_data(jit, sizeof *b->region);
     *b->region = (struct jit_region){.gpa = gpa, .mode = b->mode};
-    b->before = jit_hash_stale(jit, gpa, b->mode);
+    b->before = jit_place_stale(jit, gpa, b->mode);
     b->e = jit_emit(jit, jit->code_write + jit->body.used);
     b->cold_e = jit_emit(jit, jit->code_write + jit->cold.used);
 }

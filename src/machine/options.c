@@ -678,7 +678,7 @@ enum options_result options_parse(struct machine_config *config, unsigned argc,
     config->hpet = config->protect = true;
     config->accel = ACCEL_JIT;
     config->jit_cache = 256ull << 20;
-    config->jit_hot = 6;
+    config->jit_hot = 1;
     config->cpu_model = copy_string("max");
     for (unsigned at = 0; ok && !o.informed && at < argc;)
         ok = parse_one(&o, argc, argv, &at);
