@@ -95,9 +95,9 @@ def main():
     if args.write:
         model = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
         with open(os.path.join(ROOT, "docs/bench/protect.md"), "w") as out:
-            out.write(f"# What protection costs\n\nInterpreter, {args.runs} runs of `./dev bench protect` on {model}, "
+            out.write(f"# What protection costs\n\nTranslator, {args.runs} runs of `./dev bench protect` on {model}, "
                       f"{os.cpu_count()} cores, Linux {platform.release().split('-')[0]}. The guest's clock counts host "
-                      "nanoseconds.\nThe translator's rows follow with the translator.\n\n" + text + "\n")
+                      "nanoseconds.\n\n" + text + "\n")
 
 
 main()
