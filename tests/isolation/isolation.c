@@ -167,6 +167,10 @@ static void no_ask(void *c)
     (void)c;
 }
 
+static struct io_space *io;
+static struct clock *clk;
+static struct exclusive *exclusive;
+
 static bool make_machine(void)
 {
     struct error err = {{0}};
@@ -187,9 +191,9 @@ static bool make_machine(void)
                                       .model = "max",
                                       .vcpus = 1,
                                       .map = map,
-                                      .io = io_space_new(&machine_lock, &log_off),
-                                      .clock = clock_new(),
-                                      .exclusive = exclusive_new(1, no_ask),
+                                      .io = io = io_space_new(&machine_lock, &log_off),
+                                      .clock = clk = clock_new(),
+                                      .exclusive = exclusive = exclusive_new(1, no_ask),
                                       .log = &log_off,
                                       .on_shutdown = no_shutdown};
     cpu = cpu_new(&config, &err);
@@ -201,6 +205,15 @@ static bool make_machine(void)
 fail:
     fprintf(stderr, "isolation: %s\n", err.msg);
     return false;
+}
+
+static void free_machine(void)
+{
+    cpu_free(cpu);
+    exclusive_free(exclusive);
+    clock_free(clk);
+    io_space_free(io);
+    phys_free(map);
 }
 
 enum who { USER, SUPERVISOR, SUPERVISOR_AC };
@@ -580,5 +593,7 @@ int main(int argc, char **argv)
     printf("%llu rounds, %u canaries, %llu regions, %llu times through C\n",
            (unsigned long long)rounds, canaries, (unsigned long long)cpu->jit->counters.regions,
            (unsigned long long)cpu->jit->counters.slow);
-    return canaries_live() ? 0 : 1;
+    bool live = canaries_live();
+    free_machine();
+    return live ? 0 : 1;
 }
