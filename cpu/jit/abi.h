@@ -15,10 +15,9 @@
  *     MXCSR                      the host's, while vectors are in registers and when all exceptions
  *                                are masked (jit_mode()); from and to cpu->jx.mxcsr
  *
- *     host RSP   the host's stack, 16-byte aligned
  *     host R10, R11   scratch: addresses, homed registers, copies of RAX
  *     host FS base    glibc's; GS is not used
- *     host RSP        the guest's open calls (branch.c), 16 bytes each
+ *     host RSP        the host's stack: the guest's open calls (branch.c), 16 bytes each
  *
  * struct cpu lies in front of the code (jit_cpu_new()), so code names its fields by RIP: two bytes
  * less than by a segment, of which a lookup has two or three, and no base to add.
@@ -44,9 +43,9 @@ static inline unsigned abi_host(unsigned guest)
     return guest == RSP ? HOST_SP : guest;
 }
 
-#define CPU_GPR(n)     ((int32_t)(offsetof(struct cpu, gpr) + 8 * (n)))
-#define CPU_YMM(n)     ((int32_t)(offsetof(struct cpu, ymm) + sizeof(union vreg) * (n)))
-#define CPU_AT(member) ((int32_t)offsetof(struct cpu, member))
+#define CPU_GPR(n)        ((int32_t)(offsetof(struct cpu, gpr) + 8 * (n)))
+#define CPU_YMM(n)        ((int32_t)(offsetof(struct cpu, ymm) + sizeof(union vreg) * (n)))
+#define CPU_AT(member)    ((int32_t)offsetof(struct cpu, member))
 #define CPU_SEG_BASE(seg) (CPU_AT(seg_base) + 8 * (int32_t)(seg))
 #define CPU_FAST(priv)                                                                             \
     ((int32_t)(offsetof(struct cpu, mmu.fast) + sizeof(struct view_fast) * (priv)))

@@ -247,17 +247,15 @@ static inline void emit_jmp(struct emit *e, const void *target)
     emit32(e, 0);
     emit_patch32(e->p - 4, e->shift, target);
 }
-static inline void emit_call(struct emit *e, const void *target)
-{
-    emit8(e, 0xe8);
-    emit32(e, 0);
-    emit_patch32(e->p - 4, e->shift, target);
-}
 static inline uint8_t *emit_call_later(struct emit *e)
 {
     emit8(e, 0xe8);
     emit32(e, 0);
     return e->p - 4;
+}
+static inline void emit_call(struct emit *e, const void *target)
+{
+    emit_patch32(emit_call_later(e), e->shift, target);
 }
 static inline void emit_ret(struct emit *e)
 {

@@ -136,7 +136,7 @@ void last_emit_cold(struct build *b, const struct cold *c)
     uint8_t *jump[HASHED_JUMPS];
     if (c->watch) {
         emit_cpu_store(e, SCRATCH1, CPU_AT(jx.asked));
-        emit_rip(e, 4, 0xff, GRP5_DEC, &c->watch->budget);
+        emit_rip(e, 4, OP_GRP5, GRP5_DEC, &c->watch->budget);
         uint8_t *good = emit_jcc_later(e, CC_NS);
         emit_rip(e, 8, OP_LEA, SCRATCH1, c->watch);
         emit_cpu_store(e, SCRATCH1, CPU_AT(jx.watch));
@@ -154,7 +154,7 @@ void last_emit_cold(struct build *b, const struct cold *c)
  * R10 = the host address; the entry's page is the last one. EFLAGS are lost. */
 static void make_thunk(struct emit *e, unsigned priv, bool write, unsigned k)
 {
-    enum { PUSH_RAX = 0x50, POP_RAX = 0x58, RET = 0xc3, IMUL = 0x69, OP_0F_SETE = 0x94 };
+    enum { IMUL = 0x69, OP_0F_SETE = 0x94 };
     static const uint8_t sete_al[] = {0x0f, OP_0F_SETE, 0xc0};
     int32_t at = CPU_LAST(priv, k);
     int32_t tags[2] = {offsetof(struct view_entry, tag_read),
@@ -162,7 +162,7 @@ static void make_thunk(struct emit *e, unsigned priv, bool write, unsigned k)
     int32_t limits[2] = {at + (int32_t)offsetof(struct view_last, limit[0]),
                          at + (int32_t)offsetof(struct view_last, limit[1])};
     int32_t page = offsetof(struct view_entry, page);
-    emit8(e, PUSH_RAX);
+    emit_push(e, RAX);
     emit_rm(e, 8, OP_LOAD, RAX, SCRATCH2, tags[write]);
     emit_cpu_store(e, RAX, at + (int32_t)offsetof(struct view_last, page));
     emit_cpu_before(e, 8, OP_STORE_IMM, 0, limits[write], 4);
@@ -180,8 +180,8 @@ static void make_thunk(struct emit *e, unsigned priv, bool write, unsigned k)
     emit_rm(e, 8, OP_SUB_LOAD, RAX, SCRATCH2, tags[write]);
     emit_cpu_store(e, RAX, at + (int32_t)offsetof(struct view_last, delta));
     emit_cpu_imm32(e, OP_GRP1_IMM32, GRP1_OR, CPU_AT(mmu.last_used) + 4 * (int32_t)priv, 1u << k);
-    emit8(e, POP_RAX);
-    emit8(e, RET);
+    emit_pop(e, RAX);
+    emit_ret(e);
 }
 
 void last_make_thunks(struct jit *jit, struct emit *e)

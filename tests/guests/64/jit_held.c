@@ -139,17 +139,7 @@ TEST(a_page_protected_in_between)
 {
     for (unsigned round = 0; round < 24; round++) {
         watch_begin();
-        uint32_t id = door_add(0, session, (word)page, sizeof page, 0, 1);
-        CHECK(id != ~0u);
-        door_rule_ = door_rule(id);
-        door_rule_.allow[PROTECT_KERNEL] = door_rule_.allow[PROTECT_OWNER] =
-            PROTECT_READ | PROTECT_EXEC;
-        door_rule_.action[PROTECT_KERNEL] = door_rule_.action[PROTECT_OWNER] = PROTECT_DENY;
-        volatile struct protect_command *c = &DOOR(0)->command[0];
-        door_put(c, PROTECT_OP_SET_RULES);
-        door_put(&c->session, session);
-        door_put(&c->arg[0], (word)&door_rule_);
-        door_put(&c->arg[1], 1);
+        watch_refuse_at_doorbell(page, sizeof page);
         memset(page, 0, sizeof page);
         struct trap t =
             CATCH(asm volatile("movq $1, (%0); movl $0, (%1);" LABEL(held_refused) "movq $2, 8(%0)"

@@ -50,6 +50,23 @@ static __attribute__((unused)) uint32_t watch(const volatile void *at, uint64_t 
     return id;
 }
 
+/* From the next store to the doorbell on, the supervisor may not write these bytes. */
+static __attribute__((unused)) void watch_refuse_at_doorbell(const volatile void *at,
+                                                             uint64_t length)
+{
+    uint32_t id = door_add(0, session, (word)at, length, 0, 1);
+    CHECK(id != ~0u);
+    door_rule_ = door_rule(id);
+    door_rule_.allow[PROTECT_KERNEL] = door_rule_.allow[PROTECT_OWNER] =
+        PROTECT_READ | PROTECT_EXEC;
+    door_rule_.action[PROTECT_KERNEL] = door_rule_.action[PROTECT_OWNER] = PROTECT_DENY;
+    volatile struct protect_command *c = &DOOR(0)->command[0];
+    door_put(c, PROTECT_OP_SET_RULES);
+    door_put(&c->session, session);
+    door_put(&c->arg[0], (word)&door_rule_);
+    door_put(&c->arg[1], 1);
+}
+
 /* The n-th event of this context says this. */
 #define CHECK_EVENT(n, access_, subject_, length_, home_)                                          \
     do {                                                                                           \
