@@ -106,7 +106,7 @@ void rmap_revoke_read(struct mmu_cpu *mmu, uint32_t frame, bool read, bool exec)
         if (read)
             entry_fast(mmu, id)->tag_read = view_no_tag(id);
         if (exec)
-            entry_fast(mmu, id)->tag_exec = view_no_tag(id);
+            entry_meta(mmu, id)->flags &= (uint8_t)~META_FETCH;
     }
     last_forget_all(mmu);
     mmu->taken++;
@@ -141,7 +141,7 @@ unsigned mmu_count_entries_of_frame(struct mmu_cpu *mmu, uint64_t frame_gpa)
          id = entry_meta(mmu, id)->frame_next) {
         const struct view_entry *e = entry_fast(mmu, id);
         n += view_tag_allows(e->tag_read, id) || view_tag_allows(e->tag_write, id) ||
-             view_tag_allows(e->tag_exec, id);
+             (entry_meta(mmu, id)->flags & META_FETCH);
     }
     return n;
 }

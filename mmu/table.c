@@ -12,8 +12,7 @@
 /* What fast paths see before a table has its first entry. Never written. */
 #define NO_TAGS(index)                                                                             \
     {                                                                                              \
-        ((index) ^ 2ull) << PAGE_SHIFT, ((index) ^ 2ull) << PAGE_SHIFT,                            \
-            ((index) ^ 2ull) << PAGE_SHIFT, NULL                                                   \
+        ((index) ^ 2ull) << PAGE_SHIFT, ((index) ^ 2ull) << PAGE_SHIFT, 0, NULL                    \
     }
 static const struct view_entry no_table[4] = {NO_TAGS(0), NO_TAGS(1), NO_TAGS(2), NO_TAGS(3)};
 
@@ -122,7 +121,8 @@ static void unlink_entry(struct mmu_cpu *mmu, struct space *space, struct view_t
         mmu->priv->pkey_live[m->pkey]--;
     uint64_t gva = m->gva;
     m->gva = GVA_NONE;
-    e->tag_read = e->tag_write = e->tag_exec = view_no_tag(id);
+    m->flags &= (uint8_t)~META_FETCH;
+    e->tag_read = e->tag_write = view_no_tag(id);
     mmu->taken++;
     if (space == mmu->priv->current)
         last_forget(mmu, (enum mmu_priv)(table - space->table), gva);
@@ -134,7 +134,7 @@ void view_drop(struct mmu_cpu *mmu, uint32_t id)
     struct space *space = entry_space(mmu, id);
     struct view_table *table = entry_table(mmu, id);
     const struct view_meta *m = &table->meta[id & 0xffff];
-    bool exec = view_tag_allows(table->entries[id & 0xffff].tag_exec, id);
+    bool exec = m->flags & META_FETCH;
     bool global = exec && (m->flags & META_GLOBAL);
     if (global && mmu->priv->forgetting)
         source_hide(mmu, id);
@@ -150,7 +150,7 @@ void view_drop(struct mmu_cpu *mmu, uint32_t id)
 static void evict(struct mmu_cpu *mmu, struct space *space, struct view_table *table, uint32_t id)
 {
     const struct view_meta *m = &table->meta[id & 0xffff];
-    if (view_tag_allows(table->entries[id & 0xffff].tag_exec, id)) {
+    if (m->flags & META_FETCH) {
         if (!source_hide(mmu, id))
             space->hidden |= hidden_bit(m->gva);
         else if (!(m->flags & META_GLOBAL))
@@ -309,12 +309,11 @@ uint32_t view_insert(struct mmu_cpu *mmu, struct space *space, enum mmu_priv pri
                table->bits + 2u > VIEW_MAX_BITS ? VIEW_MAX_BITS : table->bits + 2u);
     uint32_t id = entry_id(mmu, space, priv, table_index(table, meta->gva));
     struct view_meta *there = &table->meta[id & 0xffff];
-    struct view_entry *entry = &table->entries[id & 0xffff];
     bool keep_exec = false;
     if (there->gva == meta->gva) {
         /* Filled before for another kind of access, say before D was set. Fetches that were valid
          * stay valid if they go to the same place. */
-        keep_exec = view_tag_allows(entry->tag_exec, id) && there->gpa == meta->gpa &&
+        keep_exec = (there->flags & META_FETCH) && there->gpa == meta->gpa &&
                     there->frame == meta->frame && (meta->perm & ACCESS_EXEC);
         if (keep_exec)
             unlink_entry(mmu, space, table, id);
@@ -332,7 +331,7 @@ uint32_t view_insert(struct mmu_cpu *mmu, struct space *space, enum mmu_priv pri
         return ENTRY_NONE;
     }
     if (keep_exec)
-        entry->tag_exec = meta->gva;
+        there->flags |= META_FETCH;
     return id;
 }
 

@@ -2,7 +2,7 @@
  * view.c - filling views: what mmu_translate() does when the inline lookup has missed.
  *
  *      guest tables --walk--> rights ---+
- *      frame attributes ----------------+--derive()--> tag_read, tag_write, tag_exec
+ *      frame attributes ----------------+--derive()--> tag_read, tag_write, META_FETCH
  *      protection rules ----------------+    (as attributes of frames: mmu/rules/span.c)
  *      data breakpoints ----------------+
  *
@@ -46,7 +46,7 @@ static uint32_t ruled_for(enum access_kind kind)
  * This is THE place where an entry's validity is derived; the protection rules take their share
  * here, from the frame's RULED attributes. Write and fetch tags are set when first used, not at the
  * fill: each costs others something to take back. */
-static void *derive(struct mmu_cpu *mmu, const struct view_meta *meta, struct view_entry *entry,
+static void *derive(struct mmu_cpu *mmu, struct view_meta *meta, struct view_entry *entry,
                     uint64_t gva, enum access_kind kind, bool *ruled)
 {
     *ruled = false;
@@ -67,7 +67,7 @@ static void *derive(struct mmu_cpu *mmu, const struct view_meta *meta, struct vi
             entry->tag_write = entry->tag_read = meta->gva;
         break;
     case ACCESS_EXEC:
-        entry->tag_exec = meta->gva; /* data breakpoints do not see fetches */
+        meta->flags |= META_FETCH; /* data breakpoints do not see fetches */
         break;
     default:
         if (fast)
@@ -110,6 +110,7 @@ static uint32_t fill(struct mmu_cpu *mmu, const struct walk *walk, enum mmu_priv
     if (id == ENTRY_NONE)
         return id;
     entry_fast(mmu, id)->page = hva;
+    entry_fast(mmu, id)->delta = (uint64_t)(uintptr_t)hva - meta->gva;
     mmu->priv->counters.fills++;
     LOG(mmu->priv->log, LOG_MMU, "mmu%u: fill %#llx -> %#llx perm %u priv %u shift %u%s\n",
         mmu->vcpu, (unsigned long long)walk->gva, (unsigned long long)walk->gpa, meta->perm, priv,
@@ -160,7 +161,7 @@ static enum mmu_result miss(struct mmu_cpu *mmu, const struct access *access, ui
     out->global = meta.flags & META_GLOBAL;
     uint32_t id = fill(mmu, &out->walk, priv, hva, &meta);
     if (id != ENTRY_NONE) {
-        out->hva = derive(mmu, &meta, entry_fast(mmu, id), gva, kind, &out->ruled);
+        out->hva = derive(mmu, entry_meta(mmu, id), entry_fast(mmu, id), gva, kind, &out->ruled);
     } else {
         struct view_entry passing = {.page = hva};
         out->hva = derive(mmu, &meta, &passing, gva, kind, &out->ruled);
@@ -176,14 +177,16 @@ enum mmu_result mmu_translate(struct mmu_cpu *mmu, const struct access *access, 
         kind = ACCESS_WRITE; /* a read-modify-write is a write to the tables */
     if (table->entries) {
         uint32_t index = table_index(table, gva);
-        const struct view_meta *meta = &table->meta[index];
+        struct view_meta *meta = &table->meta[index];
         struct view_entry *entry = &table->entries[index];
         if (meta->gva == (gva & PAGE_MASK) && (meta->perm & kind)) {
             out->gpa = meta->gpa | (gva & ~PAGE_MASK);
             out->global = meta->flags & META_GLOBAL;
             out->ruled = false;
-            out->hva = view_tag(entry, kind) == meta->gva
-                           ? (uint8_t *)entry->page + (gva & ~PAGE_MASK) /* derived already */
+            bool derived = kind == ACCESS_EXEC ? (meta->flags & META_FETCH) != 0
+                                               : view_tag(entry, kind) == meta->gva;
+            out->hva = derived
+                           ? (uint8_t *)entry->page + (gva & ~PAGE_MASK)
                            : derive(mmu, meta, entry, gva, kind, &out->ruled);
             return MMU_OK;
         }

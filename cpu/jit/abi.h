@@ -57,6 +57,7 @@ _Static_assert(sizeof(union vreg) == 32, "CPU_YMM");
 _Static_assert(sizeof(struct view_fast) == 16 && offsetof(struct view_fast, mask) == 8, "lookup");
 _Static_assert(offsetof(struct view_entry, tag_read) == 0 &&
                    offsetof(struct view_entry, tag_write) == 8 &&
+                   offsetof(struct view_entry, delta) == 16 &&
                    offsetof(struct view_entry, page) == 24,
                "lookup");
 

@@ -101,7 +101,7 @@ static uint8_t *poll(struct build *b)
 {
     enum { MOV_BYTES = 3 };
     struct emit *e = &b->e;
-    if (b->flags.memory) {
+    if (b->flags.memory || !b->flags.host) {
         emit_cpu_imm8(e, OP_GRP1_IMM8, GRP1_CMP, CPU_AT(jx.kick), 0);
         flags_clobbered(b);
         return emit_jcc_later(e, CC_NE);
@@ -212,7 +212,7 @@ static void edge_leave(struct build *b, int32_t target, enum out how)
 {
     bool near = build_in_page(target);
     struct jit_edge *edge = make_edge(b, target, !near);
-    if (!near)
+    if (!near || b->flags.desc.either)
         flags_store(b);
     else if (!b->flags.memory)
         flags_load(b);
@@ -237,19 +237,21 @@ static void edge_out(struct build *b, int32_t target)
 
 /* ---- To labels and elsewhere ----------------------------------------------------------------- */
 
-/* Can a jump go to the label as things are? */
-static bool fits(const struct flags_state *is, const struct flags_state *wanted)
-{
-    return (wanted->host && is->host) || (wanted->memory && is->memory);
-}
-
 /* The jump leads to an offset: emit_side() sees to it, when all labels are known. */
 static void jump_later(struct build *b, int32_t target, uint8_t *jump)
 {
     struct cold *c = cold_new(b, COLD_SIDE);
+    int to = build_target(b, b->i, target);
     c->off = target;
     c->flags = b->flags;
     cold_jump(c, jump);
+    if (to < 0 || b->label[to].code)
+        return;
+    if (b->label[to].met)
+        flags_meet(&b->label[to].flags, &b->flags);
+    else
+        b->label[to].flags = b->flags;
+    b->label[to].met = true;
 }
 
 void branch_go(struct build *b, int32_t target)
@@ -261,16 +263,20 @@ void branch_go(struct build *b, int32_t target)
         flags_convert(b, &b->label[to].flags);
         emit_jmp(&b->e, b->label[to].code);
     } else {
-        if (!b->flags.memory)
-            flags_load(b);
         jump_later(b, target, emit_jmp_later(&b->e));
     }
 }
 
+/* On the way back in a loop flags stay as they are described, if the loop's head can do with that. */
 static void conditional(struct build *b, int32_t target)
 {
+    int to = build_target(b, b->i, target);
     flags_load(b);
+    struct flags_state flags = b->flags;
+    if (to >= 0 && b->label[to].code && flags_mark(b, &b->label[to].flags))
+        b->flags = b->label[to].flags;
     jump_later(b, target, emit_jcc_later(&b->e, build_insn(b)->row->exec_arg & 15));
+    b->flags = flags;
 }
 
 /* A jump over `bytes` bytes when rCX is 0, which is all that JRCXZ can reach. */
@@ -529,7 +535,9 @@ static void emit_slow(struct build *b, const struct cold *c)
 static void emit_poll(struct build *b, const struct cold *c)
 {
     b->flags = c->flags;
-    if (!b->flags.memory && !b->flags.host)
+    if (b->flags.desc.either)
+        flags_store(b);
+    else if (!b->flags.memory)
         flags_load(b);
     leave_before(b, c->off,
                  b->flags.memory ? b->jit->thunks.exit_poll : b->jit->thunks.exit_poll_host);
@@ -550,7 +558,7 @@ static void emit_side(struct build *b, const struct cold *c)
     int to = build_target(b, b->i, c->off);
     if (to < 0 || !b->label[to].code)
         edge_out(b, c->off);
-    else if (fits(&b->flags, &b->label[to].flags))
+    else if (flags_fit(&b->flags, &b->label[to].flags))
         emit_patch32(c->jump[0], b->e.shift, b->label[to].code);
     else
         branch_go(b, c->off);

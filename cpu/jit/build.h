@@ -11,7 +11,8 @@
 struct flags_state {
     bool host;              /* in EFLAGS */
     bool memory;            /* in cpu->jx.flags */
-    struct flags_desc desc; /* .from != FLAGS_MEMORY: can be computed from registers */
+    struct flags_desc desc; /* .from != FLAGS_MEMORY: can be computed from registers; .either: or are in
+                             * cpu->jx.flags */
 };
 
 /* An access to look up. */
@@ -20,6 +21,8 @@ struct lookup {
     enum access_kind kind;
     unsigned aligned; /* to a multiple of it; 0: need not be */
     unsigned last;    /* which last page is looked at first (last.c); or LAST_NONE */
+    bool relative;    /* R10 is to be host address less guest address: lookup_relative() */
+    int32_t disp;     /* of the operand, if relative */
 };
 enum { LAST_NONE = VIEW_LASTS };
 
@@ -63,8 +66,9 @@ enum { COLD_MAX = 6 * REGION_MAX_INSNS };
 enum { HELD_SLOTS = 4 };
 struct held {
     bool valid, write;
+    bool relative; /* cpu->jx.held[] is host address less guest address; else the address at `lo` */
     uint8_t base, index, scale, seg;
-    int32_t lo, hi; /* displacements that it covers; cpu->jx.held[] is the address at `lo` */
+    int32_t lo, hi; /* displacements that it covers */
 };
 
 /* No offset of an instruction: the branch itself says where it goes. */
@@ -73,7 +77,8 @@ enum { NEXT_NONE = INT32_MIN };
 /* Where a block begins that something in the region leads to. */
 struct label {
     const uint8_t *code;      /* running address; NULL: not (yet) emitted */
-    struct flags_state flags; /* as they must be there */
+    bool met;                 /* jumps lead there already: `flags` is what they have in common */
+    struct flags_state flags; /* as they must be there; host and memory: nobody will look */
 };
 
 struct build {
@@ -173,8 +178,9 @@ static inline void flags_clobber(struct build *b)
     flags_spill(b);
     flags_clobbered(b);
 }
-/* Brings them into EFLAGS; changes R11. */
+/* Brings them into EFLAGS; changes R11, and R10 if flags_need_scratch() before anything is stored. */
 void flags_load(struct build *b);
+bool flags_need_scratch(const struct build *b);
 /* Brings them into cpu->jx.flags, as every way out wants them; changes R10. EFLAGS stay if they
  * held the flags. */
 void flags_store(struct build *b);
@@ -190,8 +196,19 @@ void flags_after_change(struct build *b, unsigned reg);
 void flags_produced(struct build *b, struct flags_desc desc);
 /* From the current state to one that a label wants; changes R10, R11. */
 void flags_convert(struct build *b, const struct flags_state *to);
+/* Nothing has to be done for that. */
+bool flags_fit(const struct flags_state *is, const struct flags_state *wanted);
+/* Only that byte has to be written which says where they are: done. EFLAGS stay. */
+bool flags_mark(struct build *b, const struct flags_state *to);
+/* What two ways to a label have in common. */
+void flags_meet(struct flags_state *all, const struct flags_state *way);
+/* What flags at the head of a loop, instruction `head`, can be described by on the way back, for as long
+ * as it takes; .from = FLAGS_MEMORY: by nothing. Only a guess. */
+struct flags_desc flags_on_way_back(const struct build *b, unsigned head);
 /* No lookup from this instruction to where the code goes back or elsewhere: EFLAGS are not lost. */
 bool flags_stay(const struct build *b, unsigned i);
+/* From this instruction on, flags are read or written before a lookup. */
+bool flags_first(const struct build *b, unsigned i);
 /* Liveness over the whole region. */
 void flags_liveness(struct build *b);
 /* What the flags could be computed from after the instruction has been copied; `kept`: its memory
@@ -208,13 +225,21 @@ void lookup_effective(struct build *b, unsigned dest, unsigned width);
  * `aligned`, also an address that is no multiple of it goes there. */
 void lookup_operand(struct build *b, unsigned size, enum access_kind kind, unsigned aligned,
                     struct cold *site);
+/* The same, but R10 = host address less guest address, so that the operand is R10 + its own register;
+ * where that can be named (lookup_can_be_relative()). */
+void lookup_relative(struct build *b, int64_t disp, unsigned size, enum access_kind kind,
+                     unsigned aligned, struct cold *site);
+bool lookup_can_be_relative(const struct build *b, const struct insn *insn);
 /* The same with another displacement. */
 void lookup_at(struct build *b, int64_t disp, unsigned size, enum access_kind kind,
                unsigned aligned, struct cold *site);
-/* The same for all that a group covers, R10 = the host address of its beginning, which is kept. */
+/* The same for all that a group covers; R10 = the host address of its beginning, or host address less
+ * guest address, is kept. */
 void lookup_group(struct build *b, const struct held *held, struct cold *site);
 /* R10 = the linear address with a displacement; changes R11. */
 void lookup_linear(struct build *b, int64_t disp);
+/* dest = the linear address of a relative lookup for the current instruction. */
+void lookup_relative_linear(struct build *b, const struct lookup *l, unsigned dest);
 /* R10 += the base of the memory operand's segment. */
 void lookup_add_segment(struct build *b);
 /* R11 = R10 rotated right, but for bits of no account: a mask follows. */

@@ -149,12 +149,28 @@ static const struct opnd *memory_operand(const struct insn *insn)
 
 /* ---- Encoding -------------------------------------------------------------------------------- */
 
-/* Host registers for the fields of an encoding; memory is [R10 + disp]. */
+/* Host registers for the fields of an encoding; memory is [R10 + disp], or [R10 + index << scale +
+ * disp]. */
 struct fields {
     uint8_t reg, rm, vvvv, opcode;
     bool memory;
+    uint8_t index, scale; /* REG_NONE: without */
     int32_t disp;
 };
+
+static void put_memory(struct emit *e, unsigned reg, const struct fields *f)
+{
+    if (f->index == REG_NONE)
+        emit_modrm_mem(e, reg, SCRATCH1, f->disp);
+    else
+        emit_modrm_sib(e, reg, SCRATCH1, f->index, f->scale, f->disp);
+}
+
+/* The X bit of REX, and of VEX, where it is inverted. */
+static unsigned high_index(const struct fields *f)
+{
+    return f->memory && f->index != REG_NONE ? f->index >> 3 : 0;
+}
 
 static void put_tail(struct emit *e, const struct insn *insn, const struct fields *f)
 {
@@ -167,7 +183,7 @@ static void put_tail(struct emit *e, const struct insn *insn, const struct field
         e->p[-1] = 0xff;
         emit8(e, 0xc0 | (insn->row->exec == EXEC_dec) << 3 | (f->opcode & 7));
     } else if (insn->has_modrm && f->memory)
-        emit_modrm_mem(e, f->reg, SCRATCH1, f->disp);
+        put_memory(e, f->reg, f);
     else if (insn->has_modrm)
         emit8(e, 0xc0 | (f->reg & 7) << 3 | (f->rm & 7));
     if (insn->imm_size)
@@ -197,7 +213,8 @@ static bool put_legacy(struct emit *e, const struct insn *insn, const struct jit
 {
     unsigned rm = f->memory ? SCRATCH1 : f->rm;
     unsigned low = insn->has_modrm ? rm : f->opcode != REG_NONE ? f->opcode : 0;
-    unsigned rex = (insn->rex & 8) | (insn->has_modrm ? (unsigned)f->reg >> 3 << 2 : 0) | low >> 3;
+    unsigned rex = (insn->rex & 8) | (insn->has_modrm ? (unsigned)f->reg >> 3 << 2 : 0) |
+                   high_index(f) << 1 | low >> 3;
     bool need = rex || wants_rex(insn);
     if (need && high)
         return false;
@@ -227,7 +244,7 @@ static void put_vex(struct emit *e, const struct insn *insn, const struct jit_ro
     unsigned map = insn->row->map == MAP_VEX0F ? 1 : insn->row->map == MAP_VEX0F38 ? 2 : 3;
     unsigned pp = insn->bytes[insn->off_opcode - 1] & 3;
     emit8(e, 0xc4);
-    emit8(e, (f->reg & 8 ? 0 : 0x80) | 0x40 | (rm & 8 ? 0 : 0x20) | map);
+    emit8(e, (f->reg & 8 ? 0 : 0x80) | (high_index(f) ? 0 : 0x40) | (rm & 8 ? 0 : 0x20) | map);
     emit8(e, (insn->vex_w && !(narrow && row->wig) ? 0x80 : 0) | (~(unsigned)f->vvvv & 15) << 3 |
                  (insn->vex_l ? 4 : 0) | pp);
     put_tail(e, insn, f);
@@ -320,7 +337,7 @@ static bool is_high(const struct insn *insn, unsigned operand)
 static bool make_plan(struct build *b, const struct insn *insn, struct plan *p)
 {
     const struct jit_row *row = &b->jit->rows[insn->row->id];
-    *p = (struct plan){.f = {.opcode = REG_NONE}, .free = {SCRATCH1, SCRATCH2}, .frees = 2};
+    *p = (struct plan){.f = {.opcode = REG_NONE, .index = REG_NONE}, .free = {SCRATCH1, SCRATCH2}, .frees = 2};
     if (memory_operand(insn)) {
         p->f.memory = true;
         p->free[0] = SCRATCH2;
@@ -403,26 +420,48 @@ static bool wants_flags(const struct build *b, const struct insn_row *row)
     return ((row->flags_read & FLAGS_ARITH) | survive) != 0;
 }
 
-/* The memory operand: R10 + *disp becomes its host address. Flags that are wanted later, or by the
- * fault that the access may raise, are kept before. */
+/* What R10 has got is relative to: the one register that the operand has. */
+static void name_relative(struct fields *f, const struct insn_mem *m)
+{
+    f->index = (uint8_t)abi_host(m->base == REG_NONE ? m->index : m->base);
+    f->scale = m->base == REG_NONE ? m->scale : 0;
+    f->disp = (int32_t)m->disp;
+}
+
+/* By what is held. */
+static void name_held(struct fields *f, const struct insn_mem *m, const struct held *held)
+{
+    if (held->relative)
+        name_relative(f, m);
+    else
+        f->disp = (int32_t)m->disp - held->lo;
+}
+
+/* The memory operand becomes what `f` says. Flags that are wanted later, or by the fault that the
+ * access may raise, are kept before. */
 static struct cold *copy_memory(struct build *b, const struct insn *insn, const struct opnd *mem,
-                                unsigned aligned, bool wants, int32_t *disp)
+                                unsigned aligned, bool wants, struct fields *f)
 {
     bool write = mem->access & OPND_W;
     struct held *held = aligned ? NULL : held_begin(b, mem, write);
-    if (wants)
-        flags_store(b); /* they are loaded from there: R10 will be taken */
+    bool store = wants && flags_need_scratch(b); /* R10 will be taken */
+    if (store)
+        flags_store(b);
     else
         flags_spill(b);
     struct cold *site = site_begin(b);
+    enum access_kind kind = write ? ACCESS_WRITE : ACCESS_READ;
     if (held) {
         lookup_group(b, held, site);
-        *disp = (int32_t)insn->mem.disp - held->lo;
+        name_held(f, &insn->mem, held);
+    } else if (lookup_can_be_relative(b, insn)) {
+        lookup_relative(b, insn->mem.disp, mem->size, kind, aligned, site);
+        name_relative(f, &insn->mem);
     } else {
-        lookup_operand(b, mem->size, write ? ACCESS_WRITE : ACCESS_READ, aligned, site);
+        lookup_operand(b, mem->size, kind, aligned, site);
     }
     flags_clobbered(b);
-    if (wants)
+    if (store)
         b->flags.desc.from = FLAGS_MEMORY;
     return site;
 }
@@ -459,6 +498,13 @@ static void put_swapped(struct build *b, const struct insn *insn, const struct p
     struct fields f = p->f;
     unsigned high = f.reg, xchg = 0xc0 | high << 3 | (high - 4);
     f.reg = (uint8_t)(high - 4);
+    if (f.index != REG_NONE) { /* it may be the one that changes */
+        emit8(&b->e, 0x48 | 4 | high_index(&f) << 1 | 1);
+        emit8(&b->e, OP_LEA);
+        put_memory(&b->e, SCRATCH1, &f);
+        f.index = REG_NONE;
+        f.disp = 0;
+    }
     emit8(&b->e, 0x86);
     emit8(&b->e, xchg);
     put_legacy(&b->e, insn, &b->jit->rows[insn->row->id], &f, false);
@@ -511,14 +557,14 @@ static bool keeps(const struct build *b, const struct insn *insn, const struct o
 static void keep(struct build *b, unsigned size, struct fields *f)
 {
     struct emit *e = &b->e;
+    emit8(e, 0x40 | (size == 8) << 3 | 4 | high_index(f) << 1 | 1); /* REX: R10 both times */
     if (size < 4) {
-        emit8(e, 0x45); /* r10d, [r10] */
         emit8(e, 0x0f);
         emit8(e, size == 1 ? OP_0F_MOVZX_BYTE : OP_0F_MOVZX_WORD);
-        emit_modrm_mem(e, SCRATCH1, SCRATCH1, f->disp);
     } else {
-        emit_rm(e, size, OP_LOAD, SCRATCH1, SCRATCH1, f->disp);
+        emit8(e, OP_LOAD);
     }
+    put_memory(e, SCRATCH1, f);
     emit_cpu_store(e, SCRATCH1, CPU_AT(jx.kept));
     f->memory = false;
     f->rm = SCRATCH1;
@@ -542,12 +588,12 @@ bool copy_insn(struct build *b)
         if (changes(&insn->op[n]))
             flags_before_change(b, insn->op[n].reg, mem && !held);
     if (mem && !held)
-        site = copy_memory(b, insn, mem, aligned, wants, &p.f.disp);
+        site = copy_memory(b, insn, mem, aligned, wants, &p.f);
     if (wants)
         flags_load(b);
     if (held) {
         emit_cpu_load(&b->e, SCRATCH1, held_slot(b, held));
-        p.f.disp = (int32_t)insn->mem.disp - held->lo;
+        name_held(&p.f, &insn->mem, held);
     }
     bool kept = mem && keeps(b, insn, mem);
     if (kept)

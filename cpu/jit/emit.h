@@ -72,6 +72,19 @@ static inline void emit_modrm_mem(struct emit *e, unsigned reg, unsigned base, i
         emit32(e, (uint32_t)disp);
 }
 
+/* [base + index << scale + disp], where the base is none of RBP, R13 and the index not RSP. */
+static inline void emit_modrm_sib(struct emit *e, unsigned reg, unsigned base, unsigned index,
+                                  unsigned scale, int32_t disp)
+{
+    unsigned mod = disp == 0 ? 0 : disp == (int8_t)disp ? 1 : 2;
+    emit8(e, mod << 6 | (reg & 7) << 3 | 4);
+    emit8(e, scale << 6 | (index & 7) << 3 | (base & 7));
+    if (mod == 1)
+        emit8(e, (uint8_t)disp);
+    else if (mod == 2)
+        emit32(e, (uint32_t)disp);
+}
+
 static inline void emit_rm(struct emit *e, unsigned w, unsigned opcode, unsigned reg, unsigned base,
                            int32_t disp)
 {

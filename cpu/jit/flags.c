@@ -6,14 +6,35 @@
  * which of three holds: they are written again before anybody can look (nothing to do); they can be
  * computed from registers that still hold what produced them (nothing to do: C can compute them at
  * a site, and code can bring them back by doing the comparison again); or they must be stored.
+ *
+ * Where ways meet, what holds on all of them is kept. The head of a loop is made before the way back
+ * is known, and storing flags in each round is dear: there the flags are in memory *or* described by
+ * what the way back will have done, which says so in a byte of cpu->jx.flags (`either`).
  */
 #include "cpu/interp/flags.h"
 #include "cpu/jit/build.h"
 #include "insn_exec.h"
+#include <stdlib.h>
+
+static const struct flags_desc undescribed = {.from = FLAGS_MEMORY};
 
 static bool described(const struct build *b)
 {
     return b->flags.desc.from != FLAGS_MEMORY;
+}
+
+static bool same(const struct flags_desc *x, const struct flags_desc *y)
+{
+    return x->from == y->from && x->either == y->either && x->size == y->size && x->a == y->a &&
+           x->b == y->b && (x->b != REG_NONE || x->imm == y->imm);
+}
+
+/* As `same` but for where a loop's head would look for it. */
+static bool would_be(const struct flags_desc *is, const struct flags_desc *either)
+{
+    struct flags_desc d = *is;
+    d.either = true;
+    return is->from != FLAGS_MEMORY && same(&d, either);
 }
 
 /* ---- Moving them ----------------------------------------------------------------------------- */
@@ -47,6 +68,19 @@ static void op_sized(struct emit *e, unsigned size, unsigned opcode, unsigned re
     emit_rr(e, size, opcode, reg, rm);
 }
 
+/* The same with an immediate; `opcode` with ModRM.reg for it. */
+static void op_imm(struct emit *e, unsigned size, unsigned opcode, unsigned digit, unsigned rm,
+                   int32_t imm)
+{
+    op_sized(e, size, opcode, digit, rm);
+    if (size == 1)
+        emit8(e, (uint8_t)imm);
+    else if (size == 2)
+        emit_bytes(e, &(uint16_t){(uint16_t)imm}, 2);
+    else
+        emit32(e, (uint32_t)imm);
+}
+
 /* The host register that holds an operand of a description: its own, or `scratch`, loaded. */
 static unsigned flags_value(struct build *b, unsigned reg, unsigned scratch)
 {
@@ -56,46 +90,76 @@ static unsigned flags_value(struct build *b, unsigned reg, unsigned scratch)
     return scratch;
 }
 
-/* Does again, into R11 or nowhere, what produced the flags. */
+/* The operation by its opcode with a register, and the one with an immediate, of either of which
+ * op_sized() makes that for bytes. */
+struct operation {
+    uint8_t opcode, opcode_imm, digit;
+};
+static const struct operation op_add = {0x01, OP_GRP1_IMM32, GRP1_ADD},
+                              op_sub = {0x29, OP_GRP1_IMM32, GRP1_SUB},
+                              op_cmp = {0x39, OP_GRP1_IMM32, GRP1_CMP},
+                              op_test = {OP_TEST, OP_GRP3, GRP3_TEST};
+
+/* By the description's second operand; `other` is its register, if it has one. */
+static void operate(struct build *b, const struct operation *op, unsigned to, unsigned other)
+{
+    const struct flags_desc *d = &b->flags.desc;
+    if (d->b == REG_NONE)
+        op_imm(&b->e, d->size, op->opcode_imm, op->digit, to, d->imm);
+    else
+        op_sized(&b->e, d->size, op->opcode, other, to);
+}
+
+/* Does again, into R11 or nowhere, what produced the flags. R10 is lost if flags_need_scratch(). */
 static void emit_again(struct build *b)
 {
     const struct flags_desc *d = &b->flags.desc;
-    enum { ADD = 0x01, SUB = 0x29, CMP = 0x39, TEST = 0x85 };
-    struct emit *e = &b->e;
-    unsigned other = SCRATCH1;
+    unsigned a = flags_value(b, d->a, SCRATCH2);
     if (d->from == FLAGS_LOGIC) {
-        unsigned a = flags_value(b, d->a, SCRATCH2);
-        op_sized(e, d->size, TEST, a, a);
+        op_sized(&b->e, d->size, OP_TEST, a, a);
         return;
     }
-    if (d->b == REG_NONE) { /* the immediate */
-        emit_rex(e, 8, 0, 0, SCRATCH1);
-        emit8(e, 0xc7);
-        emit8(e, 0xc0 | (SCRATCH1 & 7));
-        emit32(e, (uint32_t)d->imm);
-    } else {
-        other = flags_value(b, d->b, SCRATCH1);
+    unsigned other = d->b == REG_NONE ? REG_NONE : flags_value(b, d->b, SCRATCH1);
+    if (d->from == FLAGS_CMP || d->from == FLAGS_TEST) {
+        operate(b, d->from == FLAGS_CMP ? &op_cmp : &op_test, a, other);
+        return;
     }
-    unsigned a = flags_value(b, d->a, SCRATCH2);
-    switch (d->from) {
-    case FLAGS_CMP:
-        op_sized(e, d->size, CMP, other, a);
-        break;
-    case FLAGS_TEST:
-        op_sized(e, d->size, TEST, other, a);
-        break;
-    default:
-        if (a != SCRATCH2)
-            emit_mov(e, 8, SCRATCH2, a);
-        op_sized(e, d->size, d->from == FLAGS_ADD ? SUB : ADD, other, SCRATCH2);
-        op_sized(e, d->size, d->from == FLAGS_ADD ? ADD : SUB, other, SCRATCH2);
-    }
+    if (a != SCRATCH2)
+        emit_mov(&b->e, 8, SCRATCH2, a);
+    operate(b, d->from == FLAGS_ADD ? &op_sub : &op_add, SCRATCH2, other);
+    operate(b, d->from == FLAGS_ADD ? &op_add : &op_sub, SCRATCH2, other);
+}
+
+bool flags_need_scratch(const struct build *b)
+{
+    const struct flags_desc *d = &b->flags.desc;
+    bool again = d->from != FLAGS_MEMORY && !d->either;
+    return !again || d->b == REG_KEPT || (d->b != REG_NONE && abi_is_homed(d->b));
+}
+
+static uint8_t *emit_is_elsewhere(struct emit *e, unsigned cc)
+{
+    enum { GRP1_BYTE = 0x80 };
+    emit_cpu_imm8(e, GRP1_BYTE, GRP1_CMP, CPU_AT(jx.flags) + 1, FLAGS_ELSEWHERE);
+    return emit_jcc_later(e, cc);
+}
+
+/* From either place to memory. */
+static void settle(struct build *b)
+{
+    uint8_t *there = emit_is_elsewhere(&b->e, CC_NE);
+    emit_again(b);
+    flags_emit_store(&b->e);
+    emit_patch32(there, b->e.shift, emit_here(&b->e));
+    b->flags = (struct flags_state){.memory = true};
 }
 
 void flags_load(struct build *b)
 {
     if (b->flags.host)
         return;
+    if (b->flags.desc.either)
+        settle(b);
     if (described(b)) {
         emit_again(b);
     } else {
@@ -110,6 +174,10 @@ void flags_store(struct build *b)
 {
     if (b->flags.memory)
         return;
+    if (b->flags.desc.either) {
+        settle(b);
+        return;
+    }
     if (!b->flags.host) {
         emit_again(b);
         b->flags.host = true;
@@ -124,12 +192,42 @@ void flags_spill(struct build *b)
         flags_store(b);
 }
 
+bool flags_mark(struct build *b, const struct flags_state *to)
+{
+    if (!to->desc.either || b->flags.memory || !would_be(&b->flags.desc, &to->desc))
+        return false;
+    emit_cpu_imm8(&b->e, OP_STORE_IMM8, 0, CPU_AT(jx.flags) + 1, FLAGS_ELSEWHERE);
+    return true;
+}
+
+bool flags_fit(const struct flags_state *is, const struct flags_state *wanted)
+{
+    if (wanted->host && wanted->memory) /* nobody will look */
+        return true;
+    if (wanted->desc.either)
+        return is->memory || same(&is->desc, &wanted->desc);
+    return (!wanted->host || is->host) && (!wanted->memory || is->memory) &&
+           (wanted->desc.from == FLAGS_MEMORY || same(&is->desc, &wanted->desc));
+}
+
 void flags_convert(struct build *b, const struct flags_state *to)
 {
-    if (to->memory && !to->host)
-        flags_store(b);
-    else if (!to->memory)
+    if (flags_fit(&b->flags, to) || flags_mark(b, to))
+        return;
+    if (to->host)
         flags_load(b);
+    else
+        flags_store(b);
+    if (!flags_fit(&b->flags, to))
+        abort(); /* it was not among the ways that met there */
+}
+
+void flags_meet(struct flags_state *all, const struct flags_state *way)
+{
+    all->host &= way->host;
+    all->memory &= way->memory;
+    if (!same(&all->desc, &way->desc))
+        all->desc = undescribed;
 }
 
 static bool describes(const struct build *b, unsigned reg)
@@ -155,7 +253,7 @@ void flags_after_change(struct build *b, unsigned reg)
 {
     if (!describes(b, reg))
         return;
-    b->flags.desc.from = FLAGS_MEMORY;
+    b->flags.desc = undescribed;
     if (!b->flags.host)
         b->flags.memory = true; /* stored, or nobody looks: then any value will do */
 }
@@ -217,6 +315,56 @@ struct flags_desc flags_describe(const struct insn *insn, bool kept)
 
 /* ---- Liveness -------------------------------------------------------------------------------- */
 
+/* Does the instruction change a register that the description names? It is asked before the code is
+ * made, about explicit operands. */
+static bool changes(const struct insn *insn, const struct flags_desc *d)
+{
+    for (unsigned n = 0; n < insn->opnds; n++) {
+        const struct opnd *o = &insn->op[n];
+        if ((o->access & OPND_W) && o->kind == OPND_GPR && (o->reg == d->a || o->reg == d->b))
+            return true;
+    }
+    return false;
+}
+
+static bool writes_flags(const struct insn *insn)
+{
+    return (insn->row->flags_written | insn->row->flags_undefined) & FLAGS_ARITH;
+}
+
+/* Do flags at the head of a loop stay described until they are all written again? */
+static bool lasts(const struct build *b, unsigned head, const struct flags_desc *d)
+{
+    for (unsigned i = head; i < b->count; i++) {
+        if (writes_flags(&b->insn[i]))
+            return !outlive(b, i);
+        if ((b->insn[i].row->flags_read & FLAGS_ARITH) || changes(&b->insn[i], d) ||
+            !b->flows[i] || b->leader[i + 1])
+            return false;
+    }
+    return false;
+}
+
+struct flags_desc flags_on_way_back(const struct build *b, unsigned head)
+{
+    for (unsigned i = head; i < b->count; i++) {
+        int32_t to = build_is_conditional(&b->insn[i])
+                         ? b->off[i] + b->insn[i].len + (int32_t)b->insn[i].imm
+                         : b->next[i];
+        if (to != b->off[head])
+            continue;
+        unsigned k = i;
+        while (k > head && !writes_flags(&b->insn[k]) && b->flows[k - 1])
+            k--;
+        struct flags_desc d = flags_describe(&b->insn[k], true);
+        if (d.from != FLAGS_MEMORY && lasts(b, head, &d)) {
+            d.either = true;
+            return d;
+        }
+    }
+    return undescribed;
+}
+
 /* Can something other than the next instruction see the state before this one: a fault, C, the way
  * out of the region? */
 static bool is_quiet(const struct build *b, const struct insn *insn)
@@ -243,6 +391,14 @@ bool flags_stay(const struct build *b, unsigned i)
         if (back || !b->flows[k])
             return true;
     }
+    return false;
+}
+
+bool flags_first(const struct build *b, unsigned i)
+{
+    for (; i < b->count && is_quiet(b, &b->insn[i]); i++)
+        if (writes_flags(&b->insn[i]) || (b->insn[i].row->flags_read & FLAGS_ARITH))
+            return true;
     return false;
 }
 

@@ -82,7 +82,7 @@ static bool is_ungrouped(const struct build *b)
 static bool widen(const struct build *b, struct held *h, const struct insn *insn)
 {
     const struct opnd *mem = groupable(b, insn);
-    if (!mem || !same_base(h, insn) || (!h->write && (mem->access & OPND_W)))
+    if (!mem || !same_base(h, insn))
         return false;
     int64_t lo = insn->mem.disp < h->lo ? insn->mem.disp : h->lo, hi = insn->mem.disp + mem->size;
     hi = hi > h->hi ? hi : h->hi;
@@ -90,6 +90,7 @@ static bool widen(const struct build *b, struct held *h, const struct insn *insn
         return false;
     h->lo = (int32_t)lo;
     h->hi = (int32_t)hi;
+    h->write |= (mem->access & OPND_W) != 0; /* what is loaded and then stored needs one lookup */
     return true;
 }
 
@@ -121,6 +122,7 @@ struct held *held_begin(struct build *b, const struct opnd *mem, bool write)
                      .lo = (int32_t)insn->mem.disp,
                      .hi = (int32_t)insn->mem.disp + (int32_t)mem->size,
                      .write = write,
+                     .relative = lookup_can_be_relative(b, insn),
                      .valid = true};
     if (!find_more(b, &h) || is_ungrouped(b))
         return NULL;

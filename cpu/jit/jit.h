@@ -68,8 +68,11 @@ enum flags_from {
 };
 /* Not a register: what a comparison has found in memory, in cpu->jx.kept. */
 enum { REG_KEPT = REG_NONE + 1 };
+/* In the high byte of cpu->jx.flags, whose bit 3 no stored flags have: see the description. */
+enum { FLAGS_ELSEWHERE = 0xff };
 struct flags_desc {
-    uint8_t from; /* enum flags_from */
+    uint8_t from : 4;   /* enum flags_from */
+    uint8_t either : 1; /* if cpu->jx.flags says FLAGS_ELSEWHERE; else they are there */
     uint8_t size; /* bytes: 1, 2, 4, 8 */
     uint8_t a, b; /* guest registers, or REG_KEPT; b == REG_NONE: imm */
     int32_t imm;
@@ -101,6 +104,7 @@ struct jit_site {
     bool holds : 1;
     bool always : 1;   /* there is no translation: C executes it each time */
     bool switches : 1; /* a struct jit_switch lies behind it */
+    bool relative : 1; /* the group is */
     int8_t group; /* of addresses that it begins: index of cpu->jx.held[]; -1: none */
     uint8_t kind : 4;  /* enum access_kind of the group */
     uint8_t fails : 4; /* to cover the group */

@@ -6,10 +6,11 @@
  *     sub   r11, [page]                     offset in the page, when it is that page
  *     cmp   r11, [limit]
  *     jae   cold                            another page, no permission, near the page's end
- *     add   r10, [delta]                    host address
+ *     add   r10, [delta]                    host address; or, with the linear address in R11 only,
+ *     mov   r10, [delta]                    what the operand's own register is added to
  *
  * Nothing is loaded from where the address leads, so the host address is known two steps after the
- * linear one instead of ten: a chain of loads is nearly as fast as the processor's own. The cold
+ * linear one instead of ten, or at once: a chain of loads is as fast as the processor's own. The cold
  * code does the lookup in the view, which then is the last page.
  *
  * That pays where the page is mostly the same, as it is for stacks, structures, arrays. Each site
@@ -109,7 +110,8 @@ void last_lookup(struct build *b, const struct lookup *l, struct cold *otherwise
     struct cold *c = cold_new(b, COLD_LAST);
     c->lookup = *l;
     c->otherwise = otherwise;
-    emit_mov(e, 8, SCRATCH2, SCRATCH1);
+    if (!l->relative)
+        emit_mov(e, 8, SCRATCH2, SCRATCH1);
     emit_cpu(e, 8, OP_SUB_LOAD, SCRATCH2, member(b, l->last, offsetof(struct view_last, page)));
     emit_cpu(e, 8, OP_CMP_LOAD, SCRATCH2,
              member(b, l->last, offsetof(struct view_last, limit[write])));
@@ -124,8 +126,12 @@ void last_lookup(struct build *b, const struct lookup *l, struct cold *otherwise
         emit_test_byte(e, SCRATCH2, l->aligned - 1);
         cold_jump(otherwise, emit_jcc_later(e, CC_NE));
     }
-    emit_cpu(e, 8, OP_ADD_LOAD, SCRATCH1, member(b, l->last, offsetof(struct view_last, delta)));
-    c->resume = emit_here(e);
+    if (l->relative)
+        c->resume = emit_here(e);
+    emit_cpu(e, 8, l->relative ? OP_LOAD : OP_ADD_LOAD, SCRATCH1,
+             member(b, l->last, offsetof(struct view_last, delta)));
+    if (!l->relative)
+        c->resume = emit_here(e);
 }
 
 void last_emit_cold(struct build *b, const struct cold *c)
@@ -134,6 +140,9 @@ void last_emit_cold(struct build *b, const struct cold *c)
     struct emit *e = &b->e;
     const uint8_t *otherwise = c->otherwise->code;
     uint8_t *jump[HASHED_JUMPS];
+    b->i = c->index;
+    if (c->lookup.relative)
+        lookup_relative_linear(b, &c->lookup, SCRATCH1);
     if (c->watch) {
         emit_cpu_store(e, SCRATCH1, CPU_AT(jx.asked));
         emit_rip(e, 4, OP_GRP5, GRP5_DEC, &c->watch->budget);

@@ -10,6 +10,12 @@
  *     ja    site                            another page, no permission, crosses the page's end
  *     add   r10, [r11 + page]               host address
  *
+ * Where the operand is a register and a displacement, the last one is
+ *
+ *     mov   r10, [r11 + delta]              host address less guest address
+ *
+ * and the instruction names [r10 + register + displacement]: two steps less in a chain of loads.
+ *
  * The comparison is the proof that no guest value reaches host memory: what is added to the host
  * address of a page of guest memory is below 4096 - size + 1 (docs/isolation.md).
  */
@@ -56,7 +62,17 @@ static void effective(struct build *b, unsigned dest, unsigned width, int64_t di
     }
     if (index != REG_NONE)
         index = guest_value(b, index, SCRATCH2);
+    else if (base != REG_NONE && disp == 0) { /* which costs no time on its own */
+        if (base != dest || w == 4)
+            emit_mov(e, w, dest, base);
+        return;
+    }
     lea(e, w, dest, base, index, m->scale, (int32_t)disp);
+}
+
+void lookup_relative_linear(struct build *b, const struct lookup *l, unsigned dest)
+{
+    effective(b, dest, 8, l->disp);
 }
 
 void lookup_effective(struct build *b, unsigned dest, unsigned width)
@@ -107,7 +123,9 @@ static void lookup(struct build *b, const struct lookup *l, struct cold *site)
     }
     for (unsigned n = lookup_hashed(b, l, jump); n-- > 0;)
         cold_jump(site, jump[n]);
-    emit_rm(&b->e, 8, OP_ADD_LOAD, SCRATCH1, SCRATCH2, (int32_t)offsetof(struct view_entry, page));
+    emit_rm(&b->e, 8, l->relative ? OP_LOAD : OP_ADD_LOAD, SCRATCH1, SCRATCH2,
+            l->relative ? (int32_t)offsetof(struct view_entry, delta)
+                        : (int32_t)offsetof(struct view_entry, page));
 }
 
 void lookup_add_segment(struct build *b)
@@ -127,7 +145,24 @@ void lookup_at(struct build *b, int64_t disp, unsigned size, enum access_kind ki
                unsigned aligned, struct cold *site)
 {
     lookup_linear(b, disp);
-    lookup(b, &(struct lookup){size, kind, aligned, last_of_operand(b)}, site);
+    lookup(b, &(struct lookup){size, kind, aligned, last_of_operand(b), false, 0}, site);
+}
+
+bool lookup_can_be_relative(const struct build *b, const struct insn *insn)
+{
+    const struct insn_mem *m = &insn->mem;
+    unsigned reg = m->base == REG_NONE ? m->index : m->base;
+    return b->code64 && insn->adsize == 8 && m->seg != SEG_FS && m->seg != SEG_GS &&
+           (m->base == REG_NONE || m->index == REG_NONE) && reg != REG_NONE && reg != REG_PC &&
+           !abi_is_homed(reg);
+}
+
+void lookup_relative(struct build *b, int64_t disp, unsigned size, enum access_kind kind,
+                     unsigned aligned, struct cold *site)
+{
+    struct lookup l = {size, kind, aligned, last_of_operand(b), true, (int32_t)disp};
+    lookup_relative_linear(b, &l, l.last == LAST_NONE ? SCRATCH1 : SCRATCH2);
+    lookup(b, &l, site);
 }
 
 void lookup_operand(struct build *b, unsigned size, enum access_kind kind, unsigned aligned,
@@ -144,7 +179,11 @@ void lookup_group(struct build *b, const struct held *held, struct cold *site)
     s->group = (int8_t)(held - b->held);
     s->span = (uint16_t)(held->hi - held->lo);
     s->kind = held->write ? ACCESS_WRITE : ACCESS_READ;
-    lookup_at(b, held->lo, s->span, s->kind, 0, site);
+    s->relative = held->relative;
+    if (held->relative)
+        lookup_relative(b, held->lo, s->span, s->kind, 0, site);
+    else
+        lookup_at(b, held->lo, s->span, s->kind, 0, site);
     emit_cpu_store(&b->e, SCRATCH1, held_slot(b, held));
 }
 
@@ -152,5 +191,5 @@ void lookup_stack(struct build *b, unsigned host, int32_t disp, unsigned size,
                   enum access_kind kind, struct cold *site)
 {
     emit_rm(&b->e, b->width, OP_LEA, SCRATCH1, host, disp);
-    lookup(b, &(struct lookup){size, kind, 0, last_of_register(b, host)}, site);
+    lookup(b, &(struct lookup){size, kind, 0, last_of_register(b, host), false, 0}, site);
 }

@@ -33,6 +33,10 @@ static uint64_t flags_operand(const struct cpu *cpu, unsigned reg)
 
 static void describe_flags(struct cpu *cpu, const struct flags_desc *d)
 {
+    if (d->from == FLAGS_MEMORY || (d->either && cpu->jx.flags >> 8 != FLAGS_ELSEWHERE)) {
+        unpack_flags(cpu);
+        return;
+    }
     uint64_t a = cc_trunc(flags_operand(cpu, d->a), d->size);
     uint64_t b = cc_trunc(
         d->b == REG_NONE ? (uint64_t)(int64_t)d->imm : flags_operand(cpu, d->b), d->size);
@@ -53,7 +57,6 @@ static void describe_flags(struct cpu *cpu, const struct flags_desc *d)
         cc_set(cpu, CC_LOGIC, d->size, a & b, 0);
         break;
     default:
-        unpack_flags(cpu);
         break;
     }
 }
@@ -330,7 +333,7 @@ static bool hold(struct jit *jit, struct jit_site *site)
     struct cpu *cpu = jit->cpu;
     void *host = mmu_view_lookup(&cpu->mmu, cpu->priv, cpu->jx.jump, site->span,
                                  (enum access_kind)site->kind);
-    cpu->jx.held[site->group] = (uint64_t)(uintptr_t)host;
+    cpu->jx.held[site->group] = (uint64_t)(uintptr_t)host - (site->relative ? cpu->jx.jump : 0);
     if (!host && ++site->fails == FAILS_MAX) {
         jit->ungrouped[jit_mark_index((site->region->gpa & PAGE_MASK) + site->off)] = true;
         jit_make_stale(jit, site->region);

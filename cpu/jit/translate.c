@@ -84,7 +84,7 @@ static bool append(struct build *b, struct code *code, int32_t off)
     if (result != DECODE_OK)
         return false;
     b->leader[b->count] = b->polls[b->count] = b->in_loop[b->count] = false;
-    b->label[b->count].code = NULL;
+    b->label[b->count] = (struct label){.code = NULL};
     b->index_at[off] = (int16_t)b->count;
     b->off[b->count] = (uint16_t)off;
     b->flows[b->count] = false;
@@ -189,13 +189,14 @@ static void emit_vectors_in(struct build *b)
 static const struct flags_state in_host = {.host = true}, in_memory = {.memory = true},
                                 dead = {.host = true, .memory = true};
 
-/* The region's beginning, as others come to it: with flags in EFLAGS, or in cpu->jx.flags. A loop's
- * head wants them in EFLAGS. What is redirected when the region becomes stale is 5 bytes long. */
+/* The region's beginning, as others come to it: with flags in EFLAGS, or in cpu->jx.flags. A loop in
+ * which they stay in EFLAGS wants them there. What is redirected when the region becomes stale is 5
+ * bytes long. */
 static void emit_entries(struct build *b)
 {
     static const uint8_t nop5[] = {0x0f, 0x1f, 0x44, 0x00, 0x00};
     struct emit *e = &b->e;
-    bool visible = b->visible_before[0] != 0, loop = b->polls[0];
+    bool visible = b->visible_before[0] != 0, loop = b->polls[0] && flags_stay(b, 0);
     const uint8_t *host = emit_here(e);
     if (visible && loop) {
         uint8_t *over = emit_jmp_later(e); /* over what loads them */
@@ -217,24 +218,52 @@ static void emit_entries(struct build *b)
     b->flags = !visible ? dead : loop ? in_host : in_memory;
 }
 
-/* Decides how flags come to the block, by the way that falls into it; but a loop in which they can stay
- * in EFLAGS must not move them to memory and back in each round. */
+/* At the head of a loop, when the way back has not been emitted; `falls`: another has, which leads
+ * here. */
+static void begin_loop(struct build *b, bool falls)
+{
+    struct flags_state head = {.desc = flags_on_way_back(b, b->i)};
+    if (flags_stay(b, b->i))
+        head = in_host;
+    else if (head.desc.from == FLAGS_MEMORY)
+        head = flags_first(b, b->i) ? in_host : in_memory;
+    if (falls)
+        flags_convert(b, &head);
+    b->flags = head;
+}
+
+/* Where ways meet that have all been emitted; `falls`: one of them falls into the block. */
+static void meet(struct build *b, bool falls)
+{
+    const struct label *label = &b->label[b->i];
+    struct flags_state all = falls ? b->flags : label->flags;
+    if (label->met)
+        flags_meet(&all, &label->flags);
+    if (all.host && all.memory)
+        all.host = false;
+    if (!all.host && !all.memory && all.desc.from == FLAGS_MEMORY) { /* nothing */
+        bool memory = falls && b->flags.memory;
+        if (falls && !memory)
+            flags_load(b);
+        all = memory ? in_memory : in_host;
+    }
+    b->flags = all;
+}
+
+/* Decides how flags come to the block. */
 static void begin_block(struct build *b)
 {
     unsigned i = b->i;
+    bool falls = i > 0 && b->flows[i - 1];
     held_forget(b);
     if (i == 0)
         emit_entries(b);
-    else if (!b->visible_before[i])
+    if (!b->visible_before[i])
         b->flags = dead;
-    else if (!b->flows[i - 1])
-        b->flags = in_host;
-    else if (b->flags.memory && !b->flags.host && !(b->polls[i] && flags_stay(b, i)))
-        b->flags = in_memory;
-    else {
-        flags_load(b);
-        b->flags = in_host;
-    }
+    else if (b->polls[i])
+        begin_loop(b, i == 0 || falls);
+    else if (i > 0)
+        meet(b, falls);
     b->label[i] = (struct label){.code = emit_here(&b->e), .flags = b->flags};
     if (b->polls[i])
         branch_poll(b);

@@ -85,16 +85,15 @@ bool mmu_walk(struct phys_map *map, const struct paging *paging, const struct ac
 /* 32 bytes; generated code knows this layout. A tag is the page's address when the access kind is
  * valid by the fast path, else view_no_tag(). */
 struct view_entry {
-    uint64_t tag_read, tag_write, tag_exec;
-    void *page; /* host address of the page */
+    uint64_t tag_read, tag_write;
+    uint64_t delta; /* host address less guest address */
+    void *page;     /* host address of the page */
 };
 _Static_assert(sizeof(struct view_entry) == 32, "generated code shifts by 5");
-/* The tag for one kind of access. */
+/* The tag for reads or for writes. */
 static inline uint64_t view_tag(const struct view_entry *entry, enum access_kind kind)
 {
-    return kind == ACCESS_READ    ? entry->tag_read
-           : kind == ACCESS_WRITE ? entry->tag_write
-                                  : entry->tag_exec;
+    return kind & ACCESS_WRITE ? entry->tag_write : entry->tag_read;
 }
 /*
  * What a tag of slot `index` is when it allows nothing: the address of a page that belongs to the

@@ -144,10 +144,11 @@ static void check_view_tables(struct machine *m)
         const struct view_fast *f = &m->mmu.fast[priv];
         for (uint64_t i = 0; i <= f->mask >> 5; i++) {
             const struct view_entry *e = &f->table[i];
-            if (!view_tag_allows(e->tag_read, i) && !view_tag_allows(e->tag_write, i) &&
-                !view_tag_allows(e->tag_exec, i))
+            if (!view_tag_allows(e->tag_read, i) && !view_tag_allows(e->tag_write, i))
                 continue;
             const uint8_t *host = e->page;
+            uint64_t gva = view_tag_allows(e->tag_read, i) ? e->tag_read : e->tag_write;
+            require((const uint8_t *)(uintptr_t)(gva + e->delta) == host);
             require(host >= ram && host + PAGE_SIZE <= ram + RAM);
         }
     }
