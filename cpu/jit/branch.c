@@ -212,7 +212,7 @@ static void edge_leave(struct build *b, int32_t target, enum out how)
 {
     bool near = build_in_page(target);
     struct jit_edge *edge = make_edge(b, target, !near);
-    if (!near || b->flags.desc.either)
+    if (!near)
         flags_store(b);
     else if (!b->flags.memory)
         flags_load(b);
@@ -535,9 +535,7 @@ static void emit_slow(struct build *b, const struct cold *c)
 static void emit_poll(struct build *b, const struct cold *c)
 {
     b->flags = c->flags;
-    if (b->flags.desc.either)
-        flags_store(b);
-    else if (!b->flags.memory)
+    if (!b->flags.memory)
         flags_load(b);
     leave_before(b, c->off,
                  b->flags.memory ? b->jit->thunks.exit_poll : b->jit->thunks.exit_poll_host);

@@ -149,6 +149,11 @@ static unsigned hiding(struct piece p[])
     p[n++] = PIECE("call 1f; 1: pop rbx");
     p[n++] = PIECE("jmp 1f; 1: setc byte ptr [rdi+1]");
     p[n++] = PIECE("jo 1f; nop; 1: cmovz rax, [rdi]");
+    p[n++] = PIECE("jz 1f; mov rbx, [rdi]; 1: mov rbx, rdi");
+    p[n++] = PIECE("jnz 1f; mov rbx, [rdi]; mov rax, rsi; 1: mov rbx, [rdi]");
+    p[n++] = PIECE("js 1f; mov rbx, [rdi]; jmp 2f; 1: mov rcx, rsi; 2: nop");
+    p[n++] = PIECE("jc 1f; jno 2f; mov [rdi], rbx; 1: mov rbx, [rdi]; 2: mov rbx, [rdi+8]");
+    p[n++] = PIECE("jmp 2f; 1: mov rbx, [rdi]; jmp 3f; 2: jnc 1b; setc bl; 3: mov bh, bl");
     p[n++] = PIECE("mov rbx, [rdi]; lea rax, [rip+1f]; jmp rax; 1: nop");
     p[n++] = PIECE("xchg rax, [rdi]; xchg rcx, rax");
     p[n++] = PIECE("mov rsi, rdi; lodsq; mov rsi, rdi; movsb; lea rdi, [rdi-1]; cld");
@@ -274,4 +279,113 @@ TEST(flags_read_later)
     CHECK_EQ(bad, 0);
 }
 
-const struct test guest_tests[] = {T(flags_at_page_faults), T(flags_read_later), {0, 0}};
+/* ---- Around loops ---------------------------------------------------------------------------- */
+
+/* Ways back to the loop's head, which is taken whatever the flags are. */
+enum way_back { JUMP, JZ_OR_JUMP, JO_OR_JNO, LOOP_OR_JUMP, FROM_TWO_PLACES, WAYS_BACK };
+static void put_way_back(enum way_back way, word head)
+{
+    static const uint8_t first[][2] = {{0}, {0x0f, 0x84}, {0x0f, 0x80}, {0}, {0x0f, 0x84}},
+                         second[][2] = {{0xe9}, {0xe9}, {0x0f, 0x81}, {0xe9}, {0xe9}};
+    if (way == LOOP_OR_JUMP) {
+        put(PIECE("loop 1f; nop; 1:"));
+    } else if (way != JUMP) {
+        put_bytes(first[way], 2);
+        put_bytes(&(int32_t){(int32_t)(head - (pieces_here() + 4))}, 4);
+    }
+    put_bytes(second[way], second[way][1] ? 2 : 1);
+    put_bytes(&(int32_t){(int32_t)(head - (pieces_here() + 4))}, 4);
+}
+
+/* None writes a flag; some change what the producer's flags could be told from. */
+static unsigned before_the_branch(struct piece p[])
+{
+    unsigned n = 0;
+    p[n++] = PIECE("");
+    p[n++] = PIECE("mov rbx, rax");
+    p[n++] = PIECE("mov eax, 5; mov ecx, 4; mov r10, rax; mov r11, rcx; mov r15, rax");
+    p[n++] = PIECE("mov rbx, [rdi]; lea rcx, [rcx+2]");
+    return n;
+}
+
+/* What the head does before flags are written again; RSI is the list, RDX gets where to look. */
+static unsigned heads(struct piece p[])
+{
+    unsigned n = 0;
+    p[n++] = PIECE("mov rdx, [rsi]; mov rdx, [rdx]; add rsi, 8");
+    p[n++] = PIECE("mov rdx, [rsi]; lea rsi, [rsi+8]; mov [rdx], r9b; push 2; popfq");
+    p[n++] = PIECE("mov rax, [rsi]; mov ecx, [rax]; add rsi, 8"); /* not what tells them */
+    p[n++] = PIECE("mov rdx, [rsi]; mov rbx, [rdx]; setc bl; seto bh; add rsi, 8");
+    p[n++] = PIECE("mov rdx, [rsi]; jmp 1f; 1: lea rsi, [rsi+8]; mov rbx, [rdx]; xor ebx, ebx");
+    p[n++] = PIECE("lea rsi, [rsi+8]; mov rdx, [rsi-8]; jc 1f; 1: mov rbx, [rdx]; add rbx, 1");
+    p[n++] = PIECE("mov rdx, [rsi]; rol r8d, 1; cmp [rdx], r8d; add rsi, 8");
+    return n;
+}
+enum { HEAD_ROTATES = 6 };
+
+/* The flags that a fault at the head shows in round `round`, counted from 1: those of before the
+ * loop, then those from the way back. */
+static bool goes_round_wrongly(const struct producer *p, struct piece head, bool rotates,
+                               struct piece late, enum way_back way, unsigned round)
+{
+    static uint64_t list[64];
+    struct context c = kernel_context();
+    const struct piece all[] = {head, p->piece, late};
+    for (unsigned i = 0; i < GOOD * 2; i++)
+        good[i] = 0x1111111111111111ull * i;
+    for (unsigned i = 0; i < round; i++)
+        list[i] = i + 1 < round ? (word)good : NOWHERE;
+    c.rdi = (word)good, c.rsi = (word)list, c.r9 = 5, c.r13 = p->rax, c.r14 = p->rcx, c.r8 = 0;
+    c.rax = c.r13;
+    c.rflags |= CF | ZF | AF | OF;
+    pieces_begin_sized(256);
+    word begin = pieces_here();
+    put(head);
+    put(PIECE("mov rax, r13; mov rcx, r14; mov r10, r13; mov r11, r14; mov r15, r13"));
+    if (way == FROM_TWO_PLACES) { /* not from here, but that is not known before */
+        put(PIECE("xor ebp, ebp; cmp ebp, 1"));
+        put_way_back(JZ_OR_JUMP, begin);
+        pieces_at -= 5;
+    }
+    put(p->piece);
+    put(late);
+    put_way_back(way == FROM_TWO_PLACES ? JUMP : way, begin);
+    struct trap t = pieces_run(&c);
+    unsigned mask = F_ARITH & ~(round > 1 ? p->undefined : 0);
+    unsigned want = round > 1 ? p->want : CF | ZF | AF | OF;
+    if (rotates) /* ROL of 0: CF = 0, and OF */
+        mask &= ~(unsigned)OF, want &= ~(unsigned)CF;
+    return differs("vector", t.vector, VECTOR_PF, all, 3) |
+           differs("address", t.cr2 & ~7ull, NOWHERE, all, 3) |
+           differs("flags", t.rflags & mask, want & mask, all, 3);
+}
+
+/* All that a producer writes depends on its operands only. */
+static bool stands_alone(const struct piece *p)
+{
+    static const char *const names[] = {"add", "sub", "cmp", "and", "or ", "xor", "tes", "neg", "xad"};
+    for (unsigned i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (!memcmp(p->text, names[i], 3))
+            return true;
+    return false;
+}
+
+TEST(flags_at_a_loops_head)
+{
+    static const unsigned rounds[] = {1, 2, 3, 40};
+    static struct piece head[8], late[8];
+    unsigned bad = 0, head_count = heads(head), lates = before_the_branch(late);
+    paging_reset();
+    make_producers();
+    for (unsigned i = 0; i < producers; i++)
+        for (unsigned h = 0; h < head_count && stands_alone(&producer[i].piece); h++)
+            for (unsigned l = 0; l < lates; l++)
+                for (unsigned way = 0; way < WAYS_BACK; way++)
+                    for (unsigned r = 0; r < 4 && bad < 20; r++)
+                        bad += goes_round_wrongly(&producer[i], head[h], h == HEAD_ROTATES, late[l],
+                                                  (enum way_back)way, rounds[r]);
+    CHECK_EQ(bad, 0);
+}
+
+const struct test guest_tests[] = {
+    T(flags_at_page_faults), T(flags_read_later), T(flags_at_a_loops_head), {0, 0}};

@@ -95,24 +95,25 @@ TEST(a_loop_through_two_pages)
 
 /* An interrupt shows the flags of where it comes, whatever produced them. */
 static volatile unsigned flags_bad, flags_seen;
+static volatile bool flags_everywhere; /* not only where the loop begins */
 static bool look_at_flags(struct frame *f)
 {
-    /* the loop keeps RAX = RBX + 1 at the compare, and its flags up to the next one */
+    /* the loop keeps RBX = RAX + 1 at the compare */
     unsigned arith = f->rflags & F_ARITH;
     flags_seen++;
-    if (f->rip >= lowest && arith != 1 + 0x10 + 0x80 + 4) /* 0 - 1 */
+    if ((flags_everywhere ? f->rip >= lowest : f->rip == lowest) && arith != 1 + 0x10 + 0x80 + 4) /* 0 - 1 */
         flags_bad++;
     return tick(f);
 }
 
-TEST(flags_at_interrupts)
+static void flags_in(struct piece loop, bool everywhere)
 {
+    flags_everywhere = everywhere;
     struct context c = kernel_context();
     pieces_begin();
-    put(PIECE("xor eax, eax; mov ebx, 1; cmp eax, ebx"));
+    put(PIECE("xor eax, eax; mov [rsp-16], eax; mov ebx, 1; cmp eax, ebx"));
     word begin = pieces_here();
-    put(PIECE(
-        "1: mov rdx, [rsp]; mov [rsp-8], rdx; lea r10, [r10+1]; jmp 2f; 2: mov rcx, r10; jmp 1b"));
+    put(loop);
     flags_bad = flags_seen = 0;
     apic_quiet();
     apic_write(APIC_DIVIDE, 0xb);
@@ -125,8 +126,27 @@ TEST(flags_at_interrupts)
     CHECK_EQ(t.vector, V_BP);
     CHECK_EQ(flags_bad, 0);
     CHECK_EQ(flags_seen, OFTEN);
-    CHECK_EQ(t.rflags & F_ARITH, 0x95);
+    if (everywhere)
+        CHECK_EQ(t.rflags & F_ARITH, 0x95);
+}
+
+TEST(flags_at_interrupts)
+{
+    flags_in(PIECE(
+        "1: mov rdx, [rsp]; mov [rsp-8], rdx; lea r10, [r10+1]; jmp 2f; 2: mov rcx, r10; jmp 1b"),
+        true);
+}
+
+/* They are written and wanted again in each round; what interrupts comes where it begins. */
+TEST(flags_at_interrupts_between_rounds)
+{
+    flags_in(PIECE("1: mov rdx, [rsp]; add r10, 1; cmp eax, ebx; jne 1b"), false);
+    flags_in(PIECE("1: mov rdx, [rsp]; add r10, 1; mov rcx, [rsp]; cmp eax, ebx; jmp 1b"), false);
+    flags_in(PIECE("1: mov rdx, [rsp]; add r10, 1; cmp eax, 1; jb 1b"), false);
+    flags_in(PIECE("1: mov rdx, [rsp]; add r10, 1; mov r11, rax; sub r11, rbx; jb 1b"), false);
+    flags_in(PIECE("1: mov rdx, [rsp]; add r10, 1; cmp [rsp-16], ebx; jb 1b"), false);
 }
 
 const struct test guest_tests[] = {
-    T(loops_of_every_kind), T(a_loop_through_two_pages), T(flags_at_interrupts), {0, 0}};
+    T(loops_of_every_kind), T(a_loop_through_two_pages), T(flags_at_interrupts),
+    T(flags_at_interrupts_between_rounds), {0, 0}};
