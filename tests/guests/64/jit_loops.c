@@ -108,10 +108,12 @@ static bool look_at_flags(struct frame *f)
 
 static void flags_in(struct piece loop, bool everywhere)
 {
+    static uint32_t zero;
     flags_everywhere = everywhere;
     struct context c = kernel_context();
+    c.rdi = (word)&zero;
     pieces_begin();
-    put(PIECE("xor eax, eax; mov [rsp-16], eax; mov ebx, 1; cmp eax, ebx"));
+    put(PIECE("xor eax, eax; mov ebx, 1; cmp eax, ebx"));
     word begin = pieces_here();
     put(loop);
     flags_bad = flags_seen = 0;
@@ -144,7 +146,7 @@ TEST(flags_at_interrupts_between_rounds)
     flags_in(PIECE("1: mov rdx, [rsp]; add r10, 1; mov rcx, [rsp]; cmp eax, ebx; jmp 1b"), false);
     flags_in(PIECE("1: mov rdx, [rsp]; add r10, 1; cmp eax, 1; jb 1b"), false);
     flags_in(PIECE("1: mov rdx, [rsp]; add r10, 1; mov r11, rax; sub r11, rbx; jb 1b"), false);
-    flags_in(PIECE("1: mov rdx, [rsp]; add r10, 1; cmp [rsp-16], ebx; jb 1b"), false);
+    flags_in(PIECE("1: mov rdx, [rsp]; add r10, 1; cmp [rdi], ebx; jb 1b"), false);
 }
 
 const struct test guest_tests[] = {
