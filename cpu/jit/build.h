@@ -191,6 +191,12 @@ void flags_emit_load(struct emit *e);
 /* Guest register `reg` is changed by the current instruction; with `lookup`, EFLAGS will be lost
  * before. */
 void flags_before_change(struct build *b, unsigned reg, bool lookup);
+/* The register of an operand as a description names it; REG_NONE: it is none. */
+static inline unsigned flags_name(const struct opnd *o)
+{
+    bool vector = o->kind == OPND_XMM || o->kind == OPND_YMM;
+    return vector ? (unsigned)REG_VECTOR + o->reg : o->kind == OPND_GPR ? o->reg : (unsigned)REG_NONE;
+}
 void flags_after_change(struct build *b, unsigned reg);
 /* The current instruction has left its flags in EFLAGS. */
 void flags_produced(struct build *b, struct flags_desc desc);

@@ -406,9 +406,12 @@ static bool copy_lea(struct build *b)
     return true;
 }
 
-static bool changes(const struct opnd *o)
+/* The register that an operand changes, as flags are described by it; REG_NONE: none. */
+static unsigned changed(const struct opnd *o)
 {
-    return (o->kind == OPND_GPR || o->kind == OPND_GPR8H) && (o->access & OPND_W);
+    if (!(o->access & OPND_W))
+        return REG_NONE;
+    return o->kind == OPND_GPR8H ? o->reg : flags_name(o);
 }
 
 /* Flags that the instruction finds in EFLAGS: those it reads, and those it leaves alone but that
@@ -585,8 +588,8 @@ bool copy_insn(struct build *b)
     unsigned aligned = mem ? alignment(b, insn, mem) : 0;
     struct held *held = mem && !aligned ? held_find(b, mem, mem->access & OPND_W) : NULL;
     for (unsigned n = 0; n < insn->opnds; n++)
-        if (changes(&insn->op[n]))
-            flags_before_change(b, insn->op[n].reg, mem && !held);
+        if (changed(&insn->op[n]) != REG_NONE)
+            flags_before_change(b, changed(&insn->op[n]), mem && !held);
     if (mem && !held)
         site = copy_memory(b, insn, mem, aligned, wants, &p.f);
     if (wants)
@@ -602,8 +605,8 @@ bool copy_insn(struct build *b)
         site_leaves(b, site);
     put(b, insn, &p);
     for (unsigned n = 0; n < insn->opnds; n++)
-        if (changes(&insn->op[n]))
-            flags_after_change(b, insn->op[n].reg);
+        if (changed(&insn->op[n]) != REG_NONE)
+            flags_after_change(b, changed(&insn->op[n]));
     if ((row->flags_written | row->flags_undefined) & FLAGS_ARITH)
         flags_produced(b, flags_describe(insn, kept));
     if (site)

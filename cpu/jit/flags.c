@@ -15,6 +15,7 @@
 #include "cpu/jit/build.h"
 #include "insn_exec.h"
 #include <stdlib.h>
+#include <string.h>
 
 static const struct flags_desc undescribed = {.from = FLAGS_MEMORY};
 
@@ -110,10 +111,26 @@ static void operate(struct build *b, const struct operation *op, unsigned to, un
         op_sized(&b->e, d->size, op->opcode, other, to);
 }
 
+/* Exceptions of this kind have been raised, or noted in MXCSR, the first time. */
+static void compare_vectors(struct emit *e, const struct flags_desc *d)
+{
+    enum { UCOMIS = 0x2e };
+    if (d->size == 8)
+        emit8(e, 0x66);
+    emit_rex(e, 4, d->a - REG_VECTOR, 0, d->b - REG_VECTOR);
+    emit8(e, 0x0f);
+    emit8(e, UCOMIS);
+    emit8(e, 0xc0 | (d->a & 7) << 3 | (d->b & 7));
+}
+
 /* Does again, into R11 or nowhere, what produced the flags. R10 is lost if flags_need_scratch(). */
 static void emit_again(struct build *b)
 {
     const struct flags_desc *d = &b->flags.desc;
+    if (d->from == FLAGS_UCOMI) {
+        compare_vectors(&b->e, d);
+        return;
+    }
     unsigned a = flags_value(b, d->a, SCRATCH2);
     if (d->from == FLAGS_LOGIC) {
         op_sized(&b->e, d->size, OP_TEST, a, a);
@@ -134,7 +151,7 @@ bool flags_need_scratch(const struct build *b)
 {
     const struct flags_desc *d = &b->flags.desc;
     bool again = d->from != FLAGS_MEMORY && !d->either;
-    return !again || d->b == REG_KEPT || (d->b != REG_NONE && abi_is_homed(d->b));
+    return !again || d->b == REG_KEPT || (d->b < REG_NONE && abi_is_homed(d->b));
 }
 
 static uint8_t *emit_is_elsewhere(struct emit *e, unsigned cc)
@@ -275,12 +292,27 @@ static uint8_t name_of(const struct opnd *o, bool kept)
     return o->kind == OPND_MEM && kept ? REG_KEPT : REG_NONE;
 }
 
+static bool is_ucomis(const struct insn *insn)
+{
+    enum { UCOMIS = 0x2e, COMIS };
+    unsigned map = insn->row->map, opcode = insn->bytes[insn->off_opcode];
+    return insn->row->exec == EXEC_vec_host && (map == MAP_0F || map == MAP_VEX0F) &&
+           (opcode == UCOMIS || opcode == COMIS);
+}
+
 struct flags_desc flags_describe(const struct insn *insn, bool kept)
 {
     const struct opnd *o = insn->op;
     const struct flags_desc none = {.from = FLAGS_MEMORY};
     struct flags_desc d = {.size = (uint8_t)o[0].size, .b = REG_NONE};
     bool imm = insn->opnds > 1 && o[1].kind == OPND_IMM;
+    if (is_ucomis(insn) && o[1].kind == OPND_XMM) {
+        bool is_double = !strncmp(insn->row->operands, "Vsd", 3);
+        return (struct flags_desc){.from = FLAGS_UCOMI,
+                                   .size = is_double ? 8 : 4,
+                                   .a = REG_VECTOR + o[0].reg,
+                                   .b = REG_VECTOR + o[1].reg};
+    }
     d.a = name_of(&o[0], kept);
     if (imm)
         d.imm = (int32_t)insn->imm;
@@ -321,7 +353,8 @@ static bool changes(const struct insn *insn, const struct flags_desc *d)
 {
     for (unsigned n = 0; n < insn->opnds; n++) {
         const struct opnd *o = &insn->op[n];
-        if ((o->access & OPND_W) && o->kind == OPND_GPR && (o->reg == d->a || o->reg == d->b))
+        unsigned name = flags_name(o);
+        if ((o->access & OPND_W) && name != REG_NONE && (name == d->a || name == d->b))
             return true;
     }
     return false;

@@ -65,16 +65,17 @@ enum flags_from {
     FLAGS_CMP,   /* a - b, no result */
     FLAGS_LOGIC, /* a is the result of AND, OR, XOR */
     FLAGS_TEST,  /* a & b, no result */
+    FLAGS_UCOMI, /* a and b, of vectors, compared as UCOMISS and UCOMISD do */
 };
-/* Not a register: what a comparison has found in memory, in cpu->jx.kept. */
-enum { REG_KEPT = REG_NONE + 1 };
+/* Not a register: what a comparison has found in memory, in cpu->jx.kept. And vector registers. */
+enum { REG_KEPT = REG_NONE + 1, REG_VECTOR = 32 };
 /* In the high byte of cpu->jx.flags, whose bit 3 no stored flags have: see the description. */
 enum { FLAGS_ELSEWHERE = 0xff };
 struct flags_desc {
     uint8_t from : 4;   /* enum flags_from */
     uint8_t either : 1; /* if cpu->jx.flags says FLAGS_ELSEWHERE; else they are there */
     uint8_t size; /* bytes: 1, 2, 4, 8 */
-    uint8_t a, b; /* guest registers, or REG_KEPT; b == REG_NONE: imm */
+    uint8_t a, b; /* guest registers, REG_KEPT, REG_VECTOR + n; b == REG_NONE: imm */
     int32_t imm;
 };
 

@@ -13,6 +13,7 @@
 #include "cpu/jit/profile.h"
 #include "cpu/mem_internal.h"
 #include "internal/log.h"
+#include <math.h>
 
 /* ---- State in and out ------------------------------------------------------------------------ */
 
@@ -28,7 +29,29 @@ static void unpack_flags(struct cpu *cpu)
 
 static uint64_t flags_operand(const struct cpu *cpu, unsigned reg)
 {
+    if (reg >= REG_VECTOR)
+        return cpu->ymm[reg - REG_VECTOR].q[0];
     return reg == REG_KEPT ? cpu->jx.kept : cpu->gpr[reg];
+}
+
+static double floating(uint64_t bits, unsigned size, bool denormals_are_zero)
+{
+    double wide;
+    float narrow;
+    memcpy(&narrow, &bits, sizeof narrow);
+    memcpy(&wide, &bits, sizeof wide);
+    int class = size == 4 ? fpclassify(narrow) : fpclassify(wide);
+    return class == FP_SUBNORMAL && denormals_are_zero ? 0 : size == 4 ? (double)narrow : wide;
+}
+
+/* SDM vol. 2, UCOMISD: OF, SF and AF are 0. */
+static uint32_t compare(uint64_t a, uint64_t b, unsigned size, bool denormals_are_zero)
+{
+    double x = floating(a, size, denormals_are_zero), y = floating(b, size, denormals_are_zero);
+    return isunordered(x, y) ? FLAG_ZF | FLAG_PF | FLAG_CF
+           : x < y           ? FLAG_CF
+           : x == y          ? FLAG_ZF
+                             : 0;
 }
 
 static void describe_flags(struct cpu *cpu, const struct flags_desc *d)
@@ -55,6 +78,9 @@ static void describe_flags(struct cpu *cpu, const struct flags_desc *d)
         break;
     case FLAGS_TEST:
         cc_set(cpu, CC_LOGIC, d->size, a & b, 0);
+        break;
+    case FLAGS_UCOMI:
+        cpu_set_arith(cpu, compare(a, b, d->size, cpu->jx.mxcsr & MXCSR_DAZ));
         break;
     default:
         break;

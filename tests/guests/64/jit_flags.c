@@ -50,7 +50,7 @@ struct producer {
     unsigned before, want, undefined;
 };
 enum { CF = 1, PF = 4, AF = 0x10, ZF = 0x40, SF = 0x80, OF = 0x800 };
-enum { MOST = 64 };
+enum { MOST = 80 };
 static struct producer producer[MOST];
 static unsigned producers;
 
@@ -125,6 +125,18 @@ static void make_producers(void)
     add(PIECE("add r10, r11; mov r11, rsi; xchg r10, r15"), a, b, 0, of_add(a, b, 0, 64), 0);
     add(PIECE("cmp al, cl; setc al; movzx ecx, al"), a, b, 0, of_sub(a, b, 0, 8), 0);
     add(PIECE("sub eax, ecx; cmovs eax, r9d; lea rcx, [rax+rcx]"), a, b, 0, of_sub(a, b, 0, 32), 0);
+    const uint64_t one = 0x3ff0000000000000, two = 0x4000000000000000, nan = 0x7ff8000000000001;
+    add(PIECE("movq xmm0, rax; movq xmm9, rcx; ucomisd xmm0, xmm9"), one, two, 0, CF, 0);
+    add(PIECE("movq xmm0, rax; movq xmm9, rcx; comisd xmm9, xmm0"), one, two, OF, 0, 0);
+    add(PIECE("movq xmm0, rax; movq xmm9, rcx; ucomisd xmm0, xmm9"), nan, one, SF, ZF | PF | CF, 0);
+    add(PIECE("movq xmm0, rax; xorps xmm9, xmm9; ucomisd xmm0, xmm9"), sign(64), 0, AF, ZF, 0);
+    add(PIECE("movq xmm0, rax; xorps xmm9, xmm9; comisd xmm0, xmm9"), 1, 0, 0, 0, 0);
+    add(PIECE("movd xmm0, eax; movd xmm1, ecx; ucomiss xmm0, xmm1"), 0x3f800000, 0x40000000, 0, CF, 0);
+    add(PIECE("movd xmm0, eax; movd xmm1, ecx; ucomiss xmm1, xmm0"), 1, 0x80000001, 0, CF, 0);
+    add(PIECE("movq xmm0, rax; ucomisd xmm0, [rdi]"), one, 0, 0, 0, 0); /* 0 to begin with */
+    add(PIECE("movq xmm0, rax; ucomisd xmm0, xmm0; xorps xmm0, xmm0"), nan, 0, 0, ZF | PF | CF, 0);
+    add(PIECE("movq xmm0, rax; xorps xmm9, xmm9; push 0x1fc0; ldmxcsr [rsp]; lea rsp, [rsp+8]; "
+              "ucomisd xmm0, xmm9"), 1, 0, 0, ZF, 0); /* DAZ: denormals are zeros */
 }
 
 /* ---- What stands in between, and what faults ---------------------------------------------------
@@ -149,6 +161,7 @@ static unsigned hiding(struct piece p[])
     p[n++] = PIECE("call 1f; 1: pop rbx");
     p[n++] = PIECE("jmp 1f; 1: setc byte ptr [rdi+1]");
     p[n++] = PIECE("jo 1f; nop; 1: cmovz rax, [rdi]");
+    p[n++] = PIECE("movups xmm0, [rdi]; mov rbx, [rdi]; xorps xmm9, xmm9");
     p[n++] = PIECE("jz 1f; mov rbx, [rdi]; 1: mov rbx, rdi");
     p[n++] = PIECE("jnz 1f; mov rbx, [rdi]; mov rax, rsi; 1: mov rbx, [rdi]");
     p[n++] = PIECE("js 1f; mov rbx, [rdi]; jmp 2f; 1: mov rcx, rsi; 2: nop");
@@ -202,11 +215,17 @@ static unsigned faulting(struct piece p[])
     return n;
 }
 
+static void reset_mxcsr(void)
+{
+    asm volatile("ldmxcsr %0" ::"m"(*&(uint32_t){0x1f80}));
+}
+
 /* One run; true when it went wrong. */
 static bool wrong(const struct producer *p, struct piece hide, struct piece fault)
 {
     struct context c = kernel_context();
     const struct piece all[] = {p->piece, hide, fault};
+    reset_mxcsr();
     for (unsigned i = 0; i < GOOD * 2; i++)
         good[i] = 0x1111111111111111ull * i;
     c.rax = c.r10 = c.r15 = p->rax;
@@ -247,6 +266,7 @@ static bool reads_wrongly(const struct producer *p, struct piece hide)
     const struct piece all[] = {p->piece, hide,
                                 PIECE("seto bl; setc bh; lahf; mov rbp, rax; mov r8d, 0; adc r8, "
                                       "[rdi+64]; cmovz r9, [rdi+64]; sbb r13, r13")};
+    reset_mxcsr();
     for (unsigned i = 0; i < GOOD * 2; i++)
         good[i] = i;
     c.rax = c.r10 = c.r15 = p->rax;
@@ -272,6 +292,7 @@ TEST(flags_read_later)
 {
     static struct piece hide[32];
     unsigned bad = 0, hides = hiding(hide);
+    vectors_on();
     make_producers();
     for (unsigned i = 0; i < producers; i++)
         for (unsigned h = 0; h < hides && bad < 20; h++)
@@ -305,6 +326,7 @@ static unsigned before_the_branch(struct piece p[])
     p[n++] = PIECE("mov rbx, rax");
     p[n++] = PIECE("mov eax, 5; mov ecx, 4; mov r10, rax; mov r11, rcx; mov r15, rax");
     p[n++] = PIECE("mov rbx, [rdi]; lea rcx, [rcx+2]");
+    p[n++] = PIECE("mulsd xmm0, xmm9");
     return n;
 }
 
@@ -331,6 +353,7 @@ static bool goes_round_wrongly(const struct producer *p, struct piece head, bool
     static uint64_t list[64];
     struct context c = kernel_context();
     const struct piece all[] = {head, p->piece, late};
+    reset_mxcsr();
     for (unsigned i = 0; i < GOOD * 2; i++)
         good[i] = 0x1111111111111111ull * i;
     for (unsigned i = 0; i < round; i++)
@@ -363,7 +386,7 @@ static bool goes_round_wrongly(const struct producer *p, struct piece head, bool
 /* All that a producer writes depends on its operands only. */
 static bool stands_alone(const struct piece *p)
 {
-    static const char *const names[] = {"add", "sub", "cmp", "and", "or ", "xor", "tes", "neg", "xad"};
+    static const char *const names[] = {"add", "sub", "cmp", "and", "or ", "xor", "tes", "neg", "xad", "mov"};
     for (unsigned i = 0; i < sizeof names / sizeof names[0]; i++)
         if (!memcmp(p->text, names[i], 3))
             return true;
@@ -375,6 +398,7 @@ TEST(flags_at_a_loops_head)
     static const unsigned rounds[] = {1, 2, 3, 40};
     static struct piece head[8], late[8];
     unsigned bad = 0, head_count = heads(head), lates = before_the_branch(late);
+    vectors_on();
     paging_reset();
     make_producers();
     for (unsigned i = 0; i < producers; i++)
