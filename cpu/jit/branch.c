@@ -527,6 +527,8 @@ static void emit_slow(struct build *b, const struct cold *c)
         emit_cpu_store(&b->e, SCRATCH1, CPU_AT(jx.jump));
     }
     call_slow(b, c->site);
+    if (c->group)
+        emit_cpu_load(&b->e, SCRATCH1, CPU_AT(jx.held) + 8 * site_record(b, c)->group);
     if (c->resume)
         emit_jmp(&b->e, c->resume);
     /* else a branch: it does not come back */

@@ -98,6 +98,8 @@ struct build {
     unsigned colds;
     struct held held[HELD_SLOTS];
     unsigned held_next;
+    const struct held *in_r10; /* what is held is in R10, too, */
+    const uint8_t *r10_until;  /* if no more code has been emitted (written address) */
     bool in_cold; /* cold code is being emitted */
     /* -- not cleared for each region -- */
     struct insn insn[REGION_MAX_INSNS];
@@ -279,6 +281,14 @@ struct held *held_begin(struct build *b, const struct opnd *mem, bool write);
 void held_after(struct build *b);
 void held_forget(struct build *b);
 bool held_any(const struct build *b);
+/* R10 = what is held. */
+void held_load(struct build *b, const struct held *held);
+/* The code emitted up to here leaves that in R10. */
+static inline void held_is_in_r10(struct build *b, const struct held *held)
+{
+    b->in_r10 = held;
+    b->r10_until = b->e.p;
+}
 static inline int32_t held_slot(const struct build *b, const struct held *held)
 {
     return CPU_AT(jx.held) + 8 * (int32_t)(held - b->held);

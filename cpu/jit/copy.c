@@ -399,9 +399,13 @@ static bool copy_lea(struct build *b)
         return false;
     flags_before_change(b, to->reg, false);
     unsigned dest = guest_target(to->reg, SCRATCH1);
+    bool r10_stays = b->r10_until == b->e.p && dest != SCRATCH1 && insn->mem.base < REG_NONE &&
+                     !abi_is_homed(insn->mem.base);
     /* LEA with a 32-bit address cuts first, with a 32-bit register afterwards: the same. */
     lookup_effective(b, dest, to->size);
     guest_written(b, to->reg, dest);
+    if (r10_stays)
+        held_is_in_r10(b, b->in_r10);
     flags_after_change(b, to->reg);
     return true;
 }
@@ -443,10 +447,11 @@ static void name_held(struct fields *f, const struct insn_mem *m, const struct h
 /* The memory operand becomes what `f` says. Flags that are wanted later, or by the fault that the
  * access may raise, are kept before. */
 static struct cold *copy_memory(struct build *b, const struct insn *insn, const struct opnd *mem,
-                                unsigned aligned, bool wants, struct fields *f)
+                                unsigned aligned, bool wants, struct fields *f,
+                                struct held **begun)
 {
     bool write = mem->access & OPND_W;
-    struct held *held = aligned ? NULL : held_begin(b, mem, write);
+    struct held *held = *begun = aligned ? NULL : held_begin(b, mem, write);
     bool store = wants && flags_need_scratch(b); /* R10 will be taken */
     if (store)
         flags_store(b);
@@ -591,11 +596,11 @@ bool copy_insn(struct build *b)
         if (changed(&insn->op[n]) != REG_NONE)
             flags_before_change(b, changed(&insn->op[n]), mem && !held);
     if (mem && !held)
-        site = copy_memory(b, insn, mem, aligned, wants, &p.f);
+        site = copy_memory(b, insn, mem, aligned, wants, &p.f, &held);
     if (wants)
         flags_load(b);
-    if (held) {
-        emit_cpu_load(&b->e, SCRATCH1, held_slot(b, held));
+    if (held && !site) {
+        held_load(b, held);
         name_held(&p.f, &insn->mem, held);
     }
     bool kept = mem && keeps(b, insn, mem);
@@ -603,7 +608,11 @@ bool copy_insn(struct build *b)
         keep(b, mem->size, &p.f);
     if (kept && site)
         site_leaves(b, site);
+    bool r10_stays = mem ? held && !kept && !swaps_high(b, insn, &p)
+                         : p.generals == 0 && b->r10_until == b->e.p;
     put(b, insn, &p);
+    if (r10_stays)
+        held_is_in_r10(b, mem ? held : b->in_r10);
     for (unsigned n = 0; n < insn->opnds; n++)
         if (changed(&insn->op[n]) != REG_NONE)
             flags_after_change(b, changed(&insn->op[n]));

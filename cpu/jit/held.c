@@ -151,3 +151,9 @@ bool held_any(const struct build *b)
             return true;
     return false;
 }
+
+void held_load(struct build *b, const struct held *held)
+{
+    if (b->in_r10 != held || b->r10_until != b->e.p)
+        emit_cpu_load(&b->e, SCRATCH1, held_slot(b, held));
+}
