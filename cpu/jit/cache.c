@@ -42,9 +42,34 @@ static void empty_zones(struct jit *jit)
     jit->data_used = DATA_ALIGN; /* 0 is nothing's (struct jit_place) */
 }
 
+/* The host gives memory page by page as it is touched, at the price of an exception each time, two for
+ * code, which has two mappings: many pages at once are cheaper. Hosts older than Linux 5.14 cannot, and
+ * go on as they are used to. */
+static bool touch(size_t *touched, size_t begin, size_t used, size_t end, uint8_t *memory, int advice)
+{
+    enum { AHEAD = 256 * 1024, SOON = 8192 };
+    size_t from = *touched < begin ? begin & PAGE_MASK : *touched;
+    if (used + SOON <= from || from >= end)
+        return false;
+    size_t size = AHEAD < end - from ? AHEAD : end - from;
+    madvise(memory + from, size, advice);
+    *touched = from + size;
+    return true;
+}
+
+static void touch_zone(struct jit *jit, struct jit_zone *z)
+{
+    size_t from = z->touched;
+    if (touch(&z->touched, z->begin, z->used, z->end, jit->code_write, MADV_POPULATE_WRITE))
+        touch(&from, z->begin, z->used, z->end, jit->code, MADV_POPULATE_READ);
+}
+
 void jit_make_room(struct jit *jit)
 {
     enum { REGION_MAX_DATA = 160 * 1024 };
+    touch_zone(jit, &jit->body);
+    touch_zone(jit, &jit->cold);
+    touch(&jit->data_touched, 0, jit->data_used, jit->data_size, jit->data, MADV_POPULATE_WRITE);
     if (jit->body.used + REGION_MAX_CODE > jit->body.end ||
         jit->cold.used + REGION_MAX_CODE > jit->cold.end ||
         jit->data_used + REGION_MAX_DATA > jit->data_size)
