@@ -5,28 +5,6 @@
  */
 #include "pieces.h"
 
-/* A trap at CPL 3 changes stacks, so that RSP may be anything. INT3 ends a run there, too. */
-static struct context any_stack(void)
-{
-    set_gate(V_BP, (word)trap_stubs + 16 * V_BP, SEL_CODE, 14, 3, 0);
-    return context_user(0);
-}
-
-enum { R_RAX, R_RCX, R_RDX, R_RBX, R_RSP, R_RBP, R_RSI, R_RDI };
-static uint64_t *register_of(struct context *c, unsigned n)
-{
-    uint64_t *const at[] = {&c->rax, &c->rcx, &c->rdx, &c->rbx, &c->rsp, &c->rbp, &c->rsi, &c->rdi,
-                            &c->r8,  &c->r9,  &c->r10, &c->r11, &c->r12, &c->r13, &c->r14, &c->r15};
-    return at[n];
-}
-static uint64_t register_at_trap(const struct trap *t, unsigned n)
-{
-    const struct frame *f = &t->frame;
-    const uint64_t v[] = {f->rax, f->rcx, f->rdx, f->rbx, t->rsp, f->rbp, f->rsi, f->rdi,
-                          f->r8,  f->r9,  f->r10, f->r11, f->r12, f->r13, f->r14, f->r15};
-    return v[n];
-}
-
 /* ---- Registers everywhere ----------------------------------------------------------------------
  */
 
