@@ -1,16 +1,16 @@
 /*
- * jit_stack.c - PUSH, POP, CALL and accesses by RSP in any order, while constants and other things move
- * it: a translator may look the stack up once for many of them. Random runs of such instructions, near
- * the boundary of two pages that do not lie together, are compared with a model; the pages are there,
- * or one of them is absent or read-only.
+ * jit_stack.c - PUSH, POP, CALL and accesses by RSP in any order, while constants and other things
+ * move it: a translator may look the stack up once for many of them. Random runs of such
+ * instructions, near the boundary of two pages that do not lie together, are compared with a model;
+ * the pages are there, or one of them is absent or read-only.
  */
 #include "paging.h"
 #include "pieces.h"
 
-#define TWO      WINDOW /* two pages, their frames in the other order */
-#define FRAME(n) (FREE_RAM + 0x100000 - 2 * (n)*PAGE)
+#define TWO         WINDOW /* two pages, their frames in the other order */
+#define FRAME(n)    (FREE_RAM + 0x100000 - 2 * (n)*PAGE)
 #define FRAME_AT(n) ((uint8_t *)(word)FRAME(n))
-enum { BYTES = 2 * PAGE, RUNS = 1500, LONGEST = 24, PLACES = 4 };
+enum { BYTES = 2 * PAGE, RUNS = 2000, LONGEST = 40, PLACES = 4 };
 
 /* ---- What should happen ---------------------------------------------------------------------- */
 
@@ -235,15 +235,16 @@ static bool runs_wrongly(const struct op *op, unsigned count, word code, word sp
     bad |= memcmp(FRAME_AT(1), model.byte + PAGE, PAGE) != 0;
     if (!bad)
         return false;
-    print("  from RSP %lx, vector %lx, address %lx (not %lx), RSP %lx (not %lx):", sp, t.vector, t.cr2,
-          model.fault ? model.address : 0, (word)t.rsp, (word)model.reg[R_RSP]);
+    print("  from RSP %lx, vector %lx, address %lx (not %lx), RSP %lx (not %lx):", sp, t.vector,
+          t.cr2, model.fault ? model.address : 0, (word)t.rsp, (word)model.reg[R_RSP]);
     for (unsigned i = 0; i < count; i++)
         print(" %u/%u/%x", op[i].kind, op[i].reg, (unsigned)(uint8_t)op[i].imm);
     print("\n");
     return true;
 }
 
-/* Each run several times, from elsewhere each time: what has been made for one place meets others. */
+/* Each run several times, from elsewhere each time: what has been made for one place meets others.
+ */
 static void compare(unsigned first, unsigned second)
 {
     struct op op[LONGEST];
@@ -287,6 +288,56 @@ TEST(upper_page_read_only)
     compare(0, 1);
 }
 
-const struct test guest_tests[] = {T(both_pages_there),     T(lower_page_absent),
-                                   T(upper_page_absent),    T(lower_page_read_only),
-                                   T(upper_page_read_only), {0, 0}};
+/* ---- What no group may cover ------------------------------------------------------------------
+ */
+
+/* The last piece faults at `address`, also when it is met again. */
+static void faults_in_the_end(struct piece begin, struct piece middle, unsigned middles,
+                              struct piece last, word sp, word address)
+{
+    pieces_begin_sized(256);
+    word code = pieces_here();
+    put(begin);
+    for (unsigned i = 0; i < middles; i++)
+        put(middle);
+    word at = pieces_here();
+    put(last);
+    put_bytes("\xcc", 1);
+    for (unsigned i = 0; i < 4; i++) {
+        struct context c = any_stack();
+        c.rsp = sp, c.rip = code;
+        struct trap t = RUN(c);
+        CHECK_EQ(t.vector, V_PF);
+        CHECK_EQ(t.cr2, address);
+        CHECK_EQ(t.rip, at);
+    }
+}
+
+/* Too far away to be seen from the loads, which may be made. */
+TEST(a_store_far_behind_loads)
+{
+    map_two(1, 1);
+    write_cr0(read_cr0() | CR0_WP);
+    faults_in_the_end(PIECE("mov rax, [rsp]; mov rbx, [rsp+8]"), PIECE("lea rcx, [rcx+1]"), 30,
+                      PIECE("mov [rsp+8], rax"), TWO + 512, TWO + 520);
+    faults_in_the_end(PIECE("pop rax; pop rbx"), PIECE("lea rcx, [rcx+1]"), 30, PIECE("push rax"),
+                      TWO + 512, TWO + 520);
+}
+
+/* The same number of bytes above RSP, which has moved. */
+TEST(elsewhere_by_the_same_displacement)
+{
+    map_two(0, 2);
+    faults_in_the_end(PIECE("mov rax, [rsp]; mov rbx, [rsp+8]; sub rsp, 0x180"), PIECE("nop"), 1,
+                      PIECE("mov rcx, [rsp+0x300]"), TWO + PAGE - 0x100, TWO + PAGE + 0x80);
+    faults_in_the_end(PIECE("mov rax, [rsp]; mov rbx, [rsp+8]; lea rsp, [rsp+0x180]"), PIECE("nop"),
+                      1, PIECE("mov rcx, [rsp]"), TWO + PAGE - 0x100, TWO + PAGE + 0x80);
+    faults_in_the_end(PIECE("mov rax, [rsp]; mov rbx, [rsp+8]"), PIECE("pop rcx"), 3,
+                      PIECE("mov rcx, [rsp]"), TWO + PAGE - 24, TWO + PAGE);
+}
+
+const struct test guest_tests[] = {
+    T(a_store_far_behind_loads), T(elsewhere_by_the_same_displacement),
+    T(both_pages_there),         T(lower_page_absent),
+    T(upper_page_absent),        T(lower_page_read_only),
+    T(upper_page_read_only),     {0, 0}};
