@@ -220,7 +220,7 @@ static void note_global_fetch(unsigned page, enum mmu_priv priv, uint64_t gpa)
 static void do_access(unsigned page, enum access_kind kind, enum mmu_priv priv)
 {
     uint64_t gva = page_gva(page);
-    const void *fast = mmu_view_lookup(m, priv, gva, 1, kind);
+    const void *fast = view_hit(m, priv, gva, kind);
     if (kind == ACCESS_EXEC && fetched[page][priv].generation == m->exec_generation) {
         check_success(page, kind, priv, fetched[page][priv].gpa);
         remembered++;

@@ -28,7 +28,7 @@ static bool go(uint64_t gva, enum access_kind kind, enum mmu_priv priv, struct m
 }
 static void *hit(uint64_t gva, enum access_kind kind, enum mmu_priv priv)
 {
-    return mmu_view_lookup(m, priv, gva, 1, kind);
+    return view_hit(m, priv, gva, kind);
 }
 static void *host(uint64_t gpa)
 {
