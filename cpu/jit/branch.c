@@ -346,18 +346,12 @@ static void go_to_entry(struct build *b)
     emit_rm(&b->e, 4, OP_GRP5, GRP5_JMP, SCRATCH2, (int32_t)offsetof(struct jit_pc, code));
 }
 
-/* Nothing has been done yet where it leads. */
-static void poll_here(struct build *b)
+/* Polls, then begins the site of an indirect branch: nothing has been done yet in either case. */
+static struct cold *begin_indirect(struct build *b)
 {
     flags_store(b);
     struct cold *here = cold_new(b, COLD_HERE);
     cold_jump(here, poll(b));
-}
-
-/* Polls, then begins the site of an indirect branch. */
-static struct cold *begin_indirect(struct build *b)
-{
-    poll_here(b);
     return site_begin(b);
 }
 
@@ -393,29 +387,16 @@ static bool jump_indirect(struct build *b)
 
 /* ---- Calls and returns ----------------------------------------------------------------------- */
 
-/* Stores the return address and moves the stack pointer; R11 = the return address. `site` is for when
- * nothing is held that covers it. */
-static void push_return(struct build *b, const struct held *held, struct cold *site)
+/* Stores the return address and moves the stack pointer; R11 = the return address. */
+static void push_return(struct build *b, struct cold *site)
 {
     struct emit *e = &b->e;
     int32_t after = b->off[b->i] + build_insn(b)->len;
-    if (held)
-        held_load(b, held);
-    else
-        lookup_stack(b, HOST_SP, -(int32_t)b->width, b->width, ACCESS_WRITE, site);
+    lookup_stack(b, HOST_SP, -(int32_t)b->width, b->width, ACCESS_WRITE, site);
     emit_cpu_load(e, SCRATCH2, CPU_AT(jx.page_va));
     emit_rm(e, b->width, OP_LEA, SCRATCH2, SCRATCH2, after);
-    if (held)
-        held_move(b, OP_STORE, SCRATCH2, -8);
-    else
-        emit_rm(e, b->width, OP_STORE, SCRATCH2, SCRATCH1, 0);
+    emit_rm(e, b->width, OP_STORE, SCRATCH2, SCRATCH1, 0);
     emit_rm(e, b->width, OP_LEA, HOST_SP, HOST_SP, -(int32_t)b->width);
-}
-
-static const struct held *held_for_return(struct build *b, bool push)
-{
-    int32_t width = (int32_t)b->width;
-    return held_find_stack(b, push ? -width : 0, (unsigned)width, push);
 }
 
 /* The call that follows is to be known as open by its return address, R11. */
@@ -443,9 +424,8 @@ static void close_call(struct build *b)
 
 static bool call_direct(struct build *b, int32_t target)
 {
-    const struct held *held = held_for_return(b, true);
-    poll_here(b);
-    push_return(b, held, held ? NULL : site_begin(b));
+    struct cold *site = begin_indirect(b);
+    push_return(b, site);
     open_call(b);
     flags_clobbered(b);
     edge_leave(b, target, OUT_CALL);
@@ -465,7 +445,7 @@ static bool call_indirect(struct build *b)
     emit_cpu_store(e, SCRATCH1, CPU_AT(jx.next_va));
     emit_rm(e, 8, OP_LOAD, SCRATCH1, SCRATCH2, (int32_t)offsetof(struct jit_pc, code));
     emit_cpu_store(e, SCRATCH1, CPU_AT(jx.jump));
-    push_return(b, held_for_return(b, true), site);
+    push_return(b, site);
     open_call(b);
     emit_cpu_load(e, SCRATCH1, CPU_AT(jx.next_va));
     emit_cpu_store(e, SCRATCH1, CPU_AT(jx.page_va));
@@ -488,14 +468,8 @@ static bool ret(struct build *b)
     struct cold *elsewhere = cold_new(b, COLD_RET);
     elsewhere->here = cold_new(b, COLD_HERE);
     elsewhere->slow = site_begin(b);
-    const struct held *held = held_for_return(b, false);
-    if (held) {
-        held_load(b, held);
-        held_move(b, OP_LOAD, SCRATCH1, 0);
-    } else {
-        lookup_stack(b, HOST_SP, 0, b->width, ACCESS_READ, elsewhere->slow);
-        emit_rm(e, b->width, OP_LOAD, SCRATCH1, SCRATCH1, 0);
-    }
+    lookup_stack(b, HOST_SP, 0, b->width, ACCESS_READ, elsewhere->slow);
+    emit_rm(e, b->width, OP_LOAD, SCRATCH1, SCRATCH1, 0);
     emit_rm(e, 8, OP_CMP_LOAD, SCRATCH1, RSP, 8);
     cold_jump(elsewhere, emit_jcc_later(e, CC_NE));
     pop_return(b);
@@ -549,10 +523,7 @@ static void emit_slow(struct build *b, const struct cold *c)
 {
     if (c->group) {
         b->i = c->index;
-        if (c->stack)
-            emit_rm(&b->e, 8, OP_LEA, SCRATCH1, HOST_SP, c->group_lo);
-        else
-            lookup_linear(b, c->group_lo);
+        lookup_linear(b, c->group_lo);
         emit_cpu_store(&b->e, SCRATCH1, CPU_AT(jx.jump));
     }
     call_slow(b, c->site);

@@ -22,7 +22,6 @@ struct lookup {
     unsigned aligned; /* to a multiple of it; 0: need not be */
     unsigned last;    /* which last page is looked at first (last.c); or LAST_NONE */
     bool relative;    /* R10 is to be host address less guest address: lookup_relative() */
-    bool stack;       /* if relative: to RSP, not to the operand's register */
     int32_t disp;     /* of the operand, if relative */
 };
 enum { LAST_NONE = VIEW_LASTS };
@@ -52,7 +51,7 @@ struct cold {
     uint8_t *other;
     const uint8_t *found;
     struct cold *here, *slow; /* RET: how it goes to C */
-    bool group, stack;        /* SLOW: it begins one (by RSP), whose address is computed again */
+    bool group;               /* SLOW: it begins one, whose address is computed again */
     int32_t group_lo;         /* its displacement */
     const uint8_t *code;      /* where it is (running address), once it is emitted */
     struct jit_watch *watch;  /* LAST; NULL: it is not watched */
@@ -68,10 +67,8 @@ enum { HELD_SLOTS = 4 };
 struct held {
     bool valid, write;
     bool relative; /* cpu->jx.held[] is host address less guest address; else the address at `lo` */
-    bool stack;    /* by RSP, which has moved so far since */
-    int32_t moved;
     uint8_t base, index, scale, seg;
-    int32_t lo, hi; /* displacements that it covers, from RSP as it was */
+    int32_t lo, hi; /* displacements that it covers */
 };
 
 /* No offset of an instruction: the branch itself says where it goes. */
@@ -110,7 +107,8 @@ struct build {
     bool leader[REGION_MAX_INSNS], polls[REGION_MAX_INSNS];
     bool in_loop[REGION_MAX_INSNS]; /* a branch behind leads back to before it */
     struct label label[REGION_MAX_INSNS];
-    uint16_t off[REGION_MAX_INSNS]; /* of each, from the page's beginning */
+    uint16_t writes[REGION_MAX_INSNS]; /* general registers; all ones: it may be anything (held.c) */
+    uint16_t off[REGION_MAX_INSNS];    /* of each, from the page's beginning */
     /* The code goes on with the next one of the array (`flows`), or with the one at this offset,
      * which may be in other pages; or the branch says where. */
     bool flows[REGION_MAX_INSNS];
@@ -276,13 +274,12 @@ void last_emit_cold(struct build *b, const struct cold *c);
 
 /* ---- held.c ---------------------------------------------------------------------------------- */
 
+/* Looks at all instructions of the region. */
+void held_prepare(struct build *b);
 /* What is held and covers the current instruction's memory operand; NULL: nothing. */
 struct held *held_find(struct build *b, const struct opnd *mem, bool write);
 /* Begins a group with it, if more accesses follow; NULL: none does. */
 struct held *held_begin(struct build *b, const struct opnd *mem, bool write);
-/* The same for an access by RSP, that of PUSH, POP, CALL or RET. */
-struct held *held_find_stack(struct build *b, int64_t disp, unsigned size, bool write);
-struct held *held_begin_stack(struct build *b, int32_t disp, unsigned size, bool write);
 /* The current instruction has been translated: it may have changed registers. */
 void held_after(struct build *b);
 void held_forget(struct build *b);
@@ -298,14 +295,6 @@ static inline void held_is_in_r10(struct build *b, const struct held *held)
 static inline int32_t held_slot(const struct build *b, const struct held *held)
 {
     return CPU_AT(jx.held) + 8 * (int32_t)(held - b->held);
-}
-
-/* op between a register and [R10 + RSP + disp], when R10 is what is held of the stack. */
-static inline void held_move(struct build *b, unsigned opcode, unsigned reg, int32_t disp)
-{
-    emit_rex(&b->e, 8, reg, HOST_SP, SCRATCH1);
-    emit8(&b->e, opcode);
-    emit_modrm_sib(&b->e, reg, SCRATCH1, HOST_SP, 0, disp);
 }
 
 /* ---- branch.c -------------------------------------------------------------------------------- */
@@ -353,8 +342,6 @@ void emit_cold(struct build *b);
 /* The instructions that are neither copied nor branches: stack, division, no operation. False:
  * nothing emitted. */
 bool special_translate(struct build *b);
-/* PUSH or POP of a register but rSP, or PUSH of an immediate. */
-bool special_is_simple(const struct build *b, const struct insn *insn, unsigned exec);
 /* One PUSH or POP of those that make up a run. */
 void special_single(struct build *b);
 

@@ -72,10 +72,7 @@ static void effective(struct build *b, unsigned dest, unsigned width, int64_t di
 
 void lookup_relative_linear(struct build *b, const struct lookup *l, unsigned dest)
 {
-    if (l->stack)
-        emit_rm(&b->e, 8, OP_LEA, dest, HOST_SP, l->disp);
-    else
-        effective(b, dest, 8, l->disp);
+    effective(b, dest, 8, l->disp);
 }
 
 void lookup_effective(struct build *b, unsigned dest, unsigned width)
@@ -148,7 +145,7 @@ void lookup_at(struct build *b, int64_t disp, unsigned size, enum access_kind ki
                unsigned aligned, struct cold *site)
 {
     lookup_linear(b, disp);
-    lookup(b, &(struct lookup){size, kind, aligned, last_of_operand(b), false, false, 0}, site);
+    lookup(b, &(struct lookup){size, kind, aligned, last_of_operand(b), false, 0}, site);
 }
 
 bool lookup_can_be_relative(const struct build *b, const struct insn *insn)
@@ -163,15 +160,7 @@ bool lookup_can_be_relative(const struct build *b, const struct insn *insn)
 void lookup_relative(struct build *b, int64_t disp, unsigned size, enum access_kind kind,
                      unsigned aligned, struct cold *site)
 {
-    struct lookup l = {size, kind, aligned, last_of_operand(b), true, false, (int32_t)disp};
-    lookup_relative_linear(b, &l, l.last == LAST_NONE ? SCRATCH1 : SCRATCH2);
-    lookup(b, &l, site);
-}
-
-static void lookup_relative_stack(struct build *b, int32_t disp, unsigned size,
-                                  enum access_kind kind, struct cold *site)
-{
-    struct lookup l = {size, kind, 0, last_of_register(b, HOST_SP), true, true, disp};
+    struct lookup l = {size, kind, aligned, last_of_operand(b), true, (int32_t)disp};
     lookup_relative_linear(b, &l, l.last == LAST_NONE ? SCRATCH1 : SCRATCH2);
     lookup(b, &l, site);
 }
@@ -191,10 +180,7 @@ void lookup_group(struct build *b, const struct held *held, struct cold *site)
     s->span = (uint16_t)(held->hi - held->lo);
     s->kind = held->write ? ACCESS_WRITE : ACCESS_READ;
     s->relative = held->relative;
-    site->stack = held->stack;
-    if (held->stack)
-        lookup_relative_stack(b, held->lo, s->span, s->kind, site);
-    else if (held->relative)
+    if (held->relative)
         lookup_relative(b, held->lo, s->span, s->kind, 0, site);
     else
         lookup_at(b, held->lo, s->span, s->kind, 0, site);
@@ -205,5 +191,5 @@ void lookup_stack(struct build *b, unsigned host, int32_t disp, unsigned size,
                   enum access_kind kind, struct cold *site)
 {
     emit_rm(&b->e, b->width, OP_LEA, SCRATCH1, host, disp);
-    lookup(b, &(struct lookup){size, kind, 0, last_of_register(b, host), false, false, 0}, site);
+    lookup(b, &(struct lookup){size, kind, 0, last_of_register(b, host), false, 0}, site);
 }

@@ -31,7 +31,8 @@ static bool easy(const struct build *b, const struct insn *insn)
     return insn->opsize == b->width && insn->adsize == b->width && !insn->lock;
 }
 
-bool special_is_simple(const struct build *b, const struct insn *insn, unsigned exec)
+/* PUSH or POP of a register but rSP, or PUSH of an immediate. */
+static bool is_simple(const struct build *b, const struct insn *insn, unsigned exec)
 {
     const struct opnd *o = &insn->op[0];
     if (insn->row->exec != exec || !easy(b, insn))
@@ -45,7 +46,7 @@ enum { RUN_MAX = 8 };
 static unsigned run_length(const struct build *b, unsigned exec)
 {
     unsigned n = 0;
-    while (n < RUN_MAX && b->i + n < b->count && special_is_simple(b, &b->insn[b->i + n], exec) &&
+    while (n < RUN_MAX && b->i + n < b->count && is_simple(b, &b->insn[b->i + n], exec) &&
            (n == 0 || (b->flows[b->i + n - 1] && !b->leader[b->i + n])))
         n++;
     return n;
@@ -107,90 +108,6 @@ static bool pop_run(struct build *b, unsigned n)
     return true;
 }
 
-/* ---- PUSH and POP as members of a group ------------------------------------------------------ */
-
-static void push_at(struct build *b, const struct insn *insn, int32_t disp)
-{
-    if (insn->op[0].kind != OPND_IMM) {
-        held_move(b, OP_STORE, guest_value(b, insn->op[0].reg, SCRATCH2), disp);
-        return;
-    }
-    held_move(b, OP_STORE_IMM, 0, disp);
-    emit32(&b->e, (uint32_t)insn->imm);
-}
-
-static void pop_at(struct build *b, const struct insn *insn, int32_t disp)
-{
-    unsigned reg = insn->op[0].reg, to = guest_target(reg, SCRATCH2);
-    held_move(b, OP_LOAD, to, disp);
-    guest_written(b, reg, to);
-}
-
-/* `n` of them from the current one on; R10 is what is held. */
-static void put_held(struct build *b, const struct held *held, unsigned n, bool pops)
-{
-    const struct insn *insn = build_insn(b);
-    int32_t width = 8, all = width * (int32_t)n;
-    for (unsigned k = 0; k < n; k++, insn++) {
-        if (pops)
-            pop_at(b, insn, width * (int32_t)k);
-        else
-            push_at(b, insn, -width * (int32_t)(k + 1));
-        if (pops)
-            flags_after_change(b, insn->op[0].reg);
-    }
-    move_sp(b, pops ? all : -all);
-    flags_after_change(b, RSP);
-    held_is_in_r10(b, held);
-}
-
-/* What is held covers them: they cannot miss, and leave EFLAGS alone. */
-static bool members(struct build *b, const struct held *held, unsigned n, bool pops)
-{
-    unsigned first = b->i;
-    for (unsigned k = 0; k < n; k++, b->i++) {
-        flags_before_change(b, RSP, false);
-        if (pops)
-            flags_before_change(b, build_insn(b)->op[0].reg, false);
-    }
-    b->i = first;
-    held_load(b, held);
-    put_held(b, held, n, pops);
-    b->i = first + n - 1;
-    return true;
-}
-
-/* The first one begins a group, of which others follow than those of the run. */
-static bool begins_group(struct build *b, unsigned n, bool pops)
-{
-    int32_t all = 8 * (int32_t)n;
-    struct held *held = held_begin_stack(b, pops ? 0 : -8, 8, !pops);
-    if (!held)
-        return false;
-    if (pops ? held->lo >= 0 && held->hi <= all && !held->write : held->lo >= -all && held->hi <= 0) {
-        held->valid = false;
-        return false;
-    }
-    flags_before_change(b, RSP, true);
-    if (pops)
-        flags_before_change(b, build_insn(b)->op[0].reg, true);
-    struct cold *site = site_begin_spilled(b);
-    lookup_group(b, held, site);
-    flags_clobbered(b);
-    put_held(b, held, 1, pops);
-    site_resume(b, site);
-    return true;
-}
-
-static bool run(struct build *b, unsigned n, bool pops)
-{
-    int32_t all = (int32_t)b->width * (int32_t)n;
-    const struct held *held = held_find_stack(b, pops ? 0 : -all, (unsigned)all, !pops);
-    if (held)
-        return members(b, held, n, pops);
-    return begins_group(b, n, pops) || (pops ? pop_run(b, n) : push_run(b, n));
-}
-
 void special_single(struct build *b)
 {
     if (build_insn(b)->row->exec == EXEC_push)
@@ -230,7 +147,7 @@ static bool push_other(struct build *b)
 static bool push(struct build *b)
 {
     unsigned n = run_length(b, EXEC_push);
-    return n ? run(b, n, false) : push_other(b);
+    return n ? push_run(b, n) : push_other(b);
 }
 
 static bool pop_sp(struct build *b)
@@ -272,7 +189,7 @@ static bool pop(struct build *b)
     const struct insn *insn = build_insn(b);
     unsigned n = run_length(b, EXEC_pop);
     if (n)
-        return run(b, n, true);
+        return pop_run(b, n);
     if (!easy(b, insn))
         return false;
     return insn->op[0].kind == OPND_MEM ? pop_memory(b) : is_register(&insn->op[0]) && pop_sp(b);

@@ -410,6 +410,7 @@ struct jit_region *jit_translate(struct jit *jit, uint64_t gpa, const uint8_t *p
     keep_code(b);
     uint8_t *body = b->e.p, *cold = b->cold_e.p;
     mark_blocks(b);
+    held_prepare(b);
     flags_liveness(b);
     emit_region(b);
     for (unsigned i = 0; i < b->count; i++)
