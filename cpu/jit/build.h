@@ -107,6 +107,8 @@ struct build {
     bool leader[REGION_MAX_INSNS], polls[REGION_MAX_INSNS];
     bool in_loop[REGION_MAX_INSNS]; /* a branch behind leads back to before it */
     struct label label[REGION_MAX_INSNS];
+    bool copies[REGION_MAX_INSNS]; /* copying comes into question (copy.c) */
+    bool quiet[REGION_MAX_INSNS];  /* nobody sees the state before it (flags.c) */
     uint16_t writes[REGION_MAX_INSNS]; /* general registers; all ones: it may be anything (held.c) */
     uint16_t off[REGION_MAX_INSNS];    /* of each, from the page's beginning */
     /* The code goes on with the next one of the array (`flows`), or with the one at this offset,
@@ -363,8 +365,12 @@ bool system_gate(struct build *b);
 /* Copies the current instruction with its operands redirected. False, nothing emitted: C has to
  * execute it. */
 bool copy_insn(struct build *b);
-/* Whether copying comes into question in this mode. */
-bool copy_is_allowed(const struct build *b, const struct insn *insn);
+/* Finds out, for all instructions of the region, whether copying comes into question in this mode. */
+void copy_prepare(struct build *b);
+static inline bool copy_may(const struct build *b, const struct insn *insn)
+{
+    return b->copies[insn - b->insn];
+}
 /* The memory operand of an instruction that can be copied and that needs no alignment; or NULL. */
 const struct opnd *copy_memory_operand(const struct build *b, const struct insn *insn);
 /* And whether it would name vector registers, or use MXCSR. */

@@ -113,7 +113,7 @@ bool jit_rows_init(struct jit *jit)
 /* ---- Whether ----------------------------------------------------------------------------------
  */
 
-bool copy_is_allowed(const struct build *b, const struct insn *insn)
+static bool copy_is_allowed(const struct build *b, const struct insn *insn)
 {
     const struct insn_row *row = insn->row;
     if (!b->jit->rows[row->id].copy || insn->adsize == 2)
@@ -125,9 +125,15 @@ bool copy_is_allowed(const struct build *b, const struct insn *insn)
     return true;
 }
 
+void copy_prepare(struct build *b)
+{
+    for (unsigned i = 0; i < b->count; i++)
+        b->copies[i] = copy_is_allowed(b, &b->insn[i]);
+}
+
 bool copy_uses_vectors(const struct build *b, const struct insn *insn)
 {
-    if (!copy_is_allowed(b, insn))
+    if (!copy_may(b, insn))
         return false;
     if (insn->row->exec == EXEC_vec_zero || insn->row->exec == EXEC_vec_pcmpstr)
         return true; /* which they do not name */
@@ -484,7 +490,7 @@ static bool is_plain(const struct build *b, const struct insn *insn, const struc
 const struct opnd *copy_memory_operand(const struct build *b, const struct insn *insn)
 {
     const struct opnd *mem = memory_operand(insn);
-    bool good = mem && copy_is_allowed(b, insn) && is_plain(b, insn, mem) && !alignment(b, insn, mem);
+    bool good = mem && copy_may(b, insn) && is_plain(b, insn, mem) && !alignment(b, insn, mem);
     return good ? mem : NULL;
 }
 
@@ -548,7 +554,7 @@ static void put(struct build *b, const struct insn *insn, const struct plan *p)
 static bool can_copy(struct build *b, const struct insn *insn, const struct opnd *mem,
                      struct plan *p)
 {
-    return copy_is_allowed(b, insn) && is_plain(b, insn, mem) && make_plan(b, insn, p) &&
+    return copy_may(b, insn) && is_plain(b, insn, mem) && make_plan(b, insn, p) &&
            can_encode(b, insn, p);
 }
 

@@ -406,7 +406,7 @@ static bool is_quiet(const struct build *b, const struct insn *insn)
         return true;
     if (build_is_direct(insn))
         return true; /* the ways out have their own say */
-    if (!copy_is_allowed(b, insn) || insn->row->attr & INSN_BRANCH)
+    if (!copy_may(b, insn) || insn->row->attr & INSN_BRANCH)
         return false;
     if (insn->row->exec == EXEC_lea)
         return true;
@@ -418,7 +418,7 @@ static bool is_quiet(const struct build *b, const struct insn *insn)
 
 bool flags_stay(const struct build *b, unsigned i)
 {
-    for (unsigned k = i; k < b->count && is_quiet(b, &b->insn[k]); k++) {
+    for (unsigned k = i; k < b->count && b->quiet[k]; k++) {
         const struct insn *insn = &b->insn[k];
         bool back = build_is_conditional(insn) && b->off[k] + insn->len + insn->imm <= b->off[i];
         if (back || !b->flows[k])
@@ -429,7 +429,7 @@ bool flags_stay(const struct build *b, unsigned i)
 
 bool flags_first(const struct build *b, unsigned i)
 {
-    for (; i < b->count && is_quiet(b, &b->insn[i]); i++)
+    for (; i < b->count && b->quiet[i]; i++)
         if (writes_flags(&b->insn[i]) || (b->insn[i].row->flags_read & FLAGS_ARITH))
             return true;
     return false;
@@ -459,11 +459,13 @@ static uint16_t after(const struct build *b, unsigned i)
 void flags_liveness(struct build *b)
 {
     memset(b->visible_before, 0, sizeof b->visible_before);
+    for (unsigned i = 0; i < b->count; i++)
+        b->quiet[i] = is_quiet(b, &b->insn[i]);
     for (bool changed = true; changed;) {
         changed = false;
         for (unsigned i = b->count; i-- > 0;) {
             b->visible_after[i] = after(b, i);
-            bool looks = b->polls[i] || !is_quiet(b, &b->insn[i]);
+            bool looks = b->polls[i] || !b->quiet[i];
             uint16_t before = looks ? FLAGS_ARITH : outlive(b, i);
             changed |= before != b->visible_before[i];
             b->visible_before[i] = before;

@@ -36,7 +36,7 @@ static bool is_known(const struct build *b, const struct insn *insn)
 {
     unsigned exec = insn->row->exec;
     return is_stack(exec) || exec == EXEC_jcc || exec == EXEC_nop || exec == EXEC_gen_hint ||
-           exec == EXEC_lea || copy_is_allowed(b, insn);
+           exec == EXEC_lea || copy_may(b, insn);
 }
 
 static uint16_t registers_written(const struct insn *insn)

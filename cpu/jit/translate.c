@@ -409,6 +409,7 @@ struct jit_region *jit_translate(struct jit *jit, uint64_t gpa, const uint8_t *p
     }
     keep_code(b);
     uint8_t *body = b->e.p, *cold = b->cold_e.p;
+    copy_prepare(b);
     mark_blocks(b);
     held_prepare(b);
     flags_liveness(b);
