@@ -28,28 +28,27 @@ void protect_door_clear(struct protect_device *dev, unsigned door)
     memset(dev->command[door], 0, sizeof(dev->command[door]));
 }
 
-static bool is_owner(const struct rules_context_info *info, const struct access *access)
+static bool is_owner(const struct rules_owner *owner, const struct access *access)
 {
-    if (info->kind == RULES_USER)
+    if (owner->kind == RULES_USER)
         return access->initiator == INITIATOR_VCPU_USER && access->cpl == 3 &&
-               (access->cr3 & info->root_mask) == info->root;
-    return info->kind == RULES_SUPERVISOR && access->initiator == INITIATOR_VCPU_KERNEL &&
+               (access->cr3 & owner->root_mask) == owner->root;
+    return owner->kind == RULES_SUPERVISOR && access->initiator == INITIATOR_VCPU_KERNEL &&
            access->cpl < 3;
 }
 
 /* Who the accessor is to this door, as it is now. Contexts may end without the door's doing, so
  * each look first makes the slots the present context's. */
-static enum standing look(struct protect_device *dev, unsigned door, const struct access *access,
-                          struct rules_context_info *info)
+static enum standing look(struct protect_device *dev, unsigned door, const struct access *access)
 {
-    memset(info, 0, sizeof(*info));
-    rules_context_info(dev->rules, door, info);
-    uint64_t session = info->kind == RULES_FREE ? 0 : info->session;
+    struct rules_owner owner;
+    rules_context_owner(dev->rules, door, &owner);
+    uint64_t session = owner.kind == RULES_FREE ? 0 : owner.session;
     if (dev->session[door] != session) {
         protect_door_clear(dev, door);
         dev->session[door] = session;
     }
-    return info->kind == RULES_FREE ? NEWCOMER : is_owner(info, access) ? OWNER : STRANGER;
+    return owner.kind == RULES_FREE ? NEWCOMER : is_owner(&owner, access) ? OWNER : STRANGER;
 }
 
 /* ---- Commands --------------------------------------------------------------------------------
@@ -69,16 +68,15 @@ static void carry_out(void *opaque, const struct access *access)
 {
     struct protect_device *dev = opaque;
     struct protect_work *work = &dev->work[access->vcpu];
-    struct rules_context_info info;
     rules_change_begin(dev->rules, access->vcpu);
-    if (look(dev, work->door, access, &info) != STRANGER) {
+    if (look(dev, work->door, access) != STRANGER) {
         struct rules_caller caller = {0};
         dev->port.caller(dev->port.opaque, access->vcpu, &caller);
         caller.door_gva = access->gva;
         dev->executing = true;
         rules_execute(dev->rules, work->door, &work->command, &caller);
         dev->executing = false;
-        look(dev, work->door, access, &info); /* it may have begun or ended the context */
+        look(dev, work->door, access); /* it may have begun or ended the context */
         answer(dev, work);
     }
     rules_change_end(dev->rules, access->vcpu);
@@ -104,11 +102,10 @@ static void resume(void *opaque, const struct access *access)
 {
     struct protect_device *dev = opaque;
     const struct protect_work *work = &dev->work[access->vcpu];
-    struct rules_context_info info;
     enum protect_status status =
         dev->port.resume(dev->port.opaque, access->vcpu, work->door, work->value);
     pthread_mutex_lock(dev->pci.bus->board->lock);
-    if (look(dev, work->door, access, &info) == OWNER)
+    if (look(dev, work->door, access) == OWNER)
         dev->resume_status[work->door] = status;
     pthread_mutex_unlock(dev->pci.bus->board->lock);
 }
@@ -149,28 +146,29 @@ static const struct protect_control controls[] = {
     {offsetof(struct protect_door, masked), store_masked},
 };
 
-static uint64_t read_registers(struct protect_device *dev, unsigned door,
-                               const struct rules_context_info *info, enum standing standing,
+static uint64_t read_registers(struct protect_device *dev, unsigned door, enum standing standing,
                                uint64_t offset, unsigned size)
 {
     static const uint32_t states[] = {[RULES_FREE] = PROTECT_DOOR_FREE,
                                       [RULES_USER] = PROTECT_DOOR_USER,
                                       [RULES_SUPERVISOR] = PROTECT_DOOR_SUPERVISOR};
     enum { EVERYBODYS = 4 };
+    struct rules_context_info info = {0};
+    rules_context_info(dev->rules, door, &info);
     const struct protect_register registers[] = {
 #define REGISTER(member, value) PROTECT_REGISTER(protect_door, member, value)
         REGISTER(id, PROTECT_ID),
         REGISTER(version, PROTECT_VERSION),
         REGISTER(index, door),
-        REGISTER(state, states[info->kind]),
+        REGISTER(state, states[info.kind]),
         /* from here on the owner's */
-        REGISTER(grants, info->grants),
-        REGISTER(seals, info->seals),
-        REGISTER(event_head, info->event_head),
-        REGISTER(event_tail, info->event_tail),
-        REGISTER(event_lost, info->event_lost),
-        REGISTER(upcall_depth, info->upcall_depth),
-        REGISTER(masked, info->masked),
+        REGISTER(grants, info.grants),
+        REGISTER(seals, info.seals),
+        REGISTER(event_head, info.event_head),
+        REGISTER(event_tail, info.event_tail),
+        REGISTER(event_lost, info.event_lost),
+        REGISTER(upcall_depth, info.upcall_depth),
+        REGISTER(masked, info.masked),
         REGISTER(resume_status, dev->resume_status[door]),
 #undef REGISTER
     };
@@ -225,29 +223,27 @@ static uint64_t read_event(struct protect_device *dev, unsigned door, enum stand
 static uint64_t door_read(void *opaque, const struct access *access, uint64_t offset, unsigned size)
 {
     struct protect_device *dev = opaque;
-    struct rules_context_info info;
     unsigned door = (unsigned)(offset / PROTECT_DOOR_SIZE);
     bool structs = offset % PROTECT_DOOR_SIZE >= SLOTS_AT; /* read a member at a time, as C does */
     if (dev->executing || (structs ? offset % size != 0 : !protect_readable(dev, offset, size)))
         return ~0ull;
-    enum standing standing = look(dev, door, access, &info);
+    enum standing standing = look(dev, door, access);
     offset %= PROTECT_DOOR_SIZE;
     if (offset >= EVENTS_AT)
         return read_event(dev, door, standing, offset - EVENTS_AT, size);
     if (offset >= SLOTS_AT && offset < SLOTS_END)
         return read_slot(dev, door, standing, offset - SLOTS_AT, size);
-    return read_registers(dev, door, &info, standing, offset, size);
+    return read_registers(dev, door, standing, offset, size);
 }
 
 static void door_write(void *opaque, const struct access *access, uint64_t offset, unsigned size,
                        uint64_t value)
 {
     struct protect_device *dev = opaque;
-    struct rules_context_info info;
     unsigned door = (unsigned)(offset / PROTECT_DOOR_SIZE);
     if (!protect_writable(dev, access, offset, size))
         return;
-    enum standing standing = look(dev, door, access, &info);
+    enum standing standing = look(dev, door, access);
     offset %= PROTECT_DOOR_SIZE;
     if (standing == STRANGER)
         return;

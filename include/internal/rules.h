@@ -112,6 +112,12 @@ struct rules_context_info {
     struct protect_statistics statistics;
 };
 void rules_context_info(struct rules *rules, unsigned context, struct rules_context_info *info);
+/* Whose a context is, which its door asks about each access. Machine lock held. */
+struct rules_owner {
+    enum rules_kind kind;
+    uint64_t session, root, root_mask; /* as in struct rules_context_info */
+};
+void rules_context_owner(const struct rules *rules, unsigned context, struct rules_owner *owner);
 void rules_totals(struct rules *rules, uint64_t *regions, uint64_t *ruled_pages,
                   struct protect_statistics *total);
 /* Slot of the ring. */

@@ -174,6 +174,7 @@ static enum protect_status op_statistics(struct request *q)
 {
     struct rules *r = q->rules;
     pthread_mutex_lock(&r->lock);
+    tokens_expire_locked(r, r->contexts[q->context]);
     struct protect_statistics s = r->contexts[q->context]->statistics;
     pthread_mutex_unlock(&r->lock);
     return q->caller->copy_out(q->caller->opaque, q->command->arg[0], &s, sizeof s)

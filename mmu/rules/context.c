@@ -214,6 +214,17 @@ enum protect_status rules_destroy(struct rules *r, unsigned number)
     return PROTECT_OK;
 }
 
+void rules_context_owner(const struct rules *r, unsigned number, struct rules_owner *owner)
+{
+    const struct context *c = number < RULES_CONTEXTS ? r->contexts[number] : NULL;
+    *owner = (struct rules_owner){0};
+    if (c)
+        *owner = (struct rules_owner){.kind = c->kind,
+                                      .session = c->session,
+                                      .root = c->paging.cr3 & context_root_mask(c),
+                                      .root_mask = context_root_mask(c)};
+}
+
 void rules_context_info(struct rules *r, unsigned number, struct rules_context_info *info)
 {
     memset(info, 0, sizeof *info);

@@ -28,6 +28,18 @@ static void append_locked(struct rules *r, struct context *c, struct protect_eve
     (void)r;
 }
 
+/* The context has objected to an access, of which this became. */
+static void count_locked(struct context *c, enum protect_action action)
+{
+    struct protect_statistics *s = &c->statistics;
+    s->checks++;
+    s->denied += action == PROTECT_DENY;
+    s->substituted += action == PROTECT_SUBSTITUTE;
+    s->skipped += action == PROTECT_SKIP;
+    s->deferred += action == PROTECT_DEFERRED;
+    s->allowed += action >= PROTECT_ALLOW_ONCE;
+}
+
 /* One line for a person: what a machine that stops or pauses has to say. */
 static void describe(unsigned context, const struct protect_event *e, char *line, size_t size)
 {
@@ -58,12 +70,21 @@ static void defer_locked(struct rules *r, struct context *c, const struct protec
     atomic_fetch_add(&r->deferred_waiting, 1);
 }
 
+/* Whether anybody will see the event's time, which the host has to be asked for. */
+static bool is_timed(const struct context *c, const struct protect_event *e, uint32_t notify)
+{
+    return !(notify & PROTECT_NOTIFY_QUIET) || notify & PROTECT_NOTIFY_HOST ||
+           c->kind == RULES_HOST || e->action == PROTECT_DEFERRED || e->action == PROTECT_ASK_HOST;
+}
+
 void event_append(struct rules *r, unsigned context, struct protect_event *event, uint32_t notify)
 {
     const struct rules_hooks *h = &r->hooks;
     struct context *c = r->contexts[context];
-    event->time = now(r);
+    event->time = is_timed(c, event, notify) ? now(r) : 0;
     pthread_mutex_lock(&r->lock);
+    if (event->type == PROTECT_EVENT_ACCESS)
+        count_locked(c, (enum protect_action)event->action);
     append_locked(r, c, event, notify);
     if (event->type == PROTECT_EVENT_ACCESS && event->action == PROTECT_DEFERRED && c->handler.rip)
         defer_locked(r, c, event);
@@ -114,8 +135,10 @@ void rules_read_event(struct rules *r, unsigned context, unsigned slot, struct p
 {
     memset(event, 0, sizeof *event);
     pthread_mutex_lock(&r->lock);
-    if (context < RULES_CONTEXTS && r->contexts[context] && slot < PROTECT_EVENTS)
+    if (context < RULES_CONTEXTS && r->contexts[context] && slot < PROTECT_EVENTS) {
+        tokens_expire_locked(r, r->contexts[context]);
         *event = r->contexts[context]->ring[slot];
+    }
     pthread_mutex_unlock(&r->lock);
 }
 
@@ -124,6 +147,8 @@ bool rules_set_event_tail(struct rules *r, unsigned context, uint64_t tail)
     bool ok = false;
     pthread_mutex_lock(&r->lock);
     struct context *c = context < RULES_CONTEXTS ? r->contexts[context] : NULL;
+    if (c)
+        tokens_expire_locked(r, c);
     if (c && tail >= c->event_tail && tail <= c->event_head) {
         c->event_tail = tail;
         ok = true;

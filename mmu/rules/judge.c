@@ -276,19 +276,6 @@ static struct protect_event describe(struct rules *r, const struct rules_check *
     return e;
 }
 
-static void count(struct rules *r, unsigned context, enum protect_action action)
-{
-    struct protect_statistics *s = &r->contexts[context]->statistics;
-    pthread_mutex_lock(&r->lock);
-    s->checks++;
-    s->denied += action == PROTECT_DENY;
-    s->substituted += action == PROTECT_SUBSTITUTE;
-    s->skipped += action == PROTECT_SKIP;
-    s->deferred += action == PROTECT_DEFERRED;
-    s->allowed += action >= PROTECT_ALLOW_ONCE;
-    pthread_mutex_unlock(&r->lock);
-}
-
 /* Marks what the access uses up. */
 static bool use_once(void *opaque, const struct objection *o)
 {
@@ -362,10 +349,8 @@ static void tell(struct rules *r, const struct rules_check *check, const struct 
                 read_preimage(r, check, o->lowest.offset, preimage_length(&event, &o->lowest),
                               (uint8_t *)event.preimage);
         v->notify |= notify;
-        if (!again) {
-            count(r, o->context, v->action);
+        if (!again)
             event_append(r, o->context, &event, notify);
-        }
         if (o->context == v->context)
             v->event = event;
     }

@@ -34,9 +34,8 @@ void tokens_drop(struct rules *r, struct context *c)
 }
 
 /* Handlers that took too long: their slots and stacks are free again, their tokens void. */
-void tokens_expire_locked(struct rules *r, struct context *c)
+static void expire_locked(struct rules *r, struct context *c, uint64_t time)
 {
-    uint64_t time = now(r);
     for (unsigned i = 0; i < PROTECT_MAX_LIVE; i++) {
         struct token *t = &c->token[i];
         if (!t->value || time < t->deadline)
@@ -46,6 +45,12 @@ void tokens_expire_locked(struct rules *r, struct context *c)
         release_locked(c, t);
         c->statistics.timeouts++;
     }
+}
+
+void tokens_expire_locked(struct rules *r, struct context *c)
+{
+    if (c->live_tokens) /* else the host need not be asked what time it is */
+        expire_locked(r, c, now(r));
 }
 
 /* The host's random numbers come by system call: many at once. */
@@ -86,12 +91,12 @@ static bool take_stack(struct context *c, struct token *t, uint64_t *top)
 uint64_t rules_token_issue(struct rules *r, unsigned context, void *state, uint64_t *stack,
                            unsigned *depth)
 {
-    uint64_t value = 0;
+    uint64_t value = 0, time = now(r);
     pthread_mutex_lock(&r->lock);
     struct context *c = r->contexts[context];
     struct token *t = NULL;
     if (c) {
-        tokens_expire_locked(r, c);
+        expire_locked(r, c, time);
         t = c->handler.rip ? free_slot(c) : NULL;
     }
     if (t && take_stack(c, t, stack)) {
@@ -100,7 +105,7 @@ uint64_t rules_token_issue(struct rules *r, unsigned context, void *state, uint6
         unsigned ms = c->handler.timeout_ms ? c->handler.timeout_ms : DEFAULT_MS;
         t->value = value;
         t->state = state;
-        t->deadline = now(r) + (uint64_t)ms * NS_PER_MS;
+        t->deadline = time + (uint64_t)ms * NS_PER_MS;
         c->live_tokens++;
         c->statistics.upcalls++;
         *depth = c->live_tokens;

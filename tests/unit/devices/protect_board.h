@@ -128,6 +128,12 @@ void rules_context_info(struct rules *r, unsigned context, struct rules_context_
     *info = r->info[context];
 }
 
+void rules_context_owner(const struct rules *r, unsigned context, struct rules_owner *owner)
+{
+    const struct rules_context_info *info = &r->info[context];
+    *owner = (struct rules_owner){info->kind, info->session, info->root, info->root_mask};
+}
+
 void rules_totals(struct rules *r, uint64_t *regions, uint64_t *ruled_pages,
                   struct protect_statistics *total)
 {

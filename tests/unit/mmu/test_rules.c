@@ -405,6 +405,38 @@ START_TEST(a_million_pages_in_one_command)
 }
 END_TEST
 
+/* A time-out is an event and a number, whoever looks first. */
+START_TEST(whoever_looks_notices_a_timeout)
+{
+    struct protect_handler h = {.rip = 0x400000, .timeout_ms = 5};
+    struct protect_statistics statistics = {0};
+    struct protect_event e;
+    uint64_t stack;
+    unsigned depth;
+    start(PAGING_4LEVEL, 8 * MIB);
+    guest_map(g, &paging, 0x7000, 0x20000 | PTE_P | PTE_RW | PTE_US, 1);
+    ck_assert_int_eq(give(1, RULES_USER, PROTECT_OP_BIND, 0, 0), PROTECT_OK);
+    session = last.result;
+    ck_assert_int_eq(give(1, RULES_USER, PROTECT_OP_SET_HANDLER, (uintptr_t)&h, 0), PROTECT_OK);
+    for (unsigned way = 1; way <= 3; way++) {
+        clock_set_manual(manual, way * 10000000ull);
+        uint64_t token = rules_token_issue(rules, 1, malloc(1), &stack, &depth);
+        ck_assert_uint_ne(token, 0);
+        clock_set_manual(manual, way * 10000000ull + 5000000);
+        if (way == 1)
+            ck_assert(rules_set_event_tail(rules, 1, way));
+        if (way == 2)
+            ck_assert_int_eq(give(1, RULES_USER, PROTECT_OP_STATISTICS, (uintptr_t)&statistics, 0),
+                             PROTECT_OK);
+        rules_read_event(rules, 1, way - 1, &e);
+        ck_assert_uint_eq(e.type, PROTECT_EVENT_TIMEOUT);
+        ck_assert_uint_eq(e.value[0], token);
+    }
+    ck_assert_uint_eq(statistics.timeouts, 2);
+    finish();
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("rules");
@@ -419,6 +451,7 @@ int main(void)
     tcase_add_test(c, reset_zeroes_sealed_bytes_only);
     tcase_add_test(c, grants);
     tcase_add_test(c, tokens_expire);
+    tcase_add_test(c, whoever_looks_notices_a_timeout);
     tcase_add_test(c, garbage_in_every_field);
     tcase_add_test(c, pages_of_all_regions_are_bounded);
     tcase_add_test(c, many_regions_of_one_frame);
