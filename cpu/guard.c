@@ -33,12 +33,19 @@ bool guard_wanted(struct cpu *cpu, const struct access *access, uint64_t gpa, un
 {
     struct rules *rules = phys_rules(cpu->map);
     return rules && (rules_touches(rules, access, gpa, size, (uint8_t)kind) ||
-                     (kind & ACCESS_WRITE && rules_follows(rules, gpa)));
+                     (kind & ACCESS_WRITE && rules_follows(rules, access, gpa)));
+}
+
+void guard_copy_passes(struct guard_passes *to, const struct guard_passes *from)
+{
+    to->generation = from->generation;
+    to->count = from->count;
+    memcpy(to->pass, from->pass, from->count * sizeof from->pass[0]);
 }
 
 void guard_set_passes(struct cpu *cpu, const struct guard_passes *passes)
 {
-    cpu->guard->passes = *passes;
+    guard_copy_passes(&cpu->guard->passes, passes);
 }
 
 void guard_refresh_passes(struct cpu *cpu)
@@ -389,7 +396,7 @@ bool guard_changes_tables(struct cpu *cpu)
     const struct guard *g = cpu->guard;
     for (unsigned i = 0; i < g->noted_count; i++)
         for (unsigned n = 0; g->noted[i].kind & ACCESS_WRITE && n < g->noted[i].pieces; n++)
-            if (rules_follows(phys_rules(cpu->map), g->noted[i].piece[n].gpa))
+            if (rules_follows(phys_rules(cpu->map), &g->noted[i].access, g->noted[i].piece[n].gpa))
                 return true;
     return false;
 }
@@ -418,7 +425,7 @@ void guard_commit(struct cpu *cpu)
     struct rules *rules = phys_rules(cpu->map);
     for (unsigned i = 0; i < g->store_count; i++) {
         const struct store *s = &g->store[i];
-        bool table = rules_follows(rules, s->piece.gpa);
+        bool table = rules_follows(rules, &s->access, s->piece.gpa);
         make_store(cpu, s);
         if (!table)
             continue;

@@ -108,6 +108,8 @@ struct guard_passes {
     unsigned count;
     struct guard_pass pass[GUARD_PASSES];
 };
+/* Those that count. */
+void guard_copy_passes(struct guard_passes *to, const struct guard_passes *from);
 /* For the next guard_step(). */
 void guard_set_passes(struct cpu *cpu, const struct guard_passes *passes);
 

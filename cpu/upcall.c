@@ -33,6 +33,7 @@ static enum place find_place(struct cpu *cpu, struct upcall *upcall, uint64_t *l
     struct access access = mem_access(cpu, MMU_USER);
     unsigned len = sizeof upcall->frame;
     upcall->pieces = 0;
+    upcall->host = NULL;
     for (uint64_t at = upcall->address; len;) {
         unsigned in_page = (unsigned)(PAGE_SIZE - (at & ~PAGE_MASK)),
                  n = len < in_page ? len : in_page;
@@ -47,6 +48,8 @@ static enum place find_place(struct cpu *cpu, struct upcall *upcall, uint64_t *l
         }
         if (x.ruled && guard_wanted(cpu, &access, x.gpa, n, ACCESS_WRITE))
             return PLACE_REFUSED;
+        /* To translate a second page may take the first one's address away. */
+        upcall->host = n == sizeof upcall->frame ? x.hva : NULL;
         upcall->piece[upcall->pieces++] = (struct guard_piece){x.gpa, n};
         at += n;
         len -= n;
@@ -58,6 +61,10 @@ static void write_frame(struct cpu *cpu, const struct upcall *upcall)
 {
     struct access access = mem_access(cpu, MMU_USER);
     const char *from = (const char *)&upcall->frame;
+    if (upcall->host) {
+        mem_host_write(upcall->host, from, sizeof upcall->frame);
+        return;
+    }
     access.judged = true; /* find_place() has, and this vCPU has not left the guest since */
     for (unsigned i = 0; i < upcall->pieces; i++) {
         phys_write(cpu->map, &access, upcall->piece[i].gpa, from, upcall->piece[i].size);
@@ -87,9 +94,10 @@ static bool read_user(struct cpu *cpu, uint64_t address, void *buf, size_t len)
 
 /* ---- Going there ----------------------------------------------------------------------------- */
 
-static struct interrupted *remember(struct cpu *cpu)
+static struct interrupted *remember(struct cpu *cpu, const struct guard_passes *passes)
 {
-    struct interrupted *i = calloc(1, sizeof *i);
+    struct interrupted *i =
+        malloc(offsetof(struct interrupted, passes.pass) + passes->count * sizeof passes->pass[0]);
     if (!i)
         return NULL;
     memcpy(i->gpr, cpu->gpr, sizeof i->gpr);
@@ -100,6 +108,8 @@ static struct interrupted *remember(struct cpu *cpu)
     i->x87 = cpu->x87;
     i->mxcsr = cpu->mxcsr;
     i->pkru = cpu->pkru;
+    i->deferred = false;
+    guard_copy_passes(&i->passes, passes);
     return i;
 }
 
@@ -159,10 +169,9 @@ bool upcall_prepare(struct cpu *cpu, const struct noted *n, const struct rules_v
     struct guard *g = cpu->guard;
     /* The instruction has run: what it interrupts are the registers from before it. */
     guard_restore(cpu);
-    struct interrupted *i = remember(cpu);
+    struct interrupted *i = remember(cpu, &g->passes);
     if (!i)
         return false;
-    i->passes = g->passes;
     i->asked = (struct guard_pass){
         .lin = n->access.gva, .size = n->size, .context = (uint16_t)v->context, .kind = n->kind};
     i->refusal = (struct guard_refusal){.gva = v->gva,
@@ -217,9 +226,12 @@ void upcall_deferred(struct cpu *cpu)
     int context = rules ? rules_deferred_due(rules, cpu->cr3) : -1;
     if (context < 0 || cpu->cpl != 3 || !(cpu->mode & MODE_CODE64))
         return;
-    struct interrupted *i = remember(cpu);
+    static const struct guard_passes none;
+    struct interrupted *i = remember(cpu, &none);
     if (!i)
         return;
+    i->asked = (struct guard_pass){0};
+    i->refusal = (struct guard_refusal){0};
     i->deferred = true;
     fill_registers(cpu, &upcall.frame);
     if (!take_token(cpu, (unsigned)context, i, &upcall))
@@ -270,13 +282,14 @@ enum protect_status cpu_upcall_resume(struct cpu *cpu, unsigned context, uint64_
     struct interrupted *i = rules_token_redeem(phys_rules(cpu->map), context, value >> 8);
     if (!i)
         return PROTECT_BAD_TOKEN;
-    struct cpu_resume *r = calloc(1, sizeof *r);
+    struct cpu_resume *r = malloc(sizeof *r);
     if (!r) {
         free(i);
         return PROTECT_NO_MEMORY;
     }
     r->interrupted = i;
     r->verdict = verdict;
+    r->set = r->substitute = 0;
     /* The frame's inputs are read now, once. Without them the access is refused. */
     if (verdict == PROTECT_SET || verdict == PROTECT_GIVE) {
         if (read_user(cpu, i->address, &frame, sizeof frame)) {
@@ -301,8 +314,10 @@ enum protect_status cpu_upcall_resume(struct cpu *cpu, unsigned context, uint64_
 static void put_back(struct cpu *cpu, const struct interrupted *i)
 {
     memcpy(cpu->gpr, i->gpr, sizeof i->gpr);
-    memcpy(cpu->seg, i->seg, sizeof i->seg);
-    cpu_mode_update(cpu);
+    if (memcmp(cpu->seg, i->seg, sizeof i->seg) != 0) { /* seldom */
+        memcpy(cpu->seg, i->seg, sizeof i->seg);
+        cpu_mode_update(cpu);
+    }
     memcpy(cpu->ymm, i->ymm, sizeof i->ymm);
     cpu->x87 = i->x87;
     cpu->mxcsr = i->mxcsr;
@@ -328,46 +343,50 @@ static void set_registers(struct cpu *cpu, const struct cpu_resume *r)
 static void pass_on(struct cpu *cpu, const struct interrupted *i, enum guard_mode mode,
                     uint64_t value)
 {
-    struct guard_passes passes = i->passes;
+    struct guard_passes *passes = &cpu->guard->passes;
     struct guard_pass pass = i->asked;
     pass.mode = (uint8_t)mode;
     pass.asked = true;
     pass.value = value;
-    if (passes.count < GUARD_PASSES) /* else it is judged again */
-        passes.pass[passes.count++] = pass;
-    guard_set_passes(cpu, &passes);
+    guard_set_passes(cpu, &i->passes);
+    if (passes->count < GUARD_PASSES) /* else it is judged again */
+        passes->pass[passes->count++] = pass;
+}
+
+/* What becomes of the access. */
+static enum protect_verdict decide(const struct cpu_resume *r)
+{
+    const struct interrupted *i = r->interrupted;
+    bool replaces = r->verdict == PROTECT_DROP || r->verdict == PROTECT_GIVE;
+    if (i->deferred && r->verdict != PROTECT_SET)
+        return PROTECT_RETRY;
+    if (replaces && i->asked.kind & ACCESS_EXEC)
+        return PROTECT_REFUSE; /* there is nothing that could be executed instead */
+    return r->verdict;
 }
 
 bool upcall_finish(struct cpu *cpu)
 {
-    struct cpu_resume r = *cpu->resume;
-    struct interrupted i = *r.interrupted;
-    free(cpu->resume->interrupted);
-    free(cpu->resume);
+    struct cpu_resume *r = cpu->resume;
+    struct interrupted *i = r->interrupted;
+    enum protect_verdict verdict = decide(r);
+    const struct guard_refusal refusal = i->refusal;
     cpu->resume = NULL;
-    put_back(cpu, &i);
+    put_back(cpu, i);
     sys_look_for_upcalls(cpu); /* those that have waited for this one to end */
-    bool replaces = r.verdict == PROTECT_DROP || r.verdict == PROTECT_GIVE;
-    if (replaces && i.asked.kind & ACCESS_EXEC)
-        r.verdict = PROTECT_REFUSE; /* there is nothing that could be executed instead */
-    switch (i.deferred && r.verdict != PROTECT_SET ? PROTECT_RETRY : r.verdict) {
-    case PROTECT_LET:
-        pass_on(cpu, &i, GUARD_LET, 0);
-        return true;
-    case PROTECT_DROP:
-        pass_on(cpu, &i, GUARD_REPLACE, 0);
-        return true;
-    case PROTECT_GIVE:
-        pass_on(cpu, &i, GUARD_REPLACE, r.substitute);
-        return true;
-    case PROTECT_SET:
-        set_registers(cpu, &r);
-        return false;
-    case PROTECT_REFUSE:
-        guard_refuse(cpu, &i.refusal);
-    default:
-        return false;
-    }
+    if (verdict == PROTECT_LET)
+        pass_on(cpu, i, GUARD_LET, 0);
+    else if (verdict == PROTECT_DROP)
+        pass_on(cpu, i, GUARD_REPLACE, 0);
+    else if (verdict == PROTECT_GIVE)
+        pass_on(cpu, i, GUARD_REPLACE, r->substitute);
+    else if (verdict == PROTECT_SET)
+        set_registers(cpu, r);
+    free(i);
+    free(r);
+    if (verdict == PROTECT_REFUSE)
+        guard_refuse(cpu, &refusal);
+    return verdict == PROTECT_LET || verdict == PROTECT_DROP || verdict == PROTECT_GIVE;
 }
 
 /* ---- Who is calling -------------------------------------------------------------------------- */
@@ -383,6 +402,15 @@ static bool caller_copy(struct cpu *cpu, uint64_t address, void *to, const void 
         if (cpu->mode & MODE_LONG ? !is_canonical(address) : address >> 32 != 0)
             return false;
         access.gva = address;
+        const void *seen =
+            from ? NULL : mmu_view_lookup(&cpu->mmu, priv, address, (unsigned)n, ACCESS_READ);
+        if (seen) { /* as an instruction would */
+            mem_host_read(to, seen, (unsigned)n);
+            address += n;
+            len -= n;
+            to = (char *)to + n;
+            continue;
+        }
         if (!mmu_walk(cpu->map, &cpu->mmu.paging, &access, address,
                       from ? ACCESS_WRITE : ACCESS_READ, priv, false, &walk))
             return false;

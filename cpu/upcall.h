@@ -23,9 +23,10 @@ struct interrupted {
     uint32_t mxcsr, pkru;
     uint64_t address; /* of the frame */
     bool deferred;
-    struct guard_passes passes; /* of the instruction so far */
-    struct guard_pass asked;    /* the access that the verdict is about */
+    struct guard_pass asked; /* the access that the verdict is about */
     struct guard_refusal refusal;
+    struct guard_passes passes; /* of the instruction so far. Last: only those that count have
+                                   memory */
 };
 
 /* A call that has been prepared: its frame's place is mapped and its token is taken. */
@@ -34,6 +35,7 @@ struct upcall {
     uint64_t address, rip;       /* of the frame, of the handler */
     struct guard_piece piece[2]; /* of the frame, in physical memory */
     unsigned pieces;
+    void *host; /* of the frame, where it can be written so; NULL: by piece[] */
 };
 
 /* With the registers as the instruction has left them: those to save are the guard's. Raises #PF

@@ -94,10 +94,14 @@ static bool add_pass(struct guard *g, const struct noted *n, enum guard_mode mod
 static bool note_told(struct guard *g, const struct noted *n, const struct rules_verdict *v,
                       const struct rules_check *check)
 {
-    for (unsigned i = 0; i < RULES_CONTEXTS; i++)
-        if (i != v->context && rules_set_has(&v->objectors, i) && !rules_set_has(&check->told, i) &&
-            !add_pass(g, n, GUARD_TOLD, i, 0))
-            return false;
+    struct rules_set others = v->objectors;
+    for (unsigned word = 0; word < sizeof others.bits / sizeof others.bits[0]; word++)
+        for (uint64_t *bits = &others.bits[word]; *bits; *bits &= *bits - 1) {
+            unsigned i = word * 64 + (unsigned)__builtin_ctzll(*bits);
+            if (i != v->context && !rules_set_has(&check->told, i) &&
+                !add_pass(g, n, GUARD_TOLD, i, 0))
+                return false;
+        }
     return true;
 }
 
@@ -114,8 +118,9 @@ enum course {
 /* The bytes that the access reads, or leaves behind. */
 static const void *value_of(struct cpu *cpu, const struct noted *n, uint8_t *buf)
 {
-    static const struct access own = {.initiator = INITIATOR_DEBUGGER, .judged = true};
+    struct access own = n->access;
     unsigned done = 0;
+    own.judged = true;
     for (unsigned i = 0; i < n->pieces; i++) {
         const struct guard_piece *p = &n->piece[i];
         phys_read(cpu->map, &own, p->gpa, buf + done, p->size);
@@ -141,29 +146,43 @@ static bool can_ask_program(const struct cpu *cpu)
     return !cpu->guard->delivering && cpu->cpl == 3 && cpu->mode & MODE_CODE64;
 }
 
-/* Judged as it will be told. An upcall is prepared before anybody is told, since preparing may
- * fault; what cannot be remembered is refused. */
+/* Somebody is to be asked. */
+struct asking {
+    struct cpu *cpu;
+    const struct noted *noted;
+    const struct rules_check *check;
+    struct upcall *upcall;
+    bool prepared; /* upcall, of this context */
+    unsigned context;
+};
+
+/* An upcall is prepared before anybody is told, since preparing may fault; what cannot be
+ * remembered is refused. */
+static bool prepare(void *opaque, const struct rules_verdict *v)
+{
+    struct asking *a = opaque;
+    if (!note_told(a->cpu->guard, a->noted, v, a->check))
+        return false;
+    if (v->action != PROTECT_UPCALL)
+        return true;
+    a->context = v->context;
+    a->prepared =
+        can_ask_program(a->cpu) && upcall_prepare(a->cpu, a->noted, v, a->check, a->upcall);
+    return a->prepared;
+}
+
+/* Judged as it will be told. */
 static void judge_once(struct cpu *cpu, const struct noted *n, struct rules_check *check,
                        struct rules_verdict *v, struct upcall *upcall)
 {
-    struct guard *g = cpu->guard;
-    struct rules *rules = phys_rules(cpu->map);
-    struct rules_check told = *check;
-    check->quiet = true;
-    check->nobody_to_ask = g->delivering;
-    rules_judge(rules, check, v);
-    bool asks = v->action == PROTECT_UPCALL || v->action == PROTECT_ASK_HOST;
-    bool upcalls = v->action == PROTECT_UPCALL;
-    unsigned asked = v->context;
-    if ((asks && !note_told(g, n, v, &told)) ||
-        (upcalls && (!can_ask_program(cpu) || !upcall_prepare(cpu, n, v, check, upcall))))
-        check->nobody_to_ask = true;
-    check->quiet = false;
-    if (v->objected)
-        rules_judge(rules, check, v);
-    /* Another vCPU may have used up what this one found allowed once. */
-    if (upcalls && !check->nobody_to_ask && v->action != PROTECT_UPCALL)
-        upcall_forget(cpu, asked, upcall);
+    struct asking asking = {.cpu = cpu, .noted = n, .check = check, .upcall = upcall};
+    check->nobody_to_ask = cpu->guard->delivering;
+    check->prepare = prepare;
+    check->opaque = &asking;
+    rules_judge(phys_rules(cpu->map), check, v);
+    /* Others have changed the rules meanwhile. */
+    if (asking.prepared && v->action != PROTECT_UPCALL)
+        upcall_forget(cpu, asking.context, upcall);
 }
 
 /* Until nobody objects any more, or somebody refuses or has to be asked. */

@@ -11,7 +11,7 @@
  * like all.
  */
 #include "internal/rules.h"
-#include "map.h"
+#include "view.h"
 #include <string.h>
 
 /* ---- Bytes ---------------------------------------------------------------------------------- */
@@ -83,10 +83,9 @@ static bool still_mmio_locked(struct phys_map *map, uint64_t gpa, struct phys_ra
     return range->mapped && range->kind == REGION_MMIO;
 }
 
-static void mmio_read(struct phys_map *map, const struct access *access, uint64_t gpa, uint8_t *buf,
-                      size_t len)
+static void mmio_read(struct phys_map *map, const struct access *access, struct phys_range range,
+                      uint64_t gpa, uint8_t *buf, size_t len)
 {
-    struct phys_range range = PHYS_RANGE_INIT;
     pthread_mutex_lock(map->machine_lock);
     while (len > 0) {
         unsigned n = register_width(len);
@@ -120,10 +119,9 @@ bool phys_after_store(struct phys_map *map, const struct access *access, phys_af
     return true;
 }
 
-static void mmio_write(struct phys_map *map, const struct access *access, uint64_t gpa,
-                       const uint8_t *buf, size_t len)
+static void mmio_write(struct phys_map *map, const struct access *access, struct phys_range range,
+                       uint64_t gpa, const uint8_t *buf, size_t len)
 {
-    struct phys_range range = PHYS_RANGE_INIT;
     pthread_mutex_lock(map->machine_lock);
     while (len > 0) {
         unsigned n = register_width(len);
@@ -237,17 +235,17 @@ static void memory_write(struct phys_map *map, const struct access *access,
 enum phys_result phys_read(struct phys_map *map, const struct access *access, uint64_t gpa,
                            void *buf, size_t len)
 {
-    struct phys_range range = PHYS_RANGE_INIT;
+    struct phys_range own = PHYS_RANGE_INIT, *range = view_near(map, access, gpa, &own);
     uint8_t *to = buf;
     if (!rules_allow(map, access, gpa, len, PROTECT_READ, NULL))
         return PHYS_REFUSED;
     while (len > 0) {
-        phys_find(map, gpa, &range);
-        size_t n = piece(&range, gpa, len);
-        if (range_is_memory(&range)) {
-            load_bytes(to, range_hva(&range, gpa), n);
-        } else if (range.mapped) {
-            mmio_read(map, access, gpa, to, n);
+        phys_find(map, gpa, range);
+        size_t n = piece(range, gpa, len);
+        if (range_is_memory(range)) {
+            load_bytes(to, range_hva(range, gpa), n);
+        } else if (range->mapped) {
+            mmio_read(map, access, *range, gpa, to, n);
         } else {
             log_hole(map, access, "read", gpa, n);
             memset(to, 0xff, n);
@@ -262,17 +260,17 @@ enum phys_result phys_read(struct phys_map *map, const struct access *access, ui
 enum phys_result phys_write(struct phys_map *map, const struct access *access, uint64_t gpa,
                             const void *buf, size_t len)
 {
-    struct phys_range range = PHYS_RANGE_INIT;
+    struct phys_range own = PHYS_RANGE_INIT, *range = view_near(map, access, gpa, &own);
     const uint8_t *from = buf;
     if (!rules_allow(map, access, gpa, len, PROTECT_WRITE, buf))
         return PHYS_REFUSED;
     while (len > 0) {
-        phys_find(map, gpa, &range);
-        size_t n = piece(&range, gpa, len);
-        if (range_is_memory(&range))
-            memory_write(map, access, &range, gpa, from, n);
-        else if (range.mapped)
-            mmio_write(map, access, gpa, from, n);
+        phys_find(map, gpa, range);
+        size_t n = piece(range, gpa, len);
+        if (range_is_memory(range))
+            memory_write(map, access, range, gpa, from, n);
+        else if (range->mapped)
+            mmio_write(map, access, *range, gpa, from, n);
         else
             log_hole(map, access, "write", gpa, n);
         from += n;

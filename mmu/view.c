@@ -250,7 +250,8 @@ bool mmu_cpu_init(struct mmu_cpu *mmu, struct phys_map *map, struct exclusive *e
     }
     mmu->priv->hooks = *hooks;
     mmu->priv->exclusive = exclusive;
-    mmu->priv->tables = mmu->priv->pages = (struct phys_range)PHYS_RANGE_INIT;
+    mmu->priv->tables = mmu->priv->pages = mmu->priv->near[0] = mmu->priv->near[1] =
+        (struct phys_range)PHYS_RANGE_INIT;
     mmu->priv->log = log ? log : map->log;
     space_flush_all(mmu);
     atomic_store(&map->cpus[vcpu], mmu);

@@ -107,6 +107,8 @@ struct source_index {
 };
 
 struct mmu_cpu_private {
+    /* Where the vCPU's last slow accesses went, below and above 2 GiB: to memory and to devices. */
+    struct phys_range near[2];
     struct mmu_cpu_hooks hooks;
     struct exclusive *exclusive;
     struct log *log;
@@ -220,6 +222,17 @@ bool source_hide(struct mmu_cpu *mmu, uint32_t id);
 void source_drop_local(struct mmu_cpu *mmu, struct space *space, uint64_t gva);
 void source_drop_global(struct mmu_cpu *mmu, uint64_t gva);
 void source_free(struct mmu_cpu *mmu);
+
+/* The vCPU's remembered range, where the access is an instruction's, so that its thread makes it;
+ * else `own`. (Walks are made for others, too.) */
+static inline struct phys_range *view_near(struct phys_map *map, const struct access *access,
+                                           uint64_t gpa, struct phys_range *own)
+{
+    if (access->initiator > INITIATOR_VCPU_KERNEL || access->vcpu >= MMU_MAX_CPUS)
+        return own;
+    struct mmu_cpu *mmu = atomic_load_explicit(&map->cpus[access->vcpu], memory_order_relaxed);
+    return mmu ? &mmu->priv->near[gpa >> 31 & 1] : own;
+}
 
 /* ---- space.c -------------------------------------------------------------------------------- */
 

@@ -145,6 +145,8 @@ static inline bool rules_set_has(const struct rules_set *set, unsigned context)
     return set->bits[context / 64] >> context % 64 & 1;
 }
 
+struct rules_verdict;
+
 /* One access, translated, all of its bytes. At most two pieces, each inside one page, for vCPUs;
  * DMA and clients have one piece of any length. */
 struct rules_check {
@@ -157,8 +159,11 @@ struct rules_check {
         uint64_t gpa, len;
     } piece[2];
     const void *value;  /* the bytes read or to be written; NULL: not known */
-    bool quiet;         /* only the verdict: nobody is told, nothing is used up */
     bool nobody_to_ask; /* UPCALL and ASK_HOST mean DENY */
+    /* UPCALL and ASK_HOST, before anybody is told: false, it means DENY. May raise. NULL: nothing
+     * to prepare. */
+    bool (*prepare)(void *opaque, const struct rules_verdict *verdict);
+    void *opaque; /* of prepare() */
     /* When the access is judged once more, since one context has decided and others have not: who
      * has decided, and who has been told already. */
     struct rules_set decided, told;
@@ -176,8 +181,7 @@ struct rules_verdict {
     uint32_t notify; /* of all who objected */
     struct rules_set objectors;
     uint8_t preimage[16];
-    struct protect_event
-        event; /* as the winner's context was told it; not after a quiet judgement */
+    struct protect_event event; /* as the winner's context was told it */
 };
 
 /* Whether any rule has a say about any of these bytes, for any subject and kind of access in
@@ -200,7 +204,8 @@ void rules_mask(struct rules *rules, const struct rules_check *check, unsigned c
 
 /* A store to a frame whose entries map regions: moves the rules. Between change_begin and _end,
  * after the bytes are visible. */
-bool rules_follows(struct rules *rules, uint64_t gpa); /* is it such a frame? */
+/* Is it such a frame? */
+bool rules_follows(struct rules *rules, const struct access *access, uint64_t gpa);
 void rules_table_written(struct rules *rules, uint64_t gpa, uint64_t len);
 /* PAE paging: the vCPU has loaded its page-directory-pointer registers; contexts of that root
  * follow them. In its thread, when nothing can undo the load any more. */

@@ -406,12 +406,12 @@ static void apply_change(struct rules *r, const struct change *change)
     follow_range(r, change->context, change->lo, change->hi);
 }
 
-bool rules_follows(struct rules *r, uint64_t gpa)
+bool rules_follows(struct rules *r, const struct access *access, uint64_t gpa)
 {
-    struct phys_range range = PHYS_RANGE_INIT;
-    phys_find(r->map, gpa, &range);
-    return range_is_memory(&range) &&
-           atomic_load_explicit(&range_frame(&range, gpa)->attr, memory_order_relaxed) &
+    struct phys_range found = PHYS_RANGE_INIT, *range = view_near(r->map, access, gpa, &found);
+    phys_find(r->map, gpa, range);
+    return range_is_memory(range) &&
+           atomic_load_explicit(&range_frame(range, gpa)->attr, memory_order_relaxed) &
                FRAME_RULED_TABLE;
 }
 

@@ -6,6 +6,7 @@
  * lowest byte that it objects to is named in its event, and the strictest of its rules speaks for
  * it; of all contexts the strictest wins, among equals the lowest (protect.h, enum protect_action).
  */
+#include "../view.h"
 #include "table.h"
 #include <string.h>
 
@@ -97,15 +98,15 @@ static bool search_frame(struct rules *r, const struct access *access, uint8_t k
 static bool search(struct rules *r, const struct access *access, uint8_t kind, uint64_t gpa,
                    uint64_t len, uint64_t offset, objection_fn *fn, void *opaque)
 {
-    struct phys_range range = PHYS_RANGE_INIT;
+    struct phys_range own = PHYS_RANGE_INIT, *range = view_near(r->map, access, gpa, &own);
     while (len) {
         uint64_t in_page = PAGE_SIZE - (gpa & ~PAGE_MASK), n = len < in_page ? len : in_page;
-        phys_find(r->map, gpa, &range);
-        if (range_is_memory(&range) &&
-            atomic_load_explicit(&range_frame(&range, gpa)->attr, memory_order_relaxed) &
+        phys_find(r->map, gpa, range);
+        if (range_is_memory(range) &&
+            atomic_load_explicit(&range_frame(range, gpa)->attr, memory_order_relaxed) &
                 FRAME_RULED) {
             uint16_t lo = gpa & ~PAGE_MASK;
-            if (!search_frame(r, access, kind, range_frame_number(&range, gpa), gpa, lo,
+            if (!search_frame(r, access, kind, range_frame_number(range, gpa), gpa, lo,
                               (uint16_t)(lo + n - 1), offset, fn, opaque))
                 return false;
         }
@@ -201,8 +202,9 @@ static uint64_t home_of(const struct ruled_region *g, const struct objection *o)
 static uint8_t read_preimage(struct rules *r, const struct rules_check *check, uint64_t offset,
                              uint64_t most, uint8_t preimage[PREIMAGE])
 {
-    static const struct access own = {.initiator = INITIATOR_DEBUGGER, .judged = true};
+    struct access own = *check->access;
     uint64_t done = 0;
+    own.judged = true;
     memset(preimage, 0, PREIMAGE);
     for (unsigned i = 0; i < check->pieces && done < most; i++) {
         uint64_t len = check->piece[i].len;
@@ -315,12 +317,11 @@ static bool claim_once(struct rules *r, const struct rules_check *check, const s
 
 /* Who cannot be asked, has refused: an upcall needs a handler, and so does a question to outside.
  */
-static enum protect_action possible(struct rules *r, const struct rules_check *check,
-                                    const struct opinion *o)
+static enum protect_action possible(struct rules *r, bool nobody, const struct opinion *o)
 {
     bool upcall = o->action == PROTECT_UPCALL, ask = o->action == PROTECT_ASK_HOST;
-    if ((upcall && (check->nobody_to_ask || !r->contexts[o->context]->handler.rip)) ||
-        (ask && (check->nobody_to_ask || !r->hooks.ask || !r->hooks.can_ask ||
+    if ((upcall && (nobody || !r->contexts[o->context]->handler.rip)) ||
+        (ask && (nobody || !r->hooks.ask || !r->hooks.can_ask ||
                  !r->hooks.can_ask(r->hooks.opaque, o->context))))
         return PROTECT_DENY;
     return o->action;
@@ -357,7 +358,7 @@ static void tell(struct rules *r, const struct rules_check *check, const struct 
 }
 
 /* What everybody has to say; NULL: nothing. Else who wins. */
-static const struct opinion *hear_all(struct rules *r, const struct rules_check *check,
+static const struct opinion *hear_all(struct rules *r, const struct rules_check *check, bool nobody,
                                       struct trial *t)
 {
     t->rules = r;
@@ -365,22 +366,16 @@ static const struct opinion *hear_all(struct rules *r, const struct rules_check 
     t->count = 0;
     search_all(r, check, hear, t);
     for (unsigned i = 0; i < t->count; i++)
-        t->opinion[i].action = possible(r, check, &t->opinion[i]);
+        t->opinion[i].action = possible(r, nobody, &t->opinion[i]);
     return t->count ? strictest(t) : NULL;
 }
 
-void rules_judge(struct rules *r, const struct rules_check *check, struct rules_verdict *v)
+static void fill_verdict(struct rules *r, const struct rules_check *check, const struct trial *t,
+                         const struct opinion *won, struct rules_verdict *v)
 {
-    struct trial trial;
-    const struct opinion *won;
-    *v = (struct rules_verdict){.action = PROTECT_ALLOW};
-    do {
-        won = hear_all(r, check, &trial);
-        if (!won)
-            return;
-    } while (!check->quiet && won->action == PROTECT_ALLOW_ONCE && !claim_once(r, check, &trial));
-    for (unsigned i = 0; i < trial.count; i++)
-        rules_set_add(&v->objectors, trial.opinion[i].context);
+    v->objectors = (struct rules_set){{0}};
+    for (unsigned i = 0; i < t->count; i++)
+        rules_set_add(&v->objectors, t->opinion[i].context);
     const struct ruled_region *g = region_at(r, won->lowest.region);
     const struct protect_rule *rule = &rule_at(r, region_at(r, won->strictest)->rule)->set;
     v->action = won->action;
@@ -397,8 +392,45 @@ void rules_judge(struct rules *r, const struct rules_check *check, struct rules_
     v->value = rule->value;
     if (check->kind & PROTECT_WRITE)
         read_preimage(r, check, won->lowest.offset, PREIMAGE, v->preimage);
-    if (!check->quiet)
-        tell(r, check, &trial, v);
+}
+
+/* Of the same context, and for the same to answer. */
+static bool same_question(const struct opinion *a, const struct opinion *b)
+{
+    return a->context == b->context && a->action == b->action;
+}
+
+/* Preparing may have waited for other vCPUs: then what was heard may not hold any more, and is
+ * heard again. That it is somebody else who would have to be asked now is not worth a second time.
+ */
+void rules_judge(struct rules *r, const struct rules_check *check, struct rules_verdict *v)
+{
+    struct trial trial;
+    bool nobody = check->nobody_to_ask, prepared = !check->prepare;
+    struct opinion asked = {.context = RULES_CONTEXTS};
+    for (;;) {
+        const struct opinion *won = hear_all(r, check, nobody, &trial);
+        *v = (struct rules_verdict){.action = PROTECT_ALLOW};
+        if (!won)
+            return;
+        bool asks = won->action == PROTECT_UPCALL || won->action == PROTECT_ASK_HOST;
+        if (won->action == PROTECT_ALLOW_ONCE && !claim_once(r, check, &trial))
+            continue;
+        fill_verdict(r, check, &trial, won, v);
+        if (asks && prepared && check->prepare && !same_question(won, &asked)) {
+            nobody = true;
+        } else if (asks && !prepared) {
+            uint64_t generation = rules_generation(r);
+            prepared = true;
+            asked = *won;
+            nobody = !check->prepare(check->opaque, v);
+            if (!nobody && generation == rules_generation(r))
+                break;
+        } else {
+            break;
+        }
+    }
+    tell(r, check, &trial, v);
 }
 
 /* ---- Byte masks ------------------------------------------------------------------------------ */

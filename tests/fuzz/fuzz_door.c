@@ -276,7 +276,7 @@ static void store(struct machine *m, uint64_t gpa, const void *value, size_t len
     m->who.gva = gpa;
     enum phys_result result = phys_write(m->board.map, &m->who, gpa, value, len);
     if (result == PHYS_OK && m->who.initiator <= INITIATOR_VCPU_KERNEL &&
-        rules_follows(m->rules, gpa)) {
+        rules_follows(m->rules, &m->who, gpa)) {
         rules_change_begin(m->rules, m->who.vcpu);
         rules_table_written(m->rules, gpa, len);
         rules_change_end(m->rules, m->who.vcpu);

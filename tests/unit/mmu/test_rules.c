@@ -126,7 +126,7 @@ START_TEST(follows_tables_of_every_mode)
     bind_supervisor();
     deny_stores(add(0x40005100, 8, 0));
     ck_assert(touches(0x10100, 1, PROTECT_WRITE));
-    ck_assert(rules_follows(rules, at));
+    ck_assert(rules_follows(rules, &KERNEL, at));
     poke(g, at, 0x11000 | PTE_P | PTE_RW | PTE_US, size);
     rules_change_begin(rules, -1);
     rules_table_written(rules, at, size);
@@ -150,7 +150,7 @@ START_TEST(follows_tables_of_every_mode)
     rules_service(rules, 0);
     ck_assert(touches(0x12100, 1, PROTECT_WRITE));
     ck_assert_int_eq(give(0, RULES_SUPERVISOR, PROTECT_OP_UNBIND, 0, 0), PROTECT_OK);
-    ck_assert(!rules_follows(rules, at));
+    ck_assert(!rules_follows(rules, &KERNEL, at));
     finish();
 }
 END_TEST
@@ -437,6 +437,89 @@ START_TEST(whoever_looks_notices_a_timeout)
 }
 END_TEST
 
+/* ---- Questions ----------------------------------------------------------------------------------
+ */
+
+static bool no_answer(void *opaque, unsigned context, const struct protect_event *event,
+                      unsigned timeout_ms, enum protect_verdict *verdict, uint64_t *value)
+{
+    (void)opaque, (void)context, (void)event, (void)timeout_ms, (void)verdict, (void)value;
+    return false;
+}
+
+static bool can_ask(void *opaque, unsigned context)
+{
+    (void)opaque;
+    return context < 2;
+}
+
+/* Whoever prepares a question may find, meanwhile, that the rules have been changed. */
+struct preparing {
+    unsigned calls;
+    bool possible, changes;
+    uint8_t region, action; /* to what */
+};
+static bool prepare(void *opaque, const struct rules_verdict *verdict)
+{
+    struct preparing *p = opaque;
+    struct protect_event e;
+    p->calls++;
+    ck_assert_int_eq(verdict->action, PROTECT_ASK_HOST);
+    ck_assert_uint_eq(verdict->context, 0);
+    rules_read_event(rules, 0, 0, &e);
+    ck_assert_uint_eq(e.sequence, 0); /* nobody has been told */
+    if (p->changes) {
+        const struct protect_rule r = rule(p->region, PROTECT_OWNER, 0, p->action);
+        ck_assert_int_eq(do_op(PROTECT_OP_SET_RULES, &r, 1), PROTECT_OK);
+    }
+    return p->possible;
+}
+
+START_TEST(questions_are_prepared)
+{
+    static const struct {
+        bool possible, changes;
+        uint8_t action, verdict; /* changed to; what comes of it */
+    } cases[] = {
+        {true, false, 0, PROTECT_ASK_HOST},
+        {false, false, 0, PROTECT_DENY},
+        {true, true, PROTECT_DENY, PROTECT_DENY},
+        {true, true, PROTECT_ALLOW, PROTECT_ALLOW},
+        {true, true, PROTECT_ASK_HOST, PROTECT_ASK_HOST},
+        {false, true, PROTECT_ALLOW, PROTECT_ALLOW},
+    };
+    static const struct rules_hooks hooks = {.can_ask = can_ask, .ask = no_answer};
+    for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct rules_verdict v;
+        struct protect_event e;
+        start(PAGING_NONE, 4 * MIB);
+        bind_supervisor();
+        rules_set_hooks(rules, &hooks);
+        struct preparing p = {.possible = cases[i].possible,
+                              .changes = cases[i].changes,
+                              .region = (uint8_t)add(0x10000, 8, 0),
+                              .action = cases[i].action};
+        const struct protect_rule r = rule(p.region, PROTECT_OWNER, 0, PROTECT_ASK_HOST);
+        ck_assert_int_eq(do_op(PROTECT_OP_SET_RULES, &r, 1), PROTECT_OK);
+        const struct rules_check check = {.access = &KERNEL,
+                                          .kind = PROTECT_WRITE,
+                                          .pieces = 1,
+                                          .piece = {{0x10000, 4}},
+                                          .prepare = prepare,
+                                          .opaque = &p};
+        rules_judge(rules, &check, &v);
+        ck_assert_uint_eq(p.calls, 1);
+        ck_assert_int_eq(v.action, cases[i].verdict);
+        rules_read_event(rules, 0, 0, &e);
+        ck_assert_uint_eq(e.sequence, 1);
+        ck_assert_uint_eq(e.action, cases[i].verdict);
+        rules_read_event(rules, 0, 1, &e);
+        ck_assert_uint_eq(e.sequence, 0);
+        finish();
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("rules");
@@ -452,6 +535,7 @@ int main(void)
     tcase_add_test(c, grants);
     tcase_add_test(c, tokens_expire);
     tcase_add_test(c, whoever_looks_notices_a_timeout);
+    tcase_add_test(c, questions_are_prepared);
     tcase_add_test(c, garbage_in_every_field);
     tcase_add_test(c, pages_of_all_regions_are_bounded);
     tcase_add_test(c, many_regions_of_one_frame);

@@ -338,7 +338,7 @@ START_TEST(a_machine_goes_on_in_another)
     for (unsigned i = 0; i < 2; i++)
         for (unsigned n = 0; n < 2; n++) {
             go_to(n ? second : first);
-            ck_assert(rules_follows(rules, entries[i]));
+            ck_assert(rules_follows(rules, &kernel, entries[i]));
             poke64(g, entries[i], (0x310000 + i * PAGE_SIZE) | PTE_P | PTE_RW | PTE_US);
             rules_change_begin(rules, -1);
             rules_table_written(rules, entries[i], 8);
@@ -445,7 +445,7 @@ START_TEST(replaces_what_is_there)
     ck_assert(restore(&empty, &err));
     ck_assert_uint_eq(peek64(g, 0x200010), ~0ull);
     ck_assert(!rules_touches(rules, &kernel, 0, RAM, PROTECT_ALL));
-    ck_assert(!rules_follows(rules, followed_entry));
+    ck_assert(!rules_follows(rules, &kernel, followed_entry));
     ck_assert_int_eq(rules_deferred_waiting(rules), 0);
     free_tape(&full);
     free_tape(&empty);
