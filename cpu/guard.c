@@ -87,6 +87,8 @@ static void save(struct cpu *cpu)
 void guard_restore(struct cpu *cpu)
 {
     struct guard *g = cpu->guard;
+    if (g->move)
+        return; /* it has changed nothing */
     for (unsigned i = 0; i < sizeof parts / sizeof parts[0]; i++)
         memcpy((char *)cpu + parts[i].from, g->saved + parts[i].from, parts[i].to - parts[i].from);
     if (!memcmp(&g->paging, &cpu->mmu.paging, sizeof g->paging))
@@ -369,6 +371,17 @@ void guard_exec(struct cpu *cpu, unsigned len)
 
 /* ---- Running --------------------------------------------------------------------------------- */
 
+static void collect_move(struct cpu *cpu, struct guard_move *m)
+{
+    enum mmu_priv priv = (enum mmu_priv)cpu->priv;
+    if (m->kind == ACCESS_WRITE) {
+        guard_write(cpu, &m->access, &m->piece, 1, priv, &m->value);
+        return;
+    }
+    m->value = 0;
+    guard_read(cpu, &m->access, &m->piece, 1, priv, &m->value);
+}
+
 /* One attempt. 0: it ran through; else cpu->exception says what ended it. The registers are new
  * ones, memory is as it was. */
 int guard_collect(struct cpu *cpu, guard_fn *fn, const void *opaque)
@@ -377,6 +390,10 @@ int guard_collect(struct cpu *cpu, guard_fn *fn, const void *opaque)
     sigjmp_buf here, *outer = cpu->unwind;
     g->noted_count = g->store_count = g->used = 0;
     g->past = false;
+    if (g->move) {
+        collect_move(cpu, g->move);
+        return 0;
+    }
     save(cpu);
     cpu->guarded = true;
     mmu_fast_paths(&cpu->mmu, false);

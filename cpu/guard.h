@@ -81,6 +81,19 @@ void guard_exec(struct cpu *cpu, unsigned len);
 
 /* Executes the instruction at cpu->rip. Raises what it or its verdict raises. */
 void guard_step(struct cpu *cpu);
+/* An instruction that makes this one access, inside one page, and changes nothing before it
+ * (move.h). */
+struct guard_move {
+    const struct insn *insn;
+    struct access access;
+    struct mmu_xlat x;
+    struct guard_piece piece;
+    enum access_kind kind; /* ACCESS_READ or ACCESS_WRITE */
+    uint64_t value;        /* to be stored; or what was loaded */
+};
+/* Judges it, and makes the access as the verdict says. False: there is nothing more to do,
+ * cpu->next_rip is a handler's. Raises what the verdict raises. */
+bool guard_move(struct cpu *cpu, struct guard_move *move);
 /* Runs fn(cpu, opaque), which delivers an event. Nobody can be asked meanwhile. */
 void guard_deliver(struct cpu *cpu, void (*fn)(struct cpu *cpu, const void *opaque),
                    const void *opaque);

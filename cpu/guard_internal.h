@@ -38,10 +38,11 @@ struct guard {
     struct guard_passes passes;
     bool alone; /* all other vCPUs are parked */
     bool delivering;
-    bool dry;                          /* nothing will be committed: no access to devices */
-    bool past;                         /* a fault does not take back what was done (guard_past) */
-    bool effect;                       /* what comes before a port access has been judged */
-    struct paging paging;              /* as it was before the instruction */
+    bool dry;                /* nothing will be committed: no access to devices */
+    bool past;               /* a fault does not take back what was done (guard_past) */
+    bool effect;             /* what comes before a port access has been judged */
+    struct guard_move *move; /* all that the instruction does; NULL: it has to be run to know */
+    struct paging paging;    /* as it was before the instruction */
     uint8_t saved[sizeof(struct cpu)]; /* likewise, the parts that save() copies */
 };
 

@@ -121,12 +121,14 @@ static void fill_registers(struct cpu *cpu, struct protect_frame *f)
     memcpy(f->gpr, cpu->gpr, sizeof f->gpr);
     f->rip = cpu->rip;
     f->rflags = cpu_rflags(cpu);
-    struct insn insn;
-    if (!sys_peek_insn(cpu, &insn))
+    struct insn peeked;
+    const struct guard_move *move = cpu->guard->move;
+    const struct insn *insn = move ? move->insn : &peeked;
+    if (!move && !sys_peek_insn(cpu, &peeked))
         return;
     /* No byte more: what lies behind it may be none of the program's business. */
-    f->instruction_length = insn.len;
-    memcpy(f->instruction, insn.bytes, insn.len);
+    f->instruction_length = insn->len;
+    memcpy(f->instruction, insn->bytes, insn->len);
 }
 
 /* The frame's place: the thread's own stack, below its red zone, or the given one. */

@@ -3,7 +3,9 @@
  * guard.c's collecting and committing (guard.h).
  */
 #include "cpu/guard_internal.h"
+#include "cpu/interp/execute.h"
 #include "cpu/mem_internal.h"
+#include "cpu/move.h"
 #include "cpu/sys/internal.h"
 #include "cpu/upcall.h"
 #include "internal/exclusive.h"
@@ -118,9 +120,14 @@ enum course {
 /* The bytes that the access reads, or leaves behind. */
 static const void *value_of(struct cpu *cpu, const struct noted *n, uint8_t *buf)
 {
+    const struct guard_move *move = cpu->guard->move;
     struct access own = n->access;
     unsigned done = 0;
     own.judged = true;
+    if (move && move->kind == ACCESS_WRITE) {
+        memcpy(buf, &move->value, n->size);
+        return buf;
+    }
     for (unsigned i = 0; i < n->pieces; i++) {
         const struct guard_piece *p = &n->piece[i];
         phys_read(cpu->map, &own, p->gpa, buf + done, p->size);
@@ -350,11 +357,14 @@ static bool attempt(struct cpu *cpu, guard_fn *fn, const void *opaque)
     }
     case ASK_PROGRAM:
         upcall_enter(cpu, &upcall);
+        g->move = NULL;
         return true;
     case ASK_OUTSIDE: {
         const struct guard_refusal how = refusal_of(&at, &v);
         if (!ask_outside(cpu, &at, &v))
             guard_refuse(cpu, &how);
+        if (g->move) /* what was known of the access may have changed while this vCPU waited */
+            guard_trap(cpu);
         return false;
     }
     case RUN_AGAIN:
@@ -367,19 +377,24 @@ static bool attempt(struct cpu *cpu, guard_fn *fn, const void *opaque)
     }
 }
 
-/* Whatever ends the instruction, the other vCPUs go on and the passes are over. */
-static void run_guarded(struct cpu *cpu, guard_fn *fn, const void *opaque, bool delivering)
+/* Whatever ends the instruction, the other vCPUs go on and the passes are over; unless it has only
+ * been begun. */
+static void run_guarded(struct cpu *cpu, guard_fn *fn, const void *opaque, bool delivering,
+                        struct guard_move *move)
 {
     struct guard *g = cpu->guard;
     sigjmp_buf here, *outer = cpu->unwind;
     g->delivering = delivering;
     g->effect = false;
+    g->move = move;
     if (!g->passes.count)
         g->passes.generation = rules_generation(phys_rules(cpu->map));
     guard_refresh_passes(cpu);
     if (sigsetjmp(here, 0)) {
         cpu->unwind = outer;
-        g->passes.count = 0;
+        if (cpu->exception.vector != VECTOR_GUARD)
+            g->passes.count = 0;
+        g->move = NULL;
         end_alone(cpu);
         siglongjmp(*outer, 1);
     }
@@ -397,13 +412,39 @@ static void run_insn(struct cpu *cpu, const void *opaque)
     interp_run(cpu, true);
 }
 
+bool guard_move(struct cpu *cpu, struct guard_move *move)
+{
+    run_guarded(cpu, run_insn, NULL, false, move);
+    bool made = cpu->guard->move;
+    cpu->guard->move = NULL;
+    return made;
+}
+
+/* Executes the instruction as move_execute() would, if it is one that has been met before. */
+static bool step_move(struct cpu *cpu)
+{
+    const struct insn *insn = execute_known(cpu);
+    struct guard_move move;
+    if (!insn || !move_is_plain(insn) || !move_describe(cpu, insn, MOVE_GIVES_UP, &move) ||
+        !move.x.ruled || !guard_wanted(cpu, &move.access, move.x.gpa, move.piece.size, move.kind))
+        return false;
+    cpu->next_rip = cpu->rip + insn->len;
+    if (guard_move(cpu, &move)) {
+        move_finish(cpu, &move);
+        cpu->retired++;
+    }
+    cpu->rip = cpu->next_rip;
+    return true;
+}
+
 void guard_step(struct cpu *cpu)
 {
-    run_guarded(cpu, run_insn, NULL, false);
+    if (!step_move(cpu))
+        run_guarded(cpu, run_insn, NULL, false, NULL);
 }
 
 void guard_deliver(struct cpu *cpu, void (*fn)(struct cpu *cpu, const void *opaque),
                    const void *opaque)
 {
-    run_guarded(cpu, fn, opaque, true);
+    run_guarded(cpu, fn, opaque, true, NULL);
 }

@@ -6,6 +6,7 @@
 #include "cpu/interp/block.h"
 #include "cpu/interp/plain.h"
 #include "cpu/interp/vec.h"
+#include "cpu/mem_internal.h"
 #include "cpu/sys/sys.h"
 #include "insn_exec.h"
 #include <string.h>
@@ -119,6 +120,12 @@ static bool same_bytes(struct cpu *cpu, const struct insn *insn)
     return n == insn->len && !memcmp(bytes, insn->bytes, n);
 }
 
+/* Where the instruction at cpu->rip is remembered. */
+static struct step_entry *step_entry(struct cpu *cpu)
+{
+    return &cpu->blocks->step[(cpu->rip ^ cpu->rip >> 12) % STEP_ENTRIES];
+}
+
 /* Decoded before, and still this instruction? */
 static bool remembered(const struct cpu *cpu, const struct step_entry *e, const uint8_t *bytes,
                        unsigned len)
@@ -137,7 +144,7 @@ void execute_prepare(struct cpu *cpu, const uint8_t *bytes, unsigned len, struct
 
 void execute_copied(struct cpu *cpu, const uint8_t *bytes, unsigned len)
 {
-    struct step_entry *e = &cpu->blocks->step[(cpu->rip ^ cpu->rip >> 12) % STEP_ENTRIES];
+    struct step_entry *e = step_entry(cpu);
     if (!remembered(cpu, e, bytes, len)) {
         e->valid = false;
         execute_prepare(cpu, bytes, len, &e->insn, &e->prepared);
@@ -147,10 +154,28 @@ void execute_copied(struct cpu *cpu, const uint8_t *bytes, unsigned len)
     execute_insn(cpu, &e->insn, e->prepared);
 }
 
+const struct insn *execute_known(struct cpu *cpu)
+{
+    const struct step_entry *e = step_entry(cpu);
+    enum mmu_priv priv = cpu->cpl == 3 ? MMU_USER : MMU_SUPERVISOR;
+    if (!e->valid || e->mode != cpu->mode || !(cpu->mode & MODE_CODE64) ||
+        !is_canonical(cpu->rip) || (cpu->rip & ~PAGE_MASK) + e->insn.len > PAGE_SIZE)
+        return NULL;
+    struct access access = mem_access(cpu, priv);
+    struct mmu_xlat x;
+    uint8_t bytes[16];
+    access.gva = cpu->rip;
+    if (mmu_translate(&cpu->mmu, &access, cpu->rip, ACCESS_EXEC, priv, &x) != MMU_OK || x.ruled ||
+        !x.hva)
+        return NULL;
+    mem_host_read(bytes, x.hva, e->insn.len);
+    return memcmp(bytes, e->insn.bytes, e->insn.len) ? NULL : &e->insn;
+}
+
 void execute_step(struct cpu *cpu)
 {
     cpu->fetch_ruled = false;
-    struct step_entry *e = &cpu->blocks->step[(cpu->rip ^ cpu->rip >> 12) % STEP_ENTRIES];
+    struct step_entry *e = step_entry(cpu);
     if (!e->valid || e->mode != cpu->mode || !same_bytes(cpu, &e->insn)) {
         e->valid = false; /* decoding may raise and leave it half made */
         fetch_and_decode(cpu, &e->insn);

@@ -25,6 +25,10 @@ void execute_prepare(struct cpu *cpu, const uint8_t *bytes, unsigned len, struct
 /* Executes such a one at cpu->rip. */
 void execute_copied(struct cpu *cpu, const uint8_t *bytes, unsigned len);
 
+/* The instruction at cpu->rip, if execute_step() has executed it before, it lies in one page and no
+ * rule has a say in fetches from there. NULL: not so. */
+const struct insn *execute_known(struct cpu *cpu);
+
 /* Fetches, decodes and executes the instruction at cpu->rip: also one that crosses a page or lies
  * outside RAM. Advances cpu->rip and cpu->retired. */
 void execute_step(struct cpu *cpu);

@@ -85,6 +85,7 @@ struct jit_region;
 struct jit_ready {
     struct insn insn;
     const void *prepared; /* execute_insn() */
+    bool move;            /* for move_execute() */
 };
 
 /* STAC and CLAC: where the code goes on in the other mode, and that mode's table of addresses. */

@@ -12,6 +12,7 @@
 #include "cpu/interp/vec.h"
 #include "cpu/jit/profile.h"
 #include "cpu/mem_internal.h"
+#include "cpu/move.h"
 #include "internal/log.h"
 #include <math.h>
 
@@ -322,6 +323,8 @@ static const struct jit_ready *ready_at(struct cpu *cpu, struct jit_site *site)
         return NULL;
     struct jit_ready *ready = jit_data(jit, sizeof *ready);
     execute_prepare(cpu, region_code(region, site->off), site->len, &ready->insn, &ready->prepared);
+    /* In lockstep rules abandon an instruction: the interpreter's run knows no verdicts. */
+    ready->move = move_is_plain(&ready->insn) && !jit->lockstep;
     return site->ready = ready;
 }
 
@@ -329,7 +332,9 @@ static void execute_at(struct cpu *cpu, struct jit_site *site)
 {
     const struct jit_region *region = site->region;
     const struct jit_ready *ready = site->ready ? site->ready : ready_at(cpu, site);
-    if (ready)
+    if (ready && ready->move)
+        move_execute(cpu, &ready->insn);
+    else if (ready)
         execute_insn(cpu, &ready->insn, ready->prepared);
     else
         execute_copied(cpu, region_code(region, site->off), site->len);
