@@ -115,6 +115,7 @@ static inline void emit_cpu(struct emit *e, unsigned w, unsigned opcode, unsigne
 
 enum {
     OP_ADD_LOAD = 0x03,
+    OP_OR_LOAD = 0x0b,
     OP_AND_LOAD = 0x23,
     OP_SUB_LOAD = 0x2b,
     OP_CMP_LOAD = 0x3b,

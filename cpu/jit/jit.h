@@ -227,7 +227,9 @@ struct jit_thunks {
     const void *exit_gate;                           /* JIT_EXIT_GATE */
     /* Called; R10: offset of the next instruction. Comes back when C has to execute it. */
     const void *gate[JIT_GATES];
-    const void *tsc; /* called, with vectors at home: EDX:EAX = the time-stamp counter */
+    /* Called: EDX:EAX = the time-stamp counter, CF = 0. CF = 1: C has to execute it. Changes R10,
+     * R11. */
+    const void *tsc;
     /* Called: looks for an open call, behind the last one, that returns to R10. ZF = 1: R11 is what
      * RSP is to be. Changes R11. */
     const void *find_call;

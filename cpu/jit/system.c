@@ -211,23 +211,25 @@ static bool rdpkru(struct build *b)
     return end(b, site);
 }
 
-/* With vectors in registers C cannot simply be called. */
+/* RDTSCP comes behind all earlier loads; RDTSC alone comes when it likes. */
 static bool rdtsc(struct build *b, bool aux)
 {
+    static const uint8_t lfence[] = {0x0f, 0xae, 0xe8};
     struct emit *e = &b->e;
     flags_before_change(b, RAX, true);
     flags_before_change(b, RDX, true);
     if (aux)
         flags_before_change(b, RCX, true);
     struct cold *site = site_begin_spilled(b);
-    emit_cpu_imm8(e, OP_GRP1_IMM8, GRP1_CMP, CPU_AT(jx.vec_home), 0);
-    cold_jump(site, emit_jcc_later(e, CC_E));
     if (b->mode & MODE_USER) {
         emit_cpu_imm32(e, OP_GRP3, GRP3_TEST, CPU_AT(cr4), CR4_TSD);
         cold_jump(site, emit_jcc_later(e, CC_NE));
     }
     flags_clobbered(b);
+    if (aux)
+        emit_bytes(e, lfence, sizeof lfence);
     emit_call(e, b->jit->thunks.tsc);
+    cold_jump(site, emit_jcc_later(e, CC_B));
     if (aux) {
         emit_cpu(e, 4, OP_LOAD, RCX, CPU_AT(msr_tsc_aux));
         flags_after_change(b, RCX);

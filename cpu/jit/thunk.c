@@ -252,17 +252,51 @@ static const uint8_t *make_slow(const struct jit *jit, struct emit *e, bool vect
     return at;
 }
 
-/* sys_tsc() is any C function, so vectors must be at home; guest registers that C keeps stay. */
+/* clock_piece_at() in RAX; the jump that is taken where it says no. */
+static uint8_t *emit_piece_at(struct emit *e)
+{
+    static const uint8_t rdtsc[] = {0x0f, 0x31}, imul_rax[] = {0x48, 0x0f, 0xaf, 0x05};
+    emit_bytes(e, rdtsc, sizeof rdtsc);
+    emit_shift(e, 8, SHIFT_DIGIT_SHL, RDX, 32);
+    emit_rr(e, 8, OP_OR_LOAD, RAX, RDX);
+    emit_cpu(e, 8, OP_SUB_LOAD, RAX, CPU_AT(jx.tsc.start));
+    emit_cpu(e, 8, OP_CMP_LOAD, RAX, CPU_AT(jx.tsc.length));
+    uint8_t *over = emit_jcc_later(e, CC_AE);
+    emit_bytes(e, imul_rax, sizeof imul_rax);
+    emit_cpu_disp(e, CPU_AT(jx.tsc.mult), 0);
+    emit_shift(e, 8, SHIFT_DIGIT_SHR, RAX, 32);
+    emit_cpu(e, 8, OP_ADD_LOAD, RAX, CPU_AT(jx.tsc.base));
+    return over;
+}
+
+/* RAX and RDX become the two halves of what sys_tsc() returns. When the piece is over this is
+ * called: it is any C function, so vectors must be at home; guest registers that C keeps stay. */
 static const uint8_t *make_tsc(struct emit *e)
 {
     static const uint8_t saved[] = {RCX, RSI, RDI, R8, R9};
+    static const uint8_t clc = 0xf8, stc = 0xf9;
     const uint8_t *at = emit_here(e);
-    store_list(e, saved, sizeof saved);
-    call_with_cpu(e, sys_tsc);
+    emit_mov(e, 8, SCRATCH1, RAX);
+    emit_mov(e, 8, SCRATCH2, RDX);
+    uint8_t *over = emit_piece_at(e);
+    emit_cpu(e, 8, OP_ADD_LOAD, RAX, CPU_AT(tsc_offset));
+    const uint8_t *split = emit_here(e);
     emit_mov(e, 8, RDX, RAX);
     emit_shift(e, 8, SHIFT_DIGIT_SHR, RDX, 32);
     emit_mov(e, 4, RAX, RAX);
+    emit8(e, clc);
+    emit_ret(e);
+    emit_patch32(over, e->shift, emit_here(e));
+    emit_cpu_imm8(e, OP_GRP1_IMM8, GRP1_CMP, CPU_AT(jx.vec_home), 0);
+    uint8_t *vectors = emit_jcc_later(e, CC_E);
+    store_list(e, saved, sizeof saved);
+    call_with_cpu(e, sys_tsc);
     load_list(e, saved, sizeof saved);
+    emit_jmp(e, split);
+    emit_patch32(vectors, e->shift, emit_here(e));
+    emit_mov(e, 8, RAX, SCRATCH1);
+    emit_mov(e, 8, RDX, SCRATCH2);
+    emit8(e, stc);
     emit_ret(e);
     return at;
 }

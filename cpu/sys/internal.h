@@ -199,7 +199,7 @@ uint32_t debug_match_io(const struct cpu *cpu, uint16_t port, unsigned size);
 
 /* ---- Time, MSRs ------------------------------------------------------------------------------ */
 
-uint64_t sys_tsc(const struct cpu *cpu);
+uint64_t sys_tsc(struct cpu *cpu);
 void sys_set_tsc_offset(struct cpu *cpu, uint64_t offset);
 /* False: #GP(0). */
 bool msr_read(struct cpu *cpu, uint32_t msr, uint64_t *value);

@@ -322,6 +322,7 @@ void cpu_run(struct cpu *cpu)
 
     if (cpu->exclusive)
         exclusive_enter(cpu->exclusive, cpu->index);
+    cpu->jx.tsc.length = 0; /* the clock may have stood */
     cpu->unwind = &here;
     if (sigsetjmp(here, 0) != 0) {
         cpu->unwind = &here;

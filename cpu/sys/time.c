@@ -7,9 +7,10 @@
 
 enum { MSR_TSC_DEADLINE = 0x6e0 };
 
-uint64_t sys_tsc(const struct cpu *cpu)
+uint64_t sys_tsc(struct cpu *cpu)
 {
-    return (cpu->clock ? clock_now(cpu->clock) : cpu->retired) + cpu->tsc_offset;
+    return (cpu->clock ? clock_now_piece(cpu->clock, &cpu->jx.tsc) : cpu->retired) +
+           cpu->tsc_offset;
 }
 
 /* The local APIC keeps its deadline in clock time, so an armed one moves with the TSC. */

@@ -8,6 +8,7 @@
 #define INTERNAL_CPU_H
 
 #include "bailey/protect.h"
+#include "internal/clock.h"
 #include "internal/insn.h"
 #include "internal/irq.h"
 #include "internal/mmu.h"
@@ -18,7 +19,6 @@
 #include <stdint.h>
 #include <stdio.h>
 
-struct clock;
 struct error;
 struct exclusive;
 struct io_space;
@@ -162,6 +162,7 @@ struct cpu_jit {
     /* The host's stack holds the guest's open calls (cpu/jit/branch.c): its pointer when there are
      * none; and as the last way to C found it, which is where it goes on elsewhere. */
     uint64_t stack, sp;
+    struct clock_piece tsc; /* the clock's, less tsc_offset; forgotten when the vCPU begins to run */
     struct cpu *self;
 };
 
