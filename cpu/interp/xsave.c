@@ -27,13 +27,36 @@ struct area {
     struct cpu *cpu;
     unsigned seg;
     uint64_t lin;
+    /* Where all of it is in pages of the view: [0, split) and the rest; or NULL. */
+    uint8_t *host[2];
+    unsigned split;
     struct part parts[8];
     unsigned count;
 };
 
-/* Raises #GP(0) unless the area is aligned. `size` is only for the segment's limit. AMD's
- * processors look at the alignment of an XSAVE area before anything else. */
-static struct area open_area(struct cpu *cpu, const struct insn *insn, unsigned size,
+/* Kernels save and load an area at each switch between programs. With host addresses of all of it
+ * no access has anything to ask, and there is nothing to be proved first. */
+static void find_host(struct area *area, unsigned size, enum access_kind kind)
+{
+    struct cpu *cpu = area->cpu;
+    unsigned room = (unsigned)(PAGE_SIZE - (area->lin & ~PAGE_MASK));
+    uint8_t *first, *second;
+    if (!(cpu->mode & MODE_CODE64) || (cpu->mode & MODE_ALIGN))
+        return;
+    first = second = mem_hit(cpu, area->lin, size < room ? size : room, kind);
+    if (size > room)
+        second = mem_hit(cpu, area->lin + room, size - room, kind);
+    if (!first || !second)
+        return;
+    area->split = room;
+    area->host[0] = first;
+    area->host[1] = second;
+}
+
+/* Raises #GP(0) unless the area is aligned. `size` is only for the segment's limit; no more than
+ * `most` bytes will be used. AMD's processors look at the alignment of an XSAVE area before
+ * anything else. */
+static struct area open_area(struct cpu *cpu, const struct insn *insn, unsigned size, unsigned most,
                              unsigned alignment, enum access_kind kind)
 {
     struct area area = {.cpu = cpu, .seg = insn->mem.seg};
@@ -43,7 +66,30 @@ static struct area open_area(struct cpu *cpu, const struct insn *insn, unsigned 
     area.lin = mem_operand(cpu, insn, size, kind);
     if (area.lin & (alignment - 1))
         cpu_raise_error(cpu, VECTOR_GP, 0);
+    find_host(&area, most, kind);
     return area;
+}
+
+/* The piece of [offset, offset + size) that is in one page. */
+static unsigned host_size(const struct area *area, unsigned offset, unsigned size)
+{
+    unsigned room = area->split - offset;
+    return offset < area->split && room < size ? room : size;
+}
+static uint8_t *host_at(const struct area *area, unsigned offset)
+{
+    return offset < area->split ? area->host[0] + offset : area->host[1] + (offset - area->split);
+}
+
+static void write_host(const struct area *area)
+{
+    for (unsigned i = 0; i < area->count; i++) {
+        const struct part *part = &area->parts[i];
+        for (unsigned at = 0, n; at < part->size; at += n) {
+            n = host_size(area, part->offset + at, part->size - at);
+            vec_copy_out(host_at(area, part->offset + at), (const uint8_t *)part->from + at, n);
+        }
+    }
 }
 
 static void add_part(struct area *area, unsigned offset, const void *from, unsigned size)
@@ -59,6 +105,10 @@ static unsigned chunk_size(unsigned left)
 static void write_parts(const struct area *area)
 {
     struct cpu *cpu = area->cpu;
+    if (area->host[0]) {
+        write_host(area);
+        return;
+    }
     for (unsigned pass = 0; pass < 2; pass++) {
         for (unsigned i = 0; i < area->count; i++) {
             const struct part *part = &area->parts[i];
@@ -76,6 +126,12 @@ static void write_parts(const struct area *area)
 
 static void read_part(const struct area *area, unsigned offset, void *to, unsigned size)
 {
+    for (unsigned at = 0, n; area->host[0] && at < size; at += n) {
+        n = host_size(area, offset + at, size - at);
+        vec_copy_in((uint8_t *)to + at, host_at(area, offset + at), n);
+    }
+    if (area->host[0])
+        return;
     for (unsigned at = 0; at < size; at += 64)
         mem_read(area->cpu, area->seg, x87_wrap(area->cpu, area->lin + offset + at),
                  (uint8_t *)to + at, chunk_size(size - at));
@@ -191,8 +247,9 @@ void vec_fxsave(struct cpu *cpu, const struct insn *insn)
     uint8_t image[LEGACY_SIZE] = {0};
     unsigned count = vector_registers(insn);
     check_fxsave(cpu);
-    struct area area = open_area(cpu, insn, LEGACY_SIZE, 16, ACCESS_WRITE);
-    for (unsigned at = 0; at < LEGACY_SIZE; at += 64) /* also what stays unwritten */
+    struct area area = open_area(cpu, insn, LEGACY_SIZE, LEGACY_SIZE, 16, ACCESS_WRITE);
+    /* also what stays unwritten */
+    for (unsigned at = 0; !area.host[0] && at < LEGACY_SIZE; at += 64)
         mem_probe_write(cpu, area.seg, x87_wrap(cpu, area.lin + at), 64);
     put_x87(cpu, insn, image);
     put_mxcsr(cpu, image);
@@ -205,7 +262,7 @@ void vec_fxrstor(struct cpu *cpu, const struct insn *insn)
 {
     uint8_t image[LEGACY_SIZE];
     check_fxsave(cpu);
-    struct area area = open_area(cpu, insn, LEGACY_SIZE, 16, ACCESS_READ);
+    struct area area = open_area(cpu, insn, LEGACY_SIZE, LEGACY_SIZE, 16, ACCESS_READ);
     read_part(&area, 0, image, LEGACY_SIZE);
     cpu->mxcsr = checked_mxcsr(cpu, get(image, MXCSR_OFFSET, 4));
     get_x87(cpu, insn, image);
@@ -234,14 +291,14 @@ static void check_xsave(struct cpu *cpu)
         cpu_raise(cpu, VECTOR_NM);
 }
 
-static bool zero_bytes(const void *from, size_t size)
+static bool zero_words(const void *from, size_t bytes)
 {
-    const uint8_t *p = from;
-    for (size_t i = 0; i < size; i++) {
-        if (p[i])
-            return false;
+    uint64_t all = 0, word;
+    for (size_t i = 0; i < bytes; i += sizeof(word)) {
+        memcpy(&word, (const uint8_t *)from + i, sizeof(word));
+        all |= word;
     }
-    return true;
+    return !all;
 }
 
 static bool x87_initial(const struct cpu *cpu)
@@ -249,19 +306,19 @@ static bool x87_initial(const struct cpu *cpu)
     const struct x87 *x87 = &cpu->x87;
     bool pointers = x87_shows_pointers(cpu) && (x87->fop || x87->fip || x87->fdp);
     return x87->fcw == 0x37f && !x87->fsw && x87->ftw == 0xffff && !pointers &&
-           zero_bytes(x87->st, sizeof(x87->st));
+           zero_words(x87->st, sizeof(x87->st));
 }
 
 /* XINUSE: which components are not in their initial state (SDM vol. 1, 13.6). */
 static uint64_t in_use(const struct cpu *cpu)
 {
     uint64_t use = x87_initial(cpu) ? 0 : XSTATE_X87;
+    uint64_t low = 0, high = 0;
     for (unsigned i = 0; i < 16; i++) {
-        if (cpu->ymm[i].q[0] | cpu->ymm[i].q[1])
-            use |= XSTATE_SSE;
-        if (cpu->ymm[i].q[2] | cpu->ymm[i].q[3])
-            use |= XSTATE_AVX;
+        low |= cpu->ymm[i].q[0] | cpu->ymm[i].q[1];
+        high |= cpu->ymm[i].q[2] | cpu->ymm[i].q[3];
     }
+    use |= (low ? XSTATE_SSE : 0) | (high ? XSTATE_AVX : 0);
     return use | (cpu->pkru ? XSTATE_PKRU : 0);
 }
 
@@ -281,12 +338,20 @@ static unsigned component_offset(uint64_t component, uint64_t format)
     return XSAVE_AVX_OFFSET + (format & XSTATE_AVX ? XSAVE_AVX_SIZE : 0);
 }
 
+/* The end of all components. */
+static unsigned extent(bool compact)
+{
+    return (compact ? XSAVE_AVX_OFFSET + XSAVE_AVX_SIZE : XSAVE_PKRU_OFFSET) + XSAVE_PKRU_SIZE;
+}
+
 /* AMD's processors touch whole regions: legacy region and header whatever is asked for, before they
  * look at the header, and all of the AVX component where it is saved, also outside 64-bit code. */
 static void touch(const struct area *area, unsigned from, unsigned to, enum access_kind kind)
 {
     uint8_t ignored[64];
     struct cpu *cpu = area->cpu;
+    if (area->host[0])
+        return;
     for (unsigned at = from; cpu_is_amd(cpu) && at < to; at += sizeof(ignored)) {
         uint64_t lin = x87_wrap(cpu, area->lin + at);
         if (kind == ACCESS_WRITE)
@@ -339,7 +404,8 @@ void vec_xsave(struct cpu *cpu, const struct insn *insn)
     unsigned kind = insn->row->exec_arg;
     bool compact = kind >= XSAVE_COMPACT;
     check_xsave(cpu);
-    struct area area = open_area(cpu, insn, XSAVE_AVX_OFFSET, XSAVE_ALIGNMENT, ACCESS_WRITE);
+    struct area area =
+        open_area(cpu, insn, XSAVE_AVX_OFFSET, extent(compact), XSAVE_ALIGNMENT, ACCESS_WRITE);
     touch(&area, 0, XSAVE_AVX_OFFSET, ACCESS_WRITE);
     struct xsave_image image = {{0}, {0}, {0}, 0};
     uint64_t rfbm = requested(cpu), use = in_use(cpu) & rfbm, write = use;
@@ -354,7 +420,8 @@ void vec_xsave(struct cpu *cpu, const struct insn *insn)
         image.header[1] = rfbm | XCOMP_COMPACTED;
     } else {
         uint64_t old;
-        mem_probe_write(cpu, area.seg, x87_wrap(cpu, area.lin + XSAVE_HEADER), 8);
+        if (!area.host[0])
+            mem_probe_write(cpu, area.seg, x87_wrap(cpu, area.lin + XSAVE_HEADER), 8);
         read_part(&area, XSAVE_HEADER, &old, 8);
         image.header[0] = (old & ~rfbm) | use;
         if (kind == XSAVE_PLAIN)
@@ -375,7 +442,7 @@ static void check_header(struct cpu *cpu, const uint64_t header[8], bool supervi
     bool good;
     if (comp & XCOMP_COMPACTED)
         good = (supervisor || can_compact) && !((comp & ~XCOMP_COMPACTED) & ~cpu->xcr0) &&
-               !(bv & ~comp) && zero_bytes(header + 2, 48);
+               !(bv & ~comp) && zero_words(header + 2, 48);
     else
         good = !supervisor && !comp && !header[2] && !(bv & ~cpu->xcr0);
     if (!good)
@@ -398,7 +465,8 @@ void vec_xrstor(struct cpu *cpu, const struct insn *insn)
 {
     bool supervisor = insn->row->exec_arg == XSAVE_SUPERVISOR;
     check_xsave(cpu);
-    struct area area = open_area(cpu, insn, XSAVE_AVX_OFFSET, XSAVE_ALIGNMENT, ACCESS_READ);
+    struct area area =
+        open_area(cpu, insn, XSAVE_AVX_OFFSET, extent(supervisor), XSAVE_ALIGNMENT, ACCESS_READ);
     touch(&area, 0, XSAVE_AVX_OFFSET, ACCESS_READ);
     uint64_t header[8], rfbm = requested(cpu);
     unsigned count = vector_registers(insn);

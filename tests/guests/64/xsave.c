@@ -398,6 +398,96 @@ TEST(page_faults)
     paging_reset();
 }
 
+/* An area in two pages that do not lie side by side, wherever the cut is: the same bytes are
+ * written as in one page, and all of them are read. The second time both pages are known already.
+ */
+static void xsavec(void *a, uint32_t mask)
+{
+    asm volatile("xsavec64 (%0)" ::"r"(a), "a"(mask), "d"(0) : "memory");
+}
+static void xsaves(void *a, uint32_t mask)
+{
+    asm volatile("xsaves64 (%0)" ::"r"(a), "a"(mask), "d"(0) : "memory");
+}
+static void fxsave(void *a, uint32_t mask)
+{
+    asm volatile("fxsave64 (%0)" ::"r"(a) : "memory");
+}
+static struct trap fxrstor(void *a, uint32_t mask)
+{
+    return CATCH(asm volatile("fxrstor64 (%0)" ::"r"(a) : "memory"));
+}
+static struct trap xrstors(void *a, uint32_t mask)
+{
+    return CATCH(asm volatile("xrstors64 (%0)" ::"r"(a), "a"(mask), "d"(0) : "memory"));
+}
+
+static void load_much(void)
+{
+    static uint8_t much[4096] __attribute__((aligned(64)));
+    memset(much, 0, sizeof much);
+    for (unsigned i = 32; i < LEGACY + 256; i++)
+        much[i] = i < 512 || i >= LEGACY ? (uint8_t)(i * 7 + i / 256 + 1) : 0;
+    *(uint16_t *)much = 0x37f;
+    much[4] = 0xff;
+    MXCSR(much) = 0x1f80;
+    XSTATE_BV(much) = X87 | SSE | (HAS_AVX() ? AVX : 0);
+    CHECK_NO_TRAP(xrstor(much, X87 | SSE | AVX));
+}
+static void load_little(void)
+{
+    static uint8_t little[4096] __attribute__((aligned(64)));
+    MXCSR(little) = 0x1f80;
+    CHECK_NO_TRAP(xrstor(little, X87 | SSE | AVX));
+}
+
+static void check_across(void (*save)(void *, uint32_t), struct trap (*load)(void *, uint32_t))
+{
+    enum { MOST = 896 };
+    static uint8_t frames[3][4096] __attribute__((aligned(4096)));
+    uint8_t *end = (uint8_t *)WINDOW + PAGE;
+    map_page(WINDOW, (word)frames[2], 1, PG_ALL);
+    map_page(WINDOW + PAGE, (word)frames[0], 1, PG_ALL);
+    load_much();
+    fill(area);
+    save(area, X87 | SSE | AVX);
+    for (unsigned before = 0; before <= MOST; before += 64) {
+        uint8_t *at = end - before;
+        for (unsigned again = 0; again < 2; again++) {
+            memset((uint8_t *)WINDOW, 0xcc, 2 * PAGE);
+            memset(at + 512, 0, 64);
+            if (!again) {
+                invlpg((void *)WINDOW);
+                invlpg((void *)(WINDOW + PAGE));
+            }
+            load_much();
+            save(at, X87 | SSE | AVX);
+            CHECK_EQ(memcmp(at, area, MOST), 0);
+            for (uint8_t *p = (uint8_t *)WINDOW; p < end + PAGE; p++)
+                if ((p < at || p >= at + MOST) && *p != 0xcc)
+                    CHECK_EQ(*p, 0xcc);
+            load_little();
+            CHECK_NO_TRAP(load(at, X87 | SSE | AVX));
+            fill(other);
+            save(other, X87 | SSE | AVX);
+            CHECK_EQ(memcmp(other, area, MOST), 0);
+        }
+    }
+    paging_reset();
+}
+
+TEST(across_pages)
+{
+    REQUIRE(HAS_XSAVE());
+    set_up();
+    check_across(xsave, xrstor);
+    check_across(fxsave, fxrstor);
+    if (has_d1(1))
+        check_across(xsavec, xrstor);
+    if (has_d1(3))
+        check_across(xsaves, xrstors);
+}
+
 const struct test guest_tests[] = {T(xsetbv_rules),
                                    T(xgetbv_indices),
                                    T(sizes),
@@ -408,4 +498,5 @@ const struct test guest_tests[] = {T(xsetbv_rules),
                                    T(xsavec),
                                    T(xsaves),
                                    T(page_faults),
+                                   T(across_pages),
                                    {0, 0}};
