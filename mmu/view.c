@@ -194,6 +194,18 @@ enum mmu_result mmu_translate(struct mmu_cpu *mmu, const struct access *access, 
     return miss(mmu, access, gva, kind, priv, out);
 }
 
+const uint8_t *mmu_view_code(const struct mmu_cpu *mmu, enum mmu_priv priv, uint64_t gva)
+{
+    const struct view_table *table = &mmu->priv->current->table[priv];
+    if (!table->entries)
+        return NULL;
+    uint32_t index = table_index(table, gva);
+    const struct view_meta *meta = &table->meta[index];
+    if (meta->gva != (gva & PAGE_MASK) || !(meta->flags & META_FETCH))
+        return NULL;
+    return (const uint8_t *)table->entries[index].page + (gva & ~PAGE_MASK);
+}
+
 /* ---- Watches -------------------------------------------------------------------------------- */
 
 /* `hi` may be 0 for the end of the address space. */

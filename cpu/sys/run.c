@@ -210,10 +210,41 @@ bool sys_peek_insn(struct cpu *cpu, struct insn *insn)
     return insn_decode(bytes, len, code, !in_prot(cpu), &cpu->features, insn) == DECODE_OK;
 }
 
+/* False when no REP stands before the opcode. Most of the time that is seen at a glance, and saves
+ * an interrupt the page walk and the decoding. */
+static bool may_have_rep(const struct cpu *cpu)
+{
+    uint64_t lin = cpu->seg_base[SEG_CS] + cpu->rip;
+    const uint8_t *code = NULL;
+
+    if (in_code64(cpu))
+        code = mmu_view_code(&cpu->mmu, cpu->cpl == 3 ? MMU_USER : MMU_SUPERVISOR, lin);
+    for (uint64_t left = PAGE_SIZE - (lin & ~PAGE_MASK); code && left; left--, code++) {
+        switch (__atomic_load_n(code, __ATOMIC_RELAXED)) {
+        case 0xf2:
+        case 0xf3:
+            return true;
+        case 0x26:
+        case 0x2e:
+        case 0x36:
+        case 0x3e:
+        case 0x40 ... 0x4f: /* a REX that is not the last prefix means nothing */
+        case 0x64 ... 0x67:
+        case 0xf0:
+            continue;
+        default:
+            return false;
+        }
+    }
+    return true;
+}
+
 bool sys_inside_rep(struct cpu *cpu)
 {
     struct insn insn;
 
+    if (!cpu->gpr[RCX] || !may_have_rep(cpu))
+        return false;
     if (!sys_peek_insn(cpu, &insn) || !insn.rep || !(insn.row->attr & (INSN_REP | INSN_REPCC)))
         return false;
     return opnd_gpr(cpu, RCX, insn.adsize) != 0;

@@ -186,6 +186,10 @@ static inline void *mmu_view_lookup(const struct mmu_cpu *mmu, enum mmu_priv pri
     return (char *)e->page + (gva & ~PAGE_MASK);
 }
 
+/* The host address of the code at gva, up to the page's end, where fetches from it have been found
+ * to be allowed and still are; NULL: nobody knows. */
+const uint8_t *mmu_view_code(const struct mmu_cpu *mmu, enum mmu_priv priv, uint64_t gva);
+
 /* Does the k-th last page hold the address, for this kind of access? */
 static inline bool mmu_last_holds(const struct mmu_cpu *mmu, enum mmu_priv priv, unsigned k,
                                   uint64_t gva, enum access_kind kind)

@@ -5,7 +5,6 @@
 #ifndef TESTS_MMU_GUEST_H
 #define TESTS_MMU_GUEST_H
 
-#include "mmu/view.h"
 #include "internal/error.h"
 #include "internal/exclusive.h"
 #include "internal/log.h"
@@ -162,17 +161,13 @@ static inline uint64_t guest_map(struct guest *g, struct paging *p, uint64_t gva
 }
 
 /* What an access may go by without a walk: mmu_view_lookup(), and for fetches, which generated code does
- * not make, what the view knows. */
+ * not make, mmu_view_code(). */
 static inline void *view_hit(const struct mmu_cpu *m, enum mmu_priv priv, uint64_t gva,
                              enum access_kind kind)
 {
     if (kind != ACCESS_EXEC)
         return mmu_view_lookup(m, priv, gva, 1, kind);
-    const struct view_table *t = &m->priv->current->table[priv];
-    const struct view_meta *meta = t->entries ? &t->meta[table_index(t, gva)] : NULL;
-    if (!meta || meta->gva != (gva & PAGE_MASK) || !(meta->flags & META_FETCH))
-        return NULL;
-    return (char *)t->entries[table_index(t, gva)].page + (gva & ~PAGE_MASK);
+    return (void *)(uintptr_t)mmu_view_code(m, priv, gva);
 }
 
 #endif
