@@ -284,9 +284,16 @@ bool walk_tables(struct phys_map *map, const struct paging *paging, const struct
                  uint64_t gva, enum access_kind kind, enum mmu_priv priv, bool peek,
                  struct phys_range *tables, struct walk *walk)
 {
-    memset(walk, 0, sizeof *walk);
+    /* All but the levels, which are many bytes and not read beyond their number. */
     walk->gva = gva;
+    walk->gpa = 0;
+    walk->levels = 0;
     walk->page_shift = PAGE_SHIFT;
+    walk->writable = walk->user = walk->nx = walk->global = walk->dirty = false;
+    walk->pkey = walk->pat = 0;
+    walk->fault = WALK_OK;
+    walk->fault_level = 0;
+    walk->error_code = 0;
     struct walker w = {.map = map,
                        .p = paging,
                        .access = *access,

@@ -56,18 +56,20 @@ static void find_host(struct area *area, unsigned size, enum access_kind kind)
 /* Raises #GP(0) unless the area is aligned. `size` is only for the segment's limit; no more than
  * `most` bytes will be used. AMD's processors look at the alignment of an XSAVE area before
  * anything else. */
-static struct area open_area(struct cpu *cpu, const struct insn *insn, unsigned size, unsigned most,
-                             unsigned alignment, enum access_kind kind)
+static void open_area(struct area *area, struct cpu *cpu, const struct insn *insn, unsigned size,
+                      unsigned most, unsigned alignment, enum access_kind kind)
 {
-    struct area area = {.cpu = cpu, .seg = insn->mem.seg};
-    uint64_t unchecked = cpu->seg_base[area.seg] + mem_effective(cpu, insn);
+    uint64_t unchecked = cpu->seg_base[insn->mem.seg] + mem_effective(cpu, insn);
+    area->cpu = cpu;
+    area->seg = insn->mem.seg;
+    area->count = 0;
+    area->host[0] = NULL;
     if (alignment == XSAVE_ALIGNMENT && cpu_is_amd(cpu) && (unchecked & (alignment - 1)))
         cpu_raise_error(cpu, VECTOR_GP, 0);
-    area.lin = mem_operand(cpu, insn, size, kind);
-    if (area.lin & (alignment - 1))
+    area->lin = mem_operand(cpu, insn, size, kind);
+    if (area->lin & (alignment - 1))
         cpu_raise_error(cpu, VECTOR_GP, 0);
-    find_host(&area, most, kind);
-    return area;
+    find_host(area, most, kind);
 }
 
 /* The piece of [offset, offset + size) that is in one page. */
@@ -175,10 +177,11 @@ static void put_pointers(const struct x87 *x87, const struct insn *insn, uint8_t
 static void put_x87(const struct cpu *cpu, const struct insn *insn, uint8_t *image)
 {
     const struct x87 *x87 = &cpu->x87;
+    memset(image, 0, MXCSR_OFFSET);
     put(image, 0, x87->fcw, 2);
     put(image, 2, x87->fsw, 2);
     put(image, 4, x87_abridged_tags(x87->ftw), 2);
-    if (x87_shows_pointers(cpu)) /* else the image's zeros stay */
+    if (x87_shows_pointers(cpu)) /* else the zeros stay */
         put_pointers(x87, insn, image);
     memcpy(image + X87_ST_OFFSET, x87->st, sizeof(x87->st));
     for (unsigned i = 0; i < 8; i++) /* 80 of 128 bits count */
@@ -244,10 +247,11 @@ static void check_fxsave(struct cpu *cpu)
 
 void vec_fxsave(struct cpu *cpu, const struct insn *insn)
 {
-    uint8_t image[LEGACY_SIZE] = {0};
+    struct area area;
+    uint8_t image[LEGACY_SIZE]; /* what is stored of it is put there below */
     unsigned count = vector_registers(insn);
     check_fxsave(cpu);
-    struct area area = open_area(cpu, insn, LEGACY_SIZE, LEGACY_SIZE, 16, ACCESS_WRITE);
+    open_area(&area, cpu, insn, LEGACY_SIZE, LEGACY_SIZE, 16, ACCESS_WRITE);
     /* also what stays unwritten */
     for (unsigned at = 0; !area.host[0] && at < LEGACY_SIZE; at += 64)
         mem_probe_write(cpu, area.seg, x87_wrap(cpu, area.lin + at), 64);
@@ -260,9 +264,10 @@ void vec_fxsave(struct cpu *cpu, const struct insn *insn)
 
 void vec_fxrstor(struct cpu *cpu, const struct insn *insn)
 {
+    struct area area;
     uint8_t image[LEGACY_SIZE];
     check_fxsave(cpu);
-    struct area area = open_area(cpu, insn, LEGACY_SIZE, LEGACY_SIZE, 16, ACCESS_READ);
+    open_area(&area, cpu, insn, LEGACY_SIZE, LEGACY_SIZE, 16, ACCESS_READ);
     read_part(&area, 0, image, LEGACY_SIZE);
     cpu->mxcsr = checked_mxcsr(cpu, get(image, MXCSR_OFFSET, 4));
     get_x87(cpu, insn, image);
@@ -403,11 +408,11 @@ void vec_xsave(struct cpu *cpu, const struct insn *insn)
 {
     unsigned kind = insn->row->exec_arg;
     bool compact = kind >= XSAVE_COMPACT;
+    struct area area;
+    struct xsave_image image; /* of components that are not saved it has nothing */
     check_xsave(cpu);
-    struct area area =
-        open_area(cpu, insn, XSAVE_AVX_OFFSET, extent(compact), XSAVE_ALIGNMENT, ACCESS_WRITE);
+    open_area(&area, cpu, insn, XSAVE_AVX_OFFSET, extent(compact), XSAVE_ALIGNMENT, ACCESS_WRITE);
     touch(&area, 0, XSAVE_AVX_OFFSET, ACCESS_WRITE);
-    struct xsave_image image = {{0}, {0}, {0}, 0};
     uint64_t rfbm = requested(cpu), use = in_use(cpu) & rfbm, write = use;
     bool mxcsr = rfbm & (XSTATE_SSE | XSTATE_AVX);
     if (compact) {
@@ -424,6 +429,7 @@ void vec_xsave(struct cpu *cpu, const struct insn *insn)
             mem_probe_write(cpu, area.seg, x87_wrap(cpu, area.lin + XSAVE_HEADER), 8);
         read_part(&area, XSAVE_HEADER, &old, 8);
         image.header[0] = (old & ~rfbm) | use;
+        image.header[1] = 0;
         if (kind == XSAVE_PLAIN)
             write = rfbm;
     }
@@ -464,9 +470,10 @@ static void init_x87(struct x87 *x87)
 void vec_xrstor(struct cpu *cpu, const struct insn *insn)
 {
     bool supervisor = insn->row->exec_arg == XSAVE_SUPERVISOR;
+    struct area area;
+    struct xsave_image image;
     check_xsave(cpu);
-    struct area area =
-        open_area(cpu, insn, XSAVE_AVX_OFFSET, extent(supervisor), XSAVE_ALIGNMENT, ACCESS_READ);
+    open_area(&area, cpu, insn, XSAVE_AVX_OFFSET, extent(supervisor), XSAVE_ALIGNMENT, ACCESS_READ);
     touch(&area, 0, XSAVE_AVX_OFFSET, ACCESS_READ);
     uint64_t header[8], rfbm = requested(cpu);
     unsigned count = vector_registers(insn);
@@ -475,9 +482,8 @@ void vec_xrstor(struct cpu *cpu, const struct insn *insn)
     uint64_t load = header[0] & rfbm;
     bool compacted = header[1] & XCOMP_COMPACTED;
 
-    /* Everything is read before anything is committed. Absent components read as zeros, which is
+    /* Everything is read before anything is committed. Absent components become zeros, which is
      * the initial state of all but the x87. */
-    struct xsave_image image = {{0}, {0}, {0}, 0};
     uint32_t mxcsr = cpu->mxcsr;
     if (load & XSTATE_X87)
         read_part(&area, 0, image.legacy, MXCSR_OFFSET);
@@ -491,8 +497,13 @@ void vec_xrstor(struct cpu *cpu, const struct insn *insn)
         read_part(&area, X87_ST_OFFSET, image.legacy + X87_ST_OFFSET, sizeof(cpu->x87.st));
     if (load & XSTATE_SSE)
         read_part(&area, XMM_OFFSET, image.legacy + XMM_OFFSET, 16 * count);
+    else
+        memset(image.legacy + XMM_OFFSET, 0, 16 * count);
     if (load & XSTATE_AVX)
         read_part(&area, component_offset(XSTATE_AVX, header[1]), image.avx, 16 * count);
+    else
+        memset(image.avx, 0, 16 * count);
+    image.pkru = 0;
     if (load & XSTATE_PKRU)
         read_part(&area, component_offset(XSTATE_PKRU, header[1]), &image.pkru, XSAVE_PKRU_SIZE);
 
