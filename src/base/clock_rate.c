@@ -70,6 +70,33 @@ static bool jumped(const struct clock_rate *rate, const struct clock_pair *pair)
     return (uint64_t)(off < 0 ? -off : off) > JUMP_NS + (ns >> 10);
 }
 
+/* Is the rate before `middle` that of the time since? Before a rate is known nothing else tells a
+ * jump. */
+static bool steady(const struct clock_rate *rate, const struct clock_pair *pair)
+{
+    uint64_t before = rate->middle.tsc - rate->first.tsc, ticks = pair->tsc - rate->middle.tsc;
+    uint64_t expected =
+        clock_muldiv(pair->ns - rate->middle.ns, before, rate->middle.ns - rate->first.ns);
+    return (expected > ticks ? expected - ticks : ticks - expected) <= ticks >> 9;
+}
+
+/* Not before there are two halves that agree. */
+static bool may_learn(struct clock_rate *rate, const struct clock_pair *pair)
+{
+    if (rate->mult)
+        return true;
+    if (pair->ns - rate->middle.ns < LEARN_NS / 2)
+        return false;
+    if (rate->middle.ns == rate->first.ns) {
+        rate->middle = *pair;
+        return false;
+    }
+    if (steady(rate, pair))
+        return true;
+    begin(rate, pair);
+    return false;
+}
+
 void clock_rate_note(struct clock_rate *rate, const struct clock_pair *pair)
 {
     if (!rate->begun || jumped(rate, pair)) {
@@ -77,8 +104,10 @@ void clock_rate_note(struct clock_rate *rate, const struct clock_pair *pair)
         return;
     }
     rate->latest = *pair;
+    if (!may_learn(rate, pair))
+        return;
     uint64_t ticks = pair->tsc - rate->first.tsc, ns = pair->ns - rate->first.ns;
-    if (ns < LEARN_NS || ticks < ns >> 4) /* slower than 62 MHz: no TSC */
+    if (ticks < ns >> 4) /* slower than 62 MHz: no TSC */
         return;
     rate->mult = clock_muldiv(ns, 1ull << 32, ticks);
     if (pair->ns - rate->middle.ns > WINDOW_NS) {

@@ -170,6 +170,27 @@ START_TEST(it_survives_a_tsc_that_jumps)
 }
 END_TEST
 
+/* Before the rate is known: what is learned is not that of a jump. */
+static void jump_early(unsigned i)
+{
+    if (i == 1000 * (1 + roll(8)))
+        host.tsc += 3e9;
+}
+
+START_TEST(it_survives_a_tsc_that_jumps_early)
+{
+    for (unsigned i = 0; i < 30; i++) {
+        struct clock *clock = fake_clock(2.6);
+        host.random = i;
+        double from = host.ns;
+        begin();
+        watch(clock, 10000, 10000, from, 6e6, jump_early); /* a piece of then */
+        begin();
+        clock_free(clock);
+    }
+}
+END_TEST
+
 /* Two TSCs that differ by more than a look takes would be a host that lies; but a look at one may
  * come late: the value is from before a piece began that others know already. */
 START_TEST(a_late_look_is_not_too_early)
@@ -276,6 +297,7 @@ int main(void)
     tcase_add_loop_test(tc, it_follows_a_steady_host, 0, 5);
     tcase_add_test(tc, it_follows_a_host_that_is_steered);
     tcase_add_test(tc, it_survives_a_tsc_that_jumps);
+    tcase_add_test(tc, it_survives_a_tsc_that_jumps_early);
     tcase_add_test(tc, a_late_look_is_not_too_early);
     tcase_add_test(tc, it_stands_while_it_is_stopped);
     tcase_add_test(tc, without_a_tsc_it_is_the_hosts_clock);
