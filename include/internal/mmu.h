@@ -178,6 +178,8 @@ void mmu_cpu_fini(struct mmu_cpu *mmu);
 static inline void *mmu_view_lookup(const struct mmu_cpu *mmu, enum mmu_priv priv, uint64_t gva,
                                     unsigned size, enum access_kind kind)
 {
+    if (kind == ACCESS_EXEC)
+        return 0; /* fetches have no tag: mmu_view_code() */
     const struct view_fast *fast = &mmu->fast[priv];
     const struct view_entry *e =
         (const struct view_entry *)((char *)fast->table + ((gva >> (PAGE_SHIFT - 5)) & fast->mask));
