@@ -185,9 +185,8 @@ enum mmu_result mmu_translate(struct mmu_cpu *mmu, const struct access *access, 
             out->ruled = false;
             bool derived = kind == ACCESS_EXEC ? (meta->flags & META_FETCH) != 0
                                                : view_tag(entry, kind) == meta->gva;
-            out->hva = derived
-                           ? (uint8_t *)entry->page + (gva & ~PAGE_MASK)
-                           : derive(mmu, meta, entry, gva, kind, &out->ruled);
+            out->hva = derived ? (uint8_t *)entry->page + (gva & ~PAGE_MASK)
+                               : derive(mmu, meta, entry, gva, kind, &out->ruled);
             return MMU_OK;
         }
     }

@@ -36,7 +36,7 @@ enum meta_flags {
     META_GLOBAL = 1 << 0, /* G in the leaf, CR4.PGE = 1 */
     META_EXACT = 1 << 1,  /* a change of any table entry behind it drops it at once; never global */
     META_USER = 1 << 2,   /* a user page: PKRU has a say */
-    META_FETCH = 1 << 3,  /* fetches have been derived to be allowed: a tag of its own, as it were */
+    META_FETCH = 1 << 3, /* fetches have been derived to be allowed: a tag of its own, as it were */
 };
 
 struct view_meta {

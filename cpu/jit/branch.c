@@ -267,7 +267,8 @@ void branch_go(struct build *b, int32_t target)
     }
 }
 
-/* On the way back in a loop flags stay as they are described, if the loop's head can do with that. */
+/* On the way back in a loop flags stay as they are described, if the loop's head can do with that.
+ */
 static void conditional(struct build *b, int32_t target)
 {
     int to = build_target(b, b->i, target);

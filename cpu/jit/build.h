@@ -11,8 +11,8 @@
 struct flags_state {
     bool host;              /* in EFLAGS */
     bool memory;            /* in cpu->jx.flags */
-    struct flags_desc desc; /* .from != FLAGS_MEMORY: can be computed from registers; .either: or are in
-                             * cpu->jx.flags */
+    struct flags_desc desc; /* .from != FLAGS_MEMORY: can be computed from registers; .either: or
+                             * are in cpu->jx.flags */
 };
 
 /* An access to look up. */
@@ -44,9 +44,9 @@ struct cold {
     uint8_t length; /* RUN */
     int32_t off;    /* HERE, POLL: of the instruction; SIDE: of the target */
     unsigned jumps;
-    uint8_t *jump[6];         /* displacements that lead here (written addresses) */
-    const uint8_t *resume;    /* SLOW, RUN, FULL: where it goes on (running address) */
-    uint32_t site;            /* SLOW: offset in jit->data */
+    uint8_t *jump[6];      /* displacements that lead here (written addresses) */
+    const uint8_t *resume; /* SLOW, RUN, FULL: where it goes on (running address) */
+    uint32_t site;         /* SLOW: offset in jit->data */
     /* SLOW of an indirect branch: where it looks for its target in the other place, and goes on. */
     uint8_t *other;
     const uint8_t *found;
@@ -100,7 +100,7 @@ struct build {
     unsigned held_next;
     const struct held *in_r10; /* what is held is in R10, too, */
     const uint8_t *r10_until;  /* if no more code has been emitted (written address) */
-    bool in_cold; /* cold code is being emitted */
+    bool in_cold;              /* cold code is being emitted */
     /* -- not cleared for each region -- */
     struct insn insn[REGION_MAX_INSNS];
     /* A block begins there; something later in the code leads there. */
@@ -109,8 +109,9 @@ struct build {
     struct label label[REGION_MAX_INSNS];
     bool copies[REGION_MAX_INSNS]; /* copying comes into question (copy.c) */
     bool quiet[REGION_MAX_INSNS];  /* nobody sees the state before it (flags.c) */
-    uint16_t writes[REGION_MAX_INSNS]; /* general registers; all ones: it may be anything (held.c) */
-    uint16_t off[REGION_MAX_INSNS];    /* of each, from the page's beginning */
+    uint16_t
+        writes[REGION_MAX_INSNS];   /* general registers; all ones: it may be anything (held.c) */
+    uint16_t off[REGION_MAX_INSNS]; /* of each, from the page's beginning */
     /* The code goes on with the next one of the array (`flows`), or with the one at this offset,
      * which may be in other pages; or the branch says where. */
     bool flows[REGION_MAX_INSNS];
@@ -183,7 +184,8 @@ static inline void flags_clobber(struct build *b)
     flags_spill(b);
     flags_clobbered(b);
 }
-/* Brings them into EFLAGS; changes R11, and R10 if flags_need_scratch() before anything is stored. */
+/* Brings them into EFLAGS; changes R11, and R10 if flags_need_scratch() before anything is stored.
+ */
 void flags_load(struct build *b);
 bool flags_need_scratch(const struct build *b);
 /* Brings them into cpu->jx.flags, as every way out wants them; changes R10. EFLAGS stay if they
@@ -200,7 +202,9 @@ void flags_before_change(struct build *b, unsigned reg, bool lookup);
 static inline unsigned flags_name(const struct opnd *o)
 {
     bool vector = o->kind == OPND_XMM || o->kind == OPND_YMM;
-    return vector ? (unsigned)REG_VECTOR + o->reg : o->kind == OPND_GPR ? o->reg : (unsigned)REG_NONE;
+    return vector                ? (unsigned)REG_VECTOR + o->reg
+           : o->kind == OPND_GPR ? o->reg
+                                 : (unsigned)REG_NONE;
 }
 void flags_after_change(struct build *b, unsigned reg);
 /* The current instruction has left its flags in EFLAGS. */
@@ -213,8 +217,8 @@ bool flags_fit(const struct flags_state *is, const struct flags_state *wanted);
 bool flags_mark(struct build *b, const struct flags_state *to);
 /* What two ways to a label have in common. */
 void flags_meet(struct flags_state *all, const struct flags_state *way);
-/* What flags at the head of a loop, instruction `head`, can be described by on the way back, for as long
- * as it takes; .from = FLAGS_MEMORY: by nothing. Only a guess. */
+/* What flags at the head of a loop, instruction `head`, can be described by on the way back, for as
+ * long as it takes; .from = FLAGS_MEMORY: by nothing. Only a guess. */
 struct flags_desc flags_on_way_back(const struct build *b, unsigned head);
 /* No lookup from this instruction to where the code goes back or elsewhere: EFLAGS are not lost. */
 bool flags_stay(const struct build *b, unsigned i);
@@ -236,16 +240,16 @@ void lookup_effective(struct build *b, unsigned dest, unsigned width);
  * `aligned`, also an address that is no multiple of it goes there. */
 void lookup_operand(struct build *b, unsigned size, enum access_kind kind, unsigned aligned,
                     struct cold *site);
-/* The same, but R10 = host address less guest address, so that the operand is R10 + its own register;
- * where that can be named (lookup_can_be_relative()). */
+/* The same, but R10 = host address less guest address, so that the operand is R10 + its own
+ * register; where that can be named (lookup_can_be_relative()). */
 void lookup_relative(struct build *b, int64_t disp, unsigned size, enum access_kind kind,
                      unsigned aligned, struct cold *site);
 bool lookup_can_be_relative(const struct build *b, const struct insn *insn);
 /* The same with another displacement. */
 void lookup_at(struct build *b, int64_t disp, unsigned size, enum access_kind kind,
                unsigned aligned, struct cold *site);
-/* The same for all that a group covers; R10 = the host address of its beginning, or host address less
- * guest address, is kept. */
+/* The same for all that a group covers; R10 = the host address of its beginning, or host address
+ * less guest address, is kept. */
 void lookup_group(struct build *b, const struct held *held, struct cold *site);
 /* R10 = the linear address with a displacement; changes R11. */
 void lookup_linear(struct build *b, int64_t disp);
@@ -334,8 +338,8 @@ void branch_go(struct build *b, int32_t target);
 /* At the beginning of a block that something later leads to: leaves when something wants attention.
  * EFLAGS stay. */
 void branch_poll(struct build *b);
-/* At the beginning of a region that crosses the page's end: leaves by an edge to itself when the page
- * behind may be another one. Changes R10, R11 and EFLAGS. */
+/* At the beginning of a region that crosses the page's end: leaves by an edge to itself when the
+ * page behind may be another one. Changes R10, R11 and EFLAGS. */
 void branch_cross(struct build *b);
 void emit_cold(struct build *b);
 
@@ -365,7 +369,8 @@ bool system_gate(struct build *b);
 /* Copies the current instruction with its operands redirected. False, nothing emitted: C has to
  * execute it. */
 bool copy_insn(struct build *b);
-/* Finds out, for all instructions of the region, whether copying comes into question in this mode. */
+/* Finds out, for all instructions of the region, whether copying comes into question in this mode.
+ */
 void copy_prepare(struct build *b);
 static inline bool copy_may(const struct build *b, const struct insn *insn)
 {

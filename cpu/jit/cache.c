@@ -42,10 +42,11 @@ static void empty_zones(struct jit *jit)
     jit->data_used = DATA_ALIGN; /* 0 is nothing's (struct jit_place) */
 }
 
-/* The host gives memory page by page as it is touched, at the price of an exception each time, two for
- * code, which has two mappings: many pages at once are cheaper. Hosts older than Linux 5.14 cannot, and
- * go on as they are used to. */
-static bool touch(size_t *touched, size_t begin, size_t used, size_t end, uint8_t *memory, int advice)
+/* The host gives memory page by page as it is touched, at the price of an exception each time, two
+ * for code, which has two mappings: many pages at once are cheaper. Hosts older than Linux 5.14
+ * cannot, and go on as they are used to. */
+static bool touch(size_t *touched, size_t begin, size_t used, size_t end, uint8_t *memory,
+                  int advice)
 {
     enum { AHEAD = 256 * 1024, SOON = 8192 };
     size_t from = *touched < begin ? begin & PAGE_MASK : *touched;

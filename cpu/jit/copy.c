@@ -343,7 +343,8 @@ static bool is_high(const struct insn *insn, unsigned operand)
 static bool make_plan(struct build *b, const struct insn *insn, struct plan *p)
 {
     const struct jit_row *row = &b->jit->rows[insn->row->id];
-    *p = (struct plan){.f = {.opcode = REG_NONE, .index = REG_NONE}, .free = {SCRATCH1, SCRATCH2}, .frees = 2};
+    *p = (struct plan){
+        .f = {.opcode = REG_NONE, .index = REG_NONE}, .free = {SCRATCH1, SCRATCH2}, .frees = 2};
     if (memory_operand(insn)) {
         p->f.memory = true;
         p->free[0] = SCRATCH2;
@@ -453,8 +454,7 @@ static void name_held(struct fields *f, const struct insn_mem *m, const struct h
 /* The memory operand becomes what `f` says. Flags that are wanted later, or by the fault that the
  * access may raise, are kept before. */
 static struct cold *copy_memory(struct build *b, const struct insn *insn, const struct opnd *mem,
-                                unsigned aligned, bool wants, struct fields *f,
-                                struct held **begun)
+                                unsigned aligned, bool wants, struct fields *f, struct held **begun)
 {
     bool write = mem->access & OPND_W;
     struct held *held = *begun = aligned ? NULL : held_begin(b, mem, write);
@@ -558,8 +558,8 @@ static bool can_copy(struct build *b, const struct insn *insn, const struct opnd
            can_encode(b, insn, p);
 }
 
-/* A comparison, or ADD or SUB to a register, with memory, whose flags somebody may want later: it is
- * done with what R10 is loaded with, which is kept to describe the flags by. */
+/* A comparison, or ADD or SUB to a register, with memory, whose flags somebody may want later: it
+ * is done with what R10 is loaded with, which is kept to describe the flags by. */
 static bool keeps(const struct build *b, const struct insn *insn, const struct opnd *mem)
 {
     unsigned exec = insn->row->exec;
@@ -614,8 +614,8 @@ bool copy_insn(struct build *b)
         keep(b, mem->size, &p.f);
     if (kept && site)
         site_leaves(b, site);
-    bool r10_stays = mem ? held && !kept && !swaps_high(b, insn, &p)
-                         : p.generals == 0 && b->r10_until == b->e.p;
+    bool r10_stays =
+        mem ? held && !kept && !swaps_high(b, insn, &p) : p.generals == 0 && b->r10_until == b->e.p;
     put(b, insn, &p);
     if (r10_stays)
         held_is_in_r10(b, mem ? held : b->in_r10);

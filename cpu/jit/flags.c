@@ -7,9 +7,10 @@
  * computed from registers that still hold what produced them (nothing to do: C can compute them at
  * a site, and code can bring them back by doing the comparison again); or they must be stored.
  *
- * Where ways meet, what holds on all of them is kept. The head of a loop is made before the way back
- * is known, and storing flags in each round is dear: there the flags are in memory *or* described by
- * what the way back will have done, which says so in a byte of cpu->jx.flags (`either`).
+ * Where ways meet, what holds on all of them is kept. The head of a loop is made before the way
+ * back is known, and storing flags in each round is dear: there the flags are in memory *or*
+ * described by what the way back will have done, which says so in a byte of cpu->jx.flags
+ * (`either`).
  */
 #include "cpu/interp/flags.h"
 #include "cpu/jit/build.h"
@@ -371,8 +372,8 @@ static bool lasts(const struct build *b, unsigned head, const struct flags_desc 
     for (unsigned i = head; i < b->count; i++) {
         if (writes_flags(&b->insn[i]))
             return !outlive(b, i);
-        if ((b->insn[i].row->flags_read & FLAGS_ARITH) || changes(&b->insn[i], d) ||
-            !b->flows[i] || b->leader[i + 1])
+        if ((b->insn[i].row->flags_read & FLAGS_ARITH) || changes(&b->insn[i], d) || !b->flows[i] ||
+            b->leader[i + 1])
             return false;
     }
     return false;

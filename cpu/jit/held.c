@@ -109,8 +109,7 @@ static bool widen(const struct build *b, struct held *h, const struct insn *insn
 /* Is what is held behind an instruction of the block still held before the next one? */
 static bool reaches_next(const struct build *b, const struct held *h, unsigned i)
 {
-    return !changes_base(b, i, h) && b->flows[i] && i + 1 < b->count &&
-           !b->leader[i + 1];
+    return !changes_base(b, i, h) && b->flows[i] && i + 1 < b->count && !b->leader[i + 1];
 }
 
 /* Looks for more accesses by the current instruction's registers. */

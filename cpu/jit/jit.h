@@ -4,8 +4,8 @@
  * A *region* is the translation of basic blocks in one guest-physical page for one mode: those that
  * its first instruction leads to and that have been met. It is entered at its beginning only, and
  * left by its *edges*: the ways out whose target is known, which are linked to other regions; by
- * indirect branches; and, before any instruction, to C. An instruction that crosses the page's end is
- * a region by itself: it checks, like an edge to another page, that the page behind is the same.
+ * indirect branches; and, before any instruction, to C. An instruction that crosses the page's end
+ * is a region by itself: it checks, like an edge to another page, that the page behind is the same.
  * A *site* is an instruction that C can take over: on a view miss, a fault, a device, a store to
  * code. C then executes the whole instruction by the interpreter, and comes back behind it.
  *
@@ -74,8 +74,8 @@ enum { FLAGS_ELSEWHERE = 0xff };
 struct flags_desc {
     uint8_t from : 4;   /* enum flags_from */
     uint8_t either : 1; /* if cpu->jx.flags says FLAGS_ELSEWHERE; else they are there */
-    uint8_t size; /* bytes: 1, 2, 4, 8 */
-    uint8_t a, b; /* guest registers, REG_KEPT, REG_VECTOR + n; b == REG_NONE: imm */
+    uint8_t size;       /* bytes: 1, 2, 4, 8 */
+    uint8_t a, b;       /* guest registers, REG_KEPT, REG_VECTOR + n; b == REG_NONE: imm */
     int32_t imm;
 };
 
@@ -101,13 +101,14 @@ struct jit_site {
     uint16_t off; /* of the instruction, from the page's beginning */
     uint8_t len;
     bool branch : 1;
-    bool leaves : 1; /* no way back: a branch, or something that C does not leave behind (jx.kept) */
+    bool
+        leaves : 1; /* no way back: a branch, or something that C does not leave behind (jx.kept) */
     /* There is no way back either if host addresses may have become wrong (held.c). */
     bool holds : 1;
     bool always : 1;   /* there is no translation: C executes it each time */
     bool switches : 1; /* a struct jit_switch lies behind it */
     bool relative : 1; /* the group is */
-    int8_t group; /* of addresses that it begins: index of cpu->jx.held[]; -1: none */
+    int8_t group;      /* of addresses that it begins: index of cpu->jx.held[]; -1: none */
     uint8_t kind : 4;  /* enum access_kind of the group */
     uint8_t fails : 4; /* to cover the group */
     uint16_t span;     /* bytes of the group */
@@ -157,8 +158,8 @@ struct jit_region {
     const uint8_t *stale_exit, *stale_exit_host;
     struct jit_region *place_next, *frame_next;
     struct jit_frame *frame;
-    /* Of a region that crosses the page's end: what stands for it in the other page's frame, and the
-     * other way round; and its check. */
+    /* Of a region that crosses the page's end: what stands for it in the other page's frame, and
+     * the other way round; and its check. */
     struct jit_region *tail, *head;
     struct jit_edge *cross;
     /* The instructions, and others that were looked at; behind them their bytes. */
@@ -187,8 +188,8 @@ enum { PLACE_FREE = PAGE_SIZE };
 struct jit_frame {
     uint64_t gpa;
     struct jit_frame *next;
-    /* Its places, PAGE_SIZE >> shift of them, some of which are free: that of an offset is at off >>
-     * shift or behind it. Neighbours share a cache line. */
+    /* Its places, PAGE_SIZE >> shift of them, some of which are free: that of an offset is at off
+     * >> shift or behind it. Neighbours share a cache line. */
     struct jit_place *place;
     uint16_t places;
     uint8_t shift;
@@ -277,7 +278,8 @@ struct jit {
     bool scattered[MARK_ENTRIES];
     struct jit_thunks thunks;
     struct jit_row *rows; /* by insn_row.id */
-    /* One reservation: struct cpu, code (running mapping), data, so that code reaches all by RIP. */
+    /* One reservation: struct cpu, code (running mapping), data, so that code reaches all by RIP.
+     */
     uint8_t *code, *code_write, *data;
     size_t code_size;
     /* What regions mostly run, close together; behind it, what they seldom do. */
@@ -294,7 +296,7 @@ struct jit {
     /* Where cpu->rip's code lies, when find() has just found out that it is cold; NULL: not so. */
     const uint8_t *cold_code;
     unsigned cold_avail;
-    uint8_t hot;    /* times that code is interpreted before it is translated */
+    uint8_t hot; /* times that code is interpreted before it is translated */
 };
 
 /* Where the marks of an address are. */

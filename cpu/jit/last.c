@@ -10,8 +10,8 @@
  *     mov   r10, [delta]                    what the operand's own register is added to
  *
  * Nothing is loaded from where the address leads, so the host address is known two steps after the
- * linear one instead of ten, or at once: a chain of loads is as fast as the processor's own. The cold
- * code does the lookup in the view, which then is the last page.
+ * linear one instead of ten, or at once: a chain of loads is as fast as the processor's own. The
+ * cold code does the lookup in the view, which then is the last page.
  *
  * That pays where the page is mostly the same, as it is for stacks, structures, arrays. Each site
  * (stacks excepted) counts how often it is not. When there have been many, C has a look: it

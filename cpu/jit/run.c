@@ -49,10 +49,7 @@ static double floating(uint64_t bits, unsigned size, bool denormals_are_zero)
 static uint32_t compare(uint64_t a, uint64_t b, unsigned size, bool denormals_are_zero)
 {
     double x = floating(a, size, denormals_are_zero), y = floating(b, size, denormals_are_zero);
-    return isunordered(x, y) ? FLAG_ZF | FLAG_PF | FLAG_CF
-           : x < y           ? FLAG_CF
-           : x == y          ? FLAG_ZF
-                             : 0;
+    return isunordered(x, y) ? FLAG_ZF | FLAG_PF | FLAG_CF : x < y ? FLAG_CF : x == y ? FLAG_ZF : 0;
 }
 
 static void describe_flags(struct cpu *cpu, const struct flags_desc *d)
@@ -62,8 +59,8 @@ static void describe_flags(struct cpu *cpu, const struct flags_desc *d)
         return;
     }
     uint64_t a = cc_trunc(flags_operand(cpu, d->a), d->size);
-    uint64_t b = cc_trunc(
-        d->b == REG_NONE ? (uint64_t)(int64_t)d->imm : flags_operand(cpu, d->b), d->size);
+    uint64_t b =
+        cc_trunc(d->b == REG_NONE ? (uint64_t)(int64_t)d->imm : flags_operand(cpu, d->b), d->size);
     switch (d->from) {
     case FLAGS_ADD:
         cc_set(cpu, CC_ADD, d->size, a, b);

@@ -110,7 +110,7 @@ static bool set_ac(struct build *b, bool on)
     emit32(e, other);
     cold_jump(site, emit_jcc_later(e, CC_NE));
     emit_cpu_imm32(e, OP_GRP1_IMM32, on ? GRP1_OR : GRP1_AND, CPU_AT(rflags),
-                  on ? RFLAGS_AC : ~(uint32_t)RFLAGS_AC);
+                   on ? RFLAGS_AC : ~(uint32_t)RFLAGS_AC);
     emit_cpu_imm8(e, OP_STORE_IMM8, 0, CPU_AT(priv), on ? MMU_SUPERVISOR_AC : MMU_SUPERVISOR);
     emit_cpu_store(e, SCRATCH2, CPU_AT(jx.pcs));
     emit_cpu_load(e, RSP, CPU_AT(jx.stack)); /* open calls return to regions of this mode */

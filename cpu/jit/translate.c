@@ -1,10 +1,11 @@
 /*
- * translate.c - makes one region: finds its blocks, looks ahead, and has each instruction translated.
+ * translate.c - makes one region: finds its blocks, looks ahead, and has each instruction
+ * translated.
  *
- * A region begins with one instruction and goes on with those that it leads to in its page: behind a
- * Jcc, at its target, at the target of a JMP. A block that has not been met yet is left out, and so
- * is one that has a region already: the way there is an edge. Blocks stand in the order in which they
- * are found; where none follows, code jumps to the block's label, or leaves.
+ * A region begins with one instruction and goes on with those that it leads to in its page: behind
+ * a Jcc, at its target, at the target of a JMP. A block that has not been met yet is left out, and
+ * so is one that has a region already: the way there is an edge. Blocks stand in the order in which
+ * they are found; where none follows, code jumps to the block's label, or leaves.
  */
 #include "cpu/jit/build.h"
 #include "cpu/jit/profile.h"
@@ -27,8 +28,8 @@ static bool is_direct(const struct build *b, const struct insn *insn)
     return build_is_direct(insn) && insn->opsize == b->width && insn->adsize != 2;
 }
 
-/* What is made anew keeps its blocks together, though some have got a region of their own meanwhile:
- * else a loop would fall to pieces. */
+/* What is made anew keeps its blocks together, though some have got a region of their own
+ * meanwhile: else a loop would fall to pieces. */
 static bool was_part(const struct build *b, int64_t off)
 {
     for (unsigned i = 0; b->before && i < b->before->count; i++)
@@ -37,7 +38,8 @@ static bool was_part(const struct build *b, int64_t off)
     return false;
 }
 
-/* Should the block at this offset, where the last instruction leads, become a part of the region? */
+/* Should the block at this offset, where the last instruction leads, become a part of the region?
+ */
 static bool is_wanted(const struct build *b, int64_t off)
 {
     uint64_t gpa = (b->region->gpa & PAGE_MASK) + (uint64_t)off;
@@ -189,9 +191,9 @@ static void emit_vectors_in(struct build *b)
 static const struct flags_state in_host = {.host = true}, in_memory = {.memory = true},
                                 dead = {.host = true, .memory = true};
 
-/* The region's beginning, as others come to it: with flags in EFLAGS, or in cpu->jx.flags. A loop in
- * which they stay in EFLAGS wants them there. What is redirected when the region becomes stale is 5
- * bytes long. */
+/* The region's beginning, as others come to it: with flags in EFLAGS, or in cpu->jx.flags. A loop
+ * in which they stay in EFLAGS wants them there. What is redirected when the region becomes stale
+ * is 5 bytes long. */
 static void emit_entries(struct build *b)
 {
     static const uint8_t nop5[] = {0x0f, 0x1f, 0x44, 0x00, 0x00};

@@ -145,24 +145,26 @@ struct x87 {
 
 /* What translated code keeps outside registers (cpu/jit/abi.h). */
 struct cpu_jit {
-    uint64_t page_va; /* rip less the offset in its page */
-    uint16_t flags;   /* as LAHF and SETO AL leave them in AX */
-    uint32_t exit_off;    /* JIT_EXIT_HERE, JIT_EXIT_POLL: from page_va, signed */
+    uint64_t page_va;      /* rip less the offset in its page */
+    uint16_t flags;        /* as LAHF and SETO AL leave them in AX */
+    uint32_t exit_off;     /* JIT_EXIT_HERE, JIT_EXIT_POLL: from page_va, signed */
     _Atomic uint32_t kick; /* something may want attention: set by cpu_request() */
-    uint32_t vec_home;    /* vectors are in cpu->ymm[], not in the host's registers */
-    uint32_t mxcsr;       /* the host's, while they are there: what it is to be, and has become */
-    void *edge;           /* JIT_EXIT_EDGE */
-    struct jit_watch *watch; /* cpu/jit/last.c: C is to have a look at this access, NULL: at none; */
-    uint64_t asked;          /* its linear address */
-    uint64_t jump;        /* kept over a lookup: where an indirect call goes, what PUSH stores */
-    uint64_t next_va;     /* the page_va there */
-    uint64_t kept;        /* the operand in memory of the comparison that made the flags */
-    uint64_t held[4];     /* host addresses of groups of accesses (cpu/jit/held.c) */
-    struct jit_pcs *pcs;  /* of the present mode */
+    uint32_t vec_home;     /* vectors are in cpu->ymm[], not in the host's registers */
+    uint32_t mxcsr;        /* the host's, while they are there: what it is to be, and has become */
+    void *edge;            /* JIT_EXIT_EDGE */
+    struct jit_watch
+        *watch;          /* cpu/jit/last.c: C is to have a look at this access, NULL: at none; */
+    uint64_t asked;      /* its linear address */
+    uint64_t jump;       /* kept over a lookup: where an indirect call goes, what PUSH stores */
+    uint64_t next_va;    /* the page_va there */
+    uint64_t kept;       /* the operand in memory of the comparison that made the flags */
+    uint64_t held[4];    /* host addresses of groups of accesses (cpu/jit/held.c) */
+    struct jit_pcs *pcs; /* of the present mode */
     /* The host's stack holds the guest's open calls (cpu/jit/branch.c): its pointer when there are
      * none; and as the last way to C found it, which is where it goes on elsewhere. */
     uint64_t stack, sp;
-    struct clock_piece tsc; /* the clock's, less tsc_offset; forgotten when the vCPU begins to run */
+    struct clock_piece
+        tsc; /* the clock's, less tsc_offset; forgotten when the vCPU begins to run */
     struct cpu *self;
 };
 
@@ -192,8 +194,8 @@ struct guard;      /* cpu/guard_internal.h */
 struct cpu_resume; /* cpu/upcall.c */
 struct rules_caller;
 struct state_desc;
-struct block_cache;   /* cpu/interp */
-struct jit;           /* cpu/jit */
+struct block_cache; /* cpu/interp */
+struct jit;         /* cpu/jit */
 struct jit_pcs;
 struct vector_engine; /* cpu/interp: stubs that run guest SIMD on the host */
 struct cpu_model;     /* cpu/sys/cpuid.c */
@@ -271,7 +273,7 @@ struct cpu {
     const struct cpu_model *model;
     struct insn_features features;
     struct block_cache *blocks;
-    struct jit *jit; /* NULL: the interpreter runs everything */
+    struct jit *jit;   /* NULL: the interpreter runs everything */
     uint64_t jit_room; /* bytes behind this structure that it has not taken */
     struct vector_engine *vectors;
     struct guard *guard;
@@ -386,14 +388,15 @@ bool interp_init(struct cpu *cpu, struct error *err); /* block cache, vector eng
 void interp_fini(struct cpu *cpu);
 void interp_code_stale(struct cpu *cpu, uint64_t gpa, uint64_t len); /* mmu hook */
 
-/* Zeroed, in front of room for the translator's cache: code reaches both by RIP. NULL: no memory. */
+/* Zeroed, in front of room for the translator's cache: code reaches both by RIP. NULL: no memory.
+ */
 struct cpu *jit_cpu_new(uint64_t cache_size);
 void jit_cpu_free(struct cpu *cpu);
 /* The translator (cpu/jit): as interp_run(cpu, false), for a CPU that has one. */
 void jit_run(struct cpu *cpu);
-/* `cache_size` bytes for its code and data; `hot` as in struct cpu_config. False: there is none on this host, *err says why. */
-bool jit_init(struct cpu *cpu, uint64_t cache_size, uint8_t hot, bool lockstep,
-              struct error *err);
+/* `cache_size` bytes for its code and data; `hot` as in struct cpu_config. False: there is none on
+ * this host, *err says why. */
+bool jit_init(struct cpu *cpu, uint64_t cache_size, uint8_t hot, bool lockstep, struct error *err);
 void jit_fini(struct cpu *cpu);
 void jit_code_stale(struct cpu *cpu, uint64_t gpa, uint64_t len); /* mmu hook */
 /* Is there translated code of this page? */

@@ -212,8 +212,8 @@ struct mmu_xlat {
     /* Direct host address, when the access may be done there without phys_*: RAM (for writes: a
      * frame without FRAME_SLOW_WRITE). Else NULL: use phys_read()/phys_write() with gpa. */
     void *hva;
-    bool ruled; /* a protection rule may have a say in this kind of access to the frame, or follows
-                   it as a page table: ask before it is made. hva is NULL then. */
+    bool ruled;  /* a protection rule may have a say in this kind of access to the frame, or follows
+                    it as a page table: ask before it is made. hva is NULL then. */
     bool global; /* the translation is that of a global page */
     struct walk walk; /* always filled when the result is MMU_FAULT, and after a miss */
 };
@@ -266,7 +266,8 @@ unsigned mmu_count_entries_of_frame(struct mmu_cpu *mmu, uint64_t frame_gpa);
 #define MMU_COUNTERS(X)                                                                            \
     X(walks)                                                                                       \
     X(fills)                                                                                       \
-    X(faults) X(view_switches) X(views_made) X(views_evicted) X(invlpg) X(flushes) X(trace_hits)   \
+    X(faults)                                                                                      \
+    X(view_switches) X(views_made) X(views_evicted) X(invlpg) X(flushes) X(trace_hits)             \
         X(traced_frames) X(code_writes) X(code_stale) X(revokes) X(resizes) X(drop_steps)
 struct mmu_counters {
 #define X(name) uint64_t name;

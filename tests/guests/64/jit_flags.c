@@ -131,12 +131,14 @@ static void make_producers(void)
     add(PIECE("movq xmm0, rax; movq xmm9, rcx; ucomisd xmm0, xmm9"), nan, one, SF, ZF | PF | CF, 0);
     add(PIECE("movq xmm0, rax; xorps xmm9, xmm9; ucomisd xmm0, xmm9"), sign(64), 0, AF, ZF, 0);
     add(PIECE("movq xmm0, rax; xorps xmm9, xmm9; comisd xmm0, xmm9"), 1, 0, 0, 0, 0);
-    add(PIECE("movd xmm0, eax; movd xmm1, ecx; ucomiss xmm0, xmm1"), 0x3f800000, 0x40000000, 0, CF, 0);
+    add(PIECE("movd xmm0, eax; movd xmm1, ecx; ucomiss xmm0, xmm1"), 0x3f800000, 0x40000000, 0, CF,
+        0);
     add(PIECE("movd xmm0, eax; movd xmm1, ecx; ucomiss xmm1, xmm0"), 1, 0x80000001, 0, CF, 0);
     add(PIECE("movq xmm0, rax; ucomisd xmm0, [rdi]"), one, 0, 0, 0, 0); /* 0 to begin with */
     add(PIECE("movq xmm0, rax; ucomisd xmm0, xmm0; xorps xmm0, xmm0"), nan, 0, 0, ZF | PF | CF, 0);
     add(PIECE("movq xmm0, rax; xorps xmm9, xmm9; push 0x1fc0; ldmxcsr [rsp]; lea rsp, [rsp+8]; "
-              "ucomisd xmm0, xmm9"), 1, 0, 0, ZF, 0); /* DAZ: denormals are zeros */
+              "ucomisd xmm0, xmm9"),
+        1, 0, 0, ZF, 0); /* DAZ: denormals are zeros */
 }
 
 /* ---- What stands in between, and what faults ---------------------------------------------------
@@ -386,7 +388,8 @@ static bool goes_round_wrongly(const struct producer *p, struct piece head, bool
 /* All that a producer writes depends on its operands only. */
 static bool stands_alone(const struct piece *p)
 {
-    static const char *const names[] = {"add", "sub", "cmp", "and", "or ", "xor", "tes", "neg", "xad", "mov"};
+    static const char *const names[] = {"add", "sub", "cmp", "and", "or ",
+                                        "xor", "tes", "neg", "xad", "mov"};
     for (unsigned i = 0; i < sizeof names / sizeof names[0]; i++)
         if (!memcmp(p->text, names[i], 3))
             return true;

@@ -101,7 +101,8 @@ static bool look_at_flags(struct frame *f)
     /* the loop keeps RBX = RAX + 1 at the compare */
     unsigned arith = f->rflags & F_ARITH;
     flags_seen++;
-    if ((flags_everywhere ? f->rip >= lowest : f->rip == lowest) && arith != 1 + 0x10 + 0x80 + 4) /* 0 - 1 */
+    if ((flags_everywhere ? f->rip >= lowest : f->rip == lowest) &&
+        arith != 1 + 0x10 + 0x80 + 4) /* 0 - 1 */
         flags_bad++;
     return tick(f);
 }
@@ -134,9 +135,9 @@ static void flags_in(struct piece loop, bool everywhere)
 
 TEST(flags_at_interrupts)
 {
-    flags_in(PIECE(
-        "1: mov rdx, [rsp]; mov [rsp-8], rdx; lea r10, [r10+1]; jmp 2f; 2: mov rcx, r10; jmp 1b"),
-        true);
+    flags_in(PIECE("1: mov rdx, [rsp]; mov [rsp-8], rdx; lea r10, [r10+1]; jmp 2f; 2: mov rcx, "
+                   "r10; jmp 1b"),
+             true);
 }
 
 /* They are written and wanted again in each round; what interrupts comes where it begins. */
@@ -149,6 +150,8 @@ TEST(flags_at_interrupts_between_rounds)
     flags_in(PIECE("1: mov rdx, [rsp]; add r10, 1; cmp [rdi], ebx; jb 1b"), false);
 }
 
-const struct test guest_tests[] = {
-    T(loops_of_every_kind), T(a_loop_through_two_pages), T(flags_at_interrupts),
-    T(flags_at_interrupts_between_rounds), {0, 0}};
+const struct test guest_tests[] = {T(loops_of_every_kind),
+                                   T(a_loop_through_two_pages),
+                                   T(flags_at_interrupts),
+                                   T(flags_at_interrupts_between_rounds),
+                                   {0, 0}};

@@ -218,27 +218,27 @@ END_TEST
 /* In 32-bit code, so that it is translated: counts in [600h] for how often IA32_TSC was not before
  * what RDTSC had said; exits when it was. */
 static const uint8_t compares_clocks[] = {
-    0xfa,                               /* cli */
-    0x0f, 0x01, 0x16, 0x58, 0x7c,       /* lgdt [7c58h] */
-    0x0f, 0x20, 0xc0,                   /* mov eax, cr0 */
-    0x0c, 0x01,                         /* or al, 1 */
-    0x0f, 0x22, 0xc0,                   /* mov cr0, eax */
-    0xea, 0x13, 0x7c, 0x08, 0x00,       /* jmp 8:7c13h */
-    0x66, 0xb8, 0x10, 0x00,             /* mov ax, 10h */
-    0x8e, 0xd8, 0x8e, 0xc0, 0x8e, 0xd0, /* mov ds, ax; mov es, ax; mov ss, ax */
-    0x0f, 0xae, 0xe8,                   /* 7c1dh: lfence */
-    0x0f, 0x31,                         /* rdtsc */
-    0x89, 0xc3, 0x89, 0xd6,             /* mov ebx, eax; mov esi, edx */
-    0xb9, 0x10, 0x00, 0x00, 0x00,       /* mov ecx, 10h */
-    0x0f, 0x32,                         /* rdmsr */
-    0x29, 0xd8, 0x19, 0xf2,             /* sub eax, ebx; sbb edx, esi */
-    0x72, 0x08,                         /* jb 7c3bh */
-    0xff, 0x05, 0x00, 0x06, 0x00, 0x00, /* inc dword [600h] */
-    0xeb, 0xe2,                         /* jmp 7c1dh */
-    EXIT_WITH(1),                       /* 7c3bh */
-    [0x48] = 0xff, 0xff, 0, 0, 0, 0x9b, 0xcf, 0, /* 7c48h: 32-bit code */
-    [0x50] = 0xff, 0xff, 0, 0, 0, 0x93, 0xcf, 0, /* data */
-    [0x58] = 0x17, 0x00, 0x40, 0x7c, 0, 0};      /* the table begins at 7c40h */
+    0xfa,                                                 /* cli */
+    0x0f,          0x01, 0x16, 0x58, 0x7c,                /* lgdt [7c58h] */
+    0x0f,          0x20, 0xc0,                            /* mov eax, cr0 */
+    0x0c,          0x01,                                  /* or al, 1 */
+    0x0f,          0x22, 0xc0,                            /* mov cr0, eax */
+    0xea,          0x13, 0x7c, 0x08, 0x00,                /* jmp 8:7c13h */
+    0x66,          0xb8, 0x10, 0x00,                      /* mov ax, 10h */
+    0x8e,          0xd8, 0x8e, 0xc0, 0x8e, 0xd0,          /* mov ds, ax; mov es, ax; mov ss, ax */
+    0x0f,          0xae, 0xe8,                            /* 7c1dh: lfence */
+    0x0f,          0x31,                                  /* rdtsc */
+    0x89,          0xc3, 0x89, 0xd6,                      /* mov ebx, eax; mov esi, edx */
+    0xb9,          0x10, 0x00, 0x00, 0x00,                /* mov ecx, 10h */
+    0x0f,          0x32,                                  /* rdmsr */
+    0x29,          0xd8, 0x19, 0xf2,                      /* sub eax, ebx; sbb edx, esi */
+    0x72,          0x08,                                  /* jb 7c3bh */
+    0xff,          0x05, 0x00, 0x06, 0x00, 0x00,          /* inc dword [600h] */
+    0xeb,          0xe2,                                  /* jmp 7c1dh */
+    EXIT_WITH(1),                                         /* 7c3bh */
+    [0x48] = 0xff, 0xff, 0,    0,    0,    0x9b, 0xcf, 0, /* 7c48h: 32-bit code */
+    [0x50] = 0xff, 0xff, 0,    0,    0,    0x93, 0xcf, 0, /* data */
+    [0x58] = 0x17, 0x00, 0x40, 0x7c, 0,    0};            /* the table begins at 7c40h */
 
 /* The time that a machine has stood does not show, neither to C nor to translated code. */
 START_TEST(the_tsc_stands_while_it_is_paused)

@@ -160,8 +160,8 @@ static inline uint64_t guest_map(struct guest *g, struct paging *p, uint64_t gva
     return at;
 }
 
-/* What an access may go by without a walk: mmu_view_lookup(), and for fetches, which generated code does
- * not make, mmu_view_code(). */
+/* What an access may go by without a walk: mmu_view_lookup(), and for fetches, which generated code
+ * does not make, mmu_view_code(). */
 static inline void *view_hit(const struct mmu_cpu *m, enum mmu_priv priv, uint64_t gva,
                              enum access_kind kind)
 {
