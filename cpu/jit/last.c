@@ -34,7 +34,7 @@ _Static_assert((int)LAST_END <= (int)VIEW_LASTS, "there is one for each");
  * run often enough to be watched. */
 static bool is_promising(const struct build *b)
 {
-    return (b->in_loop[b->i] || !(b->mode & MODE_USER)) &&
+    return b->in_loop[b->i] &&
            !b->jit->scattered[jit_mark_index((b->region->gpa & PAGE_MASK) + b->off[b->i])];
 }
 
