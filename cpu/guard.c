@@ -343,7 +343,7 @@ void guard_past(struct cpu *cpu)
 
 void guard_exec(struct cpu *cpu, unsigned len)
 {
-    enum mmu_priv priv = cpu->cpl == 3 ? MMU_USER : MMU_SUPERVISOR;
+    enum mmu_priv priv = mem_cpl_priv(cpu);
     struct access access = mem_access(cpu, priv);
     struct guard_piece piece[2];
     struct mmu_xlat x;

@@ -377,7 +377,7 @@ unsigned mem_fetch_page(struct cpu *cpu, uint64_t rip, struct mmu_xlat *x)
         avail = limit - rip + 1;
         lin = (uint32_t)(cpu->seg[SEG_CS].base + rip);
     }
-    enum mmu_priv priv = cpu->cpl == 3 ? MMU_USER : MMU_SUPERVISOR;
+    enum mmu_priv priv = mem_cpl_priv(cpu);
     struct access access = mem_access(cpu, priv);
     mem_translate(cpu, &access, lin, ACCESS_EXEC, priv, x);
     uint64_t in_page = PAGE_SIZE - PAGE_OFFSET(lin);
@@ -395,7 +395,7 @@ unsigned mem_fetch(struct cpu *cpu, uint64_t rip, uint8_t *buf, unsigned want, u
         mem_host_read(buf, x.hva, n);
         return n;
     }
-    struct access access = mem_access(cpu, cpu->cpl == 3 ? MMU_USER : MMU_SUPERVISOR);
+    struct access access = mem_access(cpu, mem_cpl_priv(cpu));
     access.judged = true;
     phys_read(cpu->map, &access, x.gpa, buf, n);
     return n;

@@ -8,6 +8,11 @@
 
 /* Who is accessing, for the choke point. */
 struct access mem_access(const struct cpu *cpu, enum mmu_priv priv);
+/* Of fetches, and of what else EFLAGS.AC has no say in. */
+static inline enum mmu_priv mem_cpl_priv(const struct cpu *cpu)
+{
+    return cpu->cpl == 3 ? MMU_USER : MMU_SUPERVISOR;
+}
 /* mmu_translate(), raising #PF. `lin` is checked and inside one page. */
 void mem_translate(struct cpu *cpu, const struct access *access, uint64_t lin,
                    enum access_kind kind, enum mmu_priv priv, struct mmu_xlat *x);

@@ -396,7 +396,7 @@ bool upcall_finish(struct cpu *cpu)
 /* The device's copying is the caller's own access: with its rights, and judged like any other. */
 static bool caller_copy(struct cpu *cpu, uint64_t address, void *to, const void *from, size_t len)
 {
-    enum mmu_priv priv = cpu->cpl == 3 ? MMU_USER : MMU_SUPERVISOR;
+    enum mmu_priv priv = mem_cpl_priv(cpu);
     struct access access = mem_access(cpu, priv);
     struct walk walk;
     while (len) {

@@ -157,18 +157,14 @@ void execute_copied(struct cpu *cpu, const uint8_t *bytes, unsigned len)
 const struct insn *execute_known(struct cpu *cpu)
 {
     const struct step_entry *e = step_entry(cpu);
-    enum mmu_priv priv = cpu->cpl == 3 ? MMU_USER : MMU_SUPERVISOR;
-    if (!e->valid || e->mode != cpu->mode || !(cpu->mode & MODE_CODE64) ||
-        !is_canonical(cpu->rip) || (cpu->rip & ~PAGE_MASK) + e->insn.len > PAGE_SIZE)
-        return NULL;
-    struct access access = mem_access(cpu, priv);
-    struct mmu_xlat x;
     uint8_t bytes[16];
-    access.gva = cpu->rip;
-    if (mmu_translate(&cpu->mmu, &access, cpu->rip, ACCESS_EXEC, priv, &x) != MMU_OK || x.ruled ||
-        !x.hva)
+    if (!e->valid || e->mode != cpu->mode || !(cpu->mode & MODE_CODE64) ||
+        (cpu->rip & ~PAGE_MASK) + e->insn.len > PAGE_SIZE)
         return NULL;
-    mem_host_read(bytes, x.hva, e->insn.len);
+    const uint8_t *code = mmu_view_code(&cpu->mmu, mem_cpl_priv(cpu), cpu->rip);
+    if (!code)
+        return NULL;
+    mem_host_read(bytes, code, e->insn.len);
     return memcmp(bytes, e->insn.bytes, e->insn.len) ? NULL : &e->insn;
 }
 

@@ -25,8 +25,8 @@ void execute_prepare(struct cpu *cpu, const uint8_t *bytes, unsigned len, struct
 /* Executes such a one at cpu->rip. */
 void execute_copied(struct cpu *cpu, const uint8_t *bytes, unsigned len);
 
-/* The instruction at cpu->rip, if execute_step() has executed it before, it lies in one page and no
- * rule has a say in fetches from there. NULL: not so. */
+/* The instruction at cpu->rip, if execute_step() has executed it before, it lies in one page and
+ * the view knows that fetches from there are allowed, so that no rule has a say. NULL: not so. */
 const struct insn *execute_known(struct cpu *cpu);
 
 /* Fetches, decodes and executes the instruction at cpu->rip: also one that crosses a page or lies

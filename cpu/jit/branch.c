@@ -529,7 +529,7 @@ static void emit_slow(struct build *b, const struct cold *c)
     }
     call_slow(b, c->site);
     if (c->group)
-        emit_cpu_load(&b->e, SCRATCH1, CPU_AT(jx.held) + 8 * site_record(b, c)->group);
+        emit_cpu_load(&b->e, SCRATCH1, held_slot(b, &b->held[site_record(b, c)->group]));
     if (c->resume)
         emit_jmp(&b->e, c->resume);
     /* else a branch: it does not come back */

@@ -171,6 +171,11 @@ static inline bool build_easy_segment(const struct build *b, const struct insn *
 
 /* ---- flags.c --------------------------------------------------------------------------------- */
 
+/* The arithmetic flags that are not what they were behind an instruction of the row. */
+static inline uint16_t flags_killed(const struct insn_row *row)
+{
+    return (row->flags_written | row->flags_undefined) & FLAGS_ARITH;
+}
 /* Before EFLAGS are lost to us: nothing of them that is still wanted may be. */
 void flags_spill(struct build *b);
 /* Have been lost. */

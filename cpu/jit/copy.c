@@ -429,7 +429,7 @@ static unsigned changed(const struct opnd *o)
  * somebody wants afterwards, beside others that it changes. */
 static bool wants_flags(const struct build *b, const struct insn_row *row)
 {
-    uint16_t kills = (row->flags_written | row->flags_undefined) & FLAGS_ARITH;
+    uint16_t kills = flags_killed(row);
     uint16_t survive = kills ? (uint16_t)(b->visible_after[b->i] & ~kills) : 0;
     return ((row->flags_read & FLAGS_ARITH) | survive) != 0;
 }
@@ -622,7 +622,7 @@ bool copy_insn(struct build *b)
     for (unsigned n = 0; n < insn->opnds; n++)
         if (changed(&insn->op[n]) != REG_NONE)
             flags_after_change(b, changed(&insn->op[n]));
-    if ((row->flags_written | row->flags_undefined) & FLAGS_ARITH)
+    if (flags_killed(row))
         flags_produced(b, flags_describe(insn, kept));
     if (site)
         site_resume(b, site);

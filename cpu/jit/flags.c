@@ -257,8 +257,7 @@ static bool describes(const struct build *b, unsigned reg)
 static uint16_t outlive(const struct build *b, unsigned i)
 {
     const struct insn_row *row = b->insn[i].row;
-    uint16_t kills = row->flags_written | row->flags_undefined;
-    return (uint16_t)(((b->visible_after[i] & ~kills) | row->flags_read) & FLAGS_ARITH);
+    return (uint16_t)(((b->visible_after[i] & ~flags_killed(row)) | row->flags_read) & FLAGS_ARITH);
 }
 
 void flags_before_change(struct build *b, unsigned reg, bool lookup)
@@ -361,16 +360,11 @@ static bool changes(const struct insn *insn, const struct flags_desc *d)
     return false;
 }
 
-static bool writes_flags(const struct insn *insn)
-{
-    return (insn->row->flags_written | insn->row->flags_undefined) & FLAGS_ARITH;
-}
-
 /* Do flags at the head of a loop stay described until they are all written again? */
 static bool lasts(const struct build *b, unsigned head, const struct flags_desc *d)
 {
     for (unsigned i = head; i < b->count; i++) {
-        if (writes_flags(&b->insn[i]))
+        if (flags_killed(b->insn[i].row))
             return !outlive(b, i);
         if ((b->insn[i].row->flags_read & FLAGS_ARITH) || changes(&b->insn[i], d) || !b->flows[i] ||
             b->leader[i + 1])
@@ -388,7 +382,7 @@ struct flags_desc flags_on_way_back(const struct build *b, unsigned head)
         if (to != b->off[head])
             continue;
         unsigned k = i;
-        while (k > head && !writes_flags(&b->insn[k]) && b->flows[k - 1])
+        while (k > head && !flags_killed(b->insn[k].row) && b->flows[k - 1])
             k--;
         struct flags_desc d = flags_describe(&b->insn[k], true);
         if (d.from != FLAGS_MEMORY && lasts(b, head, &d)) {
@@ -431,7 +425,7 @@ bool flags_stay(const struct build *b, unsigned i)
 bool flags_first(const struct build *b, unsigned i)
 {
     for (; i < b->count && b->quiet[i]; i++)
-        if (writes_flags(&b->insn[i]) || (b->insn[i].row->flags_read & FLAGS_ARITH))
+        if (flags_killed(b->insn[i].row) || (b->insn[i].row->flags_read & FLAGS_ARITH))
             return true;
     return false;
 }

@@ -224,11 +224,12 @@ static void emit_entries(struct build *b)
  * here. */
 static void begin_loop(struct build *b, bool falls)
 {
-    struct flags_state head = {.desc = flags_on_way_back(b, b->i)};
-    if (flags_stay(b, b->i))
-        head = in_host;
-    else if (head.desc.from == FLAGS_MEMORY)
-        head = flags_first(b, b->i) ? in_host : in_memory;
+    struct flags_state head = in_host;
+    if (!flags_stay(b, b->i)) {
+        head = (struct flags_state){.desc = flags_on_way_back(b, b->i)};
+        if (head.desc.from == FLAGS_MEMORY)
+            head = flags_first(b, b->i) ? in_host : in_memory;
+    }
     if (falls)
         flags_convert(b, &head);
     b->flags = head;

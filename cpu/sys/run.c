@@ -9,6 +9,7 @@
  * sigsetjmp() in cpu_run(). Between instructions cpu->rip == cpu->next_rip.
  */
 #include "cpu/guard.h"
+#include "cpu/mem_internal.h"
 #include "cpu/sys/internal.h"
 #include "cpu/upcall.h"
 #include "internal/exclusive.h"
@@ -218,7 +219,7 @@ static bool may_have_rep(const struct cpu *cpu)
     const uint8_t *code = NULL;
 
     if (in_code64(cpu))
-        code = mmu_view_code(&cpu->mmu, cpu->cpl == 3 ? MMU_USER : MMU_SUPERVISOR, lin);
+        code = mmu_view_code(&cpu->mmu, mem_cpl_priv(cpu), lin);
     for (uint64_t left = PAGE_SIZE - (lin & ~PAGE_MASK); code && left; left--, code++) {
         switch (__atomic_load_n(code, __ATOMIC_RELAXED)) {
         case 0xf2:

@@ -230,17 +230,23 @@ END_TEST
 /* ---- Tokens -------------------------------------------------------------------------------------
  */
 
-START_TEST(tokens_expire)
+/* A program that has bound a context and set a handler. */
+static void start_with_handler(unsigned timeout_ms)
 {
-    struct protect_handler h = {.rip = 0x400000, .timeout_ms = 5};
-    struct rules_context_info info;
-    uint64_t stack, tokens[PROTECT_MAX_LIVE];
-    unsigned depth;
+    struct protect_handler h = {.rip = 0x400000, .timeout_ms = timeout_ms};
     start(PAGING_4LEVEL, 8 * MIB);
     guest_map(g, &paging, 0x7000, 0x20000 | PTE_P | PTE_RW | PTE_US, 1);
     ck_assert_int_eq(give(1, RULES_USER, PROTECT_OP_BIND, 0, 0), PROTECT_OK);
     session = last.result;
     ck_assert_int_eq(give(1, RULES_USER, PROTECT_OP_SET_HANDLER, (uintptr_t)&h, 0), PROTECT_OK);
+}
+
+START_TEST(tokens_expire)
+{
+    struct rules_context_info info;
+    uint64_t stack, tokens[PROTECT_MAX_LIVE];
+    unsigned depth;
+    start_with_handler(5);
     for (unsigned i = 0; i < PROTECT_MAX_LIVE; i++) {
         tokens[i] = rules_token_issue(rules, 1, malloc(1), &stack, &depth);
         ck_assert_uint_ne(tokens[i], 0);
@@ -408,16 +414,11 @@ END_TEST
 /* A time-out is an event and a number, whoever looks first. */
 START_TEST(whoever_looks_notices_a_timeout)
 {
-    struct protect_handler h = {.rip = 0x400000, .timeout_ms = 5};
     struct protect_statistics statistics = {0};
     struct protect_event e;
     uint64_t stack;
     unsigned depth;
-    start(PAGING_4LEVEL, 8 * MIB);
-    guest_map(g, &paging, 0x7000, 0x20000 | PTE_P | PTE_RW | PTE_US, 1);
-    ck_assert_int_eq(give(1, RULES_USER, PROTECT_OP_BIND, 0, 0), PROTECT_OK);
-    session = last.result;
-    ck_assert_int_eq(give(1, RULES_USER, PROTECT_OP_SET_HANDLER, (uintptr_t)&h, 0), PROTECT_OK);
+    start_with_handler(5);
     for (unsigned way = 1; way <= 3; way++) {
         clock_set_manual(manual, way * 10000000ull);
         uint64_t token = rules_token_issue(rules, 1, malloc(1), &stack, &depth);
