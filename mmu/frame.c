@@ -94,6 +94,11 @@ void ram_block_free(struct ram_block *block)
     free(block);
 }
 
+void *phys_block_bytes(struct ram_block *block)
+{
+    return block->base;
+}
+
 struct ram_block *phys_ram_new(struct phys_map *map, uint64_t size, struct error *err)
 {
     return ram_block_new(map, size, 0, err);

@@ -136,7 +136,8 @@ static struct region *top_region(const struct phys_map *map, uint64_t gpa)
     struct region *top = NULL;
     for (unsigned i = 0; i < map->region_count; i++) {
         struct region *r = map->regions[i];
-        if (r && gpa >= r->gpa && gpa - r->gpa < r->size && (!top || lies_over(r, top)))
+        if (r && !r->hidden && gpa >= r->gpa && gpa - r->gpa < r->size &&
+            (!top || lies_over(r, top)))
             top = r;
     }
     return top;
@@ -329,6 +330,7 @@ static int insert_locked(struct phys_map *map, const struct region *region)
 
 static int add_region(struct phys_map *map, const struct region *region, struct error *err)
 {
+    bool counts = region->kind == REGION_RAM && !region->switched;
     if (region->size == 0 || region->gpa + region->size < region->gpa) {
         error_set(err, "memory region %s: size %#llx at %#llx is empty or wraps", region->name,
                   (unsigned long long)region->size, (unsigned long long)region->gpa);
@@ -337,7 +339,7 @@ static int add_region(struct phys_map *map, const struct region *region, struct 
     pthread_mutex_lock(&map->lock);
     struct before before = ranges_of(map, region->gpa, region->size);
     int handle = insert_locked(map, region);
-    if (handle >= 0 && region->kind == REGION_RAM)
+    if (handle >= 0 && counts)
         map->ram_size += region->size;
     if (handle >= 0)
         tell_vcpus(map, &before, region->gpa, region->size);
@@ -365,7 +367,12 @@ bool phys_add_ram(struct phys_map *map, uint64_t gpa, uint64_t size, struct ram_
         return false;
     if (ram_offset > block->size || size > block->size - ram_offset)
         return error_set(err, "memory region %s reaches beyond its RAM block", name);
-    struct region r = {gpa, size, REGION_RAM, name, block, ram_offset, NULL, NULL, 0};
+    const struct region r = {.gpa = gpa,
+                             .size = size,
+                             .kind = REGION_RAM,
+                             .name = name,
+                             .block = block,
+                             .ram_offset = ram_offset};
     return add_region(map, &r, err) >= 0;
 }
 
@@ -381,15 +388,93 @@ bool phys_add_rom(struct phys_map *map, uint64_t gpa, uint64_t size, const void 
     if (!block)
         return error_prefix(err, "ROM %s", name);
     memcpy(block->base, bytes, len);
-    struct region r = {gpa, size, REGION_ROM, name, block, 0, NULL, NULL, 0};
+    const struct region r = {
+        .gpa = gpa, .size = size, .kind = REGION_ROM, .name = name, .block = block};
     return add_region(map, &r, err) >= 0;
 }
 
 int phys_add_mmio(struct phys_map *map, uint64_t gpa, uint64_t size, const struct io_ops *ops,
                   void *opaque, const char *name, struct error *err)
 {
-    struct region r = {gpa, size, REGION_MMIO, name, NULL, 0, ops, opaque, 0};
+    const struct region r = {
+        .gpa = gpa, .size = size, .kind = REGION_MMIO, .name = name, .ops = ops, .opaque = opaque};
     return add_region(map, &r, err);
+}
+
+int phys_add_memory(struct phys_map *map, const struct phys_memory *m, struct error *err)
+{
+    if (!check_pages(m->gpa | m->offset, m->size, m->name, err))
+        return -1;
+    if (m->offset > m->block->size || m->size > m->block->size - m->offset) {
+        error_set(err, "memory region %s reaches beyond its block", m->name);
+        return -1;
+    }
+    const struct region r = {.gpa = m->gpa,
+                             .size = m->size,
+                             .kind = m->rom ? REGION_ROM : REGION_RAM,
+                             .name = m->name,
+                             .block = m->block,
+                             .ram_offset = m->offset,
+                             .ops = m->rom_ops,
+                             .opaque = m->opaque,
+                             .hidden = m->hidden,
+                             .switched = true};
+    return add_region(map, &r, err);
+}
+
+struct ram_block *phys_rom_new(struct phys_map *map, uint64_t size, struct error *err)
+{
+    return ram_block_new(map, size, FRAME_ROM, err);
+}
+
+/* ---- Switches -------------------------------------------------------------------------------- */
+
+/* A store that has been let through already may still land: as on a board, where it was posted. */
+static void set_read_only(const struct region *region, bool read_only)
+{
+    struct frame *frame = &region->block->frames[region->ram_offset >> PAGE_SHIFT];
+    for (uint64_t i = 0; i < region->size >> PAGE_SHIFT; i++)
+        if (read_only)
+            atomic_fetch_or(&frame[i].attr, FRAME_ROM);
+        else
+            atomic_fetch_and(&frame[i].attr, ~(uint32_t)FRAME_ROM);
+}
+
+/* Takes what a region is to be, gives what it was. */
+static void exchange_switch(struct phys_map *map, struct phys_switch *s)
+{
+    struct region *region = map->regions[s->handle];
+    const struct phys_switch was = {s->handle, !region->hidden, region->read_only};
+    region->hidden = !s->visible;
+    if (region->kind == REGION_RAM && region->read_only != s->read_only) {
+        region->read_only = s->read_only;
+        set_read_only(region, s->read_only);
+    }
+    *s = was;
+}
+
+bool phys_switch(struct phys_map *map, struct phys_switch *switches, unsigned count)
+{
+    uint64_t lo = UINT64_MAX, hi = 0;
+    pthread_mutex_lock(&map->lock);
+    for (unsigned i = 0; i < count; i++) {
+        const struct region *region = map->regions[switches[i].handle];
+        lo = region->gpa < lo ? region->gpa : lo;
+        hi = region->gpa + region->size > hi ? region->gpa + region->size : hi;
+    }
+    struct before before = ranges_of(map, lo, hi - lo);
+    for (unsigned i = 0; i < count; i++)
+        exchange_switch(map, &switches[i]);
+    bool ok = before.range && publish_locked(map);
+    if (ok)
+        tell_vcpus(map, &before, lo, hi - lo);
+    for (unsigned i = 0; i < count && !ok; i++)
+        exchange_switch(map, &switches[i]);
+    pthread_mutex_unlock(&map->lock);
+    free(before.range);
+    if (ok && LOG_ON(map->log, LOG_PAGE))
+        phys_dump(map, map->log->out);
+    return ok;
 }
 
 /* The machine lock keeps the region alive for whoever is inside one of its callbacks. When there is
@@ -404,7 +489,7 @@ void phys_remove(struct phys_map *map, int handle)
         struct before before = ranges_of(map, region->gpa, region->size);
         map->regions[handle] = NULL;
         if (publish_locked(map)) {
-            if (region->kind == REGION_RAM)
+            if (region->kind == REGION_RAM && !region->switched)
                 map->ram_size -= region->size;
             tell_vcpus(map, &before, region->gpa, region->size);
             free(region);

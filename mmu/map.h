@@ -50,8 +50,11 @@ struct region {
     const char *name;
     struct ram_block *block; /* RAM and ROM */
     uint64_t ram_offset;
-    const struct io_ops *ops; /* MMIO */
+    const struct io_ops *ops; /* MMIO; ROM: who hears of stores to it, or NULL */
     void *opaque;
+    bool hidden;    /* not in the flat table now */
+    bool read_only; /* RAM that a switch made so: its frames have FRAME_ROM */
+    bool switched;  /* made by phys_add_memory(): not a part of the machine's RAM */
     unsigned order; /* the later of two equals lies on top */
 };
 

@@ -76,11 +76,12 @@ static unsigned register_width(size_t left)
     return left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
 }
 
-/* The range was looked up without the lock; a region may have gone since. */
+/* The range was looked up without the lock; a region may have gone since. ROM may have somebody who
+ * hears of stores: flash. */
 static bool still_mmio_locked(struct phys_map *map, uint64_t gpa, struct phys_range *range)
 {
     phys_find(map, gpa, range);
-    return range->mapped && range->kind == REGION_MMIO;
+    return range->mapped && range->kind != REGION_RAM && range->region->ops;
 }
 
 static void mmio_read(struct phys_map *map, const struct access *access, struct phys_range range,
@@ -90,7 +91,7 @@ static void mmio_read(struct phys_map *map, const struct access *access, struct 
     while (len > 0) {
         unsigned n = register_width(len);
         uint64_t value = ~0ull;
-        if (still_mmio_locked(map, gpa, &range)) {
+        if (still_mmio_locked(map, gpa, &range) && range.kind == REGION_MMIO) {
             while (n > range.end - gpa)
                 n /= 2;
             struct region *r = range.region;
@@ -216,12 +217,25 @@ static void after_store(struct phys_map *map, const struct access *access,
         rules_table_dirty(phys_rules(map), gpa, len);
 }
 
+static bool rom_listens(struct phys_map *map, uint64_t gpa)
+{
+    struct phys_range range = PHYS_RANGE_INIT;
+    pthread_mutex_lock(map->machine_lock);
+    bool listens = still_mmio_locked(map, gpa, &range);
+    pthread_mutex_unlock(map->machine_lock);
+    return listens;
+}
+
 /* One piece, inside one frame. */
 static void memory_write(struct phys_map *map, const struct access *access,
                          const struct phys_range *range, uint64_t gpa, const void *buf, size_t len)
 {
     uint32_t attr = atomic_load_explicit(&range_frame(range, gpa)->attr, memory_order_relaxed);
     if ((attr & FRAME_ROM) && !may_change_rom(access)) {
+        if (range->kind == REGION_ROM && rom_listens(map, gpa)) {
+            mmio_write(map, access, *range, gpa, buf, len);
+            return;
+        }
         LOG(map->log, LOG_GUEST_ERRORS, "write of %zu bytes to ROM at %#llx, rip %#llx\n", len,
             (unsigned long long)gpa, (unsigned long long)access->rip);
         return;

@@ -71,6 +71,35 @@ int phys_add_mmio(struct phys_map *map, uint64_t gpa, uint64_t size, const struc
  * or, from a thread that is no vCPU, before that vCPU executes its next block. */
 void phys_remove(struct phys_map *map, int handle);
 
+/* Memory that chips switch (PAM), move (a frame buffer's BAR) or program (flash). Returns a handle
+ * (>= 0), for phys_switch() and phys_remove(), or -1 with *err. */
+struct phys_memory {
+    uint64_t gpa, size;
+    struct ram_block *block;
+    uint64_t offset; /* of gpa in the block */
+    const char *name;
+    bool hidden; /* begins so */
+    bool rom;    /* the block is phys_rom_new()'s; lies over RAM */
+    /* ROM only, may be NULL: `write` is called for each store, which changes nothing by itself. */
+    const struct io_ops *rom_ops;
+    void *opaque;
+};
+int phys_add_memory(struct phys_map *map, const struct phys_memory *memory, struct error *err);
+struct ram_block *phys_rom_new(struct phys_map *map, uint64_t size, struct error *err);
+/* Memory's own bytes, for the chip that it belongs to: no rules, no tracking; code of it that a
+ * guest executes is to be declared stale by phys_write(). */
+void *phys_block_bytes(struct ram_block *block);
+
+/* Any regions with handles: `visible` or as if they were not there; read_only makes RAM ignore
+ * stores. All change at once, in the way of phys_remove(). False: there was no host memory for a
+ * new table, and nothing changed; else `switches` holds what they were. With the machine lock held.
+ */
+struct phys_switch {
+    int handle;
+    bool visible, read_only;
+};
+bool phys_switch(struct phys_map *map, struct phys_switch *switches, unsigned count);
+
 /* The host address of RAM or ROM at gpa, with *len bytes after it in the same region; NULL for
  * MMIO and holes. For the walker's and the loaders' convenience: no rules, no tracking; writers use
  * phys_write(). */

@@ -200,6 +200,79 @@ START_TEST(test_aliases_share_a_frame)
 }
 END_TEST
 
+/* The same pages as ROM, as RAM, as RAM that ignores stores: what PAM registers do. */
+START_TEST(test_switches)
+{
+    struct ram_block *bios = phys_rom_new(g->map, 2 * PAGE_SIZE, &err);
+    memset(phys_block_bytes(bios), 0xb0, 2 * PAGE_SIZE);
+    const struct phys_memory rom = {
+        .gpa = 8 * MIB, .size = 2 * PAGE_SIZE, .block = bios, .name = "bios", .rom = true};
+    const struct phys_memory ram = {.gpa = 8 * MIB,
+                                    .size = 2 * PAGE_SIZE,
+                                    .block = g->ram,
+                                    .offset = MIB,
+                                    .name = "shadow",
+                                    .hidden = true};
+    const int above = phys_add_memory(g->map, &rom, &err);
+    const int below = phys_add_memory(g->map, &ram, &err);
+    ck_assert_int_ge(above, 0);
+    ck_assert_int_ge(below, 0);
+    ck_assert_uint_eq(phys_ram_size(g->map), 4 * MIB);
+    put(8 * MIB, 1, 8);
+    ck_assert_uint_eq(get(8 * MIB, 8), 0xb0b0b0b0b0b0b0b0);
+
+    /* A view of the ROM, and code in it, are dropped by the switch. */
+    mmu_code_added(&g->mmu[0], 8 * MIB, 16);
+    unsigned kicks = g->kicks[0];
+    ck_assert(phys_switch(g->map,
+                          (struct phys_switch[]){{above, false, false}, {below, true, false}}, 2));
+    ck_assert_uint_gt(g->kicks[0], kicks);
+    mmu_service(&g->mmu[0]);
+    ck_assert_uint_eq(g->stale, 1);
+    ck_assert_uint_eq(g->stale_gpa, 8 * MIB);
+    put(8 * MIB, 2, 8);
+    ck_assert_uint_eq(get(8 * MIB, 8), 2);
+    ck_assert_uint_eq(get(MIB, 8), 2);
+
+    ck_assert(phys_switch(g->map, (struct phys_switch[]){{below, true, true}}, 1));
+    ck_assert(*phys_frame_attr(g->map, 8 * MIB + PAGE_SIZE) & FRAME_ROM);
+    put(8 * MIB, 3, 8);
+    ck_assert_uint_eq(get(8 * MIB, 8), 2);
+    ck_assert(!(*phys_frame_attr(g->map, MIB + 2 * PAGE_SIZE) & FRAME_ROM));
+
+    struct phys_switch hide[] = {{below, false, false}};
+    ck_assert(phys_switch(g->map, hide, 1));
+    ck_assert_msg(hide[0].visible && hide[0].read_only, "what it was is told");
+    ck_assert_uint_eq(get(8 * MIB, 8), ~0ull);
+    put(MIB, 4, 8);
+    ck_assert_uint_eq(get(MIB, 8), 4);
+}
+END_TEST
+
+/* Flash: reads are ROM's, stores are the chip's. */
+START_TEST(test_rom_that_listens)
+{
+    struct chip c = chip_new();
+    struct ram_block *flash = phys_rom_new(g->map, PAGE_SIZE, &err);
+    memset(phys_block_bytes(flash), 0xf1, PAGE_SIZE);
+    const struct phys_memory rom = {.gpa = 8 * MIB,
+                                    .size = PAGE_SIZE,
+                                    .block = flash,
+                                    .name = "flash",
+                                    .rom = true,
+                                    .rom_ops = &wide,
+                                    .opaque = &c};
+    ck_assert_int_ge(phys_add_memory(g->map, &rom, &err), 0);
+    ck_assert_uint_eq(get(8 * MIB + 0x10, 4), 0xf1f1f1f1);
+    ck_assert_uint_eq(c.reads, 0);
+    put(8 * MIB + 0x10, 0x98, 1);
+    ck_assert_uint_eq(c.writes, 1);
+    ck_assert_uint_eq(c.offsets[0], 0x10);
+    ck_assert_uint_eq(c.values[0], 0x98);
+    ck_assert_uint_eq(get(8 * MIB + 0x10, 4), 0xf1f1f1f1);
+}
+END_TEST
+
 START_TEST(test_errors_are_told)
 {
     struct ram_block *none = phys_ram_new(g->map, 1ull << 58, &err);
@@ -250,6 +323,8 @@ int main(void)
     tcase_add_test(t, test_region_vanishes_under_its_own_callback);
     tcase_add_test(t, test_bar_moves_for_ever);
     tcase_add_test(t, test_aliases_share_a_frame);
+    tcase_add_test(t, test_switches);
+    tcase_add_test(t, test_rom_that_listens);
     tcase_add_test(t, test_errors_are_told);
     tcase_add_test(t, test_cmpxchg);
     tcase_add_test(t, test_large_sparse_ram);
