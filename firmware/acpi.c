@@ -1,7 +1,7 @@
 /*
  * acpi.c - the ACPI tables of the `pc` machine (ACPI 6.5, chapter 5): RSDP, RSDT, XSDT, FADT, FACS,
- * MADT, and the frame of the DSDT. All in the BIOS area, where an operating system without any
- * other hint searches for the RSDP (5.2.5.1).
+ * MADT, HPET, and the frame of the DSDT. They lie in the BIOS area, where an operating system
+ * without any other hint searches for the RSDP (5.2.5.1), or where firmware puts them (loader.c).
  */
 #include "internal/error.h"
 #include "tables.h"
@@ -55,7 +55,21 @@ static uint32_t end_table(struct area *area, size_t at)
         return 0;
     memcpy(table + 4, &len, 4);
     area_checksum(table, len, CHECKSUM_AT);
-    return FIRMWARE_AREA + (uint32_t)at;
+    if (area->table_count < AREA_TABLES)
+        area->tables[area->table_count++] = (struct area_table){(uint32_t)at, len};
+    else
+        area->a.full = true;
+    return area->base + (uint32_t)at;
+}
+
+/* `size` bytes at `offset` hold an address inside the area. */
+static void note_pointer(struct area *area, size_t offset, unsigned size)
+{
+    if (area->pointer_count < AREA_POINTERS)
+        area->pointers[area->pointer_count++] =
+            (struct area_pointer){(uint32_t)offset, (uint8_t)size};
+    else
+        area->a.full = true;
 }
 
 /* 5.2.10. Its lock and waking vector are the guest's to write: the area is RAM. */
@@ -140,6 +154,9 @@ static uint32_t add_fadt(struct area *area, const struct firmware_config *config
     put_io(t + 220, config->gpe_base, 4, 1);
     for (unsigned i = HEADER_SIZE; i < FADT_SIZE; i++)
         aml_byte(&area->a, t[i]);
+    note_pointer(area, at + 36, 4);
+    note_pointer(area, at + 40, 4);
+    note_pointer(area, at + 140, 8);
     return end_table(area, at);
 }
 
@@ -215,48 +232,57 @@ static uint32_t add_root(struct area *area, const char *signature, unsigned widt
                          const uint32_t *tables, unsigned count)
 {
     size_t at = begin_table(area, signature, 1);
-    for (unsigned i = 0; i < count; i++)
+    for (unsigned i = 0; i < count; i++) {
+        note_pointer(area, area->a.len, width);
         aml_little(&area->a, tables[i], width);
+    }
     return end_table(area, at);
 }
 
 /* 5.2.5.3: checksums over the first 20 bytes and over all. */
-static uint64_t add_rsdp(struct area *area, uint32_t rsdt, uint32_t xsdt)
+void acpi_rsdp(struct area *area, const struct acpi_roots *roots)
 {
     area_align(area, 16);
     uint8_t *p = area->a.bytes + area->a.len;
-    uint64_t gpa = area_gpa(area);
     text(&area->a, "RSD PTR ", 8);
     aml_byte(&area->a, 0);
     text(&area->a, "BAILEY", 6);
     aml_byte(&area->a, 2);
-    aml_little(&area->a, rsdt, 4);
+    aml_little(&area->a, roots->rsdt, 4);
     aml_little(&area->a, RSDP_SIZE, 4);
-    aml_little(&area->a, xsdt, 8);
+    aml_little(&area->a, roots->xsdt, 8);
     aml_little(&area->a, 0, 4);
     if (!area->a.full) {
         area_checksum(p, 20, 8);
         area_checksum(p, RSDP_SIZE, 32);
     }
-    return gpa;
+}
+
+void acpi_tables(struct area *area, const struct firmware_config *config, struct acpi_roots *roots)
+{
+    uint32_t facs = add_facs(area);
+    uint32_t dsdt = add_dsdt(area, config);
+    uint32_t tables[3];
+    unsigned count = 0;
+    tables[count++] = add_fadt(area, config, facs, dsdt);
+    tables[count++] = add_madt(area, config);
+    if (config->hpet_base)
+        tables[count++] = add_hpet(area, config);
+    roots->rsdt = add_root(area, "RSDT", 4, tables, count);
+    roots->xsdt = add_root(area, "XSDT", 8, tables, count);
 }
 
 bool firmware_build(const struct firmware_config *config, uint8_t *bytes, uint64_t *rsdp,
                     struct error *err)
 {
-    struct area area = {.a = {.bytes = bytes, .room = FIRMWARE_AREA_END - FIRMWARE_AREA}};
+    struct area area = {.a = {.bytes = bytes, .room = FIRMWARE_AREA_END - FIRMWARE_AREA},
+                        .base = FIRMWARE_AREA};
+    struct acpi_roots roots;
     memset(bytes, 0, area.a.room);
-    uint32_t facs = add_facs(&area);
-    uint32_t dsdt = add_dsdt(&area, config);
-    uint32_t tables[3];
-    unsigned count = 0;
-    tables[count++] = add_fadt(&area, config, facs, dsdt);
-    tables[count++] = add_madt(&area, config);
-    if (config->hpet_base)
-        tables[count++] = add_hpet(&area, config);
-    uint32_t rsdt = add_root(&area, "RSDT", 4, tables, count);
-    uint32_t xsdt = add_root(&area, "XSDT", 8, tables, count);
-    *rsdp = add_rsdp(&area, rsdt, xsdt);
+    acpi_tables(&area, config, &roots);
+    area_align(&area, 16);
+    *rsdp = area_gpa(&area);
+    acpi_rsdp(&area, &roots);
     mp_table(&area, config);
     if (area.a.full || area.a.depth)
         return error_set(err, "the ACPI tables do not fit below 1 MiB");

@@ -19,7 +19,16 @@ enum {
     AML_DUAL_NAME = 0x2e,
     AML_MULTI_NAME = 0x2f,
     AML_EXT = 0x5b,
+    AML_EXT_REGION = 0x80,
+    AML_EXT_FIELD = 0x81,
     AML_EXT_DEVICE = 0x82,
+    AML_METHOD = 0x14,
+    AML_ARG0 = 0x68,
+    AML_STORE = 0x70,
+    AML_AND = 0x7b,
+    AML_CREATE_DWORD_FIELD = 0x8a,
+    AML_IF = 0xa0,
+    AML_RETURN = 0xa4,
 };
 
 void aml_byte(struct aml *a, uint8_t byte)
@@ -136,6 +145,78 @@ void aml_close(struct aml *a)
         a->bytes[at + 1 + i] = (uint8_t)(total >> (4 + 8 * i));
 }
 
+/* ---- Registers and methods ------------------------------------------------------------------- */
+
+void aml_region(struct aml *a, const char *name, enum aml_region_space space, uint64_t offset,
+                uint64_t len)
+{
+    aml_byte(a, AML_EXT);
+    aml_byte(a, AML_EXT_REGION);
+    aml_namestring(a, name);
+    aml_byte(a, (uint8_t)space);
+    aml_integer(a, offset);
+    aml_integer(a, len);
+}
+
+void aml_open_field(struct aml *a, const char *region)
+{
+    enum { BYTE_ACCESS = 1 };
+    aml_byte(a, AML_EXT);
+    aml_byte(a, AML_EXT_FIELD);
+    open_object(a);
+    aml_namestring(a, region);
+    aml_byte(a, BYTE_ACCESS); /* no lock; other bits are preserved */
+}
+
+void aml_field_byte(struct aml *a, const char *name)
+{
+    aml_namestring(a, name);
+    aml_byte(a, 8); /* bits, coded as a package length */
+}
+
+void aml_open_method(struct aml *a, const char *name, unsigned arguments)
+{
+    enum { SERIALIZED = 8 };
+    aml_byte(a, AML_METHOD);
+    open_object(a);
+    aml_namestring(a, name);
+    aml_byte(a, (uint8_t)(arguments | SERIALIZED));
+}
+
+void aml_open_if(struct aml *a)
+{
+    aml_byte(a, AML_IF);
+    open_object(a);
+}
+
+void aml_and(struct aml *a, const char *name, uint64_t mask)
+{
+    aml_byte(a, AML_AND);
+    aml_namestring(a, name);
+    aml_integer(a, mask);
+    aml_byte(a, 0); /* the result goes nowhere else */
+}
+
+void aml_return(struct aml *a)
+{
+    aml_byte(a, AML_RETURN);
+}
+
+void aml_store(struct aml *a)
+{
+    aml_byte(a, AML_STORE);
+}
+
+void aml_dword_field(struct aml *a)
+{
+    aml_byte(a, AML_CREATE_DWORD_FIELD);
+}
+
+void aml_argument0(struct aml *a)
+{
+    aml_byte(a, AML_ARG0);
+}
+
 /* ---- Names ----------------------------------------------------------------------------------- */
 
 void aml_name(struct aml *a, const char *name)
@@ -196,6 +277,17 @@ void aml_irq(struct aml_resources *r, unsigned irq)
 {
     aml_byte(&r->a, 0x22); /* without flags: edge, active high, exclusive */
     aml_little(&r->a, 1u << irq, 2);
+}
+
+void aml_interrupts(struct aml_resources *r, const uint8_t *irqs, unsigned count)
+{
+    enum { CONSUMER = 1, SHARED = 8 };
+    aml_byte(&r->a, 0x89); /* ACPI 6.5, 6.4.3.6: extended interrupt */
+    aml_little(&r->a, 2 + 4 * count, 2);
+    aml_byte(&r->a, CONSUMER | SHARED);
+    aml_byte(&r->a, (uint8_t)count);
+    for (unsigned i = 0; i < count; i++)
+        aml_little(&r->a, irqs[i], 4);
 }
 
 void aml_memory(struct aml_resources *r, uint32_t base, uint32_t size)

@@ -36,6 +36,22 @@ void aml_open_device(struct aml *a, const char *name);
 void aml_open_package(struct aml *a, unsigned elements);
 void aml_close(struct aml *a);
 
+/* OperationRegion(NAME, space, offset, length); Field(REGION) of bytes, to be closed. */
+enum aml_region_space { AML_PCI_CONFIG = 2 };
+void aml_region(struct aml *a, const char *name, enum aml_region_space space, uint64_t offset,
+                uint64_t len);
+void aml_open_field(struct aml *a, const char *region);
+void aml_field_byte(struct aml *a, const char *name);
+
+/* Methods: serialized, since they make names. What an operator takes follows it. */
+void aml_open_method(struct aml *a, const char *name, unsigned arguments);
+void aml_open_if(struct aml *a);                              /* the condition follows */
+void aml_and(struct aml *a, const char *name, uint64_t mask); /* And(NAME, mask) */
+void aml_return(struct aml *a);                               /* the value follows */
+void aml_store(struct aml *a);                                /* source, target */
+void aml_dword_field(struct aml *a);                          /* buffer, offset, name */
+void aml_argument0(struct aml *a);
+
 /* Name(NAME, ...): the object follows. */
 void aml_name(struct aml *a, const char *name);
 void aml_name_integer(struct aml *a, const char *name, uint64_t value);
@@ -53,6 +69,8 @@ enum aml_space { AML_MEMORY = 0, AML_IO = 1, AML_BUS = 2 };
 void aml_resources_init(struct aml_resources *r);
 void aml_port(struct aml_resources *r, uint16_t base, uint8_t count);
 void aml_irq(struct aml_resources *r, unsigned irq);
+/* Level-triggered, active high, shared: any one of `count`. */
+void aml_interrupts(struct aml_resources *r, const uint8_t *irqs, unsigned count);
 /* Registers of the device's own, below 4 GiB. */
 void aml_memory(struct aml_resources *r, uint32_t base, uint32_t size);
 /* A window that a bridge passes on, [min, max] inclusive, in a descriptor of 2, 4 or 8 bytes. */

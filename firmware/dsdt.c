@@ -1,31 +1,11 @@
 /*
  * dsdt.c - the definition block: what an ACPI operating system cannot find out by probing.
  *
- * There is no method in it, only names: the PCI root and its windows, where PCI interrupts arrive,
- * the ISA devices, the processors, and the sleep type that powers off.
+ * But for the links of PCI interrupts (links.c) there is no method in it, only names: the PCI root
+ * and its windows, the ISA devices, the processors, and the sleep type that powers off.
  */
 #include "tables.h"
 #include <stdio.h>
-
-/* Interrupts of the PCI slots: pin p (0 = INTA#) of slot s is PIRQ (s + p - 1) mod 4 on this board,
- * and the PIRQs are routed to fixed interrupts (ACPI 6.5, 6.2.13). */
-static void add_prt(struct aml *a, const struct firmware_config *config)
-{
-    enum { SLOTS = 32, PINS = 4, PER_PACKAGE = 4 };
-    aml_name(a, "_PRT");
-    aml_open_package(a, (SLOTS - 1) * PINS);
-    for (unsigned slot = 1; slot < SLOTS; slot++) {
-        for (unsigned pin = 0; pin < PINS; pin++) {
-            aml_open_package(a, PER_PACKAGE);
-            aml_integer(a, slot << 16 | 0xffff);
-            aml_integer(a, pin);
-            aml_integer(a, 0); /* no link device: the next is a global system interrupt */
-            aml_integer(a, config->pirq[(slot + pin - 1) % 4]);
-            aml_close(a);
-        }
-    }
-    aml_close(a);
-}
 
 static void add_pci_windows(struct aml *a, const struct firmware_config *config)
 {
@@ -79,6 +59,7 @@ static void add_isa_bus(struct aml *a, const struct firmware_config *config)
 
     aml_open_device(a, "ISA");
     aml_name_integer(a, "_ADR", 1 << 16);
+    dsdt_pirq_registers(a);
     add_isa(a, "PIC", "PNP0000", 0, 0x20, 2, 2);
     add_isa(a, "TMR", "PNP0100", 0, 0x40, 4, 0);
     add_isa(a, "SPKR", "PNP0800", 0, 0x61, 1, -1);
@@ -127,9 +108,10 @@ void dsdt_body(struct aml *a, const struct firmware_config *config)
     aml_name_eisaid(a, "_HID", "PNP0A03");
     aml_name_integer(a, "_UID", 0);
     add_pci_windows(a, config);
-    add_prt(a, config);
+    dsdt_routing(a);
     add_isa_bus(a, config);
     aml_close(a);
+    dsdt_links(a);
     add_processors(a, config);
     if (config->protect < config->protect_end)
         add_protection(a, config);

@@ -57,7 +57,7 @@ static bool enlist(struct phys_map *map, struct ram_block *block)
     return ok;
 }
 
-struct ram_block *ram_block_new(struct phys_map *map, uint64_t size, uint32_t attr,
+struct ram_block *ram_block_new(struct phys_map *map, uint64_t size, enum region_kind kind,
                                 struct error *err)
 {
     if (size == 0 || (size & ~PAGE_MASK)) {
@@ -72,6 +72,7 @@ struct ram_block *ram_block_new(struct phys_map *map, uint64_t size, uint32_t at
     }
     uint64_t frames = size >> PAGE_SHIFT;
     block->size = size;
+    block->kind = kind;
     block->base = reserve(size);
     block->frames = block->base ? reserve(frames * sizeof *block->frames) : NULL;
     if (!block->frames || !enlist(map, block)) {
@@ -80,8 +81,8 @@ struct ram_block *ram_block_new(struct phys_map *map, uint64_t size, uint32_t at
         return NULL;
     }
     madvise(block->base, size, MADV_HUGEPAGE);
-    for (uint64_t i = 0; attr && i < frames; i++)
-        atomic_init(&block->frames[i].attr, attr);
+    for (uint64_t i = 0; kind == REGION_ROM && i < frames; i++)
+        atomic_init(&block->frames[i].attr, FRAME_ROM);
     return block;
 }
 
@@ -94,14 +95,27 @@ void ram_block_free(struct ram_block *block)
     free(block);
 }
 
-void *phys_block_bytes(struct ram_block *block)
-{
-    return block->base;
-}
-
 struct ram_block *phys_ram_new(struct phys_map *map, uint64_t size, struct error *err)
 {
-    return ram_block_new(map, size, 0, err);
+    return ram_block_new(map, size, REGION_RAM, err);
+}
+
+struct ram_block *phys_rom_new(struct phys_map *map, uint64_t size, const void *bytes, size_t len,
+                               struct error *err)
+{
+    if (len > size) {
+        error_set(err, "%zu bytes do not fit in a ROM of %#llx", len, (unsigned long long)size);
+        return NULL;
+    }
+    struct ram_block *block = ram_block_new(map, size, REGION_ROM, err);
+    if (block && len)
+        memcpy(block->base, bytes, len);
+    return block;
+}
+
+uint8_t *phys_block_bytes(struct ram_block *block)
+{
+    return block->base;
 }
 
 struct frame *frame_by_number(struct phys_map *map, uint32_t number)
@@ -271,5 +285,27 @@ void frame_written(struct phys_map *map, const struct access *access,
             mail_table(map, i, i == own, number, offset, (uint32_t)len);
         if (code_by & (1u << i))
             tell_code(map, frame, number, own, i, gpa, len);
+    }
+}
+
+/* A frame that shows nowhere has neither code nor tables: they went when it was hidden. */
+void phys_block_written(struct phys_map *map, struct ram_block *block, uint64_t offset,
+                        uint64_t len)
+{
+    static const struct access access = {.initiator = INITIATOR_DMA};
+    struct phys_range range = PHYS_RANGE_INIT;
+    for (uint64_t end = offset + len, n; offset < end; offset += n) {
+        struct frame *frame = &block->frames[offset >> PAGE_SHIFT];
+        uint64_t gpa;
+        n = PAGE_SIZE - (offset & ~PAGE_MASK);
+        if (n > end - offset)
+            n = end - offset;
+        if (!(atomic_fetch_or(&frame->attr, 0) & (FRAME_CODE | FRAME_TABLE)) ||
+            !phys_frame_gpas(map, block->first_frame + (uint32_t)(offset >> PAGE_SHIFT), &gpa, 1))
+            continue;
+        gpa |= offset & ~PAGE_MASK;
+        phys_find(map, gpa, &range);
+        if (range_is_memory(&range) && range_frame(&range, gpa) == frame)
+            frame_written(map, &access, &range, gpa, n);
     }
 }

@@ -113,11 +113,6 @@ _Atomic uint32_t *phys_frame_attr(struct phys_map *map, uint64_t gpa)
     return range_is_memory(&range) ? &range_frame(&range, gpa)->attr : NULL;
 }
 
-uint64_t phys_ram_size(const struct phys_map *map)
-{
-    return map->ram_size;
-}
-
 /* ---- Resolving ------------------------------------------------------------------------------ */
 
 static bool lies_over(const struct region *a, const struct region *b)
@@ -330,7 +325,7 @@ static int insert_locked(struct phys_map *map, const struct region *region)
 
 static int add_region(struct phys_map *map, const struct region *region, struct error *err)
 {
-    bool counts = region->kind == REGION_RAM && !region->switched;
+
     if (region->size == 0 || region->gpa + region->size < region->gpa) {
         error_set(err, "memory region %s: size %#llx at %#llx is empty or wraps", region->name,
                   (unsigned long long)region->size, (unsigned long long)region->gpa);
@@ -339,8 +334,6 @@ static int add_region(struct phys_map *map, const struct region *region, struct 
     pthread_mutex_lock(&map->lock);
     struct before before = ranges_of(map, region->gpa, region->size);
     int handle = insert_locked(map, region);
-    if (handle >= 0 && counts)
-        map->ram_size += region->size;
     if (handle >= 0)
         tell_vcpus(map, &before, region->gpa, region->size);
     pthread_mutex_unlock(&map->lock);
@@ -360,47 +353,6 @@ static bool check_pages(uint64_t gpa, uint64_t size, const char *name, struct er
     return true;
 }
 
-bool phys_add_ram(struct phys_map *map, uint64_t gpa, uint64_t size, struct ram_block *block,
-                  uint64_t ram_offset, const char *name, struct error *err)
-{
-    if (!check_pages(gpa | ram_offset, size, name, err))
-        return false;
-    if (ram_offset > block->size || size > block->size - ram_offset)
-        return error_set(err, "memory region %s reaches beyond its RAM block", name);
-    const struct region r = {.gpa = gpa,
-                             .size = size,
-                             .kind = REGION_RAM,
-                             .name = name,
-                             .block = block,
-                             .ram_offset = ram_offset};
-    return add_region(map, &r, err) >= 0;
-}
-
-bool phys_add_rom(struct phys_map *map, uint64_t gpa, uint64_t size, const void *bytes, size_t len,
-                  const char *name, struct error *err)
-{
-    if (!check_pages(gpa, size, name, err))
-        return false;
-    if (len > size)
-        return error_set(err, "ROM %s: %zu bytes do not fit in %#llx", name, len,
-                         (unsigned long long)size);
-    struct ram_block *block = ram_block_new(map, size, FRAME_ROM, err);
-    if (!block)
-        return error_prefix(err, "ROM %s", name);
-    memcpy(block->base, bytes, len);
-    const struct region r = {
-        .gpa = gpa, .size = size, .kind = REGION_ROM, .name = name, .block = block};
-    return add_region(map, &r, err) >= 0;
-}
-
-int phys_add_mmio(struct phys_map *map, uint64_t gpa, uint64_t size, const struct io_ops *ops,
-                  void *opaque, const char *name, struct error *err)
-{
-    const struct region r = {
-        .gpa = gpa, .size = size, .kind = REGION_MMIO, .name = name, .ops = ops, .opaque = opaque};
-    return add_region(map, &r, err);
-}
-
 int phys_add_memory(struct phys_map *map, const struct phys_memory *m, struct error *err)
 {
     if (!check_pages(m->gpa | m->offset, m->size, m->name, err))
@@ -411,20 +363,47 @@ int phys_add_memory(struct phys_map *map, const struct phys_memory *m, struct er
     }
     const struct region r = {.gpa = m->gpa,
                              .size = m->size,
-                             .kind = m->rom ? REGION_ROM : REGION_RAM,
+                             .kind = m->block->kind,
                              .name = m->name,
                              .block = m->block,
                              .ram_offset = m->offset,
-                             .ops = m->rom_ops,
+                             .ops = m->block->kind == REGION_ROM ? m->rom_ops : NULL,
                              .opaque = m->opaque,
-                             .hidden = m->hidden,
-                             .switched = true};
+                             .hidden = m->hidden};
     return add_region(map, &r, err);
 }
 
-struct ram_block *phys_rom_new(struct phys_map *map, uint64_t size, struct error *err)
+int phys_map_block(struct phys_map *map, uint64_t gpa, uint64_t size, struct ram_block *block,
+                   uint64_t offset, const char *name, struct error *err)
 {
-    return ram_block_new(map, size, FRAME_ROM, err);
+    const struct phys_memory memory = {
+        .gpa = gpa, .size = size, .block = block, .offset = offset, .name = name};
+    return phys_add_memory(map, &memory, err);
+}
+
+bool phys_add_ram(struct phys_map *map, uint64_t gpa, uint64_t size, struct ram_block *block,
+                  uint64_t ram_offset, const char *name, struct error *err)
+{
+    return phys_map_block(map, gpa, size, block, ram_offset, name, err) >= 0;
+}
+
+bool phys_add_rom(struct phys_map *map, uint64_t gpa, uint64_t size, const void *bytes, size_t len,
+                  const char *name, struct error *err)
+{
+    if (!check_pages(gpa, size, name, err))
+        return false;
+    struct ram_block *block = phys_rom_new(map, size, bytes, len, err);
+    if (!block)
+        return error_prefix(err, "ROM %s", name);
+    return phys_map_block(map, gpa, size, block, 0, name, err) >= 0;
+}
+
+int phys_add_mmio(struct phys_map *map, uint64_t gpa, uint64_t size, const struct io_ops *ops,
+                  void *opaque, const char *name, struct error *err)
+{
+    const struct region r = {
+        .gpa = gpa, .size = size, .kind = REGION_MMIO, .name = name, .ops = ops, .opaque = opaque};
+    return add_region(map, &r, err);
 }
 
 /* ---- Switches -------------------------------------------------------------------------------- */
@@ -489,8 +468,6 @@ void phys_remove(struct phys_map *map, int handle)
         struct before before = ranges_of(map, region->gpa, region->size);
         map->regions[handle] = NULL;
         if (publish_locked(map)) {
-            if (region->kind == REGION_RAM && !region->switched)
-                map->ram_size -= region->size;
             tell_vcpus(map, &before, region->gpa, region->size);
             free(region);
         } else {

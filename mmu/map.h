@@ -39,6 +39,7 @@ _Static_assert(sizeof(struct frame) == 16, "the memory overhead promised above")
 struct ram_block {
     uint8_t *base;
     uint64_t size;
+    enum region_kind kind; /* RAM or ROM */
     struct frame *frames;
     uint32_t first_frame;
     struct ram_block *next; /* never changes once the block is in the list */
@@ -54,7 +55,6 @@ struct region {
     void *opaque;
     bool hidden;    /* not in the flat table now */
     bool read_only; /* RAM that a switch made so: its frames have FRAME_ROM */
-    bool switched;  /* made by phys_add_memory(): not a part of the machine's RAM */
     unsigned order; /* the later of two equals lies on top */
 };
 
@@ -103,7 +103,6 @@ struct phys_map {
     struct region **regions; /* index = handle; NULL: removed */
     unsigned region_count, region_room, next_order;
     uint32_t frames;
-    uint64_t ram_size;
     _Atomic(struct mmu_cpu *) cpus[MMU_MAX_CPUS];
 };
 
@@ -156,7 +155,7 @@ enum phys_result phys_read_entry(struct phys_map *map, const struct access *acce
 
 /* ---- frame.c -------------------------------------------------------------------------------- */
 
-struct ram_block *ram_block_new(struct phys_map *map, uint64_t size, uint32_t attr,
+struct ram_block *ram_block_new(struct phys_map *map, uint64_t size, enum region_kind kind,
                                 struct error *err);
 void ram_block_free(struct ram_block *block);
 struct frame *frame_by_number(struct phys_map *map, uint32_t number);

@@ -8,12 +8,13 @@
  * Only whole dwords reach CONFIG_ADDRESS; anything smaller passes through to the ISA bus, where
  * byte CF9h is the ISA bridge's reset control register.
  *
- * PAM (59h-5Fh) and SMRAM (72h) can be written and read back but do not change the memory map:
- * machines without firmware have RAM there anyway.
+ * PAM (59h-5Fh) is pam.c's. SMRAM (72h) can be written and read back but opens nothing: there is no
+ * system management mode.
  */
 #include "internal/error.h"
 #include "internal/log.h"
 #include "internal/pci.h"
+#include "pam.h"
 #include <stdlib.h>
 
 #define CONFIG_ADDRESS_ENABLE 0x80000000u
@@ -24,6 +25,7 @@ enum { I440FX_PAM0 = 0x59, I440FX_PAM6 = 0x5f, I440FX_SMRAM = 0x72 };
 struct i440fx {
     struct pci_device pci;
     struct pci_bus bus;
+    struct pam pam;
 };
 
 static const struct field i440fx_fields[] = {
@@ -99,28 +101,49 @@ static const struct io_ops port_ops = {
 
 static void i440fx_config_written(struct pci_device *dev, unsigned offset, unsigned size)
 {
-    for (unsigned i = offset; i < offset + size; i++)
-        if ((i >= I440FX_PAM0 && i <= I440FX_PAM6) || i == I440FX_SMRAM)
-            LOG(dev->bus->board->log, LOG_UNIMP,
-                "i440fx: register %#x := %#x has no effect on the memory map\n", i, dev->config[i]);
+    struct i440fx *host = (struct i440fx *)dev;
+    if (offset <= I440FX_PAM6 && offset + size > I440FX_PAM0)
+        pam_update(&host->pam, &dev->config[I440FX_PAM0]);
+    if (offset <= I440FX_SMRAM && offset + size > I440FX_SMRAM)
+        LOG(dev->bus->board->log, LOG_UNIMP, "i440fx: SMRAM := %#x has no effect\n",
+            dev->config[I440FX_SMRAM]);
+}
+
+bool i440fx_connect_memory(struct pci_bus *bus, struct ram_block *ram, struct ram_block *bios,
+                           uint64_t bios_size, struct error *err)
+{
+    struct i440fx *host = (struct i440fx *)bus->host;
+    return pam_init(&host->pam, bus->board->map, ram, bios, bios_size, err);
+}
+
+void i440fx_open_shadow(struct pci_bus *bus)
+{
+    enum { ALL = 0x33 };
+    pci_config_write(bus, bus->host->devfn, I440FX_PAM0, 1, ALL & 0xf0);
+    for (unsigned i = I440FX_PAM6 - 1; i <= I440FX_PAM6; i++) /* E0000h-EFFFFh */
+        pci_config_write(bus, bus->host->devfn, i, 1, ALL);
 }
 
 static void i440fx_reset(struct device *dev)
 {
     struct i440fx *host = (struct i440fx *)dev;
     pci_device_reset(&host->pci);
+    pam_update(&host->pam, &host->pci.config[I440FX_PAM0]);
     host->bus.address = 0;
 }
 
 static void i440fx_restored(struct device *dev)
 {
-    pci_device_restored(&((struct i440fx *)dev)->pci);
+    struct i440fx *host = (struct i440fx *)dev;
+    pci_device_restored(&host->pci);
+    pam_update(&host->pam, &host->pci.config[I440FX_PAM0]);
 }
 
 static void i440fx_destroy(struct device *dev)
 {
     struct i440fx *host = (struct i440fx *)dev;
     io_remove(host->bus.board->io, host->bus.handle);
+    pam_fini(&host->pam);
     pci_device_remove(&host->pci);
     free(host);
 }

@@ -78,6 +78,24 @@ bool firmware_install(struct phys_map *map, const struct firmware_config *config
 bool firmware_build(const struct firmware_config *config, uint8_t *area, uint64_t *rsdp,
                     struct error *err);
 
+/* ---- The same for a firmware that runs in the guest ------------------------------------------ */
+
+/* What SeaBIOS and OVMF read through fw_cfg; the caller frees the bytes. */
+struct firmware_file {
+    const char *name; /* "etc/acpi/tables" ... */
+    uint8_t *bytes;
+    size_t len;
+};
+enum { FIRMWARE_FILES_MAX = 8 };
+struct firmware_files {
+    struct firmware_file file[FIRMWARE_FILES_MAX];
+    unsigned count;
+};
+/* ACPI tables with the commands that place them, the memory map, SMBIOS tables. */
+bool firmware_files(const struct firmware_config *config, struct firmware_files *files,
+                    struct error *err);
+void firmware_files_free(struct firmware_files *files);
+
 /* The built-in demo guest: an ELF file with a PVH entry. */
 const void *firmware_demo(size_t *len);
 

@@ -22,6 +22,8 @@ enum {
     MACHINE_MAX_DRIVES = 16,
     MACHINE_MAX_DEVICES = 32,
     MACHINE_MAX_SERIALS = 4,
+    MACHINE_MAX_FOLDERS = 8,
+    MACHINE_MAX_FW_FILES = 16,
 };
 
 enum drive_interface { DRIVE_VIRTIO, DRIVE_NONE /* for a -device that names it */ };
@@ -54,6 +56,22 @@ enum rtc_base { RTC_UTC, RTC_LOCALTIME, RTC_FIXED };
 /* How guest code runs. */
 enum accel { ACCEL_INTERP, ACCEL_JIT, ACCEL_LOCKSTEP };
 
+/* -boot. Devices by letter: a, c, d, n. */
+struct boot_config {
+    bool given, menu;
+    char *order, *once;
+    bool menu_wait_given, fail_wait_given;
+    uint16_t menu_wait; /* ms */
+    uint32_t fail_wait; /* ms until the machine is reset when nothing boots */
+};
+
+/* -fw_cfg: a file for the firmware. */
+struct firmware_blob {
+    char *name;
+    uint8_t *bytes;
+    size_t len;
+};
+
 /* Strings are the config's own; NULL means not given. */
 struct machine_config {
     uint64_t ram_size; /* bytes, a multiple of 1 MiB */
@@ -67,6 +85,13 @@ struct machine_config {
     char *protect_socket; /* NULL: none */
     char *name;
     char *kernel, *initrd, *append;
+    char *bios;                         /* a firmware image by path, or by name in a folder */
+    char *folders[MACHINE_MAX_FOLDERS]; /* -L */
+    unsigned folder_count;
+    struct boot_config boot;
+    struct firmware_blob fw_files[MACHINE_MAX_FW_FILES];
+    unsigned fw_file_count;
+    bool nographic; /* firmware is to use the serial port */
     struct drive_config drives[MACHINE_MAX_DRIVES];
     unsigned drive_count;
     struct device_config devices[MACHINE_MAX_DEVICES];

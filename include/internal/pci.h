@@ -199,6 +199,12 @@ bool pci_assign_resources(struct pci_bus *bus, uint64_t mem_start, uint64_t mem_
 
 /* 82441FX host bridge 8086:1237 at 00:00.0, with the bus and ports CF8h-CFFh. */
 struct pci_bus *i440fx_create(struct board *board, const struct msi_port *msi, struct error *err);
+/* Gives the bridge what its PAM registers switch at C0000h-FFFFFh: `ram`, whose offsets are
+ * addresses, and the end of the system BIOS, a phys_rom_new() block (NULL: there is none). */
+bool i440fx_connect_memory(struct pci_bus *bus, struct ram_block *ram, struct ram_block *bios,
+                           uint64_t bios_size, struct error *err);
+/* RAM at E0000h-FFFFFh, for machines that start without firmware. */
+void i440fx_open_shadow(struct pci_bus *bus);
 /* 82371SB PCI-to-ISA bridge 8086:7000 at 00:01.0: PIRQ routing (60h-63h), reset control (CF9h).
  * irqs[n] is a driver of ISA interrupt n, heard by the PIC and by I/O APIC pin n. The bridge drives
  * each with the OR of the PIRQs routed there; who else drives that interrupt must be OR'ed with it
@@ -206,7 +212,14 @@ struct pci_bus *i440fx_create(struct board *board, const struct msi_port *msi, s
 struct pci_device *piix3_create(struct pci_bus *bus, const struct irq_line irqs[16],
                                 struct error *err);
 /* The configuration space of the 82371AB's power-management function 8086:7113 at 00:01.3. The
- * registers themselves are another chip's, at the fixed `pm_base`, which PMBA shows. */
-struct pci_device *piix4_pm_create(struct pci_bus *bus, uint16_t pm_base, struct error *err);
+ * registers themselves are another chip's: it is told where they are decoded now; 0: nowhere. */
+struct piix4_pm_port {
+    void (*moved)(void *opaque, uint16_t base);
+    void *opaque;
+};
+struct pci_device *piix4_pm_create(struct pci_bus *bus, const struct piix4_pm_port *port,
+                                   struct error *err);
+/* Registers at `base`, as firmware would put them. */
+void piix4_pm_decode(struct pci_bus *bus, uint16_t base);
 
 #endif

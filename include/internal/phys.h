@@ -64,6 +64,18 @@ bool phys_add_ram(struct phys_map *map, uint64_t gpa, uint64_t size, struct ram_
 /* Copies `size` bytes; guest writes are ignored. */
 bool phys_add_rom(struct phys_map *map, uint64_t gpa, uint64_t size, const void *bytes, size_t len,
                   const char *name, struct error *err);
+/* Memory that comes and goes: a device's own RAM or ROM, which a BAR shows and moves. The block is
+ * made once and lives as long as the map; showing it returns a handle for phys_remove(), or -1 with
+ * *err. What hides it later keeps its contents. */
+struct ram_block *phys_rom_new(struct phys_map *map, uint64_t size, const void *bytes, size_t len,
+                               struct error *err);
+int phys_map_block(struct phys_map *map, uint64_t gpa, uint64_t size, struct ram_block *block,
+                   uint64_t offset, const char *name, struct error *err);
+/* The device's own way to the bytes of its block, shown or not. After it has changed some of them:
+ * tells whoever has decoded code or traced page tables there. */
+uint8_t *phys_block_bytes(struct ram_block *block);
+void phys_block_written(struct phys_map *map, struct ram_block *block, uint64_t offset,
+                        uint64_t len);
 /* Returns a handle (>= 0) or -1 with *err. MMIO regions lie over RAM where they overlap. */
 int phys_add_mmio(struct phys_map *map, uint64_t gpa, uint64_t size, const struct io_ops *ops,
                   void *opaque, const char *name, struct error *err);
@@ -71,24 +83,19 @@ int phys_add_mmio(struct phys_map *map, uint64_t gpa, uint64_t size, const struc
  * or, from a thread that is no vCPU, before that vCPU executes its next block. */
 void phys_remove(struct phys_map *map, int handle);
 
-/* Memory that chips switch (PAM), move (a frame buffer's BAR) or program (flash). Returns a handle
- * (>= 0), for phys_switch() and phys_remove(), or -1 with *err. */
+/* Memory that chips switch (PAM) or program (flash): as phys_map_block(), with a handle for
+ * phys_switch() too. */
 struct phys_memory {
     uint64_t gpa, size;
     struct ram_block *block;
     uint64_t offset; /* of gpa in the block */
     const char *name;
     bool hidden; /* begins so */
-    bool rom;    /* the block is phys_rom_new()'s; lies over RAM */
     /* ROM only, may be NULL: `write` is called for each store, which changes nothing by itself. */
     const struct io_ops *rom_ops;
     void *opaque;
 };
 int phys_add_memory(struct phys_map *map, const struct phys_memory *memory, struct error *err);
-struct ram_block *phys_rom_new(struct phys_map *map, uint64_t size, struct error *err);
-/* Memory's own bytes, for the chip that it belongs to: no rules, no tracking; code of it that a
- * guest executes is to be declared stale by phys_write(). */
-void *phys_block_bytes(struct ram_block *block);
 
 /* Any regions with handles: `visible` or as if they were not there; read_only makes RAM ignore
  * stores. All change at once, in the way of phys_remove(). False: there was no host memory for a
@@ -105,7 +112,6 @@ bool phys_switch(struct phys_map *map, struct phys_switch *switches, unsigned co
  * phys_write(). */
 void *phys_hva(struct phys_map *map, uint64_t gpa, uint64_t *len);
 _Atomic uint32_t *phys_frame_attr(struct phys_map *map, uint64_t gpa); /* NULL: not RAM or ROM */
-uint64_t phys_ram_size(const struct phys_map *map);
 
 /* The choke point. Any length, may cross regions; unmapped bytes read as all ones and writes to
  * them vanish (logged as guest_errors). MMIO callbacks run with the machine lock, taken here.

@@ -18,6 +18,8 @@ enum {
 bool boot_open(struct machine *m, struct error *err)
 {
     const struct machine_config *c = m->config;
+    if (bios_wanted(c))
+        return bios_open(m, err);
     if (!c->kernel) {
         size_t len;
         const void *bytes = firmware_demo(&len);
@@ -113,6 +115,10 @@ bool boot_load(struct machine *m, struct error *err)
 {
     struct boot_entry entry;
     struct boot_platform platform = {.map = m->map, .memory = &m->memory};
+    if (m->bios) {
+        bios_reset(m);
+        return true; /* the processor is where a reset puts it */
+    }
     if (!firmware_install(m->map, &m->firmware, &platform.rsdp, err) ||
         !boot_image_load(m->image, &platform, &entry, err))
         return false;

@@ -203,6 +203,27 @@ static bool set_kernel(struct options *o, const struct option *option, const cha
     replace(&o->config->kernel, arg);
     return true;
 }
+static bool set_bios(struct options *o, const struct option *option, const char *arg)
+{
+    (void)option;
+    replace(&o->config->bios, arg);
+    return true;
+}
+static bool set_folder(struct options *o, const struct option *option, const char *arg)
+{
+    (void)option;
+    return option_firmware_folder(o, arg);
+}
+static bool set_boot(struct options *o, const struct option *option, const char *arg)
+{
+    (void)option;
+    return option_boot(o, arg);
+}
+static bool set_fw_cfg(struct options *o, const struct option *option, const char *arg)
+{
+    (void)option;
+    return option_fw_cfg(o, arg);
+}
 static bool set_initrd(struct options *o, const struct option *option, const char *arg)
 {
     (void)option;
@@ -273,7 +294,7 @@ static bool set_debugcon(struct options *o, const struct option *option, const c
 static bool set_nographic(struct options *o, const struct option *option, const char *arg)
 {
     (void)option, (void)arg;
-    return o->nographic = true;
+    return o->nographic = o->config->nographic = true;
 }
 static bool set_nodefaults(struct options *o, const struct option *option, const char *arg)
 {
@@ -482,6 +503,18 @@ static const struct option options[] = {
      set_initrd,
      {0}},
     {"append", "TEXT", "the kernel's command line", set_append, {0}},
+    {"bios",
+     "FILE",
+     "firmware image (default bios-256k.bin of SeaBIOS, when disks are to boot)",
+     set_bios,
+     {0}},
+    {"L", "FOLDER", "where else to look for firmware images", set_folder, {0}},
+    {"boot",
+     "[order=]DRIVES",
+     "order to boot from: a floppy, c disk, d CD-ROM, n network; also once=, menu=on",
+     set_boot,
+     {0}},
+    {"fw_cfg", "NAME,string=TEXT", "a file for the firmware, or file=FILE", set_fw_cfg, {0}},
     {"drive",
      "file=FILE[,...]",
      "disk: if=virtio|none, format=raw, readonly=on|off, snapshot=on|off, id=NAME",
@@ -542,7 +575,6 @@ enum { OPTIONS = sizeof(options) / sizeof(options[0]) };
 static const struct {
     const char *name, *nearest;
 } lacking[] = {
-    {"bios", "kernel"},
     {"pflash", "drive"},
     {"cdrom", "drive"},
     {"fda", "drive"},
@@ -558,7 +590,6 @@ static const struct {
     {"vnc", "nographic"},
     {"sdl", "nographic"},
     {"icount", "accel"},
-    {"boot", "kernel"},
     {"action", "no-reboot"},
     {"trace", "d"},
     {"jitdump", "perfmap"},
@@ -644,8 +675,10 @@ static bool finish_terminal(struct options *o)
 {
     struct machine_config *c = o->config;
     unsigned users = on_terminal(c->debugcon);
-    if (!o->serial_given && !o->nodefaults && (o->nographic || (!o->no_display && !users)))
+    if (!o->serial_given && !o->nodefaults && (o->nographic || (!o->no_display && !users))) {
         c->serials[c->serial_count++] = copy_string("mon:stdio");
+        c->nographic = true; /* there is no window yet */
+    }
     for (unsigned i = 0; i < c->serial_count; i++)
         users += on_terminal(c->serials[i]);
     if (users > 1)
@@ -690,10 +723,17 @@ enum options_result options_parse(struct machine_config *config, unsigned argc,
 
 void machine_config_free(struct machine_config *c)
 {
-    char *strings[] = {c->cpu_model, c->name,     c->kernel,         c->initrd, c->append,
-                       c->debugcon,  c->log_file, c->protect_socket, c->symbols};
+    char *strings[] = {c->cpu_model, c->name,     c->kernel,     c->initrd,
+                       c->append,    c->debugcon, c->log_file,   c->protect_socket,
+                       c->symbols,   c->bios,     c->boot.order, c->boot.once};
     for (unsigned i = 0; i < sizeof(strings) / sizeof(strings[0]); i++)
         free(strings[i]);
+    for (unsigned i = 0; i < c->folder_count; i++)
+        free(c->folders[i]);
+    for (unsigned i = 0; i < c->fw_file_count; i++) {
+        free(c->fw_files[i].name);
+        free(c->fw_files[i].bytes);
+    }
     for (unsigned i = 0; i < c->serial_count; i++)
         free(c->serials[i]);
     for (unsigned i = 0; i < c->drive_count; i++) {

@@ -21,6 +21,9 @@ struct options {
 
 bool option_drive(struct options *o, const char *arg);
 bool option_hard_disk(struct options *o, unsigned index, const char *arg);
+bool option_firmware_folder(struct options *o, const char *arg);
+bool option_boot(struct options *o, const char *arg);
+bool option_fw_cfg(struct options *o, const char *arg);
 bool option_device(struct options *o, const char *arg);
 /* Joins devices and drives after the last option; drives with if=virtio get a device. */
 bool options_attach_drives(struct options *o);

@@ -1,10 +1,11 @@
 /*
- * pc.c - which chips a PC has and how they are wired: QEMU's `pc` (i440FX, PIIX3), started without
- * a firmware image, so that what a BIOS would set up in the chips is set up here.
+ * pc.c - which chips a PC has and how they are wired: QEMU's `pc` (i440FX, PIIX3). Without a
+ * firmware image (bios.c) what a BIOS would set up in the chips is set up here.
  *
  *     0 - A0000h         RAM
- *     A0000h - DFFFFh    nothing (VGA and option ROMs)
- *     E0000h - FFFFFh    RAM, holding the firmware tables
+ *     A0000h - BFFFFh    VGA
+ *     C0000h - FFFFFh    RAM, ROM or nothing, by PAM: without firmware there is RAM from E0000h on,
+ *                        holding the firmware tables
  *     100000h - ram_low  RAM
  *     ram_low - FEC00000h  PCI
  *     FEC00000h, FEE00000h  I/O APIC, local APICs
@@ -12,6 +13,7 @@
  *     4 GiB -            the rest of RAM
  */
 #include "pc.h"
+#include "internal/fw_cfg.h"
 #include "internal/rules.h"
 #include <stdlib.h>
 #include <string.h>
@@ -71,22 +73,21 @@ static bool build_memory(struct machine *m, struct error *err)
         return false;
     f->ram_low = size >= LOW_MAX ? LOW_SPLIT : size;
     f->ram_high = size - f->ram_low;
-    struct ram_block *ram = phys_ram_new(m->map, size, err);
-    if (!ram)
+    m->ram = phys_ram_new(m->map, size, err);
+    if (!m->ram)
         return false;
     const struct {
         uint64_t gpa, end, offset;
         const char *name;
     } parts[] = {
         {0, 0xa0000, 0, "ram.conventional"},
-        {FIRMWARE_AREA, FIRMWARE_AREA_END, FIRMWARE_AREA, "ram.bios"},
         {MIB, f->ram_low, MIB, "ram.low"},
         {HIGH_BASE, HIGH_BASE + f->ram_high, f->ram_low, "ram.high"},
     };
     for (unsigned i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
         if (parts[i].end > parts[i].gpa &&
-            !phys_add_ram(m->map, parts[i].gpa, parts[i].end - parts[i].gpa, ram, parts[i].offset,
-                          parts[i].name, err))
+            !phys_add_ram(m->map, parts[i].gpa, parts[i].end - parts[i].gpa, m->ram,
+                          parts[i].offset, parts[i].name, err))
             return false;
     return true;
 }
@@ -186,10 +187,11 @@ static struct rtc_config rtc_start(const struct machine *m)
 static bool build_timers(struct machine *m, struct error *err)
 {
     const struct rtc_config rtc = rtc_start(m);
-    const struct acpi_pm_config pm = {.pm_base = PM_BASE, .gpe_base = GPE_BASE, .acpi_mode = true};
+    const struct acpi_pm_config pm = {.gpe_base = GPE_BASE, .acpi_mode = !m->bios};
     m->rtc = rtc_new(&m->board, &rtc, gsi_line(m->gsi, RTC_IRQ));
+    m->pm = acpi_pm_new(&m->board, &pm, gsi_line(m->gsi, SCI_IRQ));
     if (!pc_own(m, pit_new(&m->board, gsi_line(m->gsi, 0)), err) || !pc_own(m, m->rtc, err) ||
-        !pc_own(m, acpi_pm_new(&m->board, &pm, gsi_line(m->gsi, SCI_IRQ)), err))
+        !pc_own(m, m->pm, err))
         return false;
     rtc_cmos_set_memory(m->rtc, m->firmware.ram_low, m->firmware.ram_high);
     rtc_cmos_set(m->rtc, 0x5f, (uint8_t)(m->vcpu_count - 1)); /* as QEMU tells its BIOS */
@@ -243,17 +245,28 @@ static bool build_ports(struct machine *m, struct error *err)
 
 /* ---- PCI ------------------------------------------------------------------------------------- */
 
+/* The tables follow (bios.c). */
+static void pm_moved(void *opaque, uint16_t base)
+{
+    struct machine *m = opaque;
+    acpi_pm_set_base(m->pm, base);
+    if (base)
+        m->firmware.pm_base = base;
+}
+
 static bool build_pci(struct machine *m, struct error *err)
 {
     const struct msi_port msi = apic_bus_msi(m->apic_bus);
+    const struct piix4_pm_port pm = {.moved = pm_moved, .opaque = m};
     struct irq_line irqs[16] = {{0}};
     for (unsigned i = 3; i < 16; i++) /* 0-2, 8 and 13 belong to motherboard chips */
         if (i != RTC_IRQ && i != FPU_IRQ)
             irqs[i] = gsi_line(m->gsi, i);
     m->pci = i440fx_create(&m->board, &msi, err);
     return m->pci && pc_own(m, m->pci->host, err) &&
+           i440fx_connect_memory(m->pci, m->ram, m->bios, m->bios_size, err) &&
            pc_own(m, piix3_create(m->pci, irqs, err), err) &&
-           pc_own(m, piix4_pm_create(m->pci, PM_BASE, err), err);
+           pc_own(m, piix4_pm_create(m->pci, &pm, err), err);
 }
 
 static bool build_device(struct machine *m, const struct device_config *d, struct error *err)
@@ -293,11 +306,12 @@ static void describe(struct machine *m)
     f->reset_port = RESET_PORT;
     f->reset_value = RESET_VALUE;
     f->cmos_century = CMOS_CENTURY;
-    f->pci_hole = f->ram_low > LOW_SPLIT ? LOW_MAX : LOW_SPLIT;
+    /* Firmware may put BARs anywhere above RAM; we put them where a kernel expects them. */
+    f->pci_hole = m->bios ? f->ram_low : f->ram_low > LOW_SPLIT ? LOW_MAX : LOW_SPLIT;
     f->pci_hole_end = IOAPIC_BASE;
     f->pirq[0] = f->pirq[1] = 10;
     f->pirq[2] = f->pirq[3] = 11;
-    f->level_irqs = 1 << SCI_IRQ | 1 << 10 | 1 << 11;
+    f->level_irqs = 1 << 5 | 1 << SCI_IRQ | 1 << 10 | 1 << 11;
     firmware_memory_map(f, &m->memory);
 }
 
@@ -311,7 +325,10 @@ bool pc_build(struct machine *m, struct error *err)
         if (!build_device(m, &m->config->devices[i], err))
             return false;
     describe(m);
-    return true;
+    if (!m->bios)
+        return true;
+    m->fw_cfg = fw_cfg_new(&m->board);
+    return pc_own(m, m->fw_cfg, err) && bios_describe(m, err);
 }
 
 bool pc_reset(struct machine *m, struct error *err)
@@ -324,6 +341,10 @@ bool pc_reset(struct machine *m, struct error *err)
         cpu_withdraw(m->vcpu[i].cpu, CPU_REQ_NMI | CPU_REQ_SMI | CPU_REQ_INIT | CPU_REQ_SIPI);
         cpu_reset(m->vcpu[i].cpu, false);
     }
+    if (m->bios)
+        return true;
+    i440fx_open_shadow(m->pci);
+    piix4_pm_decode(m->pci, PM_BASE);
     return pci_assign_resources(m->pci, m->firmware.pci_hole, m->firmware.pci_hole_end, err);
 }
 

@@ -62,6 +62,8 @@ struct machine {
     struct rtc *rtc;
     struct fpu_error *fpu_error;
     struct pci_bus *pci;
+    struct acpi_pm *pm;
+    struct fw_cfg *fw_cfg;
     bool a20; /* open: the last write to either of its gates */
 
     /* -- back ends ------------------------------------------------------------------------------
@@ -73,7 +75,10 @@ struct machine {
     /* -- what is booted (boot.c) --------------------------------------------------------------- */
     struct firmware_config firmware;
     struct memory_map memory;
-    struct boot_image *image;
+    struct boot_image *image; /* NULL: firmware boots */
+    struct ram_block *ram, *bios;
+    uint64_t bios_size;
+    bool booted_once; /* -boot once= has had its turn */
 
     /* -- running (vcpu.c)
      * -------------------------------------------------------------------------- */
@@ -112,6 +117,13 @@ bool backends_open(struct machine *m, struct error *err);
 void backends_close(struct machine *m);
 /* A character back end for a specification; NULL without *err set means "none". */
 bool backend_chardev(struct machine *m, const char *spec, struct chardev **chr, struct error *err);
+
+/* bios.c: a firmware image instead of a boot image. */
+bool bios_wanted(const struct machine_config *config);
+bool bios_open(struct machine *m, struct error *err);
+/* After pc_build() knows the machine; and at each reset. */
+bool bios_describe(struct machine *m, struct error *err);
+void bios_reset(struct machine *m);
 
 /* boot.c */
 bool boot_open(struct machine *m, struct error *err);

@@ -57,6 +57,14 @@ static void record_shutdown(void *machine, enum board_event what, int status)
     shutdown_reason = (int)what;
 }
 
+static uint16_t pm_base; /* where the power-management registers are decoded */
+
+static void record_pm(void *opaque, uint16_t base)
+{
+    (void)opaque;
+    pm_base = base;
+}
+
 static void board_setup(void)
 {
     struct error err = {""};
@@ -82,7 +90,8 @@ static void board_setup(void)
     bus = i440fx_create(&board, &msi, &err);
     ck_assert_msg(bus != NULL, "%s", err.msg);
     isa = piix3_create(bus, irqs, &err);
-    pm = piix4_pm_create(bus, PM_BASE, &err);
+    static const struct piix4_pm_port port = {.moved = record_pm};
+    pm = piix4_pm_create(bus, &port, &err);
     ck_assert_msg(isa && pm, "%s", err.msg);
 }
 

@@ -104,9 +104,15 @@ START_TEST(chips_are_where_drivers_look)
     ck_assert_uint_eq(config_in(PCI_DEVFN(0, 0), 8, 4) >> 8, 0x060000);
     ck_assert_uint_eq(config_in(PCI_DEVFN(1, 0), 8, 4) >> 8, 0x060100);
     ck_assert_uint_eq(config_in(PCI_DEVFN(1, 0), PCI_HEADER_TYPE, 1), 0x80);
-    ck_assert_uint_eq(config_in(PCI_DEVFN(1, 3), 0x40, 4), PM_BASE | 1);
-    config_out(PCI_DEVFN(1, 3), 0x40, 4, 0xb001);
-    ck_assert_uint_eq(config_in(PCI_DEVFN(1, 3), 0x40, 4), PM_BASE | 1);
+    ck_assert_uint_eq(config_in(PCI_DEVFN(1, 3), 0x40, 4), 1);
+    ck_assert_uint_eq(pm_base, 0);
+    config_out(PCI_DEVFN(1, 3), 0x40, 4, 0xb03f);
+    ck_assert_uint_eq(config_in(PCI_DEVFN(1, 3), 0x40, 4), 0xb001);
+    ck_assert_msg(pm_base == 0, "not before PMREGMISC says so");
+    config_out(PCI_DEVFN(1, 3), 0x80, 1, 1);
+    ck_assert_uint_eq(pm_base, 0xb000);
+    piix4_pm_decode(bus, PM_BASE);
+    ck_assert_uint_eq(pm_base, PM_BASE);
     ck_assert_uint_eq(config_in(PCI_DEVFN(1, 3), 0x80, 1) & 1, 1);
 }
 END_TEST

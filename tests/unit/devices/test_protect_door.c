@@ -68,7 +68,7 @@ START_TEST(registers_in_halves_and_pairs)
     ck_assert_uint_eq(unmasks, 0);
     store(door(5, MASKED), 4, 0);
     ck_assert_uint_eq(reg(MASKED), 0);
-    ck_assert_uint_eq(unmasks, 1); /* who waits is looked for at once */
+    ck_assert_uint_eq(unmasks, 1);                         /* who waits is looked for at once */
     for (unsigned offset = 0; offset < SLOTS; offset += 8) /* the rest is read-only */
         if (offset != DOORBELL && offset != RESUME && offset != TAIL && offset != MASKED) {
             uint64_t before = reg(offset);

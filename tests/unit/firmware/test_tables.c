@@ -296,6 +296,96 @@ START_TEST(the_demo_is_an_elf_file)
 }
 END_TEST
 
+/* ---- For a firmware in the guest ------------------------------------------------------------- */
+
+static const struct firmware_file *find(const struct firmware_files *files, const char *name)
+{
+    for (unsigned i = 0; i < files->count; i++)
+        if (strcmp(files->file[i].name, name) == 0)
+            return &files->file[i];
+    ck_abort_msg("no %s", name);
+}
+
+/* Does what the commands say, as firmware would, with the tables at one address and the RSDP at
+ * another, and looks at the result. */
+START_TEST(the_commands_put_the_tables_in_place)
+{
+    enum { TABLES = 0x7fe1000, RSDP = 0xf1230, ALLOCATE = 1, POINTER = 2, CHECKSUM = 3 };
+    struct firmware_config c = config(2);
+    struct firmware_files files;
+    struct error err;
+    ck_assert_msg(firmware_files(&c, &files, &err), "%s", err.msg);
+    const struct firmware_file *loader = find(&files, "etc/table-loader");
+    uint8_t *tables = find(&files, "etc/acpi/tables")->bytes;
+    uint8_t *root = find(&files, "etc/acpi/rsdp")->bytes;
+    ck_assert_uint_eq(find(&files, "etc/acpi/rsdp")->len, 36);
+    ck_assert_uint_eq(loader->len % 128, 0);
+    for (const uint8_t *cmd = loader->bytes; cmd < loader->bytes + loader->len; cmd += 128) {
+        bool in_tables = strcmp((const char *)cmd + 4, "etc/acpi/tables") == 0;
+        uint8_t *file = in_tables ? tables : root;
+        if (le(cmd, 4) == POINTER) {
+            ck_assert_str_eq((const char *)cmd + 60, "etc/acpi/tables");
+            uint64_t value = 0;
+            memcpy(&value, file + le(cmd + 116, 4), cmd[120]);
+            value += TABLES;
+            memcpy(file + le(cmd + 116, 4), &value, cmd[120]);
+        } else if (le(cmd, 4) == CHECKSUM) {
+            uint8_t *at = file + le(cmd + 60, 4);
+            *at = (uint8_t)(*at - sum(file + le(cmd + 64, 4), le(cmd + 68, 4)));
+        } else {
+            ck_assert_uint_eq(le(cmd, 4), ALLOCATE);
+        }
+    }
+    ck_assert_uint_eq(sum(root, 20), 0);
+    ck_assert_uint_eq(sum(root, 36), 0);
+    const uint8_t *xsdt = tables + (le(root + 24, 4) - TABLES), *fadt = NULL;
+    ck_assert_mem_eq(xsdt, "XSDT", 4);
+    for (unsigned i = 36; i < le(xsdt + 4, 4); i += 8) {
+        const uint8_t *t = tables + (le(xsdt + i, 4) - TABLES);
+        ck_assert_uint_eq(sum(t, le(t + 4, 4)), 0);
+        if (memcmp(t, "FACP", 4) == 0)
+            fadt = t;
+    }
+    ck_assert_ptr_nonnull(fadt);
+    ck_assert_mem_eq(tables + (le(fadt + 36, 4) - TABLES), "FACS", 4);
+    ck_assert_mem_eq(tables + (le(fadt + 40, 4) - TABLES), "DSDT", 4);
+    ck_assert_uint_eq(le(fadt + 40, 4), le(fadt + 140, 4));
+    firmware_files_free(&files);
+}
+END_TEST
+
+/* The structures follow one another to the end, and the anchor's counts are theirs. */
+START_TEST(the_smbios_tables_are_sound)
+{
+    struct firmware_config c = config(3);
+    struct firmware_files files;
+    struct error err;
+    ck_assert_msg(firmware_files(&c, &files, &err), "%s", err.msg);
+    const struct firmware_file *t = find(&files, "etc/smbios/smbios-tables");
+    const uint8_t *anchor = find(&files, "etc/smbios/smbios-anchor")->bytes, *p = t->bytes;
+    unsigned count = 0, processors = 0, biggest = 0;
+    while (p < t->bytes + t->len) {
+        const uint8_t *start = p;
+        uint8_t type = p[0];
+        ck_assert_uint_ge(p[1], 4);
+        processors += type == 4;
+        count++;
+        for (p += p[1]; p[0] || p[1]; p++)
+            ck_assert(p + 2 < t->bytes + t->len);
+        p += 2;
+        if ((unsigned)(p - start) > biggest)
+            biggest = (unsigned)(p - start);
+        ck_assert_int_eq(type == 127, p == t->bytes + t->len);
+    }
+    ck_assert_uint_eq(processors, 3);
+    ck_assert_mem_eq(anchor, "_SM_", 4);
+    ck_assert_uint_eq(le(anchor + 8, 2), biggest);
+    ck_assert_uint_eq(le(anchor + 22, 2), t->len);
+    ck_assert_uint_eq(le(anchor + 28, 2), count);
+    firmware_files_free(&files);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("tables");
@@ -309,6 +399,8 @@ int main(void)
     tcase_add_test(t, acpica_reads_them);
     tcase_add_test(t, the_memory_map_is_ascending_and_disjoint);
     tcase_add_test(t, the_demo_is_an_elf_file);
+    tcase_add_test(t, the_commands_put_the_tables_in_place);
+    tcase_add_test(t, the_smbios_tables_are_sound);
     suite_add_tcase(suite, t);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

@@ -1,0 +1,192 @@
+/*
+ * bios.c - machines that start with a firmware image: where the image comes from, where it lies,
+ * and what it is told of the machine (fw_cfg, CMOS).
+ *
+ * The image ends at 4 GiB, where a processor begins after a reset; its last 128 KiB show below
+ * 1 MiB, too, until the host bridge's PAM registers put RAM there (devices/bus/pam.c). Chips are
+ * left as a reset leaves them: programming them is the firmware's work.
+ */
+#include "internal/fw_cfg.h"
+#include "pc.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { ROM_UNIT = 64 << 10, ROM_MAX = 16 << 20 };
+
+#define DEFAULT_BIOS "bios-256k.bin"
+#define END_OF_4G    (1ull << 32)
+
+bool bios_wanted(const struct machine_config *c)
+{
+    return c->bios || c->boot.given || (!c->kernel && c->drive_count > 0);
+}
+
+/* ---- The image ------------------------------------------------------------------------------- */
+
+/* Where Debian's packages put firmware, after the folders of -L. */
+static const char *const folders[] = {"/usr/share/seabios", "/usr/share/qemu", "/usr/share/ovmf",
+                                      "/usr/share/OVMF"};
+
+static int try_folder(const char *folder, const char *name, char path[4096])
+{
+    if (snprintf(path, 4096, "%s/%s", folder, name) >= 4096)
+        return -1;
+    return open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+}
+
+/* An image named by a path, or by a name to be looked for. Its descriptor and path. */
+static int find_image(const struct machine_config *c, const char *name, char path[4096],
+                      struct error *err)
+{
+    snprintf(path, 4096, "%s", name);
+    int fd = open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    for (unsigned i = 0; fd < 0 && !strchr(name, '/') && i < c->folder_count; i++)
+        fd = try_folder(c->folders[i], name, path);
+    for (unsigned i = 0; fd < 0 && !strchr(name, '/') && i < sizeof(folders) / sizeof(*folders);
+         i++)
+        fd = try_folder(folders[i], name, path);
+    if (fd >= 0)
+        return fd;
+    error_set(err, "firmware '%s': %s%s", name, strerror(errno),
+              c->bios ? "" : " (Debian's package seabios has it; -L names another folder)");
+    return -1;
+}
+
+static bool read_all(int fd, uint8_t *to, size_t len)
+{
+    while (len > 0) {
+        ssize_t n = read(fd, to, len);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return false;
+        to += n;
+        len -= (size_t)n;
+    }
+    return true;
+}
+
+static bool load_image(struct machine *m, int fd, const char *path, struct error *err)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+        return error_set(err, "firmware '%s': is not a file", path);
+    if (st.st_size <= 0 || st.st_size % ROM_UNIT || st.st_size > ROM_MAX)
+        return error_set(err,
+                         "firmware '%s': %lld bytes; firmware images are multiples of 64 KiB, "
+                         "and 16 MiB at most",
+                         path, (long long)st.st_size);
+    m->bios_size = (uint64_t)st.st_size;
+    m->bios = phys_rom_new(m->map, m->bios_size, NULL, 0, err);
+    if (!m->bios)
+        return error_prefix(err, "firmware '%s'", path);
+    if (!read_all(fd, phys_block_bytes(m->bios), m->bios_size))
+        return error_set(err, "firmware '%s': cannot be read", path);
+    return true;
+}
+
+bool bios_open(struct machine *m, struct error *err)
+{
+    char path[4096];
+    int fd = find_image(m->config, m->config->bios ? m->config->bios : DEFAULT_BIOS, path, err);
+    if (fd < 0)
+        return false;
+    bool ok = load_image(m, fd, path, err);
+    close(fd);
+    return ok && phys_map_block(m->map, END_OF_4G - m->bios_size, m->bios_size, m->bios, 0,
+                                "firmware", err) >= 0;
+}
+
+/* ---- What it is told ------------------------------------------------------------------------- */
+
+/* Numbers of devices as CMOS 3Dh and 38h have them: in what order to try them. */
+static uint8_t boot_device(char letter)
+{
+    static const char letters[] = "acdn";
+    const char *at = letter ? strchr(letters, letter) : NULL;
+    return at ? (uint8_t)(at - letters + 1) : 0;
+}
+
+static void tell_boot_order(struct machine *m, const char *order)
+{
+    uint8_t device[3] = {0};
+    for (unsigned i = 0; i < 3 && order[i]; i++)
+        device[i] = boot_device(order[i]);
+    rtc_cmos_set(m->rtc, 0x3d, (uint8_t)(device[1] << 4 | device[0]));
+    rtc_cmos_set(m->rtc, 0x38, (uint8_t)(device[2] << 4 | 1)); /* no check of floppies' signature */
+}
+
+void bios_reset(struct machine *m)
+{
+    const struct boot_config *boot = &m->config->boot;
+    tell_boot_order(m, boot->once && !m->booted_once ? boot->once
+                       : boot->order                 ? boot->order
+                                                     : "cad");
+    m->booted_once = true;
+}
+
+static bool add_files(struct machine *m, struct error *err)
+{
+    struct firmware_files files;
+    bool ok = firmware_files(&m->firmware, &files, err);
+    for (unsigned i = 0; ok && i < files.count; i++)
+        ok = fw_cfg_add_file(m->fw_cfg, files.file[i].name, files.file[i].bytes, files.file[i].len,
+                             err);
+    firmware_files_free(&files);
+    return ok;
+}
+
+/* The tables name the addresses that firmware has given to chips until then. */
+static void directory_wanted(void *opaque)
+{
+    struct machine *m = opaque;
+    struct error err;
+    if (!add_files(m, &err))
+        LOG(&m->log, LOG_GUEST_ERRORS, "fw_cfg: %s\n", err.msg);
+}
+
+static bool add_number_file(struct machine *m, const char *name, uint64_t value, unsigned bytes,
+                            struct error *err)
+{
+    uint64_t little = value;
+    return fw_cfg_add_file(m->fw_cfg, name, &little, bytes, err);
+}
+
+static bool add_boot(struct machine *m, struct error *err)
+{
+    const struct boot_config *boot = &m->config->boot;
+    return fw_cfg_add_number(m->fw_cfg, FW_CFG_BOOT_MENU, boot->menu, 2, err) &&
+           (!boot->menu_wait_given ||
+            add_number_file(m, "etc/boot-menu-wait", boot->menu_wait, 2, err)) &&
+           (!boot->fail_wait_given ||
+            add_number_file(m, "etc/boot-fail-wait", boot->fail_wait, 4, err)) &&
+           (!m->config->nographic || !m->firmware.has_serial[0] ||
+            add_number_file(m, "etc/sercon-port", 0x3f8, 2, err));
+}
+
+static bool add_user_files(struct machine *m, struct error *err)
+{
+    const struct machine_config *c = m->config;
+    for (unsigned i = 0; i < c->fw_file_count; i++)
+        if (!fw_cfg_add_file(m->fw_cfg, c->fw_files[i].name, c->fw_files[i].bytes,
+                             c->fw_files[i].len, err))
+            return false;
+    return true;
+}
+
+bool bios_describe(struct machine *m, struct error *err)
+{
+    const struct machine_config *c = m->config;
+    static const uint8_t no_uuid[16] = {0};
+    fw_cfg_on_directory(m->fw_cfg, directory_wanted, m);
+    return fw_cfg_add(m->fw_cfg, FW_CFG_UUID, no_uuid, sizeof(no_uuid), err) &&
+           fw_cfg_add_number(m->fw_cfg, FW_CFG_RAM_SIZE, m->firmware.ram_low, 8, err) &&
+           fw_cfg_add_number(m->fw_cfg, FW_CFG_NOGRAPHIC, c->nographic, 2, err) &&
+           fw_cfg_add_number(m->fw_cfg, FW_CFG_NB_CPUS, m->vcpu_count, 2, err) &&
+           fw_cfg_add_number(m->fw_cfg, FW_CFG_MAX_CPUS, m->vcpu_count, 2, err) &&
+           add_boot(m, err) && add_files(m, err) && add_user_files(m, err);
+}
