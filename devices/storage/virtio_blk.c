@@ -12,8 +12,8 @@
  * A reset forgets the requests in flight but not their effects: until the last of these "stale"
  * ones has completed, nothing new is taken, so that an old write never lands after a newer one.
  *
- * Write cache (5.2.5.2): with VIRTIO_BLK_F_FLUSH (or CONFIG_WCE and writeback = 1) a write is
- * complete when the image file has it; otherwise each write is followed by a flush of its own.
+ * Write cache (5.2.5.2): with CONFIG_WCE the driver switches the image's own. A driver that has
+ * negotiated neither that nor FLUSH cannot flush: each of its writes is followed by a flush.
  */
 #include "internal/blockdev.h"
 #include "internal/error.h"
@@ -97,7 +97,7 @@ struct virtio_blk {
     struct blockdev *image;
     struct blk_request *requests; /* all in flight */
     unsigned in_flight, stale;
-    uint8_t writeback; /* the configuration field */
+    uint8_t writeback; /* the configuration field: has the disk a volatile write cache? */
     char id[BLK_ID_BYTES];
 };
 
@@ -198,12 +198,11 @@ static void submit(struct blk_request *r, enum blockdev_op op, uint64_t offset, 
     blockdev_submit(r->disk->image, &r->io);
 }
 
-/* Is a write complete only when it is on the disk? */
+/* Must the device flush after each write, because the driver cannot? */
 static bool write_through(const struct virtio_blk *disk)
 {
-    if (virtio_has(&disk->virtio, BLK_F_CONFIG_WCE))
-        return !disk->writeback;
-    return !virtio_has(&disk->virtio, BLK_F_FLUSH);
+    return blockdev_write_cache(disk->image) && !virtio_has(&disk->virtio, BLK_F_CONFIG_WCE) &&
+           !virtio_has(&disk->virtio, BLK_F_FLUSH);
 }
 
 static void next_chunk(struct blk_request *r)
@@ -435,8 +434,11 @@ static uint8_t blk_config_read(struct virtio_device *dev, unsigned offset)
 
 static void blk_config_write(struct virtio_device *dev, unsigned offset, uint8_t value)
 {
-    if (offset == offsetof(struct blk_config, writeback) && virtio_has(dev, BLK_F_CONFIG_WCE))
-        ((struct virtio_blk *)dev)->writeback = value & 1;
+    struct virtio_blk *disk = (struct virtio_blk *)dev;
+    if (offset != offsetof(struct blk_config, writeback) || !virtio_has(dev, BLK_F_CONFIG_WCE))
+        return;
+    disk->writeback = value & 1;
+    blockdev_set_write_cache(disk->image, disk->writeback);
 }
 
 /* ---- Life -------------------------------------------------------------------------------------
@@ -448,7 +450,8 @@ static void blk_reset(struct virtio_device *dev)
     for (struct blk_request *r = disk->requests; r; r = r->next)
         r->stale = true;
     disk->stale = disk->in_flight;
-    disk->writeback = 1;
+    disk->writeback = blockdev_default_write_cache(disk->image);
+    blockdev_set_write_cache(disk->image, disk->writeback);
 }
 
 static void blk_destroy(struct virtio_device *dev)
@@ -486,7 +489,7 @@ struct pci_device *virtio_blk_create(struct pci_bus *bus, int devfn,
         return NULL;
     }
     disk->image = options->disk;
-    disk->writeback = 1;
+    disk->writeback = blockdev_default_write_cache(disk->image);
     if (options->serial)
         memcpy(disk->id, options->serial, strnlen(options->serial, sizeof(disk->id)));
     uint64_t more = blockdev_read_only(disk->image) ? BLK_F_RO : BLK_F_DISCARD | BLK_F_WRITE_ZEROES;

@@ -7,6 +7,7 @@
 #define INTERNAL_MACHINE_H
 
 #include "internal/access.h"
+#include "internal/blockdev.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -33,6 +34,10 @@ struct drive_config {
     char *id; /* "" without one */
     enum drive_interface interface;
     bool read_only, snapshot;
+    char *format; /* NULL: what the contents say */
+    enum blockdev_cache cache;
+    enum blockdev_discard discard;
+    enum blockdev_detect detect_zeroes;
     bool attached; /* some device has it */
 };
 

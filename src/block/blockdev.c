@@ -4,11 +4,10 @@
  *
  * Requests are taken in order but may complete in any order, as on a disk with a queue. A flush
  * therefore promises what fdatasync() does: whatever was reported complete before it was submitted
- * is on the disk when it completes. When fdatasync() fails, the kernel may have dropped the pages
- * it could not write and report success the next time; so a failed flush makes all later ones fail.
+ * is on the disk when it completes.
  *
- * Results come back through one timer that is armed for "now": unlike a post, it can be taken back
- * when the device is closed.
+ * Workers are started when requests wait and none is idle. Results come back through one timer that
+ * is armed for "now": unlike a post, it can be taken back when the device is closed.
  */
 #include "internal/blockdev.h"
 #include "image.h"
@@ -21,23 +20,26 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_WORKERS 2
+#define MAX_WORKERS 16
 
 struct request_list {
     struct blockdev_request *first, **last;
 };
 
 struct blockdev {
-    struct image image;
+    struct image *image;
     bool read_only;
+    bool default_write_cache, write_cache; /* of the machine lock */
+    enum blockdev_discard discard;
+    enum blockdev_detect detect_zeroes;
     struct timer deliver; /* armed while `completed` waits */
     pthread_mutex_t lock; /* of what follows */
     pthread_cond_t work;
     struct request_list submitted, completed;
     bool closing;
-    int flush_error;
-    int reported; /* the errno that was last reported on stderr */
-    unsigned workers;
+    int reported;     /* the errno that was last reported on stderr */
+    unsigned waiting; /* requests in `submitted` */
+    unsigned workers, idle;
     pthread_t threads[MAX_WORKERS];
 };
 
@@ -74,26 +76,20 @@ static void report(struct blockdev *dev, const struct blockdev_request *request)
     bool news = dev->reported != request->result;
     dev->reported = request->result;
     pthread_mutex_unlock(&dev->lock);
-    if (news)
-        fprintf(stderr, "bailey: %s: %s %llu bytes at offset %llu: %s\n", dev->image.path,
+    if (news && request->result == -EPERM)
+        fprintf(stderr,
+                "bailey: %s: the guest's write would make this raw image look like one of another "
+                "format; format=raw allows that\n",
+                dev->image->path);
+    else if (news)
+        fprintf(stderr, "bailey: %s: %s %llu bytes at offset %llu: %s\n", dev->image->path,
                 verbs[request->op], (unsigned long long)request->len,
                 (unsigned long long)request->offset, strerror(-request->result));
 }
 
 static int flush(struct blockdev *dev)
 {
-    pthread_mutex_lock(&dev->lock);
-    int result = dev->flush_error;
-    pthread_mutex_unlock(&dev->lock);
-    if (result || dev->read_only)
-        return result;
-    result = image_flush(&dev->image);
-    if (result) {
-        pthread_mutex_lock(&dev->lock);
-        dev->flush_error = result;
-        pthread_mutex_unlock(&dev->lock);
-    }
-    return result;
+    return dev->read_only ? 0 : dev->image->ops->flush(dev->image);
 }
 
 static int check(const struct blockdev *dev, const struct blockdev_request *request)
@@ -104,30 +100,65 @@ static int check(const struct blockdev *dev, const struct blockdev_request *requ
         return -EROFS;
     if (request->offset % IMAGE_SECTOR || request->len % IMAGE_SECTOR)
         return -EINVAL;
-    if (request->offset > dev->image.size || request->len > dev->image.size - request->offset)
+    if (request->offset > dev->image->size || request->len > dev->image->size - request->offset)
         return -EINVAL;
     return 0;
 }
 
+/* An image that was taken for raw must still look raw when the guest has written its beginning. */
+static int keeps_format(struct blockdev *dev, const struct blockdev_request *request,
+                        struct span data)
+{
+    uint8_t head[IMAGE_HEAD];
+    if (!dev->image->probed_raw || request->offset >= IMAGE_HEAD)
+        return 0;
+    span_copy_in(head, data, sizeof(head)); /* requests are whole sectors */
+    return format_probe(head)->probe ? -EPERM : 0;
+}
+
+static int write_data(struct blockdev *dev, const struct blockdev_request *request)
+{
+    struct image *image = dev->image;
+    const struct span data = {request->iov, request->iovcnt, 0};
+    int result = keeps_format(dev, request, data);
+    if (result)
+        return result;
+    if (dev->detect_zeroes != BLOCKDEV_DETECT_OFF && span_is_zero(data, request->len)) {
+        bool unmap =
+            dev->detect_zeroes == BLOCKDEV_DETECT_UNMAP && dev->discard == BLOCKDEV_DISCARD_UNMAP;
+        return image->ops->zero(image, request->offset, request->len,
+                                unmap ? HOSTFILE_ZERO_UNMAP : HOSTFILE_ZERO_KEEP);
+    }
+    return image->ops->write(image, data, request->offset, request->len);
+}
+
 static int perform(struct blockdev *dev, const struct blockdev_request *request)
 {
-    struct image *image = &dev->image;
+    struct image *image = dev->image;
+    bool unmap = dev->discard == BLOCKDEV_DISCARD_UNMAP;
     int result = check(dev, request);
     if (result || (!request->len && request->op != BLOCKDEV_FLUSH))
         return result;
     switch (request->op) {
     case BLOCKDEV_READ:
-        return image_read(image, request->iov, request->iovcnt, request->offset, request->len);
-    case BLOCKDEV_WRITE:
-        return image_write(image, request->iov, request->iovcnt, request->offset, request->len);
+        return image->ops->read(image, (struct span){request->iov, request->iovcnt, 0},
+                                request->offset, request->len);
     case BLOCKDEV_FLUSH:
         return flush(dev);
+    case BLOCKDEV_WRITE:
+        result = write_data(dev, request);
+        break;
     case BLOCKDEV_DISCARD:
-        return image_discard(image, request->offset, request->len);
+        if (!unmap || !image->ops->discard)
+            return 0; /* a hint */
+        result = image->ops->discard(image, request->offset, request->len);
+        break;
     case BLOCKDEV_WRITE_ZEROES:
-        return image_write_zeroes(image, request->offset, request->len);
+        result = image->ops->zero(image, request->offset, request->len,
+                                  unmap ? HOSTFILE_ZERO_UNMAP : HOSTFILE_ZERO_KEEP);
+        break;
     }
-    return -EINVAL;
+    return !result && request->through ? flush(dev) : result;
 }
 
 static void run(struct blockdev *dev, struct blockdev_request *request)
@@ -150,15 +181,30 @@ static void *worker(void *opaque)
         if (!request && dev->closing)
             break;
         if (request) {
+            dev->waiting--;
             pthread_mutex_unlock(&dev->lock);
             run(dev, request);
             pthread_mutex_lock(&dev->lock);
         } else {
+            dev->idle++;
             pthread_cond_wait(&dev->work, &dev->lock);
+            dev->idle--;
         }
     }
     pthread_mutex_unlock(&dev->lock);
     return NULL;
+}
+
+/* Another thread, if it can be had. Signals are the main thread's; a worker must not run its
+ * handlers (and a file-size limit is an error of the write, not the end of the process). */
+static void start_worker_locked(struct blockdev *dev)
+{
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    if (pthread_create(&dev->threads[dev->workers], NULL, worker, dev) == 0)
+        dev->workers++;
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
 /* ---- The event queue's side -------------------------------------------------------------------
@@ -183,8 +229,11 @@ static void deliver(void *opaque)
 void blockdev_submit(struct blockdev *dev, struct blockdev_request *request)
 {
     request->dev = dev;
+    request->through = !dev->write_cache;
     pthread_mutex_lock(&dev->lock);
     list_add(&dev->submitted, request);
+    if (++dev->waiting > dev->idle && dev->workers < MAX_WORKERS)
+        start_worker_locked(dev);
     pthread_cond_signal(&dev->work);
     pthread_mutex_unlock(&dev->lock);
 }
@@ -192,41 +241,46 @@ void blockdev_submit(struct blockdev *dev, struct blockdev_request *request)
 /* ---- Open and close ---------------------------------------------------------------------------
  */
 
-/* Signals are the main thread's; a worker must not run its handlers. */
-static unsigned start_workers(struct blockdev *dev, unsigned wanted)
+static struct image *open_image(const struct blockdev_options *o, struct error *err)
 {
-    sigset_t all, old;
-    unsigned n = 0;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    while (n < wanted && pthread_create(&dev->threads[n], NULL, worker, dev) == 0)
-        n++;
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    return n;
+    const struct image_options options = {
+        .path = o->path,
+        .format = o->format,
+        .write = !o->read_only && !o->snapshot,
+        .direct = o->cache == BLOCKDEV_CACHE_NONE || o->cache == BLOCKDEV_CACHE_DIRECTSYNC,
+        .unsafe = o->cache == BLOCKDEV_CACHE_UNSAFE,
+        .unmap = o->discard == BLOCKDEV_DISCARD_UNMAP,
+    };
+    struct image *image = image_open(&options, err);
+    return image && o->snapshot ? snapshot_open(image, err) : image;
 }
 
-struct blockdev *blockdev_open(const char *path, unsigned flags, struct event_queue *queue,
+struct blockdev *blockdev_open(const struct blockdev_options *o, struct event_queue *queue,
                                struct error *err)
 {
     struct blockdev *dev = calloc(1, sizeof(*dev));
     if (!dev) {
-        error_set(err, "%s: out of memory", path);
+        error_set(err, "%s: out of memory", o->path);
         return NULL;
     }
-    if (!image_open(&dev->image, path, flags, err)) {
+    dev->image = open_image(o, err);
+    if (!dev->image) {
         free(dev);
         return NULL;
     }
-    dev->read_only = (flags & BLOCKDEV_READ_ONLY) != 0;
+    dev->read_only = o->read_only;
+    dev->discard = o->discard;
+    dev->detect_zeroes = o->detect_zeroes;
+    dev->default_write_cache = dev->write_cache =
+        o->cache != BLOCKDEV_CACHE_WRITETHROUGH && o->cache != BLOCKDEV_CACHE_DIRECTSYNC;
     dev->submitted.last = &dev->submitted.first;
     dev->completed.last = &dev->completed.first;
     timer_init(&dev->deliver, queue, deliver, dev);
     pthread_mutex_init(&dev->lock, NULL);
     pthread_cond_init(&dev->work, NULL);
-    /* The snapshot's map has no lock of its own: one worker. */
-    dev->workers = start_workers(dev, flags & BLOCKDEV_SNAPSHOT ? 1 : MAX_WORKERS);
+    start_worker_locked(dev);
     if (!dev->workers) {
-        error_set(err, "%s: cannot start a worker thread", path);
+        error_set(err, "%s: cannot start a worker thread", o->path);
         blockdev_close(dev);
         return NULL;
     }
@@ -244,6 +298,7 @@ void blockdev_close(struct blockdev *dev)
     pthread_mutex_unlock(&dev->lock);
     for (unsigned i = 0; i < dev->workers; i++)
         pthread_join(dev->threads[i], NULL);
+    dev->workers = MAX_WORKERS; /* no more of them */
     deliver(dev);
     while ((request = list_take(&dev->submitted))) { /* what the completions asked for */
         run(dev, request);
@@ -254,18 +309,54 @@ void blockdev_close(struct blockdev *dev)
     last.result = flush(dev);
     if (last.result)
         report(dev, &last);
-    image_close(&dev->image);
+    image_close(dev->image);
     pthread_cond_destroy(&dev->work);
     pthread_mutex_destroy(&dev->lock);
     free(dev);
 }
 
+/* ---- Questions --------------------------------------------------------------------------------
+ */
+
 uint64_t blockdev_size(const struct blockdev *dev)
 {
-    return dev->image.size;
+    return dev->image->size;
 }
 
 bool blockdev_read_only(const struct blockdev *dev)
 {
     return dev->read_only;
+}
+
+const char *blockdev_format(const struct blockdev *dev)
+{
+    return dev->image->format;
+}
+
+bool blockdev_write_cache(const struct blockdev *dev)
+{
+    return dev->write_cache;
+}
+
+bool blockdev_default_write_cache(const struct blockdev *dev)
+{
+    return dev->default_write_cache;
+}
+
+void blockdev_set_write_cache(struct blockdev *dev, bool on)
+{
+    dev->write_cache = on;
+}
+
+bool blockdev_format_known(const char *name)
+{
+    return format_find(name) != NULL;
+}
+
+void blockdev_format_names(const char **names, size_t n)
+{
+    size_t i = 0;
+    for (const struct format *format; i + 1 < n && (format = format_at((unsigned)i)); i++)
+        names[i] = format->name;
+    names[i] = NULL;
 }

@@ -2,46 +2,23 @@
  * backend.c - what lies behind the guest's devices on the host: disk images and character devices.
  */
 #include "pc.h"
-#include <fcntl.h>
 #include <string.h>
-#include <unistd.h>
 
 /* ---- Disk images ----------------------------------------------------------------------------- */
-
-/* Images that are not raw would be shown to the guest, and overwritten, as they are in the file. */
-static bool refuse_other_formats(const char *path, struct error *err)
-{
-    static const struct {
-        const char *name, *magic;
-        size_t len;
-    } formats[] = {
-        {"qcow2", "QFI\xfb", 4},
-        {"VMDK", "KDMV", 4},
-        {"VHDX", "vhdxfile", 8},
-        {"VDI", "<<< ", 4},
-    };
-    char head[8] = {0};
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return true; /* opening it in earnest will say why */
-    ssize_t n = read(fd, head, sizeof(head));
-    close(fd);
-    for (unsigned i = 0; n > 0 && i < sizeof(formats) / sizeof(formats[0]); i++)
-        if (memcmp(head, formats[i].magic, formats[i].len) == 0)
-            return error_set(err, "disk '%s' is a %s image; only raw images can be used", path,
-                             formats[i].name);
-    return true;
-}
 
 static bool open_disk(struct machine *m, unsigned i, struct error *err)
 {
     const struct drive_config *drive = &m->config->drives[i];
-    unsigned flags = drive->read_only ? BLOCKDEV_READ_ONLY : 0;
-    if (drive->snapshot)
-        flags |= BLOCKDEV_SNAPSHOT;
-    if (!refuse_other_formats(drive->file, err))
-        return false;
-    m->disks[i] = blockdev_open(drive->file, flags, m->queue, err);
+    const struct blockdev_options options = {
+        .path = drive->file,
+        .format = drive->format,
+        .read_only = drive->read_only,
+        .snapshot = drive->snapshot,
+        .cache = drive->cache,
+        .discard = drive->discard,
+        .detect_zeroes = drive->detect_zeroes,
+    };
+    m->disks[i] = blockdev_open(&options, m->queue, err);
     return m->disks[i] != NULL;
 }
 

@@ -517,7 +517,8 @@ static const struct option options[] = {
     {"fw_cfg", "NAME,string=TEXT", "a file for the firmware, or file=FILE", set_fw_cfg, {0}},
     {"drive",
      "file=FILE[,...]",
-     "disk: if=virtio|none, format=raw, readonly=on|off, snapshot=on|off, id=NAME",
+     "disk: if=virtio|none, format=NAME, cache=writeback|none|writethrough|directsync|unsafe, "
+     "discard=ignore|unmap, detect-zeroes=off|on|unmap, readonly=on|off, snapshot=on|off, id=NAME",
      set_drive,
      {0}},
     {"hda",
@@ -739,6 +740,7 @@ void machine_config_free(struct machine_config *c)
     for (unsigned i = 0; i < c->drive_count; i++) {
         free(c->drives[i].file);
         free(c->drives[i].id);
+        free(c->drives[i].format);
     }
     for (unsigned i = 0; i < c->device_count; i++)
         free(c->devices[i].serial);

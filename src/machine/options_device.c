@@ -23,12 +23,11 @@ static struct drive_config *new_drive(struct options *o, const char *file, const
 /* Properties of which only what Bailey does anyway can be asked for. */
 static bool check_fixed_words(const struct keyval *kv, struct error *err)
 {
-    static const char *const formats[] = {"raw", NULL}, *const caches[] = {"writeback", NULL};
-    static const char *const aios[] = {"threads", NULL}, *const medias[] = {"disk", NULL};
+    static const char *const medias[] = {"disk", NULL};
     static const struct {
         const char *key;
         const char *const *words;
-    } fixed[] = {{"format", formats}, {"cache", caches}, {"aio", aios}, {"media", medias}};
+    } fixed[] = {{"media", medias}};
 
     for (unsigned i = 0; i < sizeof(fixed) / sizeof(fixed[0]); i++) {
         const char *value = keyval_get(kv, fixed[i].key);
@@ -42,9 +41,9 @@ static bool check_fixed_words(const struct keyval *kv, struct error *err)
 
 static bool fill_drive(struct options *o, const struct keyval *kv)
 {
-    static const char *const keys[] = {"file",  "if",   "format",   "readonly", "read-only",
-                                       "index", "id",   "snapshot", "media",    "cache",
-                                       "aio",   "unit", NULL};
+    static const char *const keys[] = {"file",  "if",   "format",   "readonly",      "read-only",
+                                       "index", "id",   "snapshot", "media",         "cache",
+                                       "aio",   "unit", "discard",  "detect-zeroes", NULL};
     static const char *const interfaces[] = {"virtio", "none", NULL};
     struct error *err = o->err;
     const char *file = keyval_get(kv, "file"), *id = keyval_get(kv, "id");
@@ -67,9 +66,7 @@ static bool fill_drive(struct options *o, const struct keyval *kv)
     if (!drive)
         return false;
     drive->interface = chosen == 0 ? DRIVE_VIRTIO : DRIVE_NONE;
-    return keyval_bool(kv, "readonly", &drive->read_only, "-drive", err) &&
-           keyval_bool(kv, "read-only", &drive->read_only, "-drive", err) &&
-           keyval_bool(kv, "snapshot", &drive->snapshot, "-drive", err);
+    return option_drive_image(kv, drive, err);
 }
 
 bool option_drive(struct options *o, const char *arg)

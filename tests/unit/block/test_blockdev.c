@@ -57,10 +57,23 @@ static void teardown(void)
     unlink(path);
 }
 
+enum { READ_ONLY = 1, SNAPSHOT = 2, UNMAP = 4 };
+
+static struct blockdev *open_path(const char *image, unsigned flags, struct error *err)
+{
+    const struct blockdev_options options = {
+        .path = image,
+        .read_only = (flags & READ_ONLY) != 0,
+        .snapshot = (flags & SNAPSHOT) != 0,
+        .discard = flags & UNMAP ? BLOCKDEV_DISCARD_UNMAP : BLOCKDEV_DISCARD_IGNORE,
+    };
+    return blockdev_open(&options, queue, err);
+}
+
 static struct blockdev *open_image(unsigned flags)
 {
     struct error err;
-    struct blockdev *dev = blockdev_open(path, flags, queue, &err);
+    struct blockdev *dev = open_path(path, flags, &err);
     ck_assert_msg(dev != NULL, "%s", err.msg);
     return dev;
 }
@@ -267,9 +280,138 @@ START_TEST(zeroes_and_discards)
 }
 END_TEST
 
+/* The space of discarded sectors goes back to the host with discard=unmap, and only then. */
+START_TEST(discard_gives_space_back_when_told_to)
+{
+    for (unsigned unmap = 0; unmap < 2; unmap++) {
+        struct blockdev *dev = open_image(unmap ? UNMAP : 0);
+        uint8_t buf[8192];
+        ck_assert_int_eq(run(dev, BLOCKDEV_DISCARD, 8192, 8192, NULL), 0);
+        ck_assert_int_eq(run(dev, BLOCKDEV_READ, 8192, 8192, buf), 0);
+        if (unmap)
+            expect_value(buf, 0, sizeof(buf));
+        else
+            expect_pattern(buf, 8192, sizeof(buf));
+        blockdev_close(dev);
+    }
+}
+END_TEST
+
+/* ---- Formats ----------------------------------------------------------------------------------
+ */
+
+static struct blockdev *open_as(const char *format, enum blockdev_cache cache, struct error *err)
+{
+    const struct blockdev_options options = {.path = path, .format = format, .cache = cache};
+    return blockdev_open(&options, queue, err);
+}
+
+/* A guest that owns a raw image must not make it a qcow2 image, whose backing file would be any
+ * file of the host's, for a next start that looks at the contents. */
+START_TEST(probed_raw_images_stay_raw)
+{
+    static const struct {
+        unsigned at;
+        const char *magic;
+    } cases[] = {
+        {0, "QFI\xfb"}, {0, "KDMV"}, {0, "conectix"}, {0, "vhdxfile"}, {0x40, "\x7f\x10\xda\xbe"}};
+    uint8_t plain[1024] = {0}, buf[1024];
+    struct error err;
+    struct iovec pieces[2];
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        uint8_t bad[1024] = {0};
+        memcpy(bad + cases[i].at, cases[i].magic, strlen(cases[i].magic));
+        struct blockdev *dev = open_image(0);
+        ck_assert_str_eq(blockdev_format(dev), "raw");
+        ck_assert_int_eq(run(dev, BLOCKDEV_WRITE, 0, 1024, plain), 0);
+        ck_assert_int_eq(run(dev, BLOCKDEV_WRITE, 0, 1024, bad), -EPERM);
+        pieces[0] = (struct iovec){bad, 2};
+        pieces[1] = (struct iovec){bad + 2, 1022};
+        ck_assert_int_eq(run_vector(dev, BLOCKDEV_WRITE, 0, 1024, pieces, 2), -EPERM);
+        ck_assert_int_eq(run(dev, BLOCKDEV_WRITE, 512, 1024, bad), 0);
+        ck_assert_int_eq(run(dev, BLOCKDEV_READ, 0, 512, buf), 0);
+        expect_value(buf, 0, 512);
+        blockdev_close(dev);
+        dev = open_as("raw", BLOCKDEV_CACHE_WRITEBACK, &err);
+        ck_assert_int_eq(run(dev, BLOCKDEV_WRITE, 0, 1024, bad), 0); /* its right */
+        blockdev_close(dev);
+        dev = open_as("raw", BLOCKDEV_CACHE_WRITEBACK, &err); /* still what was said */
+        ck_assert_str_eq(blockdev_format(dev), "raw");
+        ck_assert_int_eq(run(dev, BLOCKDEV_WRITE, 0, 1024, plain), 0);
+        blockdev_close(dev);
+    }
+}
+END_TEST
+
+START_TEST(the_format_that_was_asked_for_must_be_there)
+{
+    struct error err = {""};
+    ck_assert_ptr_null(open_as("qcow2", BLOCKDEV_CACHE_WRITEBACK, &err));
+    ck_assert_msg(strstr(err.msg, "is not a qcow2 image but raw"), "%s", err.msg);
+    ck_assert_ptr_null(open_as("qcow3", BLOCKDEV_CACHE_WRITEBACK, &err));
+    ck_assert_msg(strstr(err.msg, "no image format 'qcow3'"), "%s", err.msg);
+}
+END_TEST
+
+/* Every mode reads and writes the same bytes, from memory and at offsets that suit it or not. */
+START_TEST(cache_modes)
+{
+    struct error err = {""};
+    enum { LEN = 20480 };
+    uint8_t *memory = malloc(2 * LEN + 1);
+    struct blockdev *dev = open_as(NULL, (enum blockdev_cache)_i, &err);
+    if (!dev && strstr(err.msg, "no direct I/O")) { /* /tmp may be a tmpfs */
+        ck_assert(_i == BLOCKDEV_CACHE_NONE || _i == BLOCKDEV_CACHE_DIRECTSYNC);
+        free(memory);
+        return;
+    }
+    ck_assert_msg(dev != NULL, "%s", err.msg);
+    bool through = _i == BLOCKDEV_CACHE_WRITETHROUGH || _i == BLOCKDEV_CACHE_DIRECTSYNC;
+    ck_assert_int_eq(blockdev_default_write_cache(dev), !through);
+    ck_assert_int_eq(blockdev_write_cache(dev), !through);
+    static const uint64_t offsets[] = {0, 512, 4096, 4608};
+    for (unsigned i = 0; i < 4; i++)
+        for (uint64_t len = 512; len <= LEN / 2; len += 1536) {
+            uint8_t *from = memory + 1, *to = memory + LEN + 1;
+            for (unsigned b = 0; b < len; b++)
+                from[b] = (uint8_t)(b * 7 + len / 512 + i);
+            ck_assert_int_eq(run(dev, BLOCKDEV_WRITE, offsets[i], len, from), 0);
+            ck_assert_int_eq(run(dev, BLOCKDEV_READ, offsets[i], len, to), 0);
+            ck_assert_int_eq(memcmp(from, to, len), 0);
+            read_file(offsets[i], to, len);
+            ck_assert_int_eq(memcmp(from, to, len), 0);
+        }
+    ck_assert_int_eq(run(dev, BLOCKDEV_FLUSH, 0, 0, NULL), 0);
+    blockdev_set_write_cache(dev, false);
+    ck_assert(!blockdev_write_cache(dev));
+    ck_assert_int_eq(run(dev, BLOCKDEV_WRITE, 0, 512, memory), 0);
+    blockdev_close(dev);
+    free(memory);
+}
+END_TEST
+
+START_TEST(zeroes_that_are_written_are_detected)
+{
+    struct error err;
+    static uint8_t zeroes[IMAGE_SIZE];
+    struct stat st;
+    for (unsigned detect = 0; detect < 2; detect++) {
+        const struct blockdev_options options = {.path = path,
+                                                 .discard = BLOCKDEV_DISCARD_UNMAP,
+                                                 .detect_zeroes = detect ? BLOCKDEV_DETECT_UNMAP
+                                                                         : BLOCKDEV_DETECT_OFF};
+        struct blockdev *dev = blockdev_open(&options, queue, &err);
+        ck_assert_int_eq(run(dev, BLOCKDEV_WRITE, 0, IMAGE_SIZE, zeroes), 0);
+        blockdev_close(dev);
+        ck_assert_int_eq(stat(path, &st), 0);
+        ck_assert_int_eq(st.st_blocks == 0, detect);
+    }
+}
+END_TEST
+
 START_TEST(read_only_refuses_writes)
 {
-    struct blockdev *dev = open_image(BLOCKDEV_READ_ONLY);
+    struct blockdev *dev = open_image(READ_ONLY);
     uint8_t buf[512] = {0};
     ck_assert(blockdev_read_only(dev));
     ck_assert_int_eq(run(dev, BLOCKDEV_WRITE, 0, 512, buf), -EROFS);
@@ -287,7 +429,7 @@ END_TEST
 
 START_TEST(snapshot_keeps_writes_to_itself)
 {
-    struct blockdev *dev = open_image(BLOCKDEV_SNAPSHOT);
+    struct blockdev *dev = open_image(SNAPSHOT);
     uint8_t ones[1024], buf[IMAGE_SIZE];
     memset(ones, 0x11, sizeof(ones));
     ck_assert(!blockdev_read_only(dev));
@@ -311,7 +453,7 @@ END_TEST
 START_TEST(snapshot_of_an_unwritable_file)
 {
     ck_assert_int_eq(chmod(path, 0444), 0);
-    struct blockdev *dev = open_image(BLOCKDEV_SNAPSHOT);
+    struct blockdev *dev = open_image(SNAPSHOT);
     uint8_t buf[512] = {5};
     ck_assert_int_eq(run(dev, BLOCKDEV_WRITE, 0, 512, buf), 0);
     blockdev_close(dev);
@@ -328,18 +470,18 @@ START_TEST(locks)
         bool ok;
     } cases[] = {
         {0, 0, false},
-        {0, BLOCKDEV_READ_ONLY, false},
-        {0, BLOCKDEV_SNAPSHOT, false},
-        {BLOCKDEV_READ_ONLY, 0, false},
-        {BLOCKDEV_SNAPSHOT, 0, false},
-        {BLOCKDEV_READ_ONLY, BLOCKDEV_READ_ONLY, true},
-        {BLOCKDEV_SNAPSHOT, BLOCKDEV_READ_ONLY, true},
-        {BLOCKDEV_SNAPSHOT, BLOCKDEV_SNAPSHOT, true},
+        {0, READ_ONLY, false},
+        {0, SNAPSHOT, false},
+        {READ_ONLY, 0, false},
+        {SNAPSHOT, 0, false},
+        {READ_ONLY, READ_ONLY, true},
+        {SNAPSHOT, READ_ONLY, true},
+        {SNAPSHOT, SNAPSHOT, true},
     };
     for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct error err = {""};
         struct blockdev *first = open_image(cases[i].first);
-        struct blockdev *second = blockdev_open(path, cases[i].second, queue, &err);
+        struct blockdev *second = open_path(path, cases[i].second, &err);
         ck_assert_msg((second != NULL) == cases[i].ok, "case %u: %s", i, err.msg);
         if (!second)
             ck_assert_msg(strstr(err.msg, path) == err.msg, "%s", err.msg);
@@ -359,15 +501,15 @@ START_TEST(locks_of_the_other_emulator)
         unsigned flags;
         bool ok;
     } cases[] = {
-        {100, BLOCKDEV_READ_ONLY, true}, {100, 0, false}, {101, BLOCKDEV_READ_ONLY, false},
-        {201, BLOCKDEV_READ_ONLY, true}, {201, 0, false},
+        {100, READ_ONLY, true}, {100, 0, false}, {101, READ_ONLY, false},
+        {201, READ_ONLY, true}, {201, 0, false},
     };
     for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         int fd = open(path, O_RDONLY);
         struct flock range = {.l_type = F_RDLCK, .l_start = cases[i].byte, .l_len = 1};
         ck_assert_int_eq(fcntl(fd, F_OFD_SETLK, &range), 0);
         struct error err = {""};
-        struct blockdev *dev = blockdev_open(path, cases[i].flags, queue, &err);
+        struct blockdev *dev = open_path(path, cases[i].flags, &err);
         ck_assert_msg((dev != NULL) == cases[i].ok, "case %u: %s", i, err.msg);
         blockdev_close(dev);
         close(fd);
@@ -381,7 +523,7 @@ END_TEST
 static void expect_refusal(const char *image, const char *words)
 {
     struct error err = {""};
-    ck_assert_ptr_null(blockdev_open(image, 0, queue, &err));
+    ck_assert_ptr_null(open_path(image, 0, &err));
     ck_assert_msg(strstr(err.msg, image) && strstr(err.msg, words), "'%s' lacks '%s'", err.msg,
                   words);
 }
@@ -393,11 +535,6 @@ START_TEST(unusable_images_are_named)
     expect_refusal("/dev/null", "neither a file nor a block device");
     ck_assert_int_eq(truncate(path, 511), 0);
     expect_refusal(path, "smaller than one sector");
-    int fd = open(path, O_WRONLY);
-    ck_assert_int_eq(pwrite(fd, "QFI\xfb", 4, 0), 4);
-    close(fd);
-    ck_assert_int_eq(truncate(path, 65536), 0);
-    expect_refusal(path, "qcow2");
     char fifo[80];
     snprintf(fifo, sizeof(fifo), "%s.fifo", path);
     ck_assert_int_eq(mkfifo(fifo, 0600), 0);
@@ -437,7 +574,7 @@ START_TEST(write_errors_reach_the_request)
 {
     if (access("/dev/full", W_OK) != 0)
         return;
-    struct blockdev *dev = open_image(BLOCKDEV_SNAPSHOT);
+    struct blockdev *dev = open_image(SNAPSHOT);
     /* the overlay is the descriptor after the image's: make it a device that is always full */
     int full = open("/dev/full", O_RDWR);
     int overlay = -1;
@@ -469,6 +606,11 @@ int main(void)
     tcase_add_test(tc, close_completes_what_is_in_flight);
     tcase_add_test(tc, requests_outside_the_image_fail);
     tcase_add_test(tc, zeroes_and_discards);
+    tcase_add_test(tc, discard_gives_space_back_when_told_to);
+    tcase_add_test(tc, probed_raw_images_stay_raw);
+    tcase_add_test(tc, the_format_that_was_asked_for_must_be_there);
+    tcase_add_loop_test(tc, cache_modes, 0, BLOCKDEV_CACHE_UNSAFE + 1);
+    tcase_add_test(tc, zeroes_that_are_written_are_detected);
     tcase_add_test(tc, read_only_refuses_writes);
     tcase_add_test(tc, snapshot_keeps_writes_to_itself);
     tcase_add_test(tc, snapshot_of_an_unwritable_file);

@@ -26,7 +26,7 @@ enum {
 
 struct blockdev {
     uint8_t bytes[SECTORS * 512];
-    bool read_only;
+    bool read_only, through, write_cache;
     int fail; /* result of the next requests */
     struct blockdev_request *waiting[512];
     unsigned count;
@@ -53,10 +53,27 @@ bool blockdev_read_only(const struct blockdev *dev)
     return dev->read_only;
 }
 
+bool blockdev_default_write_cache(const struct blockdev *dev)
+{
+    return !dev->through;
+}
+
+bool blockdev_write_cache(const struct blockdev *dev)
+{
+    return dev->write_cache;
+}
+
+void blockdev_set_write_cache(struct blockdev *dev, bool on)
+{
+    dev->write_cache = on;
+}
+
 static void perform(struct blockdev_request *r)
 {
     size_t n = strlen(disk.log);
-    disk.log[n < 255 ? n : 254] = "RWFDZ"[r->op];
+    disk.log[n < 254 ? n : 253] = "RWFDZ"[r->op];
+    if (!disk.write_cache && r->op != BLOCKDEV_READ && r->op != BLOCKDEV_FLUSH)
+        disk.log[n < 254 ? n + 1 : 253] = 'F';
     r->result = disk.fail;
     if (disk.fail || r->op == BLOCKDEV_FLUSH)
         return;
@@ -108,6 +125,7 @@ static struct driver drv;
 static void plug(bool read_only)
 {
     struct error err = {""};
+    disk.write_cache = !disk.through;
     struct virtio_blk_options options = {.disk = &disk, .serial = "serial-number"};
     disk.read_only = read_only;
     blk = virtio_blk_create(bus, PCI_FIRST_FREE, &options, &err);
@@ -393,6 +411,25 @@ START_TEST(the_cache_can_be_switched)
 }
 END_TEST
 
+START_TEST(a_disk_without_a_write_cache_says_so)
+{
+    blk->dev.destroy(&blk->dev);
+    disk.through = true;
+    plug(false);
+    driver_start(&drv, MODERN, F_FLUSH | F_CONFIG_WCE, 256);
+    ck_assert_uint_eq(get_config(&drv, 32, 1), 0);
+    ck_assert_uint_eq(request(T_OUT, 0, BUFFER_AT, 512), S_OK);
+    set_config(&drv, 32, 1, 1);
+    ck_assert_uint_eq(request(T_OUT, 0, BUFFER_AT, 512), S_OK);
+    ck_assert_str_eq(disk.log, "WFW");
+    set_status(&drv, 0);
+    ck_assert_uint_eq(get_config(&drv, 32, 1), 0); /* as cache= has it */
+    driver_start(&drv, MODERN, 0, 256);
+    ck_assert_uint_eq(request(T_OUT, 0, BUFFER_AT, 512), S_OK);
+    ck_assert_str_eq(disk.log, "WFWWF"); /* flushed once */
+}
+END_TEST
+
 /* ---- Several at once ------------------------------------------------------------------------- */
 
 START_TEST(completions_in_any_order)
@@ -666,6 +703,7 @@ int main(void)
     tcase_add_test(tc, disk_errors_reach_the_guest);
     tcase_add_loop_test(tc, without_flush_every_write_is_flushed, 0, 2);
     tcase_add_test(tc, the_cache_can_be_switched);
+    tcase_add_test(tc, a_disk_without_a_write_cache_says_so);
     tcase_add_test(tc, completions_in_any_order);
     tcase_add_test(tc, requests_in_flight_are_bounded);
     tcase_add_test(tc, reset_with_requests_in_flight);

@@ -2,12 +2,13 @@
  * test_virtio_blk_image.c - a driver, the block device and a real image file together: what the
  * guest wrote is in the file, before and after a flush, a reset and a close.
  *
- * Devices may not depend on src/block (DESIGN, rooms), and neither does this target: the back end's
- * two files are compiled in here.
+ * Devices may not depend on src/block (DESIGN, rooms); this test alone is linked with both
+ * (tests/CMakeLists.txt).
  */
-#include "src/block/blockdev.c"
-#include "src/block/image.c"
+#include "internal/blockdev.h"
 #include "virtio_driver.h"
+#include <fcntl.h>
+#include <unistd.h>
 
 #define HEADER_AT  (BUFFER_AT + 0x100000)
 #define STATUS_AT  (BUFFER_AT + 0x100800)
@@ -21,10 +22,11 @@ static struct pci_device *blk;
 static struct driver drv;
 static char path[64];
 
-static void plug(unsigned flags)
+static void plug(bool snapshot)
 {
     struct error err = {""};
-    image = blockdev_open(path, flags, board.queue, &err);
+    const struct blockdev_options open = {.path = path, .snapshot = snapshot};
+    image = blockdev_open(&open, board.queue, &err);
     ck_assert_msg(image != NULL, "%s", err.msg);
     struct virtio_blk_options options = {.disk = image};
     blk = virtio_blk_create(bus, PCI_FIRST_FREE, &options, &err);
@@ -48,7 +50,7 @@ static void setup(void)
     int fd = mkstemp(path);
     ck_assert(fd >= 0 && ftruncate(fd, IMAGE_SIZE) == 0);
     close(fd);
-    plug(0);
+    plug(false);
 }
 
 static void teardown(void)
@@ -104,7 +106,7 @@ START_TEST(writes_are_in_the_file)
     ck_assert_uint_eq(request(T_IN, 17, BUFFER_AT, 4096), 0);
     ck_assert_uint_eq(mem_in(BUFFER_AT + 4088, 8), 0x5e5e5e5e5e5e5e5e);
     unplug();
-    plug(0); /* the next boot */
+    plug(false); /* the next boot */
     driver_start(&drv, MODERN, 1 << 9, 256);
     fill_ram(BUFFER_AT, 0, 4096);
     ck_assert_uint_eq(request(T_IN, 17, BUFFER_AT, 4096), 0);
@@ -115,7 +117,7 @@ END_TEST
 START_TEST(snapshot_leaves_the_file_alone)
 {
     unplug();
-    plug(BLOCKDEV_SNAPSHOT);
+    plug(true);
     driver_start(&drv, MODERN, 1 << 9, 256);
     fill_ram(BUFFER_AT, 0x5e, 4096);
     ck_assert_uint_eq(request(T_OUT, 0, BUFFER_AT, 4096), 0);

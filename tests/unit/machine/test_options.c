@@ -173,6 +173,15 @@ START_TEST(drives)
     ck_assert_int_eq(c.devices[1].devfn, -1);
     parse_ok("-hda x -snapshot -hdb y");
     ck_assert(c.drives[0].snapshot && c.drives[1].snapshot);
+    parse_ok("-drive file=a,format=qcow2,cache=directsync,discard=on,detect-zeroes=unmap "
+             "-drive file=nbd://host:1234/b,format=raw,cache=none,discard=ignore,aio=threads");
+    ck_assert_str_eq(c.drives[0].format, "qcow2");
+    ck_assert_int_eq(c.drives[0].cache, BLOCKDEV_CACHE_DIRECTSYNC);
+    ck_assert_int_eq(c.drives[0].discard, BLOCKDEV_DISCARD_UNMAP);
+    ck_assert_int_eq(c.drives[0].detect_zeroes, BLOCKDEV_DETECT_UNMAP);
+    ck_assert_str_eq(c.drives[1].file, "nbd://host:1234/b");
+    ck_assert_int_eq(c.drives[1].cache, BLOCKDEV_CACHE_NONE);
+    ck_assert_int_eq(c.drives[1].discard, BLOCKDEV_DISCARD_IGNORE);
     parse_ok("-drive file=x,if=none,id=unused"); /* a drive without a device is allowed */
     ck_assert_uint_eq(c.device_count, 0);
 }
@@ -266,15 +275,19 @@ START_TEST(what_is_wrong_is_named_with_the_nearest)
               "attaches a disk"},
         {"-accel kvm", "-accel: 'kvm' is not available; the nearest is 'jit'"},
         {"-machine q35", "-machine: 'q35' is not available; the nearest is 'pc'"},
-        {"-machine pc,accel=tcg",
-         "-machine: accel: 'tcg' is not available; the nearest is 'jit'"},
+        {"-machine pc,accel=tcg", "-machine: accel: 'tcg' is not available; the nearest is 'jit'"},
         {"-machine pc,smn=on", "-machine: unknown property 'smn'; did you mean 'type'?"},
         {"-m 512,slots=2", "-m: unknown property 'slots'; did you mean 'size'?"},
-        {"-drive file=x,format=qcow2",
-         "-drive: format: 'qcow2' is not available; the nearest is 'raw'"},
+        {"-drive file=x,format=qcow",
+         "-drive: format: 'qcow' is not available; the nearest is 'qcow2'"},
+        {"-drive file=x,detect-zeroes=unmap", "-drive: detect-zeroes=unmap needs discard=unmap"},
+        {"-drive file=x,aio=io_uring",
+         "-drive: aio: 'io_uring' is not available; the nearest is 'threads'"},
         {"-drive file=x,if=ide", "-drive: if: 'ide' is not available; the nearest is 'none'"},
-        {"-drive file=x,cache=unsafe",
-         "-drive: cache: 'unsafe' is not available; the nearest is 'writeback'"},
+        {"-drive file=x,cache=write",
+         "-drive: cache: 'write' is not available; the nearest is 'writeback'"},
+        {"-drive file=x,discard=maybe",
+         "-drive: discard: 'maybe' is not available; the nearest is 'ignore'"},
         {"-drive file=x,reedonly=on",
          "-drive: unknown property 'reedonly'; did you mean 'readonly'?"},
         {"-drive file=x,readonly=maybe",
