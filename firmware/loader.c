@@ -16,6 +16,7 @@
 enum { TABLES_ROOM = 64 << 10, RSDP_SIZE = 36, COMMANDS = 48 };
 enum { CMD_ALLOCATE = 1, CMD_ADD_POINTER = 2, CMD_ADD_CHECKSUM = 3 };
 enum { ZONE_HIGH = 1, ZONE_FSEG = 2 };
+enum { TABLE_CHECKSUM = 9, RSDP_CHECKSUM = 8, RSDP_CHECKSUM_ALL = 32 };
 
 struct command {
     uint32_t kind;
@@ -81,6 +82,15 @@ static void add_checksum(struct script *script, const char *file, uint32_t at, u
 
 _Static_assert(2 + AREA_POINTERS + 2 + AREA_TABLES + 2 <= COMMANDS, "room for all of them");
 
+/* Firmware adds to what a checksum's byte holds, or overwrites it: right in both cases from zero.
+ */
+static void clear_checksums(struct area *tables, uint8_t *rsdp)
+{
+    for (unsigned i = 0; i < tables->table_count; i++)
+        tables->a.bytes[tables->tables[i].offset + TABLE_CHECKSUM] = 0;
+    rsdp[RSDP_CHECKSUM] = rsdp[RSDP_CHECKSUM_ALL] = 0;
+}
+
 /* Checksums come last: pointers change the bytes that they are over. */
 static void write_script(struct script *script, const struct area *tables)
 {
@@ -92,10 +102,10 @@ static void write_script(struct script *script, const struct area *tables)
     add_pointer(script, RSDP_FILE, 24, 8);
     for (unsigned i = 0; i < tables->table_count; i++) {
         uint32_t start = tables->tables[i].offset;
-        add_checksum(script, TABLES_FILE, start + 9, start, tables->tables[i].len);
+        add_checksum(script, TABLES_FILE, start + TABLE_CHECKSUM, start, tables->tables[i].len);
     }
-    add_checksum(script, RSDP_FILE, 8, 0, 20);
-    add_checksum(script, RSDP_FILE, 32, 0, RSDP_SIZE);
+    add_checksum(script, RSDP_FILE, RSDP_CHECKSUM, 0, 20);
+    add_checksum(script, RSDP_FILE, RSDP_CHECKSUM_ALL, 0, RSDP_SIZE);
 }
 
 bool add_acpi_files(struct firmware_files *files, const struct firmware_config *config,
@@ -114,6 +124,7 @@ bool add_acpi_files(struct firmware_files *files, const struct firmware_config *
         free(tables.a.bytes);
         return error_set(err, "the ACPI tables are longer than %d KiB", TABLES_ROOM >> 10);
     }
+    clear_checksums(&tables, rsdp_bytes);
     write_script(&script, &tables);
     return add_file(files, TABLES_FILE, tables.a.bytes, tables.a.len, err) &&
            add_copy(files, RSDP_FILE, rsdp_bytes, sizeof(rsdp_bytes), err) &&

@@ -331,6 +331,7 @@ START_TEST(the_commands_put_the_tables_in_place)
             memcpy(file + le(cmd + 116, 4), &value, cmd[120]);
         } else if (le(cmd, 4) == CHECKSUM) {
             uint8_t *at = file + le(cmd + 60, 4);
+            ck_assert_msg(*at == 0, "some firmware does not take the old value off");
             *at = (uint8_t)(*at - sum(file + le(cmd + 64, 4), le(cmd + 68, 4)));
         } else {
             ck_assert_uint_eq(le(cmd, 4), ALLOCATE);
