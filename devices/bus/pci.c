@@ -71,6 +71,30 @@ void pci_set_bar(struct pci_device *dev, unsigned index, enum pci_bar_kind kind,
     dev->writable[PCI_COMMAND] |= kind == PCI_BAR_IO ? PCI_COMMAND_IO : PCI_COMMAND_MEMORY;
 }
 
+unsigned pci_bar_register(unsigned index)
+{
+    return index == PCI_ROM ? PCI_ROM_ADDRESS : PCI_BAR0 + 4 * index;
+}
+
+void pci_set_memory_bar(struct pci_device *dev, unsigned index, uint64_t size,
+                        struct ram_block *block, const char *name)
+{
+    pci_set_bar(dev, index, PCI_BAR_MEM32, size, NULL, NULL, name);
+    dev->bars[index].block = block;
+    dev->config[PCI_BAR0 + 4 * index] |= 1 << 3; /* prefetchable */
+}
+
+/* Bits 31-11 are the address, bit 0 enables decoding, between them is nothing. */
+void pci_set_rom(struct pci_device *dev, uint64_t size, struct ram_block *block, const char *name)
+{
+    dev->bars[PCI_ROM] =
+        (struct pci_bar){.kind = PCI_BAR_ROM, .size = size, .block = block, .name = name};
+    uint32_t mask = (uint32_t) ~(size - 1) | PCI_ROM_ENABLE;
+    for (unsigned i = 0; i < 4; i++)
+        dev->writable[PCI_ROM_ADDRESS + i] = (uint8_t)(mask >> 8 * i);
+    dev->writable[PCI_COMMAND] |= PCI_COMMAND_MEMORY;
+}
+
 unsigned pci_add_capability(struct pci_device *dev, uint8_t id, unsigned size)
 {
     unsigned offset = dev->capability_end;
@@ -94,7 +118,7 @@ static bool bar_wanted(const struct pci_device *dev, unsigned index, uint64_t *b
 {
     const struct pci_bar *bar = &dev->bars[index];
     uint16_t command = pci_get16(dev, PCI_COMMAND);
-    uint64_t value = pci_get32(dev, PCI_BAR0 + 4 * index);
+    uint64_t value = pci_get32(dev, pci_bar_register(index));
     uint64_t limit = UINT32_MAX; /* the last byte may not be the last of the space: that address
                                     is what sizing leaves behind while decoding is on */
     switch (bar->kind) {
@@ -108,6 +132,10 @@ static bool bar_wanted(const struct pci_device *dev, unsigned index, uint64_t *b
     case PCI_BAR_MEM64:
         value |= (uint64_t)pci_get32(dev, PCI_BAR0 + 4 * index + 4) << 32;
         limit = UINT64_MAX;
+        /* fall through */
+    case PCI_BAR_ROM:
+        if (bar->kind == PCI_BAR_ROM && !(value & PCI_ROM_ENABLE))
+            return false;
         /* fall through */
     case PCI_BAR_MEM32:
         if (!(command & PCI_COMMAND_MEMORY))
@@ -129,6 +157,17 @@ static void bar_unmap(struct pci_device *dev, struct pci_bar *bar)
     bar->mapped = false;
 }
 
+static int map_memory(struct phys_map *map, const struct pci_bar *bar, uint64_t base,
+                      struct error *err)
+{
+    const struct phys_memory memory = {.gpa = base,
+                                       .size = bar->size,
+                                       .block = bar->block,
+                                       .name = bar->name,
+                                       .rom = bar->kind == PCI_BAR_ROM};
+    return phys_add_memory(map, &memory, err);
+}
+
 static void bar_map(struct pci_device *dev, struct pci_bar *bar, uint64_t base)
 {
     struct board *board = dev->bus->board;
@@ -136,6 +175,8 @@ static void bar_map(struct pci_device *dev, struct pci_bar *bar, uint64_t base)
     if (bar->kind == PCI_BAR_IO)
         bar->handle = io_add(board->io, (uint16_t)base, (unsigned)bar->size, bar->ops, bar->opaque,
                              bar->name);
+    else if (bar->block)
+        bar->handle = map_memory(board->map, bar, base, &err);
     else
         bar->handle =
             phys_add_mmio(board->map, base, bar->size, bar->ops, bar->opaque, bar->name, &err);
@@ -148,7 +189,7 @@ static void bar_map(struct pci_device *dev, struct pci_bar *bar, uint64_t base)
 
 static void update_bars(struct pci_device *dev)
 {
-    for (unsigned i = 0; i < PCI_BARS; i++) {
+    for (unsigned i = 0; i < PCI_REGIONS; i++) {
         struct pci_bar *bar = &dev->bars[i];
         uint64_t base = 0;
         bool wanted = bar_wanted(dev, i, &base);
@@ -226,7 +267,8 @@ void pci_config_write(struct pci_bus *bus, uint8_t devfn, unsigned offset, unsig
         uint8_t *byte = &dev->config[offset + i];
         *byte = (uint8_t)((*byte & ~mask) | (value >> 8 * i & mask));
     }
-    if (overlaps(offset, size, PCI_COMMAND, 2) || overlaps(offset, size, PCI_BAR0, 4 * PCI_BARS))
+    if (overlaps(offset, size, PCI_COMMAND, 2) || overlaps(offset, size, PCI_BAR0, 4 * PCI_BARS) ||
+        overlaps(offset, size, PCI_ROM_ADDRESS, 4))
         update_bars(dev);
     if (dev->msix.capability && overlaps(offset, size, dev->msix.capability + 2u, 2))
         msix_control_changed(dev);
@@ -275,7 +317,7 @@ void pci_device_remove(struct pci_device *dev)
 {
     if (!dev->bus)
         return;
-    for (unsigned i = 0; i < PCI_BARS; i++)
+    for (unsigned i = 0; i < PCI_REGIONS; i++)
         bar_unmap(dev, &dev->bars[i]);
     pci_set_intx(dev, false);
     dev->bus->devices[dev->devfn] = NULL;

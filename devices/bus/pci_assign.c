@@ -3,6 +3,8 @@
  * the BARs, routes the interrupts, enables decoding. The choices (windows, IRQ 10 and 11) are those
  * that operating systems meet on this board under its usual BIOS.
  *
+ * An expansion ROM gets its place, but is not switched on.
+ *
  * Everything goes through configuration and port writes, as if code in the guest had done it.
  */
 #include "internal/error.h"
@@ -24,7 +26,7 @@ struct windows {
 
 static void place(struct pci_device *dev, unsigned index, uint64_t base)
 {
-    unsigned offset = PCI_BAR0 + 4 * index;
+    unsigned offset = pci_bar_register(index);
     pci_config_write(dev->bus, dev->devfn, offset, 4, (uint32_t)base);
     if (dev->bars[index].kind == PCI_BAR_MEM64)
         pci_config_write(dev->bus, dev->devfn, offset + 4, 4, (uint32_t)(base >> 32));
@@ -56,7 +58,7 @@ static bool assign_bars(struct pci_bus *bus, struct windows *w, struct error *er
 {
     for (uint64_t size = 1ull << 40; size; size >>= 1)
         for (unsigned devfn = 0; devfn < 256; devfn++)
-            for (unsigned i = 0; bus->devices[devfn] && i < PCI_BARS; i++) {
+            for (unsigned i = 0; bus->devices[devfn] && i < PCI_REGIONS; i++) {
                 const struct pci_bar *bar = &bus->devices[devfn]->bars[i];
                 if (bar->kind != PCI_BAR_NONE && bar->size == size &&
                     !assign_bar(w, bus->devices[devfn], i, err))

@@ -27,6 +27,8 @@ struct pci_device;
 #define PCI_FIRST_FREE            (-1) /* as devfn: function 0 of the first free slot from 3 on */
 #define PCI_CONFIG_SIZE           256
 #define PCI_BARS                  6
+#define PCI_ROM                   PCI_BARS /* index of the expansion ROM's address register */
+#define PCI_REGIONS               (PCI_BARS + 1)
 #define MSIX_MAX_VECTORS          16
 
 /* Configuration space, PCI Local Bus Specification 3.0, chapter 6. */
@@ -56,21 +58,23 @@ enum pci_command {
     PCI_COMMAND_SERR = 1 << 8,
     PCI_COMMAND_INTX_DISABLE = 1 << 10,
 };
+enum pci_rom { PCI_ROM_ENABLE = 1 << 0 };
 enum pci_status {
     PCI_STATUS_INTERRUPT = 1 << 3,
     PCI_STATUS_CAP_LIST = 1 << 4,
 };
 enum pci_capability { PCI_CAP_ID_VENDOR = 0x09, PCI_CAP_ID_MSIX = 0x11 };
 
-enum pci_bar_kind { PCI_BAR_NONE, PCI_BAR_IO, PCI_BAR_MEM32, PCI_BAR_MEM64 };
+enum pci_bar_kind { PCI_BAR_NONE, PCI_BAR_IO, PCI_BAR_MEM32, PCI_BAR_MEM64, PCI_BAR_ROM };
 
 /* What lies behind a base address register, and where it is decoded now. */
 struct pci_bar {
     enum pci_bar_kind kind;
     bool mapped;
-    int handle;    /* of io_add() or phys_add_mmio(), while mapped */
-    uint64_t base; /* while mapped */
-    uint64_t size; /* a power of two; memory at least 4096, I/O 4 to 256 */
+    int handle;              /* of io_add(), phys_add_mmio() or phys_add_memory(), while mapped */
+    uint64_t base;           /* while mapped */
+    uint64_t size;           /* a power of two; memory at least 4096, I/O 4 to 256 */
+    struct ram_block *block; /* memory; NULL: registers */
     const struct io_ops *ops;
     void *opaque;
     const char *name;
@@ -95,7 +99,7 @@ struct pci_device {
     uint8_t capability_end;            /* first byte free for pci_add_capability() */
     uint8_t intx;                      /* level that the device asks for */
     bool intx_driven;                  /* level that the bus sees: intx, not disabled, no MSI-X */
-    struct pci_bar bars[PCI_BARS];
+    struct pci_bar bars[PCI_REGIONS];
     struct msix msix;
     /* After the guest changed [offset, offset + size) and the bus has acted on it. May be NULL. */
     void (*config_written)(struct pci_device *dev, unsigned offset, unsigned size);
@@ -123,6 +127,13 @@ void pci_device_init(struct pci_device *dev, const struct pci_identity *identity
 /* Declares a BAR. A MEM64 takes `index` and the one after it. */
 void pci_set_bar(struct pci_device *dev, unsigned index, enum pci_bar_kind kind, uint64_t size,
                  const struct io_ops *ops, void *opaque, const char *name);
+/* A MEM32 BAR behind which is memory of the device's own, prefetchable. */
+void pci_set_memory_bar(struct pci_device *dev, unsigned index, uint64_t size,
+                        struct ram_block *block, const char *name);
+/* The expansion ROM (6.2.5.2): `block` from phys_rom_new(), a power of two of at least 4 KiB. */
+void pci_set_rom(struct pci_device *dev, uint64_t size, struct ram_block *block, const char *name);
+/* Where the register of BAR `index`, or of PCI_ROM, lies in configuration space. */
+unsigned pci_bar_register(unsigned index);
 /* Appends to the capabilities list; returns the offset of the new one, whose first two bytes are
  * filled in. The rest is zero and read-only until the device says otherwise. */
 unsigned pci_add_capability(struct pci_device *dev, uint8_t id, unsigned size);
