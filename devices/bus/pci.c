@@ -157,17 +157,6 @@ static void bar_unmap(struct pci_device *dev, struct pci_bar *bar)
     bar->mapped = false;
 }
 
-static int map_memory(struct phys_map *map, const struct pci_bar *bar, uint64_t base,
-                      struct error *err)
-{
-    const struct phys_memory memory = {.gpa = base,
-                                       .size = bar->size,
-                                       .block = bar->block,
-                                       .name = bar->name,
-                                       .rom = bar->kind == PCI_BAR_ROM};
-    return phys_add_memory(map, &memory, err);
-}
-
 static void bar_map(struct pci_device *dev, struct pci_bar *bar, uint64_t base)
 {
     struct board *board = dev->bus->board;
@@ -176,7 +165,7 @@ static void bar_map(struct pci_device *dev, struct pci_bar *bar, uint64_t base)
         bar->handle = io_add(board->io, (uint16_t)base, (unsigned)bar->size, bar->ops, bar->opaque,
                              bar->name);
     else if (bar->block)
-        bar->handle = map_memory(board->map, bar, base, &err);
+        bar->handle = phys_map_block(board->map, base, bar->size, bar->block, 0, bar->name, &err);
     else
         bar->handle =
             phys_add_mmio(board->map, base, bar->size, bar->ops, bar->opaque, bar->name, &err);

@@ -187,10 +187,9 @@ static bool add_rom(struct vga_adapter *a, const char *path, struct error *err)
         return false;
     while (size < a->rom_size)
         size *= 2;
-    struct ram_block *block = phys_rom_new(a->board->map, size, err);
+    struct ram_block *block = phys_rom_new(a->board->map, size, a->rom, a->rom_size, err);
     if (!block)
         return error_prefix(err, "%s", path);
-    memcpy(phys_block_bytes(block), a->rom, a->rom_size);
     pci_set_rom(&a->pci, size, block, "vga.rom");
     return true;
 }

@@ -42,6 +42,8 @@ bool display_resize(struct display_picture *picture, unsigned width, unsigned he
 /* Puts a row in; notes whether it differs. */
 void display_put_row(struct display_picture *picture, unsigned y, const uint32_t *row);
 void display_free_picture(struct display_picture *picture);
+/* As a PNG file (src/display/png.c), which appears whole or not at all. */
+bool display_write_png(const struct display_picture *picture, const char *path, struct error *err);
 
 /* ---- Adapters -------------------------------------------------------------------------------- */
 

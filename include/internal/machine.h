@@ -44,6 +44,7 @@ struct drive_config {
 enum device_kind {
     DEVICE_VIRTIO_BLK,
     DEVICE_VIRTIO_RNG,
+    DEVICE_VGA,
     DEVICE_DEBUG_EXIT,
     DEVICE_PVPANIC,
 };
@@ -54,7 +55,12 @@ struct device_config {
     char *serial;               /* VIRTIO_BLK: "" without one */
     int devfn;                  /* PCI devices: -1 for the first free slot */
     uint16_t port, ports;       /* DEBUG_EXIT, PVPANIC */
+    uint32_t vgamem_mb;         /* VGA; 0: the default */
+    char *romfile;              /* VGA: NULL: the default, "": none */
 };
+
+/* -vga; the default is std, unless -nodefaults or -device VGA says otherwise. */
+enum vga_choice { VGA_DEFAULT, VGA_STD, VGA_NONE };
 
 enum rtc_base { RTC_UTC, RTC_LOCALTIME, RTC_FIXED };
 
@@ -104,6 +110,7 @@ struct machine_config {
     char *serials[MACHINE_MAX_SERIALS]; /* chardev specifications or "none" */
     unsigned serial_count;
     char *debugcon;
+    enum vga_choice vga;
     enum rtc_base rtc_base;
     int64_t rtc_seconds; /* RTC_FIXED: since 1970-01-01 */
     uint32_t log_mask;

@@ -71,7 +71,7 @@ enum pci_bar_kind { PCI_BAR_NONE, PCI_BAR_IO, PCI_BAR_MEM32, PCI_BAR_MEM64, PCI_
 struct pci_bar {
     enum pci_bar_kind kind;
     bool mapped;
-    int handle;              /* of io_add(), phys_add_mmio() or phys_add_memory(), while mapped */
+    int handle;              /* of io_add(), phys_add_mmio() or phys_map_block(), while mapped */
     uint64_t base;           /* while mapped */
     uint64_t size;           /* a power of two; memory at least 4096, I/O 4 to 256 */
     struct ram_block *block; /* memory; NULL: registers */

@@ -312,6 +312,13 @@ static bool set_word(struct options *o, const struct option *option, const char 
     return choose_word(arg, option->words, what, o->err) >= 0;
 }
 
+static bool set_vga(struct options *o, const struct option *option, const char *arg)
+{
+    int chosen = choose_word(arg, option->words, "-vga", o->err);
+    o->config->vga = chosen == 0 ? VGA_STD : VGA_NONE;
+    return chosen >= 0;
+}
+
 /* ---- Time, life and death -------------------------------------------------------------------- */
 
 /* YYYY-MM-DDTHH:MM:SS or YYYY-MM-DD, in UTC. */
@@ -543,11 +550,11 @@ static const struct option options[] = {
      set_nographic,
      {0}},
     {"display", "none", "there are no displays", set_word, {"none", NULL}},
-    {"vga", "none", "there are no graphics adapters", set_word, {"none", NULL}},
+    {"vga", "std|none", "the display adapter (default std)", set_vga, {"std", "none", NULL}},
     {"monitor", "none", "there is no monitor", set_word, {"none", NULL}},
     {"net", "none", "there are no network adapters", set_word, {"none", NULL}},
     {"nic", "none", "there are no network adapters", set_word, {"none", NULL}},
-    {"nodefaults", NULL, "no serial port unless -serial asks for one", set_nodefaults, {0}},
+    {"nodefaults", NULL, "no serial port or display adapter unless asked for", set_nodefaults, {0}},
     {"rtc", "base=TIME", "clock: utc (default), localtime or YYYY-MM-DDTHH:MM:SS", set_rtc, {0}},
     {"no-reboot", NULL, "end instead of resetting the machine", set_no_reboot, {0}},
     {"no-shutdown", NULL, "stop instead of ending when the guest powers off", set_no_shutdown, {0}},
@@ -699,6 +706,8 @@ static bool finish(struct options *o)
     if (c->accel == ACCEL_INTERP && (c->perfmap || c->log_mask & LOG_JIT_PROFILE))
         return error_set(o->err, "%s: needs -accel jit",
                          c->perfmap ? "-perfmap" : "-d jit-profile");
+    if (c->vga == VGA_DEFAULT && (o->nodefaults || o->vga_device))
+        c->vga = VGA_NONE;
     return finish_terminal(o) && options_attach_drives(o);
 }
 
@@ -743,6 +752,6 @@ void machine_config_free(struct machine_config *c)
         free(c->drives[i].format);
     }
     for (unsigned i = 0; i < c->device_count; i++)
-        free(c->devices[i].serial);
+        free(c->devices[i].serial), free(c->devices[i].romfile);
     memset(c, 0, sizeof(*c));
 }

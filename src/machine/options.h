@@ -13,7 +13,7 @@ struct options {
     FILE *info;
     struct error *err;
     bool informed; /* a help text has been written */
-    bool nographic, no_display, nodefaults, snapshot, serial_given;
+    bool nographic, no_display, nodefaults, snapshot, serial_given, vga_device;
     unsigned hard_disks; /* -hda .. -hdd seen, as a mask */
     /* -device virtio-blk-pci,drive=ID, to be resolved when all drives are known */
     char *drive_ids[MACHINE_MAX_DEVICES];

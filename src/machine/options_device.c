@@ -113,6 +113,13 @@ static const struct device_type device_types[] = {
      {"driver", "id", "addr", NULL},
      0,
      0},
+    {"VGA",
+     NULL,
+     DEVICE_VGA,
+     "the display adapter of -vga std, on the PCI bus",
+     {"driver", "id", "addr", "vgamem_mb", "romfile", NULL},
+     0,
+     0},
     {"isa-debug-exit",
      NULL,
      DEVICE_DEBUG_EXIT,
@@ -189,14 +196,19 @@ static bool fill_device(struct options *o, const struct keyval *kv)
     if (type->kind == DEVICE_VIRTIO_BLK && !drive)
         return error_set(err, "%s: needs drive=ID", what);
 
-    uint64_t port = type->port, ports = type->ports;
+    uint64_t port = type->port, ports = type->ports, vgamem = 0;
+    const char *romfile = keyval_get(kv, "romfile");
     struct device_config *device = &c->devices[c->device_count];
     *device = (struct device_config){.kind = type->kind, .devfn = -1};
     if (!parse_slot(kv, &device->devfn, err) ||
         !keyval_number(kv, "iobase", 0xffff, &port, "-device", err) ||
         !keyval_number(kv, "ioport", 0xffff, &port, "-device", err) ||
-        !keyval_number(kv, "iosize", 8, &ports, "-device", err))
+        !keyval_number(kv, "iosize", 8, &ports, "-device", err) ||
+        !keyval_number(kv, "vgamem_mb", 256, &vgamem, "-device", err))
         return false;
+    device->vgamem_mb = (uint32_t)vgamem;
+    device->romfile = romfile ? copy_string(romfile) : NULL;
+    o->vga_device |= type->kind == DEVICE_VGA;
     device->port = (uint16_t)port;
     device->ports = (uint16_t)ports;
     if (ports == 0 && type->kind == DEVICE_DEBUG_EXIT)

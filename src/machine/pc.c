@@ -279,6 +279,8 @@ static bool build_device(struct machine *m, const struct device_config *d, struc
     }
     case DEVICE_VIRTIO_RNG:
         return pc_own(m, virtio_rng_create(m->pci, d->devfn, err), err);
+    case DEVICE_VGA:
+        return screen_add_vga(m, d, err);
     case DEVICE_DEBUG_EXIT:
         return pc_own(m, debug_exit_new(&m->board, d->port, d->ports), err);
     case DEVICE_PVPANIC:
@@ -319,7 +321,7 @@ bool pc_build(struct machine *m, struct error *err)
 {
     if (!build_memory(m, err) || !vcpus_create(m, err) || !build_interrupts(m, err) ||
         !build_timers(m, err) || !build_hpet(m, err) || !build_ports(m, err) ||
-        !build_pci(m, err) || !protect_build(m, err))
+        !build_pci(m, err) || !screen_build(m, err) || !protect_build(m, err))
         return false;
     for (unsigned i = 0; i < m->config->device_count; i++)
         if (!build_device(m, &m->config->devices[i], err))
@@ -345,6 +347,7 @@ bool pc_reset(struct machine *m, struct error *err)
         return true;
     i440fx_open_shadow(m->pci);
     piix4_pm_decode(m->pci, PM_BASE);
+    screen_start(m);
     return pci_assign_resources(m->pci, m->firmware.pci_hole, m->firmware.pci_hole_end, err);
 }
 

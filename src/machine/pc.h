@@ -11,6 +11,7 @@
 #include "internal/control.h"
 #include "internal/cpu.h"
 #include "internal/device.h"
+#include "internal/display.h"
 #include "internal/error.h"
 #include "internal/event.h"
 #include "internal/exclusive.h"
@@ -64,6 +65,8 @@ struct machine {
     struct pci_bus *pci;
     struct acpi_pm *pm;
     struct fw_cfg *fw_cfg;
+    struct pci_device *vga; /* NULL: none (screen.c) */
+    struct display display;
     bool a20; /* open: the last write to either of its gates */
 
     /* -- back ends ------------------------------------------------------------------------------
@@ -111,6 +114,15 @@ bool pc_own(struct machine *m, void *chip, struct error *err);
 bool protect_build(struct machine *m, struct error *err);
 /* Opens the control socket, if there is to be one. */
 bool protect_listen(struct machine *m, struct error *err);
+
+/* screen.c: the display adapter of -vga, or of -device VGA. */
+bool screen_build(struct machine *m, struct error *err);
+bool screen_add_vga(struct machine *m, const struct device_config *device, struct error *err);
+/* Text on the screen, as firmware would leave it, for machines without. */
+void screen_start(struct machine *m);
+/* For clients, with the machine as `opaque`: a PNG file; the characters of a text mode. */
+bool screen_dump(void *opaque, const char *path, struct error *err);
+bool screen_text(void *opaque, FILE *out, struct error *err);
 
 /* backend.c: images and character devices of the configuration. */
 bool backends_open(struct machine *m, struct error *err);
