@@ -25,6 +25,7 @@
 
 struct chardev;
 struct error;
+struct input;
 
 static inline struct device *chip_device(void *chip)
 {
@@ -195,9 +196,11 @@ struct pvpanic *pvpanic_new(struct board *board, uint16_t base);
  * high. A reset is board->shutdown(BOARD_RESET). (Port CF9h is the PIIX3's: pci.h.) */
 struct port92; /* devices/misc/port92.c: A20 and fast reset */
 struct port92 *port92_new(struct board *board, struct irq_line a20);
-/* devices/misc/i8042.c: the keyboard controller with nothing plugged in; ports 60h, 64h. */
+/* devices/input/i8042.c: the PS/2 controller with keyboard and mouse; ports 60h, 64h. */
 struct i8042;
-struct i8042 *i8042_new(struct board *board, struct irq_line irq1, struct irq_line a20);
+struct i8042 *i8042_new(struct board *board, struct irq_line irq1, struct irq_line irq12,
+                        struct irq_line a20);
+struct input *i8042_input(struct i8042 *i8042); /* the way to them (input.h) */
 
 /* devices/misc/fpu_error.c: FERR# to IRQ 13, released by a write to port F0h. The CPUs' ferr lines.
  */

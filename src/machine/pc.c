@@ -33,6 +33,7 @@ enum {
     RTC_IRQ = 8,
     FPU_IRQ = 13,
     KEYBOARD_IRQ = 1,
+    MOUSE_IRQ = 12,
     PM_BASE = 0x600,
     GPE_BASE = 0xafe0,
     SMI_CMD = 0xb2,
@@ -232,8 +233,9 @@ static bool build_ports(struct machine *m, struct error *err)
 {
     struct chardev *chr;
     m->a20 = true;
-    if (!pc_own(m, port92_new(&m->board, a20_line(m, 0)), err) ||
-        !pc_own(m, i8042_new(&m->board, gsi_line(m->gsi, KEYBOARD_IRQ), a20_line(m, 1)), err))
+    m->i8042 = i8042_new(&m->board, gsi_line(m->gsi, KEYBOARD_IRQ), gsi_line(m->gsi, MOUSE_IRQ),
+                         a20_line(m, 1));
+    if (!pc_own(m, port92_new(&m->board, a20_line(m, 0)), err) || !pc_own(m, m->i8042, err))
         return false;
     for (unsigned i = 0; i < m->config->serial_count; i++)
         if (!build_serial(m, i, err))

@@ -65,6 +65,9 @@ struct machine {
     struct pci_bus *pci;
     struct acpi_pm *pm;
     struct fw_cfg *fw_cfg;
+    struct i8042 *i8042;
+    struct pci_device *vga; /* NULL: none (screen.c) */
+    struct display display;
     struct pci_device *vga; /* NULL: none (screen.c) */
     struct display display;
     bool a20; /* open: the last write to either of its gates */

@@ -74,6 +74,13 @@ void phys_remove(struct phys_map *map, int handle)
     bench.mmio[handle].ops = NULL;
 }
 
+/* At once: the bench has one thread. */
+void event_post(struct event_queue *queue, event_fn *fn, void *opaque)
+{
+    (void)queue;
+    fn(opaque);
+}
+
 void timer_init(struct timer *timer, struct event_queue *queue, event_fn *fn, void *opaque)
 {
     *timer = (struct timer){.queue = queue, .fn = fn, .opaque = opaque};

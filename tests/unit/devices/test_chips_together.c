@@ -64,7 +64,7 @@ static void build(void)
     add(acpi_pm_new(board, &pm, gsi_line(gsi, 9)));
     add(serial_new(board, &com1));
     add(port92_new(board, (struct irq_line){0}));
-    add(i8042_new(board, gsi_line(gsi, 1), (struct irq_line){0}));
+    add(i8042_new(board, gsi_line(gsi, 1), gsi_line(gsi, 12), (struct irq_line){0}));
     add(fpu_error_new(board, gsi_line(gsi, 13)));
 }
 

@@ -1,6 +1,5 @@
 /*
- * test_ports.c - the small chips: debug console, isa-debug-exit, pvpanic, port 92h, i8042, FPU
- * errors.
+ * test_ports.c - the small chips: debug console, isa-debug-exit, pvpanic, port 92h, FPU errors.
  */
 #include "bench.h"
 #include "internal/chardev.h"
@@ -95,54 +94,6 @@ START_TEST(port_92)
 }
 END_TEST
 
-static uint8_t kbd(uint8_t command)
-{
-    out8(0x64, command);
-    ck_assert_uint_eq(in8(0x64) & 1, 1);
-    return in8(0x60);
-}
-
-START_TEST(i8042)
-{
-    struct probe irq1 = {0}, a20 = {0};
-    struct i8042 *k = i8042_new(bench_setup(), probe_line(&irq1), probe_line(&a20));
-    ck_assert_uint_eq(in8(0x64) & 3, 0); /* nothing to read, ready for a command */
-    ck_assert_uint_eq(kbd(0xaa), 0x55);
-    ck_assert_uint_eq(kbd(0xab), 0x00);
-    ck_assert_uint_ne(kbd(0xa9), 0x00); /* no auxiliary port */
-    ck_assert_uint_eq(in8(0x64) & 1, 0);
-    out8(0x64, 0x60), out8(0x60, 0x44); /* no interrupts */
-    ck_assert_uint_eq(kbd(0x20), 0x44);
-    unsigned rises = irq1.rises;
-    out8(0x60, 0xf2); /* a command for the keyboard: refused, with the time-out flag */
-    ck_assert_uint_eq(in8(0x64) & 0x41, 0x41);
-    ck_assert_uint_eq(in8(0x60), 0xfe);
-    ck_assert_uint_eq(irq1.rises, rises);
-    out8(0x64, 0x60), out8(0x60, 0x45);
-    out8(0x60, 0xf2);
-    ck_assert(irq1.level);
-    in8(0x60);
-    ck_assert(!irq1.level);
-    ck_assert_uint_eq(kbd(0xd0) & 3, 3);
-    out8(0x64, 0xd1), out8(0x60, 0x01);
-    ck_assert(!a20.level);
-    out8(0x64, 0xdf);
-    ck_assert(a20.level);
-    ck_assert_uint_eq(bench.shutdowns, 0);
-    out8(0x64, 0xff); /* pulses nothing */
-    ck_assert_uint_eq(bench.shutdowns, 0);
-    out8(0x64, 0xfe);
-    ck_assert_uint_eq(bench.shutdowns, 1);
-    ck_assert_int_eq(bench.shutdown_what, BOARD_RESET);
-    for (unsigned c = 0; c < 256; c++) { /* any command ends with the controller ready */
-        out8(0x64, (uint8_t)c);
-        in8(0x60);
-        ck_assert_uint_eq(in8(0x64) & 2, 0);
-    }
-    bench_destroy(k);
-}
-END_TEST
-
 START_TEST(fpu_errors)
 {
     struct probe irq13 = {0};
@@ -161,4 +112,4 @@ START_TEST(fpu_errors)
 }
 END_TEST
 
-BENCH_MAIN("ports", debug_console, debug_exit, panic_port, port_92, i8042, fpu_errors)
+BENCH_MAIN("ports", debug_console, debug_exit, panic_port, port_92, fpu_errors)
