@@ -35,7 +35,7 @@ SEAMS = {
     "insn.h": "cpu", "cpu.h": "cpu", "profile.h": "cpu", "symbols.h": "symbols",
     # seams between equals: a back end and its users, both in the middle row
     "chardev.h": "base", "blockdev.h": "base", "display.h": "base",
-    "device.h": "mmu", "chips.h": "devices", "pci.h": "devices", "virtio.h": "devices", "fw_cfg.h": "devices",
+    "device.h": "mmu", "chips.h": "devices", "pci.h": "devices", "virtio.h": "devices", "fw_cfg.h": "devices", "flash.h": "devices",
     "door.h": "devices", "input.h": "devices",
     "wire.h": "wire", "control.h": "control",
     "loader.h": "loader", "firmware.h": "firmware", "machine.h": "machine",

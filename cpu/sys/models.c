@@ -279,7 +279,9 @@ static void drop_dependents(struct cpu_model *model)
     }
 }
 
-/* Family, model, stepping: the host's for "max"; else what QEMU gives its generic models. */
+/* Family, model, stepping: the host's for "max"; else what QEMU gives its generic models. Physical
+ * addresses have 40 bits, as QEMU's have: OVMF maps all that there could be, with page tables that
+ * for the 48 bits of a server's processor would fill 512 MiB. */
 static void set_identity(struct cpu_model *model, const struct model *m)
 {
     uint32_t a = 0, b, c, d;
@@ -289,7 +291,7 @@ static void set_identity(struct cpu_model *model, const struct model *m)
     if (!m->features) {
         if (__get_cpuid(1, &a, &b, &c, &d))
             model->signature = a & 0x0fff3fff;
-        if (__get_cpuid(0x80000008, &a, &b, &c, &d) && (a & 0xff) >= 36 && (a & 0xff) <= 52)
+        if (__get_cpuid(0x80000008, &a, &b, &c, &d) && (a & 0xff) >= 36 && (a & 0xff) < bits)
             bits = a & 0xff;
     }
     model->maxphyaddr = (uint8_t)bits;

@@ -86,4 +86,8 @@ struct blockdev_request {
 };
 void blockdev_submit(struct blockdev *dev, struct blockdev_request *request);
 
+/* For a device that is being made, before any request has been submitted: reads in this thread.
+ * 0 or a negative errno. */
+int blockdev_read_now(struct blockdev *dev, uint64_t offset, void *buf, size_t len);
+
 #endif

@@ -27,7 +27,7 @@ enum {
     MACHINE_MAX_FW_FILES = 16,
 };
 
-enum drive_interface { DRIVE_VIRTIO, DRIVE_NONE /* for a -device that names it */ };
+enum drive_interface { DRIVE_VIRTIO, DRIVE_PFLASH, DRIVE_NONE /* for a -device that names it */ };
 
 struct drive_config {
     char *file;

@@ -238,6 +238,14 @@ void blockdev_submit(struct blockdev *dev, struct blockdev_request *request)
     pthread_mutex_unlock(&dev->lock);
 }
 
+int blockdev_read_now(struct blockdev *dev, uint64_t offset, void *buf, size_t len)
+{
+    const struct iovec iov = {buf, len};
+    const struct blockdev_request request = {
+        .op = BLOCKDEV_READ, .offset = offset, .len = len, .iov = &iov, .iovcnt = 1};
+    return perform(dev, &request);
+}
+
 /* ---- Open and close ---------------------------------------------------------------------------
  */
 

@@ -6,6 +6,7 @@
  * 1 MiB, too, until the host bridge's PAM registers put RAM there (devices/bus/pam.c). Chips are
  * left as a reset leaves them: programming them is the firmware's work.
  */
+#include "internal/flash.h"
 #include "internal/fw_cfg.h"
 #include "pc.h"
 #include <errno.h>
@@ -20,9 +21,21 @@ enum { ROM_UNIT = 64 << 10, ROM_MAX = 16 << 20 };
 #define DEFAULT_BIOS "bios-256k.bin"
 #define END_OF_4G    (1ull << 32)
 
+/* The chips that hold firmware, in the order of the command line. */
+static unsigned flash_drives(const struct machine_config *c, unsigned drives[MACHINE_MAX_DRIVES])
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < c->drive_count; i++)
+        if (c->drives[i].interface == DRIVE_PFLASH)
+            drives[n++] = i;
+    return n;
+}
+
 bool bios_wanted(const struct machine_config *c)
 {
-    return c->bios || c->boot.given || (!c->kernel && c->drive_count > 0);
+    unsigned drives[MACHINE_MAX_DRIVES];
+    return c->bios || c->boot.given || flash_drives(c, drives) ||
+           (!c->kernel && c->drive_count > 0);
 }
 
 /* ---- The image ------------------------------------------------------------------------------- */
@@ -91,7 +104,12 @@ static bool load_image(struct machine *m, int fd, const char *path, struct error
 
 bool bios_open(struct machine *m, struct error *err)
 {
+    unsigned drives[MACHINE_MAX_DRIVES];
     char path[4096];
+    m->bios_boot = true;
+    if (flash_drives(m->config, drives)) /* bios_build() */
+        return !m->config->bios ||
+               error_set(err, "-bios and -pflash: the firmware can come from one of them only");
     int fd = find_image(m->config, m->config->bios ? m->config->bios : DEFAULT_BIOS, path, err);
     if (fd < 0)
         return false;
@@ -99,6 +117,31 @@ bool bios_open(struct machine *m, struct error *err)
     close(fd);
     return ok && phys_map_block(m->map, END_OF_4G - m->bios_size, m->bios_size, m->bios, 0,
                                 "firmware", err) >= 0;
+}
+
+/* The first chip ends at 4 GiB, the next ends where that begins. */
+bool bios_build(struct machine *m, struct error *err)
+{
+    unsigned drives[MACHINE_MAX_DRIVES], count = flash_drives(m->config, drives);
+    uint64_t end = END_OF_4G;
+    for (unsigned i = 0; i < count; i++) {
+        struct blockdev *image = m->disks[drives[i]];
+        uint64_t size = blockdev_size(image);
+        if (size % FLASH_SECTOR || size > ROM_MAX - (END_OF_4G - end))
+            return error_set(err,
+                             "-pflash '%s': %llu bytes; flash is made of sectors of 4 KiB, and of "
+                             "16 MiB at most, all chips together",
+                             m->config->drives[drives[i]].file, (unsigned long long)size);
+        struct flash *flash = flash_new(&m->board, image, end, err);
+        if (!pc_own(m, flash, err))
+            return false;
+        end = flash_base(flash);
+        if (i == 0) {
+            m->bios = flash_block(flash);
+            m->bios_size = size;
+        }
+    }
+    return true;
 }
 
 /* ---- What it is told ------------------------------------------------------------------------- */

@@ -115,7 +115,7 @@ bool boot_load(struct machine *m, struct error *err)
 {
     struct boot_entry entry;
     struct boot_platform platform = {.map = m->map, .memory = &m->memory};
-    if (m->bios) {
+    if (m->bios_boot) {
         bios_reset(m);
         return true; /* the processor is where a reset puts it */
     }

@@ -209,6 +209,11 @@ static bool set_bios(struct options *o, const struct option *option, const char 
     replace(&o->config->bios, arg);
     return true;
 }
+static bool set_pflash(struct options *o, const struct option *option, const char *arg)
+{
+    (void)option;
+    return option_pflash(o, arg);
+}
 static bool set_folder(struct options *o, const struct option *option, const char *arg)
 {
     (void)option;
@@ -515,6 +520,7 @@ static const struct option options[] = {
      "firmware image (default bios-256k.bin of SeaBIOS, when disks are to boot)",
      set_bios,
      {0}},
+    {"pflash", "FILE", "flash with firmware; a second one holds its variables", set_pflash, {0}},
     {"L", "FOLDER", "where else to look for firmware images", set_folder, {0}},
     {"boot",
      "[order=]DRIVES",
@@ -583,7 +589,6 @@ enum { OPTIONS = sizeof(options) / sizeof(options[0]) };
 static const struct {
     const char *name, *nearest;
 } lacking[] = {
-    {"pflash", "drive"},
     {"cdrom", "drive"},
     {"fda", "drive"},
     {"fdb", "drive"},

@@ -23,6 +23,7 @@ bool option_drive(struct options *o, const char *arg);
 /* What is said of the image, not of its controller (options_image.c). */
 bool option_drive_image(const struct keyval *kv, struct drive_config *drive, struct error *err);
 bool option_hard_disk(struct options *o, unsigned index, const char *arg);
+bool option_pflash(struct options *o, const char *arg);
 bool option_firmware_folder(struct options *o, const char *arg);
 bool option_boot(struct options *o, const char *arg);
 bool option_fw_cfg(struct options *o, const char *arg);

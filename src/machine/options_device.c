@@ -44,7 +44,7 @@ static bool fill_drive(struct options *o, const struct keyval *kv)
     static const char *const keys[] = {"file",  "if",   "format",   "readonly",      "read-only",
                                        "index", "id",   "snapshot", "media",         "cache",
                                        "aio",   "unit", "discard",  "detect-zeroes", NULL};
-    static const char *const interfaces[] = {"virtio", "none", NULL};
+    static const char *const interfaces[] = {"virtio", "pflash", "none", NULL};
     struct error *err = o->err;
     const char *file = keyval_get(kv, "file"), *id = keyval_get(kv, "id");
     const char *interface = keyval_get(kv, "if");
@@ -65,7 +65,7 @@ static bool fill_drive(struct options *o, const struct keyval *kv)
     struct drive_config *drive = new_drive(o, file, id ? id : "");
     if (!drive)
         return false;
-    drive->interface = chosen == 0 ? DRIVE_VIRTIO : DRIVE_NONE;
+    drive->interface = (enum drive_interface)chosen;
     return option_drive_image(kv, drive, err);
 }
 
@@ -85,6 +85,14 @@ bool option_hard_disk(struct options *o, unsigned index, const char *arg)
     struct drive_config *drive = new_drive(o, arg, "");
     if (drive)
         drive->interface = DRIVE_VIRTIO;
+    return drive != NULL;
+}
+
+bool option_pflash(struct options *o, const char *arg)
+{
+    struct drive_config *drive = new_drive(o, arg, "");
+    if (drive)
+        drive->interface = DRIVE_PFLASH;
     return drive != NULL;
 }
 

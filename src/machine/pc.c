@@ -188,7 +188,7 @@ static struct rtc_config rtc_start(const struct machine *m)
 static bool build_timers(struct machine *m, struct error *err)
 {
     const struct rtc_config rtc = rtc_start(m);
-    const struct acpi_pm_config pm = {.gpe_base = GPE_BASE, .acpi_mode = !m->bios};
+    const struct acpi_pm_config pm = {.gpe_base = GPE_BASE, .acpi_mode = !m->bios_boot};
     m->rtc = rtc_new(&m->board, &rtc, gsi_line(m->gsi, RTC_IRQ));
     m->pm = acpi_pm_new(&m->board, &pm, gsi_line(m->gsi, SCI_IRQ));
     if (!pc_own(m, pit_new(&m->board, gsi_line(m->gsi, 0)), err) || !pc_own(m, m->rtc, err) ||
@@ -311,7 +311,7 @@ static void describe(struct machine *m)
     f->reset_value = RESET_VALUE;
     f->cmos_century = CMOS_CENTURY;
     /* Firmware may put BARs anywhere above RAM; we put them where a kernel expects them. */
-    f->pci_hole = m->bios ? f->ram_low : f->ram_low > LOW_SPLIT ? LOW_MAX : LOW_SPLIT;
+    f->pci_hole = m->bios_boot ? f->ram_low : f->ram_low > LOW_SPLIT ? LOW_MAX : LOW_SPLIT;
     f->pci_hole_end = IOAPIC_BASE;
     f->pirq[0] = f->pirq[1] = 10;
     f->pirq[2] = f->pirq[3] = 11;
@@ -321,15 +321,16 @@ static void describe(struct machine *m)
 
 bool pc_build(struct machine *m, struct error *err)
 {
-    if (!build_memory(m, err) || !vcpus_create(m, err) || !build_interrupts(m, err) ||
-        !build_timers(m, err) || !build_hpet(m, err) || !build_ports(m, err) ||
-        !build_pci(m, err) || !screen_build(m, err) || !protect_build(m, err))
+    if (!build_memory(m, err) || !bios_build(m, err) || !vcpus_create(m, err) ||
+        !build_interrupts(m, err) || !build_timers(m, err) || !build_hpet(m, err) ||
+        !build_ports(m, err) || !build_pci(m, err) || !screen_build(m, err) ||
+        !protect_build(m, err))
         return false;
     for (unsigned i = 0; i < m->config->device_count; i++)
         if (!build_device(m, &m->config->devices[i], err))
             return false;
     describe(m);
-    if (!m->bios)
+    if (!m->bios_boot)
         return true;
     m->fw_cfg = fw_cfg_new(&m->board);
     return pc_own(m, m->fw_cfg, err) && bios_describe(m, err);
@@ -345,7 +346,7 @@ bool pc_reset(struct machine *m, struct error *err)
         cpu_withdraw(m->vcpu[i].cpu, CPU_REQ_NMI | CPU_REQ_SMI | CPU_REQ_INIT | CPU_REQ_SIPI);
         cpu_reset(m->vcpu[i].cpu, false);
     }
-    if (m->bios)
+    if (m->bios_boot)
         return true;
     i440fx_open_shadow(m->pci);
     piix4_pm_decode(m->pci, PM_BASE);

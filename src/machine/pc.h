@@ -68,8 +68,6 @@ struct machine {
     struct i8042 *i8042;
     struct pci_device *vga; /* NULL: none (screen.c) */
     struct display display;
-    struct pci_device *vga; /* NULL: none (screen.c) */
-    struct display display;
     bool a20; /* open: the last write to either of its gates */
 
     /* -- back ends ------------------------------------------------------------------------------
@@ -81,7 +79,8 @@ struct machine {
     /* -- what is booted (boot.c) --------------------------------------------------------------- */
     struct firmware_config firmware;
     struct memory_map memory;
-    struct boot_image *image; /* NULL: firmware boots */
+    struct boot_image *image; /* NULL when firmware boots */
+    bool bios_boot;           /* firmware boots */
     struct ram_block *ram, *bios;
     uint64_t bios_size;
     bool booted_once; /* -boot once= has had its turn */
@@ -136,6 +135,8 @@ bool backend_chardev(struct machine *m, const char *spec, struct chardev **chr, 
 /* bios.c: a firmware image instead of a boot image. */
 bool bios_wanted(const struct machine_config *config);
 bool bios_open(struct machine *m, struct error *err);
+/* Puts flash chips, if there are any, where the image would be. */
+bool bios_build(struct machine *m, struct error *err);
 /* After pc_build() knows the machine; and at each reset. */
 bool bios_describe(struct machine *m, struct error *err);
 void bios_reset(struct machine *m);
