@@ -19,6 +19,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 struct control;
 struct control_client;
@@ -45,6 +46,10 @@ struct control_machine {
     bool (*paused)(void *opaque);
     /* Gives `put` the counters of a vCPU, group by group, while all are parked. */
     void (*counters)(void *opaque, unsigned vcpu, control_counter *put, void *to);
+    /* The display as a PNG file, its characters, and keys by QEMU's names, as "ctrl-alt-delete". */
+    bool (*screendump)(void *opaque, const char *path, struct error *err);
+    bool (*screen)(void *opaque, FILE *out, struct error *err);
+    bool (*sendkey)(void *opaque, const char *keys, unsigned hold_ms, struct error *err);
 };
 
 struct control *control_new(struct rules *rules, struct phys_map *map,

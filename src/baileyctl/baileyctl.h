@@ -84,6 +84,11 @@ int run_write(struct program *p);
 /* Prints messages until the machine ends. */
 int watch(struct program *p);
 
+/* screen.c */
+int run_screendump(struct program *p);
+int run_screen(struct program *p);
+int run_sendkey(struct program *p);
+
 /* serve.c */
 int run_serve(struct program *p);
 

@@ -3,6 +3,7 @@
  */
 #include "ops.h"
 #include "clients.h"
+#include "internal/error.h"
 #include "show.h"
 #include <inttypes.h>
 #include <stdio.h>
@@ -194,6 +195,56 @@ static void run_counters(struct control_client *client, struct request *r, json_
     set_protect_status(reply, PROTECT_OK);
 }
 
+/* ---- Screen and keyboard --------------------------------------------------------------------- */
+
+static void set_outcome(json_t *reply, bool ok, const struct error *err)
+{
+    if (ok)
+        set_protect_status(reply, PROTECT_OK);
+    else
+        set_status(reply, "FAILED", err->msg);
+}
+
+static void run_screendump(struct control_client *client, struct request *r, json_t *reply)
+{
+    const struct control_machine *m = &client->control->machine;
+    struct error err = {""};
+    set_outcome(reply, m->screendump(m->opaque, r->text, &err), &err);
+}
+
+static json_t *lines_of(char *text)
+{
+    json_t *lines = json_array();
+    char *rest = text, *line;
+    while ((line = strsep(&rest, "\n")) && rest)
+        json_array_append_new(lines, json_string(line));
+    return lines;
+}
+
+static void run_screen(struct control_client *client, struct request *r, json_t *reply)
+{
+    const struct control_machine *m = &client->control->machine;
+    struct error err = {"no memory"};
+    char *text = NULL;
+    size_t len = 0;
+    FILE *out = open_memstream(&text, &len);
+    (void)r;
+    bool ok = out && m->screen(m->opaque, out, &err);
+    if (out && fclose(out) != 0)
+        ok = false;
+    set_outcome(reply, ok, &err);
+    if (ok)
+        json_object_set_new(reply, "lines", lines_of(text));
+    free(text);
+}
+
+static void run_sendkey(struct control_client *client, struct request *r, json_t *reply)
+{
+    const struct control_machine *m = &client->control->machine;
+    struct error err = {""};
+    set_outcome(reply, m->sendkey(m->opaque, r->text, r->hold_ms, &err), &err);
+}
+
 /* ---- Lines ----------------------------------------------------------------------------------- */
 
 static char *to_line(json_t *object)
@@ -229,7 +280,8 @@ char *op_run(struct control_client *client, struct request *r)
         [REQUEST_READ] = run_memory,       [REQUEST_WRITE] = run_memory,
         [REQUEST_PAUSE] = run_machine,     [REQUEST_CONTINUE] = run_machine,
         [REQUEST_STOP] = run_machine,      [REQUEST_STATUS] = run_machine,
-        [REQUEST_COUNTERS] = run_counters,
+        [REQUEST_COUNTERS] = run_counters, [REQUEST_SCREENDUMP] = run_screendump,
+        [REQUEST_SCREEN] = run_screen,     [REQUEST_SENDKEY] = run_sendkey,
     };
     json_t *reply = new_reply(r);
     run[r->op](client, r, reply);

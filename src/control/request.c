@@ -192,6 +192,34 @@ static bool get_write(struct request *r, json_t *json, struct wire_error *err)
                       err);
 }
 
+/* A string without NULs. */
+static bool get_text(struct request *r, const json_t *json, const char *name,
+                     struct wire_error *err)
+{
+    const json_t *value = json_object_get(json, name);
+    const char *text = json_string_value(value);
+    if (!need(json, name, err))
+        return false;
+    if (!text || !*text || strlen(text) != json_string_length(value))
+        return wire_fail(err, "'%s' must be a string", name);
+    r->text = strdup(text);
+    return r->text || wire_fail(err, "no memory for the request");
+}
+
+/* The machine has a working directory of its own, which the client need not know. */
+static bool get_screendump(struct request *r, json_t *json, struct wire_error *err)
+{
+    if (!get_text(r, json, "file", err))
+        return false;
+    return r->text[0] == '/' || wire_fail(err, "'file' must be an absolute path");
+}
+
+static bool get_sendkey(struct request *r, json_t *json, struct wire_error *err)
+{
+    return get_text(r, json, "keys", err) &&
+           number32(json, "hold_ms", UINT32_MAX, &r->hold_ms, err);
+}
+
 static bool get_nothing(struct request *r, json_t *json, struct wire_error *err)
 {
     (void)r, (void)json, (void)err;
@@ -220,6 +248,9 @@ static const struct op {
     {"stop", REQUEST_STOP, get_nothing, {0}},
     {"status", REQUEST_STATUS, get_nothing, {0}},
     {"counters", REQUEST_COUNTERS, get_nothing, {0}},
+    {"screendump", REQUEST_SCREENDUMP, get_screendump, {"file"}},
+    {"screen", REQUEST_SCREEN, get_nothing, {0}},
+    {"sendkey", REQUEST_SENDKEY, get_sendkey, {"keys", "hold_ms"}},
 };
 static const struct op command_op = {
     "command", REQUEST_COMMAND, get_command, {"context", "cr3", "vcpu", "keep"}};
@@ -319,5 +350,6 @@ void request_free(struct request *r)
     json_decref(r->id);
     wire_command_free(&r->command);
     free(r->data);
+    free(r->text);
     memset(r, 0, sizeof(*r));
 }

@@ -23,6 +23,9 @@ enum request_op {
     REQUEST_STOP,
     REQUEST_STATUS,
     REQUEST_COUNTERS,
+    REQUEST_SCREENDUMP,
+    REQUEST_SCREEN,
+    REQUEST_SENDKEY,
 };
 
 enum { REQUEST_LIST_MAX = 1000 /* regions in one reply */ };
@@ -50,7 +53,9 @@ struct request {
     bool physical; /* READ, WRITE */
     uint64_t address;
     size_t length;
-    uint8_t *data; /* WRITE */
+    uint8_t *data;    /* WRITE */
+    char *text;       /* SCREENDUMP: the file; SENDKEY: the keys */
+    unsigned hold_ms; /* SENDKEY */
 };
 
 /* What is wrong with a line, beside the statuses of protect.h. */

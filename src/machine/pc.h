@@ -125,6 +125,7 @@ void screen_start(struct machine *m);
 /* For clients, with the machine as `opaque`: a PNG file; the characters of a text mode. */
 bool screen_dump(void *opaque, const char *path, struct error *err);
 bool screen_text(void *opaque, FILE *out, struct error *err);
+bool screen_send_keys(void *opaque, const char *keys, unsigned hold_ms, struct error *err);
 
 /* backend.c: images and character devices of the configuration. */
 bool backends_open(struct machine *m, struct error *err);

@@ -118,6 +118,9 @@ static bool build_control(struct machine *m, struct error *err)
         .stop = client_stop,
         .paused = client_paused,
         .counters = client_counters,
+        .screendump = screen_dump,
+        .screen = screen_text,
+        .sendkey = screen_send_keys,
     };
     m->control = control_new(m->rules, m->map, &machine, err);
     return m->control != NULL;

@@ -1,8 +1,9 @@
 /*
- * screen.c - the display adapter in its machine, and what clients outside see of it: pictures and
- * characters.
+ * screen.c - the display adapter in its machine, and what clients outside have of it and of the
+ * keyboard: pictures, characters, keys.
  */
 #include "internal/display.h"
+#include "internal/input.h"
 #include "pc.h"
 #include <string.h>
 #include <unistd.h>
@@ -79,4 +80,10 @@ bool screen_text(void *opaque, FILE *out, struct error *err)
     bool ok = m->display.text(m->display.opaque, out, err);
     pthread_mutex_unlock(&m->lock);
     return ok;
+}
+
+bool screen_send_keys(void *opaque, const char *keys, unsigned hold_ms, struct error *err)
+{
+    struct machine *m = opaque;
+    return input_send_keys(i8042_input(m->i8042), keys, hold_ms, err);
 }
