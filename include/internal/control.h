@@ -46,7 +46,8 @@ struct control_machine {
     bool (*paused)(void *opaque);
     /* Gives `put` the counters of a vCPU, group by group, while all are parked. */
     void (*counters)(void *opaque, unsigned vcpu, control_counter *put, void *to);
-    /* The display as a PNG file, its characters, and keys by QEMU's names, as "ctrl-alt-delete". */
+    /* The display as a PNG file, its characters, and keys by QEMU's names, as "ctrl-alt-delete".
+     * NULL, all three: the machine has neither display nor keyboard. */
     bool (*screendump)(void *opaque, const char *path, struct error *err);
     bool (*screen)(void *opaque, FILE *out, struct error *err);
     bool (*sendkey)(void *opaque, const char *keys, unsigned hold_ms, struct error *err);

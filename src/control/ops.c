@@ -197,6 +197,8 @@ static void run_counters(struct control_client *client, struct request *r, json_
 
 /* ---- Screen and keyboard --------------------------------------------------------------------- */
 
+static const struct error no_screen = {"the machine has neither display nor keyboard"};
+
 static void set_outcome(json_t *reply, bool ok, const struct error *err)
 {
     if (ok)
@@ -208,8 +210,8 @@ static void set_outcome(json_t *reply, bool ok, const struct error *err)
 static void run_screendump(struct control_client *client, struct request *r, json_t *reply)
 {
     const struct control_machine *m = &client->control->machine;
-    struct error err = {""};
-    set_outcome(reply, m->screendump(m->opaque, r->text, &err), &err);
+    struct error err = no_screen;
+    set_outcome(reply, m->screendump && m->screendump(m->opaque, r->text, &err), &err);
 }
 
 static json_t *lines_of(char *text)
@@ -224,12 +226,14 @@ static json_t *lines_of(char *text)
 static void run_screen(struct control_client *client, struct request *r, json_t *reply)
 {
     const struct control_machine *m = &client->control->machine;
-    struct error err = {"no memory"};
+    struct error err = no_screen;
     char *text = NULL;
     size_t len = 0;
     FILE *out = open_memstream(&text, &len);
     (void)r;
-    bool ok = out && m->screen(m->opaque, out, &err);
+    if (!out)
+        error_set(&err, "no memory");
+    bool ok = out && m->screen && m->screen(m->opaque, out, &err);
     if (out && fclose(out) != 0)
         ok = false;
     set_outcome(reply, ok, &err);
@@ -241,8 +245,8 @@ static void run_screen(struct control_client *client, struct request *r, json_t 
 static void run_sendkey(struct control_client *client, struct request *r, json_t *reply)
 {
     const struct control_machine *m = &client->control->machine;
-    struct error err = {""};
-    set_outcome(reply, m->sendkey(m->opaque, r->text, r->hold_ms, &err), &err);
+    struct error err = no_screen;
+    set_outcome(reply, m->sendkey && m->sendkey(m->opaque, r->text, r->hold_ms, &err), &err);
 }
 
 /* ---- Lines ----------------------------------------------------------------------------------- */

@@ -577,6 +577,31 @@ START_TEST(pausing_and_stopping)
 }
 END_TEST
 
+START_TEST(screen_and_keyboard)
+{
+    wire_do(&c, "{\"op\":\"screendump\",\"file\":\"/tmp/x.png\"}", "OK");
+    ck_assert_str_eq(w.dumped, "/tmp/x.png");
+    json_t *reply = wire_expect(&c, "{\"op\":\"screendump\",\"file\":\"/full\"}", "FAILED");
+    ck_assert_str_eq(text_of(reply, "text"), "/full: disk full");
+    json_decref(reply);
+    wire_do(&c, "{\"op\":\"screendump\",\"file\":\"x.png\"}", "BAD_REQUEST");
+    wire_do(&c, "{\"op\":\"screendump\"}", "BAD_REQUEST");
+    reply = wire_expect(&c, "{\"op\":\"screen\"}", "OK");
+    const json_t *lines = json_object_get(reply, "lines");
+    ck_assert_uint_eq(json_array_size(lines), 3);
+    ck_assert_str_eq(json_string_value(json_array_get(lines, 1)), "");
+    ck_assert_str_eq(json_string_value(json_array_get(lines, 2)), "\u2554 two");
+    json_decref(reply);
+    wire_do(&c, "{\"op\":\"sendkey\",\"keys\":\"ctrl-alt-delete\"}", "OK");
+    ck_assert_str_eq(w.keys, "ctrl-alt-delete 0");
+    wire_do(&c, "{\"op\":\"sendkey\",\"keys\":\"a\",\"hold_ms\":500}", "OK");
+    ck_assert_str_eq(w.keys, "a 500");
+    wire_do(&c, "{\"op\":\"sendkey\",\"keys\":\"\"}", "BAD_REQUEST");
+    wire_do(&c, "{\"op\":\"sendkey\",\"keys\":5}", "BAD_REQUEST");
+    wire_do(&c, "{\"op\":\"sendkey\",\"keys\":\"a\\u0000b\"}", "BAD_REQUEST");
+}
+END_TEST
+
 START_TEST(the_state_is_told_to_those_who_watch)
 {
     struct wire other;
@@ -620,6 +645,7 @@ int main(void)
     tcase_add_test(t, who_gets_which_events);
     tcase_add_test(t, events_can_be_fetched_instead);
     tcase_add_test(t, pausing_and_stopping);
+    tcase_add_test(t, screen_and_keyboard);
     tcase_add_test(t, the_state_is_told_to_those_who_watch);
     suite_add_tcase(suite, t);
     return run_suite(suite);

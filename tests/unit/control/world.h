@@ -35,7 +35,8 @@ struct world {
     struct control *control;
     struct paging paging; /* of both vCPUs */
     _Atomic bool paused, stopped;
-    _Atomic bool pause_waits; /* a pause does not succeed at once */
+    _Atomic bool pause_waits;  /* a pause does not succeed at once */
+    char dumped[64], keys[64]; /* what was asked for last */
     char folder[40], path[64];
 };
 
@@ -78,6 +79,28 @@ static void world_counters(void *opaque, unsigned vcpu, control_counter *put, vo
     put(to, "mmu", "walks", 0);
 }
 
+static bool world_screendump(void *opaque, const char *path, struct error *err)
+{
+    struct world *w = opaque;
+    snprintf(w->dumped, sizeof(w->dumped), "%s", path);
+    return strcmp(path, "/full") != 0 || error_set(err, "%s: disk full", path);
+}
+
+static bool world_screen(void *opaque, FILE *out, struct error *err)
+{
+    (void)opaque, (void)err;
+    fputs("one\n\n\u2554 two\n", out);
+    return true;
+}
+
+static bool world_sendkey(void *opaque, const char *keys, unsigned hold_ms, struct error *err)
+{
+    struct world *w = opaque;
+    (void)err;
+    snprintf(w->keys, sizeof(w->keys), "%s %u", keys, hold_ms);
+    return true;
+}
+
 static void world_event(void *opaque, unsigned context, const struct protect_event *event,
                         uint32_t notify)
 {
@@ -110,7 +133,10 @@ static inline void world_init(struct world *w)
                                             .resume = world_resume,
                                             .stop = world_stop,
                                             .paused = world_paused,
-                                            .counters = world_counters};
+                                            .counters = world_counters,
+                                            .screendump = world_screendump,
+                                            .screen = world_screen,
+                                            .sendkey = world_sendkey};
     w->control = control_new(w->rules, w->map, &machine, &err);
     ck_assert_ptr_nonnull(w->control);
     const struct rules_hooks hooks = {.opaque = w, .event = world_event};
