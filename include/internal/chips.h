@@ -202,6 +202,30 @@ struct i8042 *i8042_new(struct board *board, struct irq_line irq1, struct irq_li
                         struct irq_line a20);
 struct input *i8042_input(struct i8042 *i8042); /* the way to them (input.h) */
 
+/* devices/misc/i8237.c: the two DMA controllers; ports 00h-0Fh, C0h-DFh, 80h-8Fh. Channels 0-3 move
+ * bytes, 5-7 words. */
+struct dma;
+enum { ISA_DMA_DEVICE = 1 << 3 /* as initiator: the ISA bridge's devfn */ };
+struct dma *dma_new(struct board *board);
+/* A device moves up to `len` bytes between buf and memory, in the direction that the guest gave the
+ * channel (verify: none). Returns how many it could, 0 while the channel is masked; *tc: with the
+ * last one the count ran out. */
+unsigned dma_transfer(struct dma *dma, unsigned channel, void *buf, unsigned len, bool *tc);
+/* ready() is called when the guest has changed something and the channel is open now. */
+void dma_connect(struct dma *dma, unsigned channel, void (*ready)(void *opaque), void *opaque);
+
+/* devices/misc/fdc.c: the floppy controller, an 82078 in AT mode, with two drives; ports 3F1h-3F5h,
+ * 3F7h; DMA channel 2. */
+struct fdc;
+struct blockdev;
+struct fdc_config {
+    struct blockdev *drives[2]; /* NULL: there is no such drive */
+};
+struct fdc *fdc_new(struct board *board, struct dma *dma, const struct fdc_config *config,
+                    struct irq_line irq6, struct error *err);
+/* What CMOS 10h says of a drive: 0 none, 1 360K, 2 1.2M, 3 720K, 4 1.44M, 5 2.88M. */
+uint8_t fdc_drive_type(const struct fdc *fdc, unsigned drive);
+
 /* devices/misc/fpu_error.c: FERR# to IRQ 13, released by a write to port F0h. The CPUs' ferr lines.
  */
 struct fpu_error;

@@ -27,7 +27,12 @@ enum {
     MACHINE_MAX_FW_FILES = 16,
 };
 
-enum drive_interface { DRIVE_VIRTIO, DRIVE_PFLASH, DRIVE_NONE /* for a -device that names it */ };
+enum drive_interface {
+    DRIVE_VIRTIO,
+    DRIVE_PFLASH,
+    DRIVE_FLOPPY,
+    DRIVE_NONE /* for a -device that names it */
+};
 
 struct drive_config {
     char *file;
@@ -38,7 +43,8 @@ struct drive_config {
     enum blockdev_cache cache;
     enum blockdev_discard discard;
     enum blockdev_detect detect_zeroes;
-    bool attached; /* some device has it */
+    unsigned floppy; /* DRIVE_FLOPPY: 0 A, 1 B */
+    bool attached;   /* some device has it */
 };
 
 enum device_kind {

@@ -253,6 +253,10 @@ static bool set_hard_disk(struct options *o, const struct option *option, const 
 {
     return option_hard_disk(o, (unsigned)(option->name[2] - 'a'), arg);
 }
+static bool set_floppy(struct options *o, const struct option *option, const char *arg)
+{
+    return option_floppy(o, (unsigned)(option->name[2] - 'a'), arg);
+}
 static bool set_snapshot(struct options *o, const struct option *option, const char *arg)
 {
     (void)option, (void)arg;
@@ -530,7 +534,8 @@ static const struct option options[] = {
     {"fw_cfg", "NAME,string=TEXT", "a file for the firmware, or file=FILE", set_fw_cfg, {0}},
     {"drive",
      "file=FILE[,...]",
-     "disk: if=virtio|none, format=NAME, cache=writeback|none|writethrough|directsync|unsafe, "
+     "disk: if=virtio|floppy|none, format=NAME, "
+     "cache=writeback|none|writethrough|directsync|unsafe, "
      "discard=ignore|unmap, detect-zeroes=off|on|unmap, readonly=on|off, snapshot=on|off, id=NAME",
      set_drive,
      {0}},
@@ -542,6 +547,8 @@ static const struct option options[] = {
     {"hdb", "FILE", NULL, set_hard_disk, {0}},
     {"hdc", "FILE", NULL, set_hard_disk, {0}},
     {"hdd", "FILE", NULL, set_hard_disk, {0}},
+    {"fda", "FILE", "image of the disk in floppy drive A: (also -fdb)", set_floppy, {0}},
+    {"fdb", "FILE", NULL, set_floppy, {0}},
     {"snapshot", NULL, "discard all writes to disk images at the end", set_snapshot, {0}},
     {"device", "TYPE[,...]", "add a device; -device help lists them", set_device, {0}},
     {"serial",
@@ -590,8 +597,6 @@ static const struct {
     const char *name, *nearest;
 } lacking[] = {
     {"cdrom", "drive"},
-    {"fda", "drive"},
-    {"fdb", "drive"},
     {"blockdev", "drive"},
     {"enable-kvm", "accel"},
     {"usb", "device"},

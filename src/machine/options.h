@@ -22,6 +22,10 @@ struct options {
 bool option_drive(struct options *o, const char *arg);
 /* What is said of the image, not of its controller (options_image.c). */
 bool option_drive_image(const struct keyval *kv, struct drive_config *drive, struct error *err);
+struct drive_config *option_new_drive(struct options *o, const char *file, const char *id);
+/* -fda and -fdb; the place of -drive if=floppy. */
+bool option_floppy(struct options *o, unsigned index, const char *file);
+bool option_floppy_place(struct options *o, const struct keyval *kv, struct drive_config *drive);
 bool option_hard_disk(struct options *o, unsigned index, const char *arg);
 bool option_pflash(struct options *o, const char *arg);
 bool option_firmware_folder(struct options *o, const char *arg);

@@ -7,7 +7,7 @@
 
 /* ---- Drives ---------------------------------------------------------------------------------- */
 
-static struct drive_config *new_drive(struct options *o, const char *file, const char *id)
+struct drive_config *option_new_drive(struct options *o, const char *file, const char *id)
 {
     struct machine_config *c = o->config;
     if (c->drive_count == MACHINE_MAX_DRIVES) {
@@ -44,7 +44,7 @@ static bool fill_drive(struct options *o, const struct keyval *kv)
     static const char *const keys[] = {"file",  "if",   "format",   "readonly",      "read-only",
                                        "index", "id",   "snapshot", "media",         "cache",
                                        "aio",   "unit", "discard",  "detect-zeroes", NULL};
-    static const char *const interfaces[] = {"virtio", "pflash", "none", NULL};
+    static const char *const interfaces[] = {"virtio", "pflash", "floppy", "none", NULL};
     struct error *err = o->err;
     const char *file = keyval_get(kv, "file"), *id = keyval_get(kv, "id");
     const char *interface = keyval_get(kv, "if");
@@ -62,10 +62,12 @@ static bool fill_drive(struct options *o, const struct keyval *kv)
     for (unsigned i = 0; id && i < o->config->drive_count; i++)
         if (strcmp(o->config->drives[i].id, id) == 0)
             return error_set(err, "-drive: id '%s' is used twice", id);
-    struct drive_config *drive = new_drive(o, file, id ? id : "");
+    struct drive_config *drive = option_new_drive(o, file, id ? id : "");
     if (!drive)
         return false;
     drive->interface = (enum drive_interface)chosen;
+    if (chosen == DRIVE_FLOPPY && !option_floppy_place(o, kv, drive))
+        return false;
     return option_drive_image(kv, drive, err);
 }
 
@@ -82,7 +84,7 @@ bool option_hard_disk(struct options *o, unsigned index, const char *arg)
     if (o->hard_disks >> index & 1)
         return error_set(o->err, "-hd%c: given twice", 'a' + index);
     o->hard_disks |= 1u << index;
-    struct drive_config *drive = new_drive(o, arg, "");
+    struct drive_config *drive = option_new_drive(o, arg, "");
     if (drive)
         drive->interface = DRIVE_VIRTIO;
     return drive != NULL;

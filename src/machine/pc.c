@@ -324,7 +324,7 @@ bool pc_build(struct machine *m, struct error *err)
     if (!build_memory(m, err) || !bios_build(m, err) || !vcpus_create(m, err) ||
         !build_interrupts(m, err) || !build_timers(m, err) || !build_hpet(m, err) ||
         !build_ports(m, err) || !build_pci(m, err) || !screen_build(m, err) ||
-        !protect_build(m, err))
+        !floppy_build(m, err) || !protect_build(m, err))
         return false;
     for (unsigned i = 0; i < m->config->device_count; i++)
         if (!build_device(m, &m->config->devices[i], err))

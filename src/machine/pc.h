@@ -117,6 +117,9 @@ bool protect_build(struct machine *m, struct error *err);
 /* Opens the control socket, if there is to be one. */
 bool protect_listen(struct machine *m, struct error *err);
 
+/* floppy.c: the floppy and DMA controllers. */
+bool floppy_build(struct machine *m, struct error *err);
+
 /* screen.c: the display adapter of -vga, or of -device VGA. */
 bool screen_build(struct machine *m, struct error *err);
 bool screen_add_vga(struct machine *m, const struct device_config *device, struct error *err);
