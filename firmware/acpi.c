@@ -100,6 +100,7 @@ enum {
     FADT_FIX_RTC = 1 << 6,    /* no RTC wake status */
     FADT_RESET_REG = 1 << 10,
     BOOT_LEGACY_DEVICES = 1 << 0,
+    BOOT_8042 = 1 << 1,
     BOOT_NO_VGA = 1 << 2,
 };
 
@@ -120,9 +121,11 @@ static uint32_t add_fadt(struct area *area, const struct firmware_config *config
     size_t at = begin_table(area, "FACP", 3);
     uint8_t t[FADT_SIZE] = {0};
     uint16_t pm = config->pm_base, timer = (uint16_t)(pm + 8), control = (uint16_t)(pm + 4);
-    uint16_t sci = config->sci_irq, boot = BOOT_LEGACY_DEVICES | BOOT_NO_VGA, none = 0xfff;
+    uint16_t sci = config->sci_irq, boot = BOOT_LEGACY_DEVICES | BOOT_8042, none = 0xfff;
     uint32_t flags = FADT_WBINVD | FADT_PROC_C1 | FADT_SLP_BUTTON | FADT_FIX_RTC;
 
+    if (!config->has_vga)
+        boot |= BOOT_NO_VGA;
     memcpy(t + 36, &facs, 4);
     memcpy(t + 40, &dsdt, 4);
     memcpy(t + 46, &sci, 2);

@@ -279,6 +279,14 @@ void aml_irq(struct aml_resources *r, unsigned irq)
     aml_little(&r->a, 1u << irq, 2);
 }
 
+/* ACPI 6.5, 6.4.2.2: 8-bit transfers, not a bus master, compatibility timing. */
+void aml_dma(struct aml_resources *r, unsigned channel)
+{
+    aml_byte(&r->a, 0x2a);
+    aml_byte(&r->a, (uint8_t)(1 << channel));
+    aml_byte(&r->a, 0);
+}
+
 void aml_interrupts(struct aml_resources *r, const uint8_t *irqs, unsigned count)
 {
     enum { CONSUMER = 1, SHARED = 8 };

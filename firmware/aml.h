@@ -69,6 +69,7 @@ enum aml_space { AML_MEMORY = 0, AML_IO = 1, AML_BUS = 2 };
 void aml_resources_init(struct aml_resources *r);
 void aml_port(struct aml_resources *r, uint16_t base, uint8_t count);
 void aml_irq(struct aml_resources *r, unsigned irq);
+void aml_dma(struct aml_resources *r, unsigned channel); /* of bytes */
 /* Level-triggered, active high, shared: any one of `count`. */
 void aml_interrupts(struct aml_resources *r, const uint8_t *irqs, unsigned count);
 /* Registers of the device's own, below 4 GiB. */

@@ -39,6 +39,35 @@ static void add_isa(struct aml *a, const char *name, const char *hid, unsigned u
     aml_close(a);
 }
 
+/* Firmware does not look for a keyboard that is not named here. */
+static void add_keyboard(struct aml *a)
+{
+    struct aml_resources r;
+    aml_open_device(a, "KBD");
+    aml_name_eisaid(a, "_HID", "PNP0303");
+    aml_resources_init(&r);
+    aml_port(&r, 0x60, 1);
+    aml_port(&r, 0x64, 1);
+    aml_irq(&r, 1);
+    aml_name_resources(a, "_CRS", &r);
+    aml_close(a);
+    add_isa(a, "MOU", "PNP0F13", 0, 0, 0, 12);
+}
+
+static void add_floppy(struct aml *a)
+{
+    struct aml_resources r;
+    aml_open_device(a, "FDC0");
+    aml_name_eisaid(a, "_HID", "PNP0700");
+    aml_resources_init(&r);
+    aml_port(&r, 0x3f2, 4);
+    aml_port(&r, 0x3f7, 1);
+    aml_irq(&r, 6);
+    aml_dma(&r, 2);
+    aml_name_resources(a, "_CRS", &r);
+    aml_close(a);
+}
+
 static void add_panic(struct aml *a, uint16_t port)
 {
     struct aml_resources r;
@@ -65,6 +94,9 @@ static void add_isa_bus(struct aml *a, const struct firmware_config *config)
     add_isa(a, "SPKR", "PNP0800", 0, 0x61, 1, -1);
     add_isa(a, "RTC", "PNP0B00", 0, 0x70, 2, 8);
     add_isa(a, "FPU", "PNP0C04", 0, 0xf0, 1, 13);
+    add_keyboard(a);
+    if (config->has_floppy)
+        add_floppy(a);
     for (unsigned i = 0; i < 4; i++) {
         char name[8];
         snprintf(name, sizeof(name), "COM%u", i + 1);

@@ -55,6 +55,8 @@ struct firmware_config {
     uint32_t level_irqs; /* mask of ISA interrupts that are level, active high */
 
     bool has_serial[4]; /* COM1-COM4 at their usual ports and interrupts */
+    bool has_vga;
+    bool has_floppy;    /* the controller has drives */
     bool has_panic;     /* pvpanic at panic_port */
     uint16_t panic_port;
 };

@@ -11,6 +11,7 @@ static void describe(struct machine *m, const struct fdc *fdc)
 {
     uint8_t a = fdc_drive_type(fdc, 0), b = fdc_drive_type(fdc, 1);
     unsigned equipment = EQUIPMENT_FPU | EQUIPMENT_MOUSE;
+    m->firmware.has_floppy = a || b;
     if (a || b)
         equipment |= EQUIPMENT_FLOPPY | (a && b ? 1 << 6 : 0);
     rtc_cmos_set(m->rtc, CMOS_FLOPPIES, (uint8_t)(a << 4 | b));

@@ -27,6 +27,7 @@ bool screen_add_vga(struct machine *m, const struct device_config *d, struct err
     m->vga = vga_create(m->pci, d->devfn, &options, err);
     if (!pc_own(m, m->vga, err))
         return error_prefix(err, "-device VGA");
+    m->firmware.has_vga = true;
     m->display = vga_display(m->vga);
     return true;
 }

@@ -41,6 +41,7 @@ static struct firmware_config config(unsigned vcpus)
         .pirq = {10, 10, 11, 11},
         .level_irqs = 0xe00,
         .has_serial = {true, true, false, true},
+        .has_floppy = true,
         .has_panic = true,
         .panic_port = 0x505,
     };
@@ -246,6 +247,10 @@ START_TEST(acpica_reads_them)
     ck_assert(iasl_likes(dir, at(le(fadt + 36, 4))));
     ck_assert_uint_eq(lines_of_dsdt(dir, "COM4"), 1);
     ck_assert_uint_eq(lines_of_dsdt(dir, "PNP0C02"), 1);
+    ck_assert_uint_eq(lines_of_dsdt(dir, "PNP0303"), 1);
+    ck_assert_uint_eq(lines_of_dsdt(dir, "PNP0F13"), 1);
+    ck_assert_uint_eq(lines_of_dsdt(dir, "PNP0700"), 1);
+    ck_assert_uint_eq(lines_of_dsdt(dir, "DMA (Compatibility, NotBusMaster, Transfer8"), 1);
     ck_assert_uint_eq(lines_of_dsdt(dir, "Memory32Fixed (ReadWrite"), 1);
     ck_assert_uint_eq(lines_of_dsdt(dir, "0xFEF00000,  *// Address Base"), 1);
     ck_assert_uint_eq(lines_of_dsdt(dir, "0x00090000,  *// Address Length"), 1);
