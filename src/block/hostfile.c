@@ -329,7 +329,7 @@ static int write_zero_bytes(int fd, uint64_t offset, uint64_t len)
     return result;
 }
 
-int fd_zero(int fd, uint64_t offset, uint64_t len, enum hostfile_zero how)
+int fd_zero(int fd, uint64_t offset, uint64_t len, enum hostfile_zero_how how)
 {
     static const int modes[] = {FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                                 FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE};
@@ -339,7 +339,7 @@ int fd_zero(int fd, uint64_t offset, uint64_t len, enum hostfile_zero how)
     return result ? write_zero_bytes(fd, offset, len) : 0;
 }
 
-int hostfile_zero(struct hostfile *file, uint64_t offset, uint64_t len, enum hostfile_zero how)
+int hostfile_zero(struct hostfile *file, uint64_t offset, uint64_t len, enum hostfile_zero_how how)
 {
     return fd_zero(file->fd, offset, len, how);
 }

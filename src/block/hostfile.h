@@ -54,8 +54,11 @@ int hostfile_length(const struct hostfile *file, uint64_t *length);
 int hostfile_extend(struct hostfile *file,
                     uint64_t length); /* grows a regular file, never shrinks it */
 
-enum hostfile_zero { HOSTFILE_ZERO_KEEP, HOSTFILE_ZERO_UNMAP /* the space may be given back */ };
-int hostfile_zero(struct hostfile *file, uint64_t offset, uint64_t len, enum hostfile_zero how);
+enum hostfile_zero_how {
+    HOSTFILE_ZERO_KEEP,
+    HOSTFILE_ZERO_UNMAP /* the space may be given back */
+};
+int hostfile_zero(struct hostfile *file, uint64_t offset, uint64_t len, enum hostfile_zero_how how);
 /* Gives the space back; a hint, contents are undefined afterwards. */
 int hostfile_punch(struct hostfile *file, uint64_t offset, uint64_t len);
 
@@ -74,6 +77,6 @@ int hostfile_temporary(void);
 /* The same whole transfers for a bare descriptor. */
 int fd_read(int fd, struct span to, uint64_t offset, uint64_t len);
 int fd_write(int fd, struct span from, uint64_t offset, uint64_t len);
-int fd_zero(int fd, uint64_t offset, uint64_t len, enum hostfile_zero how);
+int fd_zero(int fd, uint64_t offset, uint64_t len, enum hostfile_zero_how how);
 
 #endif

@@ -9,8 +9,10 @@
  */
 #include "image.h"
 #include "internal/error.h"
+#include "qcow2.h"
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 /* ---- The table --------------------------------------------------------------------------------
  */
@@ -49,8 +51,8 @@ static struct image *refuse(struct hostfile *file, const struct image_options *o
 }
 
 static const struct format formats[] = {
-    {"raw", NULL, raw_open},    {"qcow2", probe_qcow2, refuse}, {"vmdk", probe_vmdk, refuse},
-    {"vpc", probe_vpc, refuse}, {"vhdx", probe_vhdx, refuse},   {"vdi", probe_vdi, refuse},
+    {"raw", NULL, raw_open},    {"qcow2", probe_qcow2, qcow2_open}, {"vmdk", probe_vmdk, refuse},
+    {"vpc", probe_vpc, refuse}, {"vhdx", probe_vhdx, refuse},       {"vdi", probe_vdi, refuse},
 };
 enum { FORMATS = sizeof(formats) / sizeof(formats[0]) };
 
@@ -101,12 +103,14 @@ static const struct format *choose(struct hostfile *file, const struct image_opt
     return asked;
 }
 
-/* A chain that comes back to a file would never end. */
-static bool check_chain(const struct hostfile *file, const struct image_options *o,
-                        struct error *err)
+/* A chain that comes back to a file would never end. Before it is opened: its own lock would keep
+ * us out, with a message that misleads. */
+static bool check_chain(const struct image_options *o, struct error *err)
 {
-    for (const struct image_link *link = o->above; link; link = link->above)
-        if (link->dev == file->dev && link->ino == file->ino)
+    struct stat st;
+    bool known = o->above && stat(o->path, &st) == 0;
+    for (const struct image_link *link = o->above; link && known; link = link->above)
+        if (link->dev == st.st_dev && link->ino == st.st_ino)
             return error_set(err, "%s: is its own backing file", o->path);
     if (o->above && o->above->depth >= IMAGE_CHAIN)
         return error_set(err, "%s: more than %d images on top of each other", o->path, IMAGE_CHAIN);
@@ -116,10 +120,10 @@ static bool check_chain(const struct hostfile *file, const struct image_options 
 struct image *image_open(const struct image_options *o, struct error *err)
 {
     unsigned mode = (o->write ? HOSTFILE_WRITE : 0u) | (o->direct ? HOSTFILE_DIRECT : 0u);
-    struct hostfile *file = hostfile_open(o->path, mode, err);
+    struct hostfile *file = check_chain(o, err) ? hostfile_open(o->path, mode, err) : NULL;
     if (!file)
         return NULL;
-    const struct format *format = check_chain(file, o, err) ? choose(file, o, err) : NULL;
+    const struct format *format = choose(file, o, err);
     if (!format) {
         hostfile_close(file);
         return NULL;

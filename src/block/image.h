@@ -22,7 +22,7 @@ struct image;
 struct image_ops {
     int (*read)(struct image *image, struct span to, uint64_t offset, uint64_t len);
     int (*write)(struct image *image, struct span from, uint64_t offset, uint64_t len);
-    int (*zero)(struct image *image, uint64_t offset, uint64_t len, enum hostfile_zero how);
+    int (*zero)(struct image *image, uint64_t offset, uint64_t len, enum hostfile_zero_how how);
     int (*discard)(struct image *image, uint64_t offset, uint64_t len); /* NULL: does nothing */
     /* What has been written before is on the disk. */
     int (*flush)(struct image *image);

@@ -40,7 +40,7 @@ static int raw_write(struct image *image, struct span from, uint64_t offset, uin
     return result ? result : hostfile_write(raw_of(image)->file, from, offset, len);
 }
 
-static int raw_zero(struct image *image, uint64_t offset, uint64_t len, enum hostfile_zero how)
+static int raw_zero(struct image *image, uint64_t offset, uint64_t len, enum hostfile_zero_how how)
 {
     int result = check_length(raw_of(image));
     return result ? result : hostfile_zero(raw_of(image)->file, offset, len, how);

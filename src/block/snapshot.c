@@ -79,7 +79,8 @@ static int snapshot_write(struct image *image, struct span from, uint64_t offset
     return result;
 }
 
-static int snapshot_zero(struct image *image, uint64_t offset, uint64_t len, enum hostfile_zero how)
+static int snapshot_zero(struct image *image, uint64_t offset, uint64_t len,
+                         enum hostfile_zero_how how)
 {
     struct snapshot *s = snapshot_of(image);
     (void)how; /* a temporary file need not keep space for zeroes */
