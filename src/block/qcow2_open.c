@@ -379,7 +379,9 @@ static bool open_backing(struct opening *o)
                                           .above = &link};
     q->backing = path ? image_open(&options, o->err) : NULL;
     free(path);
-    return q->backing || error_prefix(o->err, "%s: backing file", q->image.path);
+    if (!q->backing && !o->options->above) /* names the first and the last of a chain */
+        error_prefix(o->err, "%s: backing file", q->image.path);
+    return q->backing != NULL;
 }
 
 /* ---- All of it ----------------------------------------------------------------------------------

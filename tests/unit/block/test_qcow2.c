@@ -129,6 +129,186 @@ START_TEST(random_operations)
 }
 END_TEST
 
+/* ---- Compressed clusters, snapshots, chains -----------------------------------------------------
+ */
+
+/* Text-like data, which compresses, with holes. */
+static void make_model(void)
+{
+    for (unsigned i = 0; i < DISK; i++)
+        model[i] =
+            i / 65536 % 3 == 2 ? 0 : (uint8_t)("packed and unpacked "[i % 20] + i / 4096 % 7);
+    int fd = open(lab_path("r"), O_RDWR | O_CREAT | O_TRUNC, 0600);
+    ck_assert_int_eq(write(fd, model, DISK), (int)DISK);
+    close(fd);
+}
+
+START_TEST(compressed_clusters)
+{
+    static const char *const kinds[] = {"compression_type=zlib",
+                                        "compression_type=zstd",
+                                        "compat=0.10,cluster_size=4k",
+                                        "compression_type=zlib,cluster_size=512",
+                                        "compression_type=zstd,cluster_size=2M",
+                                        "compression_type=zstd,extended_l2=on"};
+    uint64_t seed = 77 + (uint64_t)_i;
+    make_model();
+    lab_run("qemu-img convert -c -O qcow2 -o %s r disk", kinds[_i]);
+    struct image *image = lab_open("disk", true);
+    lab_expect(image, model, DISK);
+    for (uint64_t at = 0; at < DISK; at += 512) { /* piece by piece, backwards too */
+        ck_assert_int_eq(lab_read(image, buf, DISK - 512 - at, 512), 0);
+        ck_assert_int_eq(memcmp(buf, model + DISK - 512 - at, 512), 0);
+    }
+    for (unsigned i = 0; i < 150; i++)
+        random_operation(image, &seed, (uint8_t)i);
+    lab_expect(image, model, DISK);
+    image_close(image);
+    lab_run("qemu-img check disk");
+    lab_expect_qemu("disk", "", model, DISK);
+}
+END_TEST
+
+/* What a snapshot has stays as it was, whatever is written afterwards. */
+START_TEST(internal_snapshots_stay)
+{
+    static const char *const kinds[] = {"compat=1.1", "compat=0.10,cluster_size=4k",
+                                        "cluster_size=512", "extended_l2=on,cluster_size=16k"};
+    static uint8_t before[DISK];
+    uint64_t seed = 99 + (uint64_t)_i;
+    make_model();
+    lab_run("qemu-img convert -O qcow2 -o %s r disk && qemu-img snapshot -c one disk", kinds[_i]);
+    memcpy(before, model, DISK);
+    struct image *image = lab_open("disk", true);
+    for (unsigned i = 0; i < 200; i++)
+        random_operation(image, &seed, (uint8_t)i);
+    image_close(image);
+    lab_run("qemu-img check disk && qemu-img snapshot -c two disk && qemu-img check disk");
+    lab_expect_qemu("disk", "-l one", before, DISK);
+    image = lab_open("disk", true);
+    for (unsigned i = 0; i < 100; i++)
+        random_operation(image, &seed, (uint8_t)i);
+    lab_expect(image, model, DISK);
+    image_close(image);
+    lab_run("qemu-img check disk");
+    lab_expect_qemu("disk", "-l one", before, DISK);
+    lab_expect_qemu("disk", "", model, DISK);
+    lab_run(
+        "qemu-img snapshot -a one disk && qemu-img snapshot -d two disk && qemu-img check disk");
+    image = lab_open("disk", true);
+    lab_expect(image, before, DISK);
+    image_close(image);
+}
+END_TEST
+
+START_TEST(chains)
+{
+    struct error err = {""};
+    const struct image_options options = {.write = true};
+    make_model();
+    lab_run("mkdir sub && qemu-img convert -O qcow2 r sub/0"); /* names are relative to the image */
+    for (unsigned i = 1; i < 70; i++)
+        lab_run("cd sub && qemu-img create -f qcow2 -u -b %u -F qcow2 %u %u", i - 1, i, DISK);
+    struct image *image = lab_open("sub/63", true);
+    lab_expect(image, model, DISK);
+    memset(model + 70000, 0x5a, 1000 * 512);
+    ck_assert_int_eq(lab_write(image, model + 69632, 69632, 1000 * 512 + 1024), 0);
+    lab_expect(image, model, DISK);
+    image_close(image);
+    lab_expect_qemu("sub/63", "", model, DISK);
+    ck_assert_ptr_null(lab_open_with("sub/69", &options, &err));
+    ck_assert_msg(strstr(err.msg, "more than 64 images"), "%s", err.msg);
+    lab_run("cd sub && qemu-img rebase -u -b 3 -F qcow2 1");
+    ck_assert_ptr_null(lab_open_with("sub/3", &options, &err));
+    ck_assert_msg(strstr(err.msg, "is its own backing file"), "%s", err.msg);
+    lab_run("cd sub && qemu-img create -f qcow2 -u -b missing -F qcow2 m %u", DISK);
+    ck_assert_ptr_null(lab_open_with("sub/m", &options, &err));
+    ck_assert_msg(strstr(err.msg, "sub/missing: No such file"), "%s", err.msg);
+}
+END_TEST
+
+/* The backing file is not ours to write, nor anybody's while we use it. */
+START_TEST(backing_files_are_only_read)
+{
+    struct error err = {""};
+    const struct image_options options = {.write = true};
+    make_model();
+    lab_run("qemu-img create -f qcow2 -b r -F raw disk && chmod 444 r");
+    struct image *image = lab_open("disk", true), *second;
+    ck_assert_ptr_null(lab_open_with("r", &options, &err));
+    lab_run("qemu-img create -f qcow2 -b r -F raw other");
+    second = lab_open("other", true);
+    uint8_t sector[512] = {1};
+    ck_assert_int_eq(lab_write(image, sector, 4096, 512), 0);
+    lab_expect(second, model, DISK);
+    image_close(second);
+    image_close(image);
+    lab_run("qemu-img check disk && qemu-img check other");
+    image = lab_open("r", false);
+    lab_expect(image, model, DISK);
+    image_close(image);
+}
+END_TEST
+
+/* Bitmaps are not kept up to date here: the image must say so before the first write. */
+START_TEST(autoclear_features_are_cleared)
+{
+    lab_run("qemu-img create -f qcow2 disk 1M && qemu-img bitmap --add disk marks");
+    ck_assert_uint_eq(lab_peek("disk", 88, 8), 1);
+    image_close(lab_open("disk", false));
+    ck_assert_uint_eq(lab_peek("disk", 88, 8), 1);
+    image_close(lab_open("disk", true));
+    ck_assert_uint_eq(lab_peek("disk", 88, 8), 0);
+}
+END_TEST
+
+/* ---- Space --------------------------------------------------------------------------------------
+ */
+
+static uint64_t blocks_of(const char *name)
+{
+    struct stat st;
+    ck_assert_int_eq(stat(lab_path(name), &st), 0);
+    return (uint64_t)st.st_blocks * 512;
+}
+
+START_TEST(discarded_space_goes_back_and_is_used_again)
+{
+    lab_run("qemu-img create -f qcow2 disk 3M");
+    struct image *image = lab_open("disk", true);
+    memset(buf, 0x33, DISK);
+    ck_assert_int_eq(lab_write(image, buf, 0, 3u << 20), 0);
+    ck_assert_int_eq(image->ops->flush(image), 0);
+    uint64_t full = blocks_of("disk");
+    ck_assert_int_eq(image->ops->discard(image, 0, 2u << 20), 0);
+    ck_assert_uint_eq(blocks_of("disk"), full); /* the file still refers to it */
+    ck_assert_int_eq(image->ops->flush(image), 0);
+    ck_assert_uint_le(blocks_of("disk") + (2u << 20), full);
+    ck_assert_int_eq(lab_read(image, model, 0, 3u << 20), 0);
+    ck_assert(model[0] == 0 && !memcmp(model, model + 1, (2u << 20) - 1));
+    ck_assert_int_eq(lab_write(image, buf, 0, 2u << 20), 0);
+    image_close(image);
+    struct stat st;
+    ck_assert_int_eq(stat(lab_path("disk"), &st), 0);
+    ck_assert_int_le(st.st_size, (3 << 20) + 6 * 65536);
+    lab_run("qemu-img check disk");
+}
+END_TEST
+
+/* Zeroes cost no space, whatever their number. */
+START_TEST(zeroes_on_nothing_are_nothing)
+{
+    lab_run("qemu-img create -f qcow2 disk 900G");
+    struct image *image = lab_open("disk", true);
+    uint64_t before = blocks_of("disk");
+    ck_assert_int_eq(image->ops->zero(image, 0, 900ull << 30, HOSTFILE_ZERO_KEEP), 0);
+    ck_assert_int_eq(image->ops->discard(image, 0, 900ull << 30), 0);
+    image_close(image);
+    ck_assert_uint_eq(blocks_of("disk"), before);
+    lab_run("qemu-img check disk");
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("qcow2");
@@ -136,6 +316,13 @@ int main(void)
     tcase_add_checked_fixture(tc, lab_setup, lab_teardown);
     tcase_set_timeout(tc, 60);
     tcase_add_loop_test(tc, random_operations, 0, sizeof(shapes) / sizeof(shapes[0]));
+    tcase_add_loop_test(tc, compressed_clusters, 0, 6);
+    tcase_add_loop_test(tc, internal_snapshots_stay, 0, 4);
+    tcase_add_test(tc, chains);
+    tcase_add_test(tc, backing_files_are_only_read);
+    tcase_add_test(tc, autoclear_features_are_cleared);
+    tcase_add_test(tc, discarded_space_goes_back_and_is_used_again);
+    tcase_add_test(tc, zeroes_on_nothing_are_nothing);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
