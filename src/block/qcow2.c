@@ -188,13 +188,25 @@ static int write_pieces(struct qcow2 *q, const struct store *s, struct span from
     return result;
 }
 
+/* A damaged or malicious L2 entry may point at tables. */
+static int check_owned(struct qcow2 *q, uint64_t host, uint64_t len)
+{
+    for (uint64_t c = host >> q->cluster_bits; c <= (host + len - 1) >> q->cluster_bits; c++)
+        if (cluster_set_has(&q->metadata, c))
+            return qcow2_corrupt(q, "a data cluster is metadata too", c << q->cluster_bits);
+    return 0;
+}
+
 /* Drops what a cluster referred to. */
 static int let_go(struct qcow2 *q, const struct cluster *c)
 {
     uint64_t host = c->host, len = q->cluster_size;
     if (c->entry)
         qcow2_compressed_extent(q, c->entry, &host, &len);
-    return host || c->entry ? qcow2_free_later(q, host, len) : 0;
+    else if (!host)
+        return 0;
+    int result = check_owned(q, host, len);
+    return result ? result : qcow2_free_later(q, host, len);
 }
 
 /* The L2 entries for bytes `lo` of the first to `hi` of the last cluster. */
@@ -288,15 +300,6 @@ static int write_new(struct qcow2 *q, struct span from, uint64_t offset, uint64_
     }
     *done = s.len;
     return store(q, &s, from);
-}
-
-/* A damaged or malicious L2 entry may point at tables. */
-static int check_owned(struct qcow2 *q, uint64_t host, uint64_t len)
-{
-    for (uint64_t c = host >> q->cluster_bits; c <= (host + len - 1) >> q->cluster_bits; c++)
-        if (cluster_set_has(&q->metadata, c))
-            return qcow2_corrupt(q, "a data cluster is metadata too", c << q->cluster_bits);
-    return 0;
 }
 
 /* One cluster that is the guest's, but of which not every subcluster that is written is there. */

@@ -209,6 +209,20 @@ START_TEST(damaged_tables)
 }
 END_TEST
 
+/* Dropping an entry that points at tables would free them, and punch a hole into the header. */
+START_TEST(tables_are_not_let_go)
+{
+    static const uint64_t entries[] = {0x4000000000000000, 0x8000000000010000, 0x20000};
+    make_disk();
+    put("disk", l2_at(), 8, entries[_i]);
+    struct image *image = lab_open("disk", true);
+    ck_assert_int_eq(image->ops->discard(image, 0, DISK), -EIO);
+    image_close(image);
+    ck_assert_uint_eq(lab_peek("disk", 0, 4), 0x514649fb);
+    ck_assert_uint_eq(lab_peek("disk", 72, 8), 2);
+}
+END_TEST
+
 /* ---- Files that fail ----------------------------------------------------------------------------
  */
 
@@ -282,6 +296,7 @@ int main(void)
     tcase_add_test(tc, unknown_features_are_named);
     tcase_add_test(tc, cut_off_anywhere);
     tcase_add_loop_test(tc, damaged_tables, 0, sizeof(damages) / sizeof(damages[0]));
+    tcase_add_loop_test(tc, tables_are_not_let_go, 0, 3);
     tcase_add_test(tc, truncated_under_us);
     tcase_add_loop_test(tc, disk_full, 0, 4);
     suite_add_tcase(suite, tc);
