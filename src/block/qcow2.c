@@ -233,7 +233,8 @@ static int link_clusters(struct qcow2 *q, const struct store *s, uint64_t lo, ui
     return 0;
 }
 
-/* Writes, and links what it wrote; gives new clusters back when it could not. */
+/* Writes, and links what it wrote; gives new clusters back when it could not. `rw` is held alone
+ * but for the time that whole clusters are written: what is looked up before may not hold after. */
 static int store(struct qcow2 *q, const struct store *s, struct span from)
 {
     const uint64_t end = s->offset + s->len, in = in_cluster(q, s->offset);
@@ -244,8 +245,14 @@ static int store(struct qcow2 *q, const struct store *s, struct span from)
     int result = edge_fill(q, s, &head);
     if (!result)
         result = edge_fill(q, s, &tail);
+    /* Whole new clusters are nobody else's yet: meanwhile others may go on. */
+    bool alone = s->in_place || head.len || tail.len;
+    if (!alone)
+        pthread_rwlock_unlock(&q->rw);
     if (!result)
         result = write_pieces(q, s, from, &head, &tail);
+    if (!alone)
+        pthread_rwlock_wrlock(&q->rw);
     free(head.bytes);
     free(tail.bytes);
     if (!result)

@@ -1,0 +1,161 @@
+/*
+ * test_parallel.c - many requests at once, of which no two touch the same sector but most the same
+ * clusters: each sector keeps what its own last request wrote.
+ */
+#include "internal/blockdev.h"
+#include "internal/clock.h"
+#include "internal/event.h"
+#include "lab.h"
+
+enum { DISK = 2 << 20, SECTORS = DISK / 512, SLOTS = 24, ROUNDS = 1500 };
+
+static pthread_mutex_t lock;
+static struct event_queue *queue;
+static struct blockdev *dev;
+static uint8_t model[SECTORS]; /* each sector is full of its byte */
+static unsigned left, running;
+static uint64_t seed = 123456789;
+
+/* A slot works on sectors whose number modulo SLOTS is its own. */
+static struct slot {
+    struct blockdev_request request;
+    struct iovec iov;
+    uint8_t data[512];
+    uint64_t sector;
+} slots[SLOTS];
+
+static void start(struct slot *slot);
+
+static void done(struct blockdev_request *request)
+{
+    struct slot *slot = request->opaque;
+    ck_assert_int_eq(request->result, 0);
+    if (request->op == BLOCKDEV_READ)
+        for (unsigned i = 0; i < 512; i++)
+            ck_assert_uint_eq(slot->data[i], model[slot->sector]);
+    start(slot);
+}
+
+static void start(struct slot *slot)
+{
+    struct blockdev_request *r = &slot->request;
+    unsigned kind = lab_random(&seed) % 100;
+    if (!left) {
+        if (--running == 0)
+            event_loop_quit(queue);
+        return;
+    }
+    left--;
+    slot->sector = lab_random(&seed) % (SECTORS / SLOTS) * SLOTS + (uint64_t)(slot - slots);
+    slot->iov = (struct iovec){slot->data, 512};
+    *r = (struct blockdev_request){.offset = slot->sector * 512,
+                                   .len = 512,
+                                   .iov = &slot->iov,
+                                   .iovcnt = 1,
+                                   .done = done,
+                                   .opaque = slot};
+    if (kind < 45) {
+        r->op = BLOCKDEV_WRITE;
+        model[slot->sector] = (uint8_t)(1 + left % 255);
+        memset(slot->data, model[slot->sector], 512);
+    } else if (kind < 85) {
+        r->op = BLOCKDEV_READ;
+    } else if (kind < 97) {
+        r->op = BLOCKDEV_WRITE_ZEROES;
+        model[slot->sector] = 0;
+    } else {
+        r->op = BLOCKDEV_FLUSH;
+    }
+    blockdev_submit(dev, r);
+}
+
+static const struct {
+    const char *create;
+    bool snapshot;
+} shapes[] = {
+    {"qemu-img create -f raw disk 2M", false},
+    {"qemu-img create -f raw disk 2M", true},
+    {"qemu-img create -f qcow2 disk 2M", false},
+    {"qemu-img create -f qcow2 -o cluster_size=2k disk 2M", false},
+    {"qemu-img create -f qcow2 -o extended_l2=on disk 2M", false},
+    {"qemu-img create -f qcow2 disk 2M", true},
+    {"qemu-img create -f raw r 2M && qemu-img convert -c -O qcow2 r disk", false},
+    {"qemu-img create -f raw r 2M && qemu-img create -f qcow2 -o cluster_size=4k -b r -F raw disk",
+     false},
+};
+
+/* The clusters that whole-cluster writes take are written without the lock: two of them, for the
+ * same cluster, and a reader. */
+static void write_whole_clusters(void)
+{
+    static uint8_t bytes[SLOTS][65536];
+    for (unsigned i = 0; i < SLOTS; i++) {
+        struct slot *slot = &slots[i];
+        memset(bytes[i], 7, sizeof(bytes[i]));
+        slot->iov = (struct iovec){bytes[i], sizeof(bytes[i])};
+        slot->request = (struct blockdev_request){.op = i % 3 ? BLOCKDEV_WRITE : BLOCKDEV_FLUSH,
+                                                  .offset = (i / 3 % 16) * 65536,
+                                                  .len = 65536,
+                                                  .iov = &slot->iov,
+                                                  .iovcnt = 1,
+                                                  .done = done,
+                                                  .opaque = slot};
+        if (i % 3)
+            memset(model + i / 3 % 16 * 128, 7, 128);
+        blockdev_submit(dev, &slot->request);
+        running++;
+    }
+    left = 0;
+    event_loop_run(queue);
+}
+
+START_TEST(sectors_keep_their_own)
+{
+    struct error err = {""};
+    pthread_mutexattr_t attr;
+    pthread_mutexattr_init(&attr);
+    pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_RECURSIVE);
+    pthread_mutex_init(&lock, &attr);
+    struct clock *clock = clock_new();
+    queue = event_queue_new(clock, &lock);
+    lab_run("%s", shapes[_i].create);
+    const struct blockdev_options options = {.path = lab_path("disk"),
+                                             .snapshot = shapes[_i].snapshot,
+                                             .discard = BLOCKDEV_DISCARD_UNMAP};
+    dev = blockdev_open(&options, queue, &err);
+    ck_assert_msg(dev != NULL, "%s", err.msg);
+    write_whole_clusters();
+    left = ROUNDS;
+    running = SLOTS;
+    for (unsigned i = 0; i < SLOTS; i++)
+        start(&slots[i]);
+    event_loop_run(queue);
+    static uint8_t all[DISK];
+    blockdev_close(dev);
+    event_queue_free(queue);
+    clock_free(clock);
+    if (shapes[_i].snapshot)
+        return;
+    struct image *image = lab_open("disk", false);
+    ck_assert_int_eq(lab_read(image, all, 0, DISK), 0);
+    image_close(image);
+    for (unsigned i = 0; i < DISK; i++)
+        ck_assert_msg(all[i] == model[i / 512], "sector %u", i / 512);
+    lab_run("qemu-img info disk | grep -q 'format: raw' || qemu-img check disk");
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("parallel");
+    TCase *tc = tcase_create("parallel");
+    tcase_add_checked_fixture(tc, lab_setup, lab_teardown);
+    tcase_set_timeout(tc, 60);
+    tcase_add_loop_test(tc, sectors_keep_their_own, 0, sizeof(shapes) / sizeof(shapes[0]));
+    suite_add_tcase(suite, tc);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? 1 : 0;
+}
