@@ -1,14 +1,16 @@
 /*
  * image.c - the table of image formats, and which one a file is opened as.
  *
- * A format that was asked for must be there, except that "raw" means the file's bytes whatever they
- * are. Nothing asked for, the contents decide. That is a trap for raw images: the guest owns their
- * first sector, and could make the file something else at the next start, with a "backing file" of
- * its choice on the host. So an image that is raw only because nothing else was recognised takes no
- * write that would change the answer (blockdev.c, keeps_format()).
+ * A format that was asked for must be there (foreign formats are judged by qemu-nbd), except that
+ * "raw" means the file's bytes whatever they are. Nothing asked for, the contents decide. That is a
+ * trap for raw images: the guest owns their first sector, and could make the file something else at
+ * the next start, with a "backing file" of its choice on the host. So an image that is raw only
+ * because nothing else was recognised takes no write that would change the answer (blockdev.c,
+ * keeps_format()).
  */
 #include "image.h"
 #include "internal/error.h"
+#include "nbd.h"
 #include "qcow2.h"
 #include <stdlib.h>
 #include <string.h>
@@ -40,19 +42,9 @@ static bool probe_vdi(const uint8_t *head)
     return !memcmp(head + 0x40, "\x7f\x10\xda\xbe", 4);
 }
 
-static struct image *refuse(struct hostfile *file, const struct image_options *options,
-                            struct error *err)
-{
-    error_set(
-        err, "%s: images of this format cannot be used (convert it with 'qemu-img convert -O raw')",
-        options->path);
-    hostfile_close(file);
-    return NULL;
-}
-
 static const struct format formats[] = {
-    {"raw", NULL, raw_open},    {"qcow2", probe_qcow2, qcow2_open}, {"vmdk", probe_vmdk, refuse},
-    {"vpc", probe_vpc, refuse}, {"vhdx", probe_vhdx, refuse},       {"vdi", probe_vdi, refuse},
+    {"raw", NULL, raw_open},  {"qcow2", probe_qcow2, qcow2_open}, {"vmdk", probe_vmdk, NULL},
+    {"vpc", probe_vpc, NULL}, {"vhdx", probe_vhdx, NULL},         {"vdi", probe_vdi, NULL},
 };
 enum { FORMATS = sizeof(formats) / sizeof(formats[0]) };
 
@@ -95,7 +87,7 @@ static const struct format *choose(struct hostfile *file, const struct image_opt
     const struct format *asked = o->format ? format_find(o->format) : found;
     if (!asked)
         error_set(err, "%s: there is no image format '%s'", o->path, o->format);
-    else if (asked != found && asked->probe) {
+    else if (asked != found && asked->probe && asked->open) {
         error_set(err, "%s: is not a %s image but %s (format=%s, or no format=, opens it)", o->path,
                   asked->name, found->name, found->name);
         return NULL;
@@ -120,6 +112,8 @@ static bool check_chain(const struct image_options *o, struct error *err)
 struct image *image_open(const struct image_options *o, struct error *err)
 {
     unsigned mode = (o->write ? HOSTFILE_WRITE : 0u) | (o->direct ? HOSTFILE_DIRECT : 0u);
+    if (nbd_image_uri(o->path))
+        return nbd_image_open(o, err);
     struct hostfile *file = check_chain(o, err) ? hostfile_open(o->path, mode, err) : NULL;
     if (!file)
         return NULL;
@@ -128,7 +122,8 @@ struct image *image_open(const struct image_options *o, struct error *err)
         hostfile_close(file);
         return NULL;
     }
-    struct image *image = format->open(file, o, err);
+    struct image *image =
+        format->open ? format->open(file, o, err) : nbd_image_foreign(file, format, o, err);
     if (image) {
         image->format = format->name;
         image->probed_raw = !o->format && !format->probe;

@@ -19,7 +19,12 @@ void bailey_set_error(struct bailey_error *error, enum bailey_code code, const s
 
 const char *machine_version(void)
 {
-    return "Bailey " BAILEY_VERSION " (translator, interpreter, Capstone disassembly, ELF kernels)";
+    return "Bailey " BAILEY_VERSION " (translator, interpreter, Capstone disassembly, ELF kernels, "
+           "qcow2 images"
+#ifdef BAILEY_LIBNBD
+           ", network disks and foreign images by libnbd"
+#endif
+           ")";
 }
 
 const char *bailey_version(void)
