@@ -92,7 +92,7 @@ bool option_hard_disk(struct options *o, unsigned index, const char *arg)
 
 bool option_pflash(struct options *o, const char *arg)
 {
-    struct drive_config *drive = new_drive(o, arg, "");
+    struct drive_config *drive = option_new_drive(o, arg, "");
     if (drive)
         drive->interface = DRIVE_PFLASH;
     return drive != NULL;
