@@ -197,7 +197,7 @@ void pci_update_intx(struct pci_device *dev)
 {
     struct pci_bus *bus = dev->bus;
     bool disabled = (pci_get16(dev, PCI_COMMAND) & PCI_COMMAND_INTX_DISABLE) != 0;
-    bool level = dev->intx && !disabled && !msix_enabled(dev);
+    bool level = dev->intx && !disabled && !msix_enabled(dev) && !msi_enabled(dev);
     dev->config[PCI_STATUS] &= (uint8_t)~PCI_STATUS_INTERRUPT;
     if (dev->intx)
         dev->config[PCI_STATUS] |= PCI_STATUS_INTERRUPT;
@@ -261,7 +261,7 @@ void pci_config_write(struct pci_bus *bus, uint8_t devfn, unsigned offset, unsig
         update_bars(dev);
     if (dev->msix.capability && overlaps(offset, size, dev->msix.capability + 2u, 2))
         msix_control_changed(dev);
-    if (overlaps(offset, size, PCI_COMMAND, 2))
+    if (overlaps(offset, size, PCI_COMMAND, 2) || (dev->msi && overlaps(offset, size, dev->msi, 4)))
         pci_update_intx(dev);
     if (dev->config_written)
         dev->config_written(dev, offset, size);

@@ -14,6 +14,8 @@
 #define IO_WINDOW_END   0x10000u
 #define ELCR            0x4d0 /* edge/level control of the two interrupt controllers */
 #define PIIX3_PIRQRC    0x60
+#define PIIX3_IDETIM    0x40
+#define IDETIM_DECODE   0x8000u
 #define SCI_IRQ         9
 
 static const uint8_t pirq_irqs[4] = {10, 10, 11, 11};
@@ -90,6 +92,8 @@ static void enable(struct pci_device *dev)
             irq = SCI_IRQ;
         pci_config_write(dev->bus, dev->devfn, PCI_INTERRUPT_LINE, 1, irq);
     }
+    if (dev->devfn == PCI_DEVFN(1, 1)) /* PIIX3's IDE: IDETIM, both channels are decoded */
+        pci_config_write(dev->bus, dev->devfn, PIIX3_IDETIM, 4, IDETIM_DECODE << 16 | IDETIM_DECODE);
     uint32_t command = pci_config_read(dev->bus, dev->devfn, PCI_COMMAND, 2);
     pci_config_write(dev->bus, dev->devfn, PCI_COMMAND, 2,
                      command | PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_SERR);

@@ -63,7 +63,12 @@ enum pci_status {
     PCI_STATUS_INTERRUPT = 1 << 3,
     PCI_STATUS_CAP_LIST = 1 << 4,
 };
-enum pci_capability { PCI_CAP_ID_VENDOR = 0x09, PCI_CAP_ID_MSIX = 0x11 };
+enum pci_capability {
+    PCI_CAP_ID_MSI = 0x05,
+    PCI_CAP_ID_VENDOR = 0x09,
+    PCI_CAP_ID_MSIX = 0x11,
+    PCI_CAP_ID_SATA = 0x12,
+};
 
 enum pci_bar_kind { PCI_BAR_NONE, PCI_BAR_IO, PCI_BAR_MEM32, PCI_BAR_MEM64, PCI_BAR_ROM };
 
@@ -98,9 +103,10 @@ struct pci_device {
     uint8_t initial[PCI_CONFIG_SIZE];  /* contents after reset, noted by pci_device_add() */
     uint8_t capability_end;            /* first byte free for pci_add_capability() */
     uint8_t intx;                      /* level that the device asks for */
-    bool intx_driven;                  /* level that the bus sees: intx, not disabled, no MSI-X */
+    bool intx_driven;                  /* level that the bus sees: intx, not disabled, no MSI(-X) */
     struct pci_bar bars[PCI_REGIONS];
     struct msix msix;
+    uint8_t msi; /* offset of the MSI capability; 0: the device has none */
     /* After the guest changed [offset, offset + size) and the bus has acted on it. May be NULL. */
     void (*config_written)(struct pci_device *dev, unsigned offset, unsigned size);
     /* Before the guest reads [offset, offset + size): bring config[] up to date. May be NULL. */
@@ -157,6 +163,11 @@ void pci_set_intx(struct pci_device *dev, bool level);
 bool msix_enabled(const struct pci_device *dev);
 /* Sends vector's message, or makes it pending while masked. Vectors out of range do nothing. */
 void msix_notify(struct pci_device *dev, unsigned vector);
+
+/* MSI with one vector (PCI 3.0, 6.8.1): before pci_device_add(); then its message, if enabled. */
+void msi_init(struct pci_device *dev);
+bool msi_enabled(const struct pci_device *dev);
+void msi_notify(struct pci_device *dev);
 
 bool pci_bus_master(const struct pci_device *dev);
 /* DMA, through phys_read()/phys_write() with the device as initiator. False, with nothing

@@ -1,0 +1,318 @@
+/*
+ * ata_drive.c - a drive's life and the phases that all its commands go through (ata.h).
+ */
+#include "ata.h"
+#include "internal/error.h"
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct field ata_fields[] = {
+    FIELD(struct ata_drive, regs.feature, FIELD_U8, 1),
+    FIELD(struct ata_drive, regs.count, FIELD_U8, 1),
+    FIELD_ARRAY(struct ata_drive, regs.lba, FIELD_U8, 1),
+    FIELD(struct ata_drive, regs.device, FIELD_U8, 1),
+    FIELD(struct ata_drive, regs.hob_feature, FIELD_U8, 1),
+    FIELD(struct ata_drive, regs.hob_count, FIELD_U8, 1),
+    FIELD_ARRAY(struct ata_drive, regs.hob_lba, FIELD_U8, 1),
+    FIELD(struct ata_drive, regs.status, FIELD_U8, 1),
+    FIELD(struct ata_drive, regs.error, FIELD_U8, 1),
+    FIELD(struct ata_drive, command, FIELD_U8, 1),
+    FIELD(struct ata_drive, intrq, FIELD_U8, 1),
+    FIELD(struct ata_drive, srst, FIELD_U8, 1),
+    FIELD(struct ata_drive, write_cache, FIELD_U8, 1),
+    FIELD(struct ata_drive, read_ahead, FIELD_U8, 1),
+    FIELD(struct ata_drive, smart, FIELD_U8, 1),
+    FIELD(struct ata_drive, standby, FIELD_U8, 1),
+    FIELD(struct ata_drive, multiple, FIELD_U8, 1),
+    FIELD(struct ata_drive, heads, FIELD_U16, 1),
+    FIELD(struct ata_drive, track_sectors, FIELD_U16, 1),
+    FIELD(struct ata_drive, dma_mode, FIELD_U8, 1),
+    FIELD(struct ata_drive, phase, FIELD_U8, 1),
+    FIELD(struct ata_drive, flow, FIELD_U8, 1),
+    FIELD(struct ata_drive, dma, FIELD_U8, 1),
+    FIELD(struct ata_drive, force, FIELD_U8, 1),
+    FIELD(struct ata_drive, careful, FIELD_U8, 1),
+    FIELD(struct ata_drive, lba, FIELD_U64, 1),
+    FIELD(struct ata_drive, left, FIELD_U32, 1),
+    FIELD(struct ata_drive, pos, FIELD_U32, 1),
+    FIELD(struct ata_drive, block, FIELD_U32, 1),
+    FIELD(struct ata_drive, filled, FIELD_U32, 1),
+    FIELD(struct ata_drive, block_size, FIELD_U32, 1),
+    MMC_FIELDS(struct ata_drive, mmc),
+    FIELD_ARRAY(struct ata_drive, buffer, FIELD_BYTES, 1),
+    FIELD(struct ata_drive, queued_failed, FIELD_U32, 1),
+    FIELD_ARRAY(struct ata_drive, queued_log, FIELD_BYTES, 1),
+};
+static const struct state_desc ata_state = STATE_DESC("ata-drive", 1, ata_fields);
+
+/* ---- Phases ------------------------------------------------------------------------------------
+ */
+
+void ata_done(struct ata_drive *d)
+{
+    d->phase = ATA_PHASE_IDLE;
+    d->flow = ATA_FLOW_NONE;
+    d->regs.status &= (uint8_t) ~(ATA_BSY | ATA_DRQ);
+    d->regs.status |= ATA_DRDY | ATA_DSC;
+    d->host->ops->done(d->host, d);
+}
+
+void ata_fail(struct ata_drive *d, uint8_t error)
+{
+    d->regs.error = error;
+    d->regs.status |= ATA_ERR;
+    ata_done(d);
+}
+
+void ata_block(struct ata_drive *d, enum ata_phase phase, bool interrupt)
+{
+    uint32_t left = d->filled - d->pos;
+    d->phase = (uint8_t)phase;
+    d->block = d->pos + (left < d->block_size ? left : d->block_size);
+    d->regs.status &= (uint8_t)~ATA_BSY;
+    d->regs.status |= ATA_DRQ | ATA_DRDY | ATA_DSC;
+    d->host->ops->data(d->host, d, interrupt);
+}
+
+void ata_reply(struct ata_drive *d, uint32_t len)
+{
+    d->flow = ATA_FLOW_REPLY;
+    d->pos = 0;
+    d->filled = d->block_size = len;
+    ata_block(d, ATA_PHASE_IN, !d->dma);
+}
+
+static void reply_done(struct ata_drive *d)
+{
+    /* 9.5: the host has read the last block of a PIO command; no interrupt tells it so. */
+    d->phase = ATA_PHASE_IDLE;
+    d->flow = ATA_FLOW_NONE;
+    d->regs.status &= (uint8_t)~ATA_DRQ;
+    if (d->dma || d->host->sata)
+        ata_done(d);
+}
+
+static const struct ata_flow_steps *steps_of(uint8_t flow)
+{
+    static const struct ata_flow_steps reply = {.block_done = reply_done};
+    if (flow == ATA_FLOW_REPLY)
+        return &reply;
+    return flow >= ATA_FLOW_PACKET ? &atapi_steps[flow] : &ata_rw_steps[flow];
+}
+
+void ata_moved(struct ata_drive *d, uint32_t bytes)
+{
+    d->pos += bytes;
+    if (d->pos < d->block)
+        return;
+    d->regs.status &= (uint8_t)~ATA_DRQ;
+    d->regs.status |= ATA_BSY;
+    d->phase = ATA_PHASE_IO;
+    steps_of(d->flow)->block_done(d);
+    if (d->phase == ATA_PHASE_IDLE)
+        d->regs.status &= (uint8_t)~ATA_BSY;
+}
+
+void ata_dma_failed(struct ata_drive *d, bool interrupt)
+{
+    d->phase = ATA_PHASE_IDLE;
+    d->flow = ATA_FLOW_NONE;
+    d->regs.status = ATA_DRDY | ATA_DSC;
+    if (!interrupt)
+        return;
+    if (d->cdrom)
+        mmc_check(&d->mmc, SENSE_ABORTED_COMMAND, ASC_NONE);
+    d->regs.count = d->cdrom ? ATA_IO | ATA_COD : d->regs.count;
+    ata_fail(d, (uint8_t)(ATA_ABRT | (d->cdrom ? SENSE_ABORTED_COMMAND << 4 : 0)));
+}
+
+/* ---- Requests at the image ---------------------------------------------------------------------
+ */
+
+static void drive_free(struct ata_drive *d)
+{
+    for (unsigned i = 0; d->queued && i < ATA_TAGS; i++)
+        free(d->queued[i].buffer);
+    free(d->queued);
+    free(d);
+}
+
+static void become_ready(struct ata_drive *d)
+{
+    d->regs.status = d->cdrom ? 0 : ATA_DRDY | ATA_DSC; /* 9.12: a PACKET device is not "ready" */
+    d->host->ops->ready(d->host, d);
+}
+
+bool ata_was_stale(struct ata_drive *d)
+{
+    d->at_image--;
+    if (d->host && !d->stale)
+        return false;
+    if (d->at_image)
+        return true;
+    if (!d->host) {
+        drive_free(d);
+        return true;
+    }
+    d->stale = false;
+    if (!d->srst)
+        become_ready(d);
+    return true;
+}
+
+static void io_done(struct blockdev_request *io)
+{
+    struct ata_drive *d = io->opaque;
+    if (!ata_was_stale(d))
+        steps_of(d->flow)->io_done(d);
+}
+
+void ata_submit(struct ata_drive *d, enum blockdev_op op, uint32_t at, uint64_t offset,
+                uint64_t len)
+{
+    struct blockdev *image = d->cdrom ? d->mmc.image : d->image;
+    d->iov = (struct iovec){.iov_base = d->buffer + at, .iov_len = len};
+    d->io = (struct blockdev_request){.op = op,
+                                      .offset = offset,
+                                      .len = len,
+                                      .iov = &d->iov,
+                                      .iovcnt = op == BLOCKDEV_READ || op == BLOCKDEV_WRITE,
+                                      .done = io_done,
+                                      .opaque = d};
+    d->phase = ATA_PHASE_IO;
+    d->at_image++;
+    blockdev_submit(image, &d->io);
+}
+
+/* ---- Resets ------------------------------------------------------------------------------------
+ */
+
+/* 9.12, table 14: what the registers show after a reset, and by what hosts tell the kinds apart. */
+void ata_set_signature(struct ata_drive *d)
+{
+    d->regs.count = d->regs.lba[0] = 1;
+    d->regs.lba[1] = d->cdrom ? 0x14 : 0;
+    d->regs.lba[2] = d->cdrom ? 0xeb : 0;
+    d->regs.device &= ATA_DEV;
+    d->regs.hob_count = d->regs.hob_feature = 0;
+    memset(d->regs.hob_lba, 0, sizeof(d->regs.hob_lba));
+}
+
+/* The command that runs, if any, is forgotten. */
+static void forget_command(struct ata_drive *d)
+{
+    d->phase = ATA_PHASE_IDLE;
+    d->flow = ATA_FLOW_NONE;
+    d->intrq = 0;
+    d->stale = d->at_image != 0;
+    d->regs.status = ATA_BSY;
+    d->regs.error = 1; /* diagnostic code: passed */
+    ata_queued_forget(d);
+    ata_set_signature(d);
+}
+
+void ata_set_srst(struct ata_drive *d, bool on)
+{
+    if (on == d->srst)
+        return;
+    d->srst = on;
+    d->regs.device = 0;
+    forget_command(d);
+    if (!on && !d->stale)
+        become_ready(d);
+}
+
+/* 6.7: of a PACKET device only, at any time, without an interrupt. */
+void ata_device_reset(struct ata_drive *d)
+{
+    forget_command(d);
+    if (!d->stale)
+        become_ready(d);
+}
+
+/* What power-on or a reset by wire sets back, and SRST does not. */
+void ata_reset(struct ata_drive *d)
+{
+    d->srst = 0;
+    d->regs.device = 0;
+    d->write_cache = d->read_ahead = d->smart = 1;
+    d->standby = d->multiple = d->dma_mode = 0;
+    d->heads = 16;
+    d->track_sectors = 63;
+    d->queued_failed = 0;
+    mmc_reset(&d->mmc);
+    forget_command(d);
+    if (!d->stale)
+        become_ready(d);
+}
+
+static void drive_reset(struct device *dev)
+{
+    ata_reset((struct ata_drive *)dev);
+}
+
+/* ---- Life --------------------------------------------------------------------------------------
+ */
+
+static void drive_destroy(struct device *dev)
+{
+    struct ata_drive *d = (struct ata_drive *)dev;
+    d->host->drives[d->unit] = NULL;
+    d->host = NULL;
+    if (!d->at_image)
+        drive_free(d);
+}
+
+static void put_text(char *at, size_t size, const char *text)
+{
+    size_t n = strnlen(text, size);
+    memset(at, ' ', size);
+    memcpy(at, text, n);
+}
+
+static void put_names(struct ata_drive *d, const struct ata_drive_options *options)
+{
+    char serial[21];
+    bool given = options->serial && *options->serial;
+    snprintf(serial, sizeof(serial), "BL%05u", options->number);
+    put_text(d->serial, sizeof(d->serial), given ? options->serial : serial);
+    given = options->model && *options->model;
+    put_text(d->model, sizeof(d->model),
+             given ? options->model : (d->cdrom ? "BAILEY DVD-ROM" : "BAILEY HARDDISK"));
+    put_text(d->firmware, sizeof(d->firmware), "1.0");
+    d->wwn = options->wwn;
+}
+
+struct device *ata_drive_create(struct ata_host *host, unsigned unit,
+                                const struct ata_drive_options *options, struct error *err)
+{
+    const char *name = options->cdrom ? "ide-cd" : "ide-hd";
+    if (unit >= host->units || host->drives[unit]) {
+        error_set(err, "%s: unit %u of bus %u %s", name, unit, host->number,
+                  unit >= host->units ? "does not exist" : "is taken by another drive");
+        return NULL;
+    }
+    struct ata_drive *d = calloc(1, sizeof(*d));
+    if (d && host->sata && !options->cdrom)
+        d->queued = calloc(ATA_TAGS, sizeof(*d->queued));
+    if (!d || (host->sata && !options->cdrom && !d->queued)) {
+        error_set(err, "%s: out of memory", name);
+        free(d);
+        return NULL;
+    }
+    d->dev = (struct device){
+        .name = name, .state = &ata_state, .reset = drive_reset, .destroy = drive_destroy};
+    d->host = host;
+    d->unit = unit;
+    d->cdrom = options->cdrom;
+    if (!d->cdrom)
+        d->image = options->disk;
+    d->sectors = d->image ? blockdev_size(d->image) / ATA_SECTOR : 0;
+    put_names(d, options);
+    mmc_init(&d->mmc, d->cdrom ? options->disk : NULL, d->serial);
+    host->drives[unit] = d;
+    ata_reset(d);
+    return &d->dev;
+}
