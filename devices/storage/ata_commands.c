@@ -127,6 +127,7 @@ static bool set_transfer_mode(struct ata_drive *d)
 static void set_write_cache(struct ata_drive *d, bool on)
 {
     d->write_cache = on;
+    blockdev_set_write_cache(d->image, on);
     if (on)
         ata_done(d);
     else

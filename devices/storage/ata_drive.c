@@ -237,7 +237,11 @@ void ata_reset(struct ata_drive *d)
 {
     d->srst = 0;
     d->regs.device = 0;
-    d->write_cache = d->read_ahead = d->smart = 1;
+    d->read_ahead = d->smart = 1;
+    if (d->image) {
+        d->write_cache = blockdev_default_write_cache(d->image);
+        blockdev_set_write_cache(d->image, d->write_cache);
+    }
     d->standby = d->multiple = d->dma_mode = 0;
     d->heads = 16;
     d->track_sectors = 63;
@@ -246,6 +250,13 @@ void ata_reset(struct ata_drive *d)
     forget_command(d);
     if (!d->stale)
         become_ready(d);
+}
+
+static void drive_restored(struct device *dev)
+{
+    struct ata_drive *d = (struct ata_drive *)dev;
+    if (d->image)
+        blockdev_set_write_cache(d->image, d->write_cache);
 }
 
 static void drive_reset(struct device *dev)
@@ -302,8 +313,11 @@ struct device *ata_drive_create(struct ata_host *host, unsigned unit,
         free(d);
         return NULL;
     }
-    d->dev = (struct device){
-        .name = name, .state = &ata_state, .reset = drive_reset, .destroy = drive_destroy};
+    d->dev = (struct device){.name = name,
+                             .state = &ata_state,
+                             .reset = drive_reset,
+                             .destroy = drive_destroy,
+                             .restored = drive_restored};
     d->host = host;
     d->unit = unit;
     d->cdrom = options->cdrom;

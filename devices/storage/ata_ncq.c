@@ -101,7 +101,7 @@ static void advance(struct ata_queued *q)
     }
     q->done += len;
     bool all = q->done == (uint64_t)q->sectors * ATA_SECTOR;
-    if (all && q->write && q->io.op == BLOCKDEV_WRITE && (q->flush || !d->write_cache))
+    if (all && q->write && q->io.op == BLOCKDEV_WRITE && q->flush)
         submit(q, BLOCKDEV_FLUSH, 0, 0);
     else if (all)
         complete(q);

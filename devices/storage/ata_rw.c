@@ -6,7 +6,7 @@
  * which the host moves them. When a chunk fails its sectors are tried one by one, so that the
  * error's address is that of the bad sector and what lies before it is transferred, as the standard
  * has it. A write is in the image when it completes, and on the disk too if the write cache is off
- * or the command says so (FUA).
+ * (the image's back end sees to that) or the command says so (FUA).
  */
 #include "ata.h"
 #include <string.h>
@@ -186,7 +186,7 @@ static void write_io_done(struct ata_drive *d)
         write_chunk(d);
     else if (d->left)
         open_write(d, !d->dma);
-    else if (d->force || !d->write_cache)
+    else if (d->force)
         ata_flush_start(d);
     else
         ata_done(d);

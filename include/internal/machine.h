@@ -28,6 +28,7 @@ enum {
 };
 
 enum drive_interface {
+    DRIVE_IDE,
     DRIVE_VIRTIO,
     DRIVE_PFLASH,
     DRIVE_FLOPPY,
@@ -35,30 +36,41 @@ enum drive_interface {
 };
 
 struct drive_config {
-    char *file;
-    char *id; /* "" without one */
+    char *file; /* "": an empty CD-ROM drive */
+    char *id;   /* "" without one */
     enum drive_interface interface;
     bool read_only, snapshot;
     char *format; /* NULL: what the contents say */
     enum blockdev_cache cache;
     enum blockdev_discard discard;
     enum blockdev_detect detect_zeroes;
-    unsigned floppy; /* DRIVE_FLOPPY: 0 A, 1 B */
-    bool attached;   /* some device has it */
+    unsigned floppy;    /* DRIVE_FLOPPY: 0 A, 1 B */
+    bool cdrom;         /* media=cdrom */
+    bool placed;        /* DRIVE_IDE: on channel `bus`, as drive `unit` */
+    unsigned bus, unit; /* DRIVE_PFLASH: unit 0 ends at 4 GiB, 1 below it */
+    bool attached;      /* some device has it */
 };
 
 enum device_kind {
     DEVICE_VIRTIO_BLK,
     DEVICE_VIRTIO_RNG,
     DEVICE_VGA,
+    DEVICE_IDE_HD,
+    DEVICE_IDE_CD,
+    DEVICE_AHCI,
     DEVICE_DEBUG_EXIT,
     DEVICE_PVPANIC,
 };
 
 struct device_config {
     enum device_kind kind;
-    struct drive_config *drive; /* VIRTIO_BLK */
-    char *serial;               /* VIRTIO_BLK: "" without one */
+    char *id;                   /* "" without one */
+    struct drive_config *drive; /* disks and CD-ROMs; NULL: IDE_CD without a medium */
+    char *serial, *model;       /* disks and CD-ROMs: "" without one */
+    uint64_t wwn;               /* 0: none */
+    int bootindex;              /* -1: not given (storage_boot_path() has the firmware's name) */
+    int controller;             /* IDE_*: -1 the board's, else the index of an AHCI device */
+    unsigned bus, unit;         /* IDE_*: its channel or port, and the place there */
     int devfn;                  /* PCI devices: -1 for the first free slot */
     uint16_t port, ports;       /* DEBUG_EXIT, PVPANIC */
     uint32_t vgamem_mb;         /* VGA; 0: the default */

@@ -9,6 +9,8 @@
 static bool open_disk(struct machine *m, unsigned i, struct error *err)
 {
     const struct drive_config *drive = &m->config->drives[i];
+    if (!*drive->file)
+        return true; /* an empty CD-ROM drive */
     const struct blockdev_options options = {
         .path = drive->file,
         .format = drive->format,

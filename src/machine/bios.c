@@ -21,13 +21,14 @@ enum { ROM_UNIT = 64 << 10, ROM_MAX = 16 << 20 };
 #define DEFAULT_BIOS "bios-256k.bin"
 #define END_OF_4G    (1ull << 32)
 
-/* The chips that hold firmware, in the order of the command line. */
+/* The chips that hold firmware, by their units; how many. A chip 1 is nothing without a chip 0. */
 static unsigned flash_drives(const struct machine_config *c, unsigned drives[MACHINE_MAX_DRIVES])
 {
     unsigned n = 0;
-    for (unsigned i = 0; i < c->drive_count; i++)
-        if (c->drives[i].interface == DRIVE_PFLASH)
-            drives[n++] = i;
+    for (unsigned unit = 0; unit == n; unit++)
+        for (unsigned i = 0; i < c->drive_count; i++)
+            if (c->drives[i].interface == DRIVE_PFLASH && c->drives[i].unit == unit)
+                drives[n++] = i;
     return n;
 }
 
@@ -124,6 +125,10 @@ bool bios_build(struct machine *m, struct error *err)
 {
     unsigned drives[MACHINE_MAX_DRIVES], count = flash_drives(m->config, drives);
     uint64_t end = END_OF_4G;
+    for (unsigned i = 0; i < m->config->drive_count && !count; i++)
+        if (m->config->drives[i].interface == DRIVE_PFLASH)
+            return error_set(err, "-drive if=pflash,unit=1: there is no unit=0, which would hold "
+                                  "the firmware");
     for (unsigned i = 0; i < count; i++) {
         struct blockdev *image = m->disks[drives[i]];
         uint64_t size = blockdev_size(image);

@@ -251,7 +251,14 @@ static bool set_drive(struct options *o, const struct option *option, const char
 }
 static bool set_hard_disk(struct options *o, const struct option *option, const char *arg)
 {
-    return option_hard_disk(o, (unsigned)(option->name[2] - 'a'), arg);
+    char what[8];
+    snprintf(what, sizeof(what), "-%s", option->name);
+    return option_drive_index(o, (unsigned)(option->name[2] - 'a'), false, arg, what);
+}
+static bool set_cdrom(struct options *o, const struct option *option, const char *arg)
+{
+    (void)option;
+    return option_drive_index(o, 2, true, arg, "-cdrom");
 }
 static bool set_floppy(struct options *o, const struct option *option, const char *arg)
 {
@@ -549,6 +556,7 @@ static const struct option options[] = {
     {"hdd", "FILE", NULL, set_hard_disk, {0}},
     {"fda", "FILE", "image of the disk in floppy drive A: (also -fdb)", set_floppy, {0}},
     {"fdb", "FILE", NULL, set_floppy, {0}},
+    {"cdrom", "FILE", "image in the CD-ROM drive, which is IDE drive 2", set_cdrom, {0}},
     {"snapshot", NULL, "discard all writes to disk images at the end", set_snapshot, {0}},
     {"device", "TYPE[,...]", "add a device; -device help lists them", set_device, {0}},
     {"serial",
@@ -596,7 +604,6 @@ enum { OPTIONS = sizeof(options) / sizeof(options[0]) };
 static const struct {
     const char *name, *nearest;
 } lacking[] = {
-    {"cdrom", "drive"},
     {"blockdev", "drive"},
     {"enable-kvm", "accel"},
     {"usb", "device"},
@@ -737,7 +744,7 @@ enum options_result options_parse(struct machine_config *config, unsigned argc,
         ok = parse_one(&o, argc, argv, &at);
     ok = ok && (o.informed || finish(&o));
     for (unsigned i = 0; i < MACHINE_MAX_DEVICES; i++)
-        free(o.drive_ids[i]);
+        free(o.drive_ids[i]), free(o.bus_names[i]);
     return !ok ? OPTIONS_WRONG : o.informed ? OPTIONS_INFORMED : OPTIONS_OK;
 }
 
@@ -762,6 +769,7 @@ void machine_config_free(struct machine_config *c)
         free(c->drives[i].format);
     }
     for (unsigned i = 0; i < c->device_count; i++)
-        free(c->devices[i].serial), free(c->devices[i].romfile);
+        free(c->devices[i].id), free(c->devices[i].serial), free(c->devices[i].model),
+            free(c->devices[i].romfile);
     memset(c, 0, sizeof(*c));
 }

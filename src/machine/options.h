@@ -14,9 +14,10 @@ struct options {
     struct error *err;
     bool informed; /* a help text has been written */
     bool nographic, no_display, nodefaults, snapshot, serial_given, vga_device;
-    unsigned hard_disks; /* -hda .. -hdd seen, as a mask */
     /* -device virtio-blk-pci,drive=ID, to be resolved when all drives are known */
     char *drive_ids[MACHINE_MAX_DEVICES];
+    char *bus_names[MACHINE_MAX_DEVICES]; /* likewise: bus= and unit=; NULL, -1: not given */
+    int units[MACHINE_MAX_DEVICES];
 };
 
 bool option_drive(struct options *o, const char *arg);
@@ -26,13 +27,21 @@ struct drive_config *option_new_drive(struct options *o, const char *file, const
 /* -fda and -fdb; the place of -drive if=floppy. */
 bool option_floppy(struct options *o, unsigned index, const char *file);
 bool option_floppy_place(struct options *o, const struct keyval *kv, struct drive_config *drive);
-bool option_hard_disk(struct options *o, unsigned index, const char *arg);
-bool option_pflash(struct options *o, const char *arg);
+/* Where it is plugged in (options_ide.c); then -hda to -hdd, -cdrom; then all that is IDE, after
+ * the last option. */
+bool option_drive_place(struct options *o, const struct keyval *kv, struct drive_config *drive);
+bool option_drive_index(struct options *o, unsigned index, bool cdrom, const char *file,
+                        const char *what);
+bool options_attach_ide(struct options *o);
+/* -pflash; the place of -drive if=pflash (options_firmware.c). */
+bool option_pflash(struct options *o, const char *file);
+bool option_pflash_place(struct options *o, const struct keyval *kv, struct drive_config *drive);
 bool option_firmware_folder(struct options *o, const char *arg);
 bool option_boot(struct options *o, const char *arg);
 bool option_fw_cfg(struct options *o, const char *arg);
 bool option_device(struct options *o, const char *arg);
-/* Joins devices and drives after the last option; drives with if=virtio get a device. */
+/* Joins devices and drives after the last option; drives with an interface get a
+ * device. */
 bool options_attach_drives(struct options *o);
 
 #endif

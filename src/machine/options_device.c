@@ -1,5 +1,5 @@
 /*
- * options_device.c - -drive, -hda and -device.
+ * options_device.c - -drive and -device.
  */
 #include "options.h"
 #include <stdlib.h>
@@ -20,55 +20,44 @@ struct drive_config *option_new_drive(struct options *o, const char *file, const
     return drive;
 }
 
-/* Properties of which only what Bailey does anyway can be asked for. */
-static bool check_fixed_words(const struct keyval *kv, struct error *err)
-{
-    static const char *const medias[] = {"disk", NULL};
-    static const struct {
-        const char *key;
-        const char *const *words;
-    } fixed[] = {{"media", medias}};
-
-    for (unsigned i = 0; i < sizeof(fixed) / sizeof(fixed[0]); i++) {
-        const char *value = keyval_get(kv, fixed[i].key);
-        char what[32];
-        snprintf(what, sizeof(what), "-drive: %s", fixed[i].key);
-        if (value && choose_word(value, fixed[i].words, what, err) < 0)
-            return false;
-    }
-    return true;
-}
-
 static bool fill_drive(struct options *o, const struct keyval *kv)
 {
-    static const char *const keys[] = {"file",  "if",   "format",   "readonly",      "read-only",
-                                       "index", "id",   "snapshot", "media",         "cache",
-                                       "aio",   "unit", "discard",  "detect-zeroes", NULL};
-    static const char *const interfaces[] = {"virtio", "pflash", "floppy", "none", NULL};
+    static const char *const keys[] = {"file",  "if",   "format",   "readonly", "read-only",
+                                       "index", "id",   "snapshot", "media",    "cache",
+                                       "aio",   "unit", "bus",      "discard",  "detect-zeroes",
+                                       NULL};
+    static const char *const interfaces[] = {"ide", "virtio", "pflash", "floppy", "none", NULL};
+    static const char *const medias[] = {"disk", "cdrom", NULL};
     struct error *err = o->err;
     const char *file = keyval_get(kv, "file"), *id = keyval_get(kv, "id");
-    const char *interface = keyval_get(kv, "if");
-    uint64_t index = 0;
-    int chosen = 0;
+    const char *interface = keyval_get(kv, "if"), *media = keyval_get(kv, "media");
+    int chosen = DRIVE_IDE, medium = 0;
 
-    if (!keyval_only(kv, keys, "-drive", err) || !check_fixed_words(kv, err) ||
-        !keyval_number(kv, "index", MACHINE_MAX_DRIVES - 1, &index, "-drive", err) ||
-        !keyval_number(kv, "unit", MACHINE_MAX_DRIVES - 1, &index, "-drive", err))
+    if (!keyval_only(kv, keys, "-drive", err) ||
+        (media && (medium = choose_word(media, medias, "-drive: media", err)) < 0))
         return false;
-    if (!file || !*file)
+    if (!medium && (!file || !*file))
         return error_set(err, "-drive: needs file=PATH");
     if (interface && (chosen = choose_word(interface, interfaces, "-drive: if", err)) < 0)
         return false;
     for (unsigned i = 0; id && i < o->config->drive_count; i++)
         if (strcmp(o->config->drives[i].id, id) == 0)
             return error_set(err, "-drive: id '%s' is used twice", id);
-    struct drive_config *drive = option_new_drive(o, file, id ? id : "");
+    struct drive_config *drive = option_new_drive(o, file ? file : "", id ? id : "");
     if (!drive)
         return false;
     drive->interface = (enum drive_interface)chosen;
-    if (chosen == DRIVE_FLOPPY && !option_floppy_place(o, kv, drive))
+    drive->cdrom = medium;
+    if (!*drive->file && chosen == DRIVE_VIRTIO)
+        return error_set(err, "-drive: if=virtio needs file=PATH");
+    if (!option_drive_image(kv, drive, err))
         return false;
-    return option_drive_image(kv, drive, err);
+    if (chosen == DRIVE_FLOPPY   ? !option_floppy_place(o, kv, drive)
+        : chosen == DRIVE_PFLASH ? !option_pflash_place(o, kv, drive)
+                                 : !option_drive_place(o, kv, drive))
+        return false;
+    drive->read_only |= drive->cdrom;
+    return true;
 }
 
 bool option_drive(struct options *o, const char *arg)
@@ -79,32 +68,13 @@ bool option_drive(struct options *o, const char *arg)
     return ok;
 }
 
-bool option_hard_disk(struct options *o, unsigned index, const char *arg)
-{
-    if (o->hard_disks >> index & 1)
-        return error_set(o->err, "-hd%c: given twice", 'a' + index);
-    o->hard_disks |= 1u << index;
-    struct drive_config *drive = option_new_drive(o, arg, "");
-    if (drive)
-        drive->interface = DRIVE_VIRTIO;
-    return drive != NULL;
-}
-
-bool option_pflash(struct options *o, const char *arg)
-{
-    struct drive_config *drive = option_new_drive(o, arg, "");
-    if (drive)
-        drive->interface = DRIVE_PFLASH;
-    return drive != NULL;
-}
-
 /* ---- Devices --------------------------------------------------------------------------------- */
 
 struct device_type {
     const char *name, *alias;
     enum device_kind kind;
     const char *help;
-    const char *keys[8]; /* NULL-terminated */
+    const char *keys[12]; /* NULL-terminated */
     uint16_t port, ports;
 };
 
@@ -113,7 +83,7 @@ static const struct device_type device_types[] = {
      "virtio-blk",
      DEVICE_VIRTIO_BLK,
      "disk on the PCI bus",
-     {"driver", "id", "drive", "serial", "addr", NULL},
+     {"driver", "id", "drive", "serial", "addr", "bootindex", NULL},
      0,
      0},
     {"virtio-rng-pci",
@@ -128,6 +98,27 @@ static const struct device_type device_types[] = {
      DEVICE_VGA,
      "the display adapter of -vga std, on the PCI bus",
      {"driver", "id", "addr", "vgamem_mb", "romfile", NULL},
+     0,
+     0},
+    {"ide-hd",
+     NULL,
+     DEVICE_IDE_HD,
+     "disk at an IDE channel or AHCI port",
+     {"driver", "id", "drive", "bus", "unit", "serial", "model", "wwn", "bootindex", NULL},
+     0,
+     0},
+    {"ide-cd",
+     NULL,
+     DEVICE_IDE_CD,
+     "CD-ROM drive at an IDE channel or AHCI port",
+     {"driver", "id", "drive", "bus", "unit", "serial", "model", "wwn", "bootindex", NULL},
+     0,
+     0},
+    {"ich9-ahci",
+     "ahci",
+     DEVICE_AHCI,
+     "SATA controller on the PCI bus; its ports are ID.0 to ID.5",
+     {"driver", "id", "addr", NULL},
      0,
      0},
     {"isa-debug-exit",
@@ -206,15 +197,18 @@ static bool fill_device(struct options *o, const struct keyval *kv)
     if (type->kind == DEVICE_VIRTIO_BLK && !drive)
         return error_set(err, "%s: needs drive=ID", what);
 
-    uint64_t port = type->port, ports = type->ports, vgamem = 0;
+    uint64_t port = type->port, ports = type->ports, vgamem = 0, unit = 0, boot = 0;
     const char *romfile = keyval_get(kv, "romfile");
     struct device_config *device = &c->devices[c->device_count];
-    *device = (struct device_config){.kind = type->kind, .devfn = -1};
+    *device = (struct device_config){.kind = type->kind, .devfn = -1, .bootindex = -1};
     if (!parse_slot(kv, &device->devfn, err) ||
         !keyval_number(kv, "iobase", 0xffff, &port, "-device", err) ||
         !keyval_number(kv, "ioport", 0xffff, &port, "-device", err) ||
         !keyval_number(kv, "iosize", 8, &ports, "-device", err) ||
-        !keyval_number(kv, "vgamem_mb", 256, &vgamem, "-device", err))
+        !keyval_number(kv, "vgamem_mb", 256, &vgamem, "-device", err) ||
+        !keyval_number(kv, "unit", 255, &unit, what, err) ||
+        !keyval_number(kv, "wwn", UINT64_MAX, &device->wwn, what, err) ||
+        !keyval_number(kv, "bootindex", INT32_MAX, &boot, what, err))
         return false;
     device->vgamem_mb = (uint32_t)vgamem;
     device->romfile = romfile ? copy_string(romfile) : NULL;
@@ -223,7 +217,15 @@ static bool fill_device(struct options *o, const struct keyval *kv)
     device->ports = (uint16_t)ports;
     if (ports == 0 && type->kind == DEVICE_DEBUG_EXIT)
         return error_set(err, "-device: iosize=0 leaves no port");
+    const char *id = keyval_get(kv, "id"), *model = keyval_get(kv, "model");
+    const char *bus = keyval_get(kv, "bus");
+    if (keyval_get(kv, "bootindex"))
+        device->bootindex = (int)boot;
+    device->id = copy_string(id ? id : "");
     device->serial = copy_string(serial ? serial : "");
+    device->model = copy_string(model ? model : "");
+    o->units[c->device_count] = keyval_get(kv, "unit") ? (int)unit : -1;
+    o->bus_names[c->device_count] = bus ? copy_string(bus) : NULL;
     o->drive_ids[c->device_count++] = drive ? copy_string(drive) : NULL;
     return true;
 }
@@ -254,8 +256,11 @@ static bool resolve_drive(struct options *o, struct device_config *device, const
             if (drive->attached || drive->interface != DRIVE_NONE)
                 return error_set(o->err,
                                  "-device: drive '%s' already has a device (give it if=none)", id);
+            if (device->kind == DEVICE_VIRTIO_BLK && !*drive->file)
+                return error_set(o->err, "-device virtio-blk-pci: drive '%s' has no file=PATH", id);
             device->drive = drive;
             drive->attached = true;
+            drive->read_only |= device->kind == DEVICE_IDE_CD;
             return true;
         }
         if (*drive->id)
@@ -282,9 +287,14 @@ bool options_attach_drives(struct options *o)
             continue;
         if (c->device_count == MACHINE_MAX_DEVICES)
             return error_set(o->err, "-drive: more than %d devices", MACHINE_MAX_DEVICES);
-        c->devices[c->device_count++] = (struct device_config){
-            .kind = DEVICE_VIRTIO_BLK, .drive = drive, .devfn = -1, .serial = copy_string("")};
+        c->devices[c->device_count++] = (struct device_config){.kind = DEVICE_VIRTIO_BLK,
+                                                               .drive = drive,
+                                                               .devfn = -1,
+                                                               .bootindex = -1,
+                                                               .id = copy_string(""),
+                                                               .serial = copy_string(""),
+                                                               .model = copy_string("")};
         drive->attached = true;
     }
-    return true;
+    return options_attach_ide(o);
 }

@@ -1,5 +1,5 @@
 /*
- * options_firmware.c - -bios, -L, -boot, -fw_cfg: what the machine starts with.
+ * options_firmware.c - -bios, -pflash, -L, -boot, -fw_cfg: what the machine starts with.
  */
 #include "options.h"
 #include <errno.h>
@@ -13,6 +13,46 @@ bool option_firmware_folder(struct options *o, const char *arg)
         return error_set(o->err, "-L: more than %d folders", MACHINE_MAX_FOLDERS);
     c->folders[c->folder_count++] = copy_string(arg);
     return true;
+}
+
+/* ---- Flash ----------------------------------------------------------------------------------- */
+
+enum { FLASHES = 2 };
+
+static bool place(struct options *o, struct drive_config *drive, unsigned unit, const char *what)
+{
+    drive->interface = DRIVE_PFLASH;
+    drive->unit = unit;
+    for (unsigned i = 0; i < o->config->drive_count; i++) {
+        const struct drive_config *other = &o->config->drives[i];
+        if (other != drive && other->interface == DRIVE_PFLASH && other->unit == unit)
+            return error_set(o->err, "%s: there already is a flash chip %u; there are two, 0 and 1",
+                             what, unit);
+    }
+    return true;
+}
+
+static unsigned next_unit(const struct options *o, const struct drive_config *drive)
+{
+    for (unsigned i = 0; i < o->config->drive_count; i++)
+        if (&o->config->drives[i] != drive && o->config->drives[i].interface == DRIVE_PFLASH &&
+            o->config->drives[i].unit == 0)
+            return 1;
+    return 0;
+}
+
+bool option_pflash_place(struct options *o, const struct keyval *kv, struct drive_config *drive)
+{
+    uint64_t unit = next_unit(o, drive);
+    return keyval_number(kv, "index", FLASHES - 1, &unit, "-drive", o->err) &&
+           keyval_number(kv, "unit", FLASHES - 1, &unit, "-drive", o->err) &&
+           place(o, drive, (unsigned)unit, "-drive");
+}
+
+bool option_pflash(struct options *o, const char *file)
+{
+    struct drive_config *drive = option_new_drive(o, file, "");
+    return drive && place(o, drive, next_unit(o, drive), "-pflash");
 }
 
 /* ---- -boot ----------------------------------------------------------------------------------- */

@@ -267,7 +267,7 @@ static bool build_pci(struct machine *m, struct error *err)
     m->pci = i440fx_create(&m->board, &msi, err);
     return m->pci && pc_own(m, m->pci->host, err) &&
            i440fx_connect_memory(m->pci, m->ram, m->bios, m->bios_size, err) &&
-           pc_own(m, piix3_create(m->pci, irqs, err), err) &&
+           pc_own(m, piix3_create(m->pci, irqs, err), err) && storage_build_ide(m, err) &&
            pc_own(m, piix4_pm_create(m->pci, &pm, err), err);
 }
 
@@ -277,8 +277,15 @@ static bool build_device(struct machine *m, const struct device_config *d, struc
     case DEVICE_VIRTIO_BLK: {
         const struct virtio_blk_options options = {.disk = m->disks[d->drive - m->config->drives],
                                                    .serial = d->serial};
-        return pc_own(m, virtio_blk_create(m->pci, d->devfn, &options, err), err);
+        struct pci_device *disk = virtio_blk_create(m->pci, d->devfn, &options, err);
+        m->controllers[d - m->config->devices] = disk;
+        return pc_own(m, disk, err);
     }
+    case DEVICE_IDE_HD:
+    case DEVICE_IDE_CD:
+        return storage_build_drive(m, d, err);
+    case DEVICE_AHCI:
+        return storage_build_ahci(m, d, err);
     case DEVICE_VIRTIO_RNG:
         return pc_own(m, virtio_rng_create(m->pci, d->devfn, err), err);
     case DEVICE_VGA:

@@ -63,6 +63,8 @@ struct machine {
     struct rtc *rtc;
     struct fpu_error *fpu_error;
     struct pci_bus *pci;
+    struct pci_device *ide;
+    struct pci_device *controllers[MACHINE_MAX_DEVICES]; /* by index of config->devices */
     struct acpi_pm *pm;
     struct fw_cfg *fw_cfg;
     struct i8042 *i8042;
@@ -129,6 +131,15 @@ void screen_start(struct machine *m);
 bool screen_dump(void *opaque, const char *path, struct error *err);
 bool screen_text(void *opaque, FILE *out, struct error *err);
 bool screen_send_keys(void *opaque, const char *keys, unsigned hold_ms, struct error *err);
+
+/* storage.c: controllers and drives. */
+bool storage_build_ide(struct machine *m, struct error *err);
+bool storage_build_ahci(struct machine *m, const struct device_config *d, struct error *err);
+bool storage_build_drive(struct machine *m, const struct device_config *d, struct error *err);
+/* What firmware calls a device that can be booted from, QEMU's way:
+ * /pci@i0cf8/ide@1,1/drive@0/disk@0. False: it cannot. */
+bool storage_boot_path(const struct machine *m, const struct device_config *d, char *path,
+                       size_t size);
 
 /* backend.c: images and character devices of the configuration. */
 bool backends_open(struct machine *m, struct error *err);
