@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Debian's kernel with its own drivers on Bailey's IDE and AHCI controllers: a file system on a disk, an ISO in a CD-ROM drive.
+"""Debian's kernel with its own drivers, and SeaBIOS, on Bailey's IDE and AHCI controllers: a file system on a disk, an ISO in a
+CD-ROM drive, a boot sector on both.
 
 usage: storage.py BAILEY GUESTS-DIRECTORY [NAME...]
 """
@@ -197,6 +198,67 @@ def empty_tray():
     session([], work)
 
 
+# ---- SeaBIOS as the driver ----------------------------------------------------------------------
+
+LBA, COUNT = 77, 20  # of what the boot sector reads
+TEXT = "".join(f"line {i} of the second stage\n" for i in range(300))
+
+
+def boot_sector(folder):
+    out = os.path.join(folder, "boot.bin")
+    source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "boot_sector.S")
+    tool("gcc", "-m32", "-c", f"-DLBA={LBA}", f"-DCOUNT={COUNT}", source, "-o", out + ".o")
+    tool("ld", "-m", "elf_i386", "-Ttext", "0x7c00", "--oformat", "binary", out + ".o", "-o", out)
+    with open(out, "rb") as f:
+        return f.read()
+
+
+def firmware_boots(options, block):
+    """A disk (512-byte blocks) or an ISO (2048) whose boot sector reads TEXT from block LBA on."""
+    with tempfile.TemporaryDirectory() as folder:
+        image, sector = os.path.join(folder, "image"), boot_sector(folder)
+        if block == 512:
+            with open(image, "wb") as f:
+                f.write(sector)
+                f.truncate(1 << 20)
+        else:
+            tree = os.path.join(folder, "tree")
+            os.mkdir(tree)
+            shutil.copy(os.path.join(folder, "boot.bin"), tree)
+            tool("genisoimage", "-quiet", "-R", "-b", "boot.bin", "-no-emul-boot", "-boot-load-size", "1", "-o", image, tree)
+        with open(image, "r+b") as f:
+            f.seek(LBA * block)
+            f.write(TEXT.encode() + bytes(COUNT * block - len(TEXT)))
+            f.seek(0, 2)
+            f.truncate(max(f.tell(), (LBA + COUNT) * block))
+        done = subprocess.run([BAILEY, "-m", "64", "-display", "none", "-no-reboot", "-debugcon", "stdio", "-device",
+                               "isa-debug-exit,iobase=0x501,iosize=1", *[o.format(image=image) for o in options]],
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120, check=False)
+        if done.returncode != 33 or done.stdout.decode() != TEXT:
+            raise Failure(f"status {done.returncode}, output:\n{done.stdout.decode(errors='replace')[-1000:]}")
+
+
+def seabios_ide_disk():
+    firmware_boots(["-drive", "file={image},format=raw"], 512)
+
+
+def seabios_ide_slave():
+    firmware_boots(["-drive", "file={image},format=raw,index=3"], 512)
+
+
+def seabios_ide_disc():
+    firmware_boots(["-cdrom", "{image}"], 2048)
+
+
+def seabios_ahci_disk():
+    firmware_boots(["-device", "ahci,id=s", "-drive", "if=none,id=d,format=raw,file={image}", "-device", "ide-hd,drive=d,bus=s.1"], 512)
+
+
+def seabios_ahci_disc():
+    firmware_boots(["-device", "ahci,id=s", "-drive", "if=none,id=d,media=cdrom,file={image}", "-device", "ide-cd,drive=d,bus=s.5"], 2048)
+
+
 TESTS = {f.__name__: f for f in (ide, ide_pio, ide_smp, ide_both_on_one_channel, write_through, ahci, ahci_without_msi,
-                                 ahci_without_queue, trim, empty_tray)}
+                                 ahci_without_queue, trim, empty_tray, seabios_ide_disk, seabios_ide_slave,
+                                 seabios_ide_disc, seabios_ahci_disk, seabios_ahci_disc)}
 sys.exit(run(TESTS, sys.argv[3:]))
