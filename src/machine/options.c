@@ -628,11 +628,13 @@ static const struct {
 static bool show_help(struct options *o, const struct option *option, const char *arg)
 {
     (void)option, (void)arg;
-    fprintf(o->info,
-            "%s\nUsage: bailey [OPTION]...\n\n"
-            "Runs an x86-64 guest. Options have QEMU's names and meanings; one dash or two.\n"
-            "Without -kernel a built-in demo guest runs.\n\n",
-            machine_version());
+    fprintf(
+        o->info,
+        "%s\nUsage: bailey [OPTION]... [FILE]...\n\n"
+        "Runs an x86-64 guest. Options have QEMU's names and meanings; one dash or two.\n"
+        "A FILE is looked at, and used as the disk, CD, floppy, kernel or firmware that it is.\n"
+        "With nothing to boot a built-in demo guest runs.\n\n",
+        machine_version());
     for (unsigned i = 0; i < OPTIONS; i++) {
         char left[64];
         const struct option *op = &options[i];
@@ -670,11 +672,10 @@ static bool unknown(struct options *o, const char *arg, const char *name)
 static bool parse_one(struct options *o, unsigned argc, const char *const *argv, unsigned *at)
 {
     const char *arg = argv[(*at)++], *name = arg + 1;
-    if (*arg != '-' || !*name)
-        return error_set(o->err,
-                         "%s: cannot boot from a disk image; -kernel FILE boots a kernel, "
-                         "-drive file=FILE attaches a disk",
-                         arg);
+    if (*arg != '-')
+        return option_bare(o, arg);
+    if (!*name)
+        return error_set(o->err, "-: is no option; a file called '-' is ./-");
     if (*name == '-')
         name++;
     for (unsigned i = 0; i < OPTIONS; i++) {

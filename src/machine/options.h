@@ -33,6 +33,10 @@ bool option_drive_place(struct options *o, const struct keyval *kv, struct drive
 bool option_drive_index(struct options *o, unsigned index, bool cdrom, const char *file,
                         const char *what);
 bool options_attach_ide(struct options *o);
+/* An IDE disk in the next place. */
+bool option_disk(struct options *o, const char *file);
+/* A file without an option: looked at, and used as what it is (options_bare.c). */
+bool option_bare(struct options *o, const char *path);
 /* -pflash; the place of -drive if=pflash (options_firmware.c). */
 bool option_pflash(struct options *o, const char *file);
 bool option_pflash_place(struct options *o, const struct keyval *kv, struct drive_config *drive);

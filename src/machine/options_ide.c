@@ -36,6 +36,25 @@ static bool place(struct options *o, struct drive_config *drive, unsigned index,
     return drive->placed = true;
 }
 
+/* The first place from `index` on that is free, or `last`. */
+static unsigned free_place(const struct options *o, unsigned index, unsigned last)
+{
+    while (index < last && drive_at(o, index / IDE_UNITS, index % IDE_UNITS))
+        index++;
+    return index;
+}
+
+bool option_disk(struct options *o, const char *file)
+{
+    unsigned index = free_place(o, 0, IDE_BUSES * IDE_UNITS);
+    if (index == IDE_BUSES * IDE_UNITS)
+        return error_set(o->err,
+                         "%s: all four places for IDE drives are taken; -drive if=virtio "
+                         "has more",
+                         file);
+    return option_drive_index(o, index, false, file, file);
+}
+
 bool option_drive_place(struct options *o, const struct keyval *kv, struct drive_config *drive)
 {
     uint64_t index = 0, bus = 0, unit = 0;
@@ -52,9 +71,8 @@ bool option_drive_place(struct options *o, const struct keyval *kv, struct drive
         return true;
     if (has_place)
         index = bus * IDE_UNITS + unit;
-    for (; !has_index && !has_place && index < last; index++)
-        if (!drive_at(o, (unsigned)index / IDE_UNITS, (unsigned)index % IDE_UNITS))
-            break;
+    if (!has_index && !has_place)
+        index = free_place(o, 0, last);
     if (index == last)
         return error_set(o->err, "-drive: all four places for IDE drives are taken; if=virtio has "
                                  "more");

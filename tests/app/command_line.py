@@ -53,7 +53,7 @@ def check_errors(directory):
     expect_error(["-foo"], 2, "-foo: unknown option; did you mean -")
     expect_error(["-accel", "kvm"], 2, "'kvm' is not available; the nearest is 'jit'")
     expect_error(["--kernel"], 2, "--kernel: needs an argument")
-    expect_error(["disk.img"], 2, "disk.img: cannot boot from a disk image")
+    expect_error(["disk.img"], 2, "disk.img: No such file or directory")
     expect_error(["-cpu", "pentium"], 2, "pentium")
     expect_error(["-kernel", "/nonexistent"], 1, "/nonexistent': No such file or directory")
     expect_error(["-kernel", directory], 1, "Is a directory")

@@ -8,6 +8,7 @@
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define MIB (1ull << 20)
 
@@ -259,6 +260,102 @@ START_TEST(devices)
 }
 END_TEST
 
+/* A file of `size` bytes with `len` of them at `offset`. */
+static char *file_with(uint64_t size, size_t offset, const void *bytes, size_t len)
+{
+    static char paths[16][32];
+    static unsigned next;
+    char *path = paths[next++ % 16];
+    strcpy(path, "/tmp/bailey-bare-XXXXXX");
+    int fd = mkstemp(path);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(ftruncate(fd, (off_t)size), 0);
+    ck_assert_int_eq(pwrite(fd, bytes, len, (off_t)offset), (ssize_t)len);
+    close(fd);
+    return path;
+}
+
+START_TEST(a_file_alone_is_what_it_looks_like)
+{
+    static const uint32_t multiboot[] = {0x1badb002, 3, -(0x1badb002u + 3)};
+    static const uint8_t reset[16] = {0xea, 0x5b, 0xe0, 0x00, 0xf0};
+    char *disk = file_with(10 << 20, 510, "\x55\xaa", 2);
+    char *qcow2 = file_with(196616, 0, "QFI\xfb\0\0\0\3", 8);
+    char *cd = file_with(4 << 20, 0x8001, "CD001", 5); /* a hybrid one has a boot sector as well */
+    char *floppy = file_with(1440 << 10, 510, "\x55\xaa", 2);
+    char *elf = file_with(5000, 0,
+                          "\x7f"
+                          "ELF",
+                          4);
+    char *linux_ = file_with(8 << 20, 0x202, "HdrS", 4);
+    char *multi = file_with(9000, 4096, multiboot, sizeof(multiboot));
+    char *bios = file_with(256 << 10, (256 << 10) - 16, reset, sizeof(reset));
+    char *uefi = file_with(2 << 20, 40, "_FVH", 4);
+    char *nothing = file_with(1000, 0, "text", 4);
+    char line[256];
+
+    snprintf(line, sizeof(line), "%s %s %s %s", disk, cd, qcow2, floppy);
+    parse_ok(line);
+    ck_assert_uint_ge(c.drive_count, 4);
+    ck_assert_str_eq(c.drives[0].file, disk);
+    ck_assert(c.drives[0].interface == DRIVE_IDE && !c.drives[0].cdrom);
+    ck_assert(c.drives[0].bus == 0 && c.drives[0].unit == 0);
+    ck_assert(c.drives[1].cdrom && c.drives[1].bus == 1 && c.drives[1].unit == 0);
+    ck_assert(!c.drives[2].cdrom && c.drives[2].bus == 0 && c.drives[2].unit == 1);
+    ck_assert(c.drives[3].interface == DRIVE_FLOPPY);
+    char *kernels[] = {elf, linux_, multi};
+    for (unsigned i = 0; i < 3; i++) {
+        parse_ok(kernels[i]);
+        ck_assert_str_eq(c.kernel, kernels[i]);
+    }
+    char *images[] = {bios, uefi};
+    for (unsigned i = 0; i < 2; i++) {
+        parse_ok(images[i]);
+        ck_assert_str_eq(c.bios, images[i]);
+    }
+    ck_assert_int_eq(parse(nothing), OPTIONS_WRONG);
+    ck_assert_ptr_nonnull(strstr(err.msg, "format=raw takes it as a disk all the same"));
+    snprintf(line, sizeof(line), "%s %s", elf, linux_);
+    ck_assert_int_eq(parse(line), OPTIONS_WRONG);
+    ck_assert_ptr_nonnull(strstr(err.msg, "there can be one"));
+
+    char *all[] = {disk, qcow2, cd, floppy, elf, linux_, multi, bios, uefi, nothing};
+    for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+        unlink(all[i]);
+}
+END_TEST
+
+START_TEST(flash_chips_have_places)
+{
+    parse_ok("-pflash code -drive if=pflash,file=vars");
+    ck_assert(c.drives[0].interface == DRIVE_PFLASH && c.drives[0].unit == 0);
+    ck_assert(c.drives[1].interface == DRIVE_PFLASH && c.drives[1].unit == 1);
+    parse_ok("-drive if=pflash,unit=1,file=vars -pflash code");
+    ck_assert(c.drives[0].unit == 1 && c.drives[1].unit == 0);
+    ck_assert_int_eq(parse("-pflash a -pflash b -pflash c"), OPTIONS_WRONG);
+    ck_assert_str_eq(err.msg, "-pflash: there already is a flash chip 1; there are two, 0 and 1");
+}
+END_TEST
+
+START_TEST(firmware_has_options)
+{
+    parse_ok("-bios b -L a -L z -boot order=dc,once=n,menu=on,reboot-timeout=5 -fw_cfg "
+             "opt/a,string=text");
+    ck_assert_str_eq(c.bios, "b");
+    ck_assert_str_eq(c.folders[1], "z");
+    ck_assert_str_eq(c.boot.order, "dc");
+    ck_assert_str_eq(c.boot.once, "n");
+    ck_assert(c.boot.menu && c.boot.fail_wait_given && c.boot.fail_wait == 5);
+    ck_assert_uint_eq(c.fw_file_count, 1);
+    ck_assert_uint_eq(c.fw_files[0].len, 4);
+    ck_assert_int_eq(parse("-boot cx"), OPTIONS_WRONG);
+    ck_assert_ptr_nonnull(strstr(err.msg, "'x' is no device"));
+    ck_assert_int_eq(parse("-boot cc"), OPTIONS_WRONG);
+    ck_assert_int_eq(parse("-fw_cfg opt/a"), OPTIONS_WRONG);
+    ck_assert_int_eq(parse("-fw_cfg opt/a,file=/no/such"), OPTIONS_WRONG);
+}
+END_TEST
+
 START_TEST(what_is_wrong_is_named_with_the_nearest)
 {
     static const struct {
@@ -266,13 +363,11 @@ START_TEST(what_is_wrong_is_named_with_the_nearest)
     } cases[] = {
         {"-kernle x", "-kernle: unknown option; did you mean -kernel?"},
         {"--sereal stdio", "--sereal: unknown option; did you mean -serial?"},
-        {"-cdrom x", "-cdrom: Bailey lacks this option; the nearest is -drive"},
         {"-enable-kvm", "-enable-kvm: Bailey lacks this option; the nearest is -accel"},
         {"-kernel", "-kernel: needs an argument: FILE"},
-        {"disk.img", "disk.img: cannot boot from a disk image; -kernel FILE boots a kernel, -drive "
-                     "file=FILE attaches a disk"},
-        {"-", "-: cannot boot from a disk image; -kernel FILE boots a kernel, -drive file=FILE "
-              "attaches a disk"},
+        {"no/disk.img", "no/disk.img: No such file or directory"},
+        {"/tmp", "/tmp: is no file that could be booted"},
+        {"-", "-: is no option; a file called '-' is ./-"},
         {"-accel kvm", "-accel: 'kvm' is not available; the nearest is 'jit'"},
         {"-machine q35", "-machine: 'q35' is not available; the nearest is 'pc'"},
         {"-machine pc,accel=tcg", "-machine: accel: 'tcg' is not available; the nearest is 'jit'"},
@@ -389,6 +484,9 @@ int main(void)
     tcase_add_test(t, clock_and_log);
     tcase_add_test(t, looking_into_the_translator);
     tcase_add_test(t, devices);
+    tcase_add_test(t, a_file_alone_is_what_it_looks_like);
+    tcase_add_test(t, flash_chips_have_places);
+    tcase_add_test(t, firmware_has_options);
     tcase_add_test(t, what_is_wrong_is_named_with_the_nearest);
     tcase_add_test(t, help_texts);
     tcase_add_test(t, limits);
