@@ -33,8 +33,8 @@ void msi_notify(struct pci_device *dev)
     if (!msi_enabled(dev))
         return;
     if (!pci_bus_master(dev)) {
-        LOG(dev->bus->board->log, LOG_GUEST_ERRORS,
-            "pci %02x.%x: MSI lost: bus mastering is off\n", dev->devfn >> 3, dev->devfn & 7);
+        LOG(dev->bus->board->log, LOG_GUEST_ERRORS, "pci %02x.%x: MSI lost: bus mastering is off\n",
+            dev->devfn >> 3, dev->devfn & 7);
         return;
     }
     if (port->send)

@@ -93,7 +93,8 @@ static void enable(struct pci_device *dev)
         pci_config_write(dev->bus, dev->devfn, PCI_INTERRUPT_LINE, 1, irq);
     }
     if (dev->devfn == PCI_DEVFN(1, 1)) /* PIIX3's IDE: IDETIM, both channels are decoded */
-        pci_config_write(dev->bus, dev->devfn, PIIX3_IDETIM, 4, IDETIM_DECODE << 16 | IDETIM_DECODE);
+        pci_config_write(dev->bus, dev->devfn, PIIX3_IDETIM, 4,
+                         IDETIM_DECODE << 16 | IDETIM_DECODE);
     uint32_t command = pci_config_read(dev->bus, dev->devfn, PCI_COMMAND, 2);
     pci_config_write(dev->bus, dev->devfn, PCI_COMMAND, 2,
                      command | PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_SERR);

@@ -13,13 +13,13 @@
 enum { HBA_CAP = 0x00, HBA_GHC = 0x04, HBA_IS = 0x08, HBA_PI = 0x0c, HBA_VS = 0x10 };
 enum { GHC_HR = 1u << 0, GHC_IE = 1u << 1, GHC_AE = 1u << 31 };
 enum { DET_INIT = 1, DET_OFFLINE = 4 };
-#define PORTS_BASE  0x100
-#define PORT_SIZE   0x80
-#define ABAR_SIZE   0x1000
-#define CAP         (0xc1140000u | (AHCI_SLOTS - 1) << 8 | (AHCI_PORTS - 1)) /* S64A SNCQ SCLO ISS SAM */
-#define VERSION     0x00010300
-#define NO_DEVICE   0x7f /* PxTFD.STS before the first register FIS */
-#define MAP_AHCI    0x40 /* configuration register 90h: the controller is in AHCI mode */
+#define PORTS_BASE 0x100
+#define PORT_SIZE  0x80
+#define ABAR_SIZE  0x1000
+#define CAP        (0xc1140000u | (AHCI_SLOTS - 1) << 8 | (AHCI_PORTS - 1)) /* S64A SNCQ SCLO ISS SAM */
+#define VERSION    0x00010300
+#define NO_DEVICE  0x7f /* PxTFD.STS before the first register FIS */
+#define MAP_AHCI   0x40 /* configuration register 90h: the controller is in AHCI mode */
 
 #define PORT_FIELDS(p)                                                                             \
     FIELD(struct ahci, p.clb, FIELD_U32, 1), FIELD(struct ahci, p.clbu, FIELD_U32, 1),             \
@@ -328,7 +328,7 @@ static void set_capabilities(struct pci_device *pci)
     msi_init(pci);
     pci->capability_end = 0xa8;
     unsigned sata = pci_add_capability(pci, PCI_CAP_ID_SATA, 8);
-    pci_put16(pci, sata + 2, 0x0010); /* revision 1.0 */
+    pci_put16(pci, sata + 2, 0x0010);                 /* revision 1.0 */
     pci_put32(pci, sata + 4, IDP_INDEX / 4 << 4 | 8); /* the pair: its dword in BAR 4 */
     pci->config[0x90] = MAP_AHCI;
 }

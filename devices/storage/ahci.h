@@ -1,14 +1,14 @@
 /*
- * ahci.h - the state of an AHCI controller, shared by ahci.c (registers) and ahci_port.c (commands).
- * Private to devices/storage. Sections are those of "Serial ATA AHCI 1.3.1".
+ * ahci.h - the state of an AHCI controller, shared by ahci.c (registers) and ahci_port.c
+ * (commands). Private to devices/storage. Sections are those of "Serial ATA AHCI 1.3.1".
  */
 #ifndef STORAGE_AHCI_H
 #define STORAGE_AHCI_H
 
 #include "ata.h"
 
-#define AHCI_SLOTS   32
-#define AHCI_NO_SLOT 0xff
+#define AHCI_SLOTS        32
+#define AHCI_NO_SLOT      0xff
 #define AHCI_SSTS_PRESENT 0x113 /* a device, 1.5 Gb/s, active */
 
 /* 3.3, port registers, by offset */

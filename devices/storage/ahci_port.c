@@ -84,8 +84,8 @@ static void send_pio_setup(struct ahci_port *port, bool interrupt, bool to_host,
                            uint8_t end)
 {
     const struct ata_registers *r = &drive_of(port)->regs;
-    uint8_t fis[FIS_SIZE] = {FIS_PIO_SETUP,
-                             (uint8_t)((interrupt ? FIS_INTERRUPT : 0) | (to_host ? FIS_TO_HOST : 0))};
+    uint8_t fis[FIS_SIZE] = {
+        FIS_PIO_SETUP, (uint8_t)((interrupt ? FIS_INTERRUPT : 0) | (to_host ? FIS_TO_HOST : 0))};
     put_registers(fis, r);
     fis[15] = end;
     fis[16] = (uint8_t)len;
@@ -233,8 +233,8 @@ static void drive_ready(struct ata_host *host, struct ata_drive *d)
 {
     struct ahci_port *port = host->controller;
     const struct ata_registers *r = &d->regs;
-    port->sig = r->count | (uint32_t)r->lba[0] << 8 | (uint32_t)r->lba[1] << 16 |
-                (uint32_t)r->lba[2] << 24;
+    port->sig =
+        r->count | (uint32_t)r->lba[0] << 8 | (uint32_t)r->lba[1] << 16 | (uint32_t)r->lba[2] << 24;
     if (!(port->sctl & 15))
         port->ssts = AHCI_SSTS_PRESENT;
     send_registers(port, false);

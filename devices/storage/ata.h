@@ -119,17 +119,17 @@ struct ata_drive {
     uint8_t intrq; /* INTRQ is asserted; the IDE channel's */
     uint8_t srst;  /* the host holds SRST */
     uint8_t write_cache, read_ahead, smart, standby;
-    uint8_t multiple;               /* sectors per block of READ MULTIPLE; 0: not set */
-    uint16_t heads, track_sectors;  /* of the current CHS translation */
-    uint8_t dma_mode;               /* as in SET FEATURES 03h; 0: none chosen */
+    uint8_t multiple;              /* sectors per block of READ MULTIPLE; 0: not set */
+    uint16_t heads, track_sectors; /* of the current CHS translation */
+    uint8_t dma_mode;              /* as in SET FEATURES 03h; 0: none chosen */
 
     /* -- the command that runs ---------------------------------------------------------------- */
-    uint8_t phase, flow; /* enum ata_phase, ata_flow */
-    uint8_t dma;         /* its data moves by DMA */
-    uint8_t force;       /* it ends with a flush */
-    uint8_t careful;     /* sector by sector, to find the bad one */
-    uint64_t lba;        /* of the first sector in the buffer */
-    uint32_t left;       /* sectors, with those in the buffer */
+    uint8_t phase, flow;         /* enum ata_phase, ata_flow */
+    uint8_t dma;                 /* its data moves by DMA */
+    uint8_t force;               /* it ends with a flush */
+    uint8_t careful;             /* sector by sector, to find the bad one */
+    uint64_t lba;                /* of the first sector in the buffer */
+    uint32_t left;               /* sectors, with those in the buffer */
     uint32_t pos, block, filled; /* bytes of the buffer: moved, end of the block, of the chunk */
     uint32_t block_size;
     struct mmc mmc;
@@ -138,14 +138,15 @@ struct ata_drive {
     /* -- requests at the image ---------------------------------------------------------------- */
     struct blockdev_request io;
     struct iovec iov;
-    unsigned at_image; /* requests, queued commands' too */
-    bool stale;        /* they are from before a reset */
+    unsigned at_image;         /* requests, queued commands' too */
+    bool stale;                /* they are from before a reset */
     struct ata_queued *queued; /* ATA_TAGS of them, on SATA */
     uint32_t queued_failed;    /* the log of the failed queued command is valid */
     uint8_t queued_log[16];    /* READ LOG EXT, page 10h, its first bytes */
 };
 
-/* ---- What controllers call -------------------------------------------------------------------- */
+/* ---- What controllers call --------------------------------------------------------------------
+ */
 
 /* Executes the command with the registers as they are. The drive must not be busy. */
 void ata_execute(struct ata_drive *drive, uint8_t command);
@@ -172,7 +173,8 @@ bool ata_queued_start(struct ata_drive *drive, unsigned tag, uint8_t command,
                       const struct ata_registers *regs);
 void ata_queued_forget(struct ata_drive *drive);
 
-/* ---- What the drive's own files share ---------------------------------------------------------- */
+/* ---- What the drive's own files share ----------------------------------------------------------
+ */
 
 struct ata_flow_steps {
     void (*io_done)(struct ata_drive *drive);    /* io.result says how */

@@ -213,7 +213,7 @@ static const struct {
     [0x00] = {nop, BOTH},
     [0x06] = {ata_trim_start, DISK}, /* DATA SET MANAGEMENT */
     [0x08] = {device_reset, CDROM},
-    [0x10] = {nothing, DISK}, /* RECALIBRATE */
+    [0x10] = {nothing, DISK},      /* RECALIBRATE */
     [0x20] = {ata_rw_start, DISK}, /* READ SECTORS */
     [0x21] = {ata_rw_start, DISK},
     [0x24] = {ata_rw_start, DISK | EXT},

@@ -16,37 +16,32 @@ struct word {
 };
 
 static const struct word disk_words[] = {
-    {0, 0x0040},   /* ATA device, not removable */
-    {3, 16},       /* heads of the default translation */
-    {6, 63},       /* its sectors per track; word 1 has the cylinders */
-    {47, 0x8010},  /* at most 16 sectors per interrupt */
-    {48, 1},       /* the data port takes 32-bit accesses */
-    {49, 0x0b00},  /* IORDY, LBA, DMA */
-    {50, 0x4000},  {51, 0x0200},
-    {53, 0x0007},  /* words 54-58, 64-70 and 88 are valid */
-    {64, 0x0003},  /* PIO 3 and 4 */
-    {65, 120},     {66, 120}, {67, 120}, {68, 120}, /* cycle times, ns */
-    {80, 0x00f0},  /* ATA/ATAPI-4 to -7 */
-    {81, 0x0016},  /* -7 revision 4 */
-    {82, 0x4061},  /* NOP, look-ahead, write cache, SMART */
-    {83, 0x7400},  /* FLUSH CACHE and EXT, 48-bit addresses */
-    {84, 0x4063},  /* FUA, general purpose log, SMART self-test and error log */
-    {86, 0x3400},  {87, 0x4063},
-    {105, 8},      /* blocks of TRIM ranges per command */
-    {169, 1},      /* TRIM */
+    {0, 0x0040},                              /* ATA device, not removable */
+    {3, 16},                                  /* heads of the default translation */
+    {6, 63},                                  /* its sectors per track; word 1 has the cylinders */
+    {47, 0x8010},                             /* at most 16 sectors per interrupt */
+    {48, 1},                                  /* the data port takes 32-bit accesses */
+    {49, 0x0b00},                             /* IORDY, LBA, DMA */
+    {50, 0x4000}, {51, 0x0200}, {53, 0x0007}, /* words 54-58, 64-70 and 88 are valid */
+    {64, 0x0003},                             /* PIO 3 and 4 */
+    {65, 120},    {66, 120},    {67, 120},    {68, 120}, /* cycle times, ns */
+    {80, 0x00f0},                                        /* ATA/ATAPI-4 to -7 */
+    {81, 0x0016},                                        /* -7 revision 4 */
+    {82, 0x4061},                                        /* NOP, look-ahead, write cache, SMART */
+    {83, 0x7400},                                        /* FLUSH CACHE and EXT, 48-bit addresses */
+    {84, 0x4063}, /* FUA, general purpose log, SMART self-test and error log */
+    {86, 0x3400}, {87, 0x4063}, {105, 8}, /* blocks of TRIM ranges per command */
+    {169, 1},                             /* TRIM */
 };
 
 static const struct word cdrom_words[] = {
     {0, 0x85c0},  /* PACKET device, CD-ROM, removable, DRQ within 50 us, 12-byte packets */
     {49, 0x0b00}, /* IORDY, LBA, DMA */
-    {50, 0x4000},
-    {53, 0x0006}, /* words 64-70 and 88 are valid */
-    {64, 0x0003}, {65, 120}, {66, 120}, {67, 120}, {68, 120},
+    {50, 0x4000}, {53, 0x0006}, /* words 64-70 and 88 are valid */
+    {64, 0x0003}, {65, 120},    {66, 120},    {67, 120}, {68, 120},
     {71, 30},     {72, 30}, /* ns to release the bus, to clear BSY after SERVICE */
-    {80, 0x00f0}, {81, 0x0016},
-    {82, 0x4210}, /* NOP, DEVICE RESET, PACKET */
-    {83, 0x4000}, {84, 0x4000},
-    {85, 0x4210}, {86, 0}, {87, 0x4000},
+    {80, 0x00f0}, {81, 0x0016}, {82, 0x4210}, /* NOP, DEVICE RESET, PACKET */
+    {83, 0x4000}, {84, 0x4000}, {85, 0x4210}, {86, 0},   {87, 0x4000},
 };
 
 static void put(uint8_t *page, unsigned word, uint64_t value)

@@ -234,9 +234,9 @@ void ata_rw_start(struct ata_drive *d, unsigned flags)
     d->force = (flags & ATA_CMD_FORCE) != 0;
     d->careful = 0;
     d->flow = flows[flags & ATA_CMD_VERIFY ? 2 : write];
-    d->block_size = d->dma                       ? ATA_CHUNK
+    d->block_size = d->dma                     ? ATA_CHUNK
                     : flags & ATA_CMD_MULTIPLE ? d->multiple * ATA_SECTOR
-                                                 : ATA_SECTOR;
+                                               : ATA_SECTOR;
     if (write)
         open_write(d, false); /* 9.6: no interrupt for the first block */
     else

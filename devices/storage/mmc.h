@@ -86,7 +86,8 @@ void mmc_read_failed(struct mmc *mmc, uint32_t lba);
 /* Makes a raw sector of the 2048 bytes of block `lba`; both may be at the same address. */
 void mmc_raw_sector(uint8_t raw[MMC_RAW_BLOCK], const uint8_t *data, uint32_t lba);
 
-/* ---- Between mmc.c and mmc_disc.c -------------------------------------------------------------- */
+/* ---- Between mmc.c and mmc_disc.c --------------------------------------------------------------
+ */
 
 typedef enum mmc_result mmc_command_fn(struct mmc *mmc, const uint8_t *cdb, uint8_t *reply,
                                        uint32_t *len);

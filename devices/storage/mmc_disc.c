@@ -6,12 +6,12 @@
 #include "mmc.h"
 #include <string.h>
 
-#define CD_MAX_BLOCKS  (80u * 60 * 75)
-#define DVD_BASE       0x30000u /* physical sector of the first block (ECMA-267) */
-#define DATA_TRACK     0x14     /* ADR 1, control: data track */
-#define LEAD_OUT       0xaa
-#define PROFILE_CD     0x0008
-#define PROFILE_DVD    0x0010
+#define CD_MAX_BLOCKS (80u * 60 * 75)
+#define DVD_BASE      0x30000u /* physical sector of the first block (ECMA-267) */
+#define DATA_TRACK    0x14     /* ADR 1, control: data track */
+#define LEAD_OUT      0xaa
+#define PROFILE_CD    0x0008
+#define PROFILE_DVD   0x0010
 
 static bool is_dvd(const struct mmc *mmc)
 {
@@ -109,7 +109,7 @@ enum mmc_result mmc_disc_information(struct mmc *mmc, const uint8_t *cdb, uint8_
     put_be16(reply, 32);
     reply[2] = 0x0e; /* last session and disc are complete */
     reply[3] = reply[4] = reply[5] = reply[6] = 1;
-    reply[7] = 0x20; /* unrestricted use */
+    reply[7] = 0x20;             /* unrestricted use */
     memset(reply + 16, 0xff, 8); /* no further session can begin */
     return mmc_reply(34, be16(cdb + 7), len);
 }

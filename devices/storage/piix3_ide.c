@@ -42,9 +42,9 @@ struct channel {
     /* -- the bus master --------------------------------------------------------------------- */
     uint8_t bm_command, bm_status;
     uint32_t bm_table;
-    uint32_t prd_next;           /* address of the descriptor to be fetched next */
-    uint32_t prd_at, prd_left;   /* what is left of the present one */
-    uint8_t prd_last;            /* it is the table's last */
+    uint32_t prd_next;         /* address of the descriptor to be fetched next */
+    uint32_t prd_at, prd_left; /* what is left of the present one */
+    uint8_t prd_last;          /* it is the table's last */
 };
 
 struct piix3_ide {
@@ -128,7 +128,8 @@ static void run_engine(struct channel *c)
     struct ata_drive *d = selected(c);
     while (d && c->bm_status & BMIS_ACTIVE && ata_by_dma(d) &&
            (d->phase == ATA_PHASE_IN || d->phase == ATA_PHASE_OUT)) {
-        if (!c->prd_left && c->prd_last) { /* fewer bytes than the drive has: it stops, in silence */
+        if (!c->prd_left &&
+            c->prd_last) { /* fewer bytes than the drive has: it stops, in silence */
             c->bm_status &= (uint8_t)~BMIS_ACTIVE;
             ata_dma_failed(d, false);
             return;

@@ -541,16 +541,12 @@ static const struct option options[] = {
     {"fw_cfg", "NAME,string=TEXT", "a file for the firmware, or file=FILE", set_fw_cfg, {0}},
     {"drive",
      "file=FILE[,...]",
-     "disk: if=virtio|floppy|none, format=NAME, "
+     "disk: if=ide|virtio|floppy|pflash|none, media=disk|cdrom, index=N, format=NAME, "
      "cache=writeback|none|writethrough|directsync|unsafe, "
      "discard=ignore|unmap, detect-zeroes=off|on|unmap, readonly=on|off, snapshot=on|off, id=NAME",
      set_drive,
      {0}},
-    {"hda",
-     "FILE",
-     "raw disk image (also -hdb, -hdc, -hdd); attached as virtio, for want of IDE",
-     set_hard_disk,
-     {0}},
+    {"hda", "FILE", "disk image as IDE drive 0 (also -hdb, -hdc, -hdd)", set_hard_disk, {0}},
     {"hdb", "FILE", NULL, set_hard_disk, {0}},
     {"hdc", "FILE", NULL, set_hard_disk, {0}},
     {"hdd", "FILE", NULL, set_hard_disk, {0}},

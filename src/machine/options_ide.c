@@ -192,36 +192,35 @@ static bool check_medium(struct options *o, const struct device_config *device)
 /* ---- All of them -------------------------------------------------------------------------------
  */
 
-/* QEMU's rule: a CD-ROM drive at index 2, unless something is there, or some -device is a drive. */
-static bool add_default_cdrom(struct options *o)
-{
-    for (unsigned i = 0; i < o->config->device_count; i++)
-        if (ide_device(&o->config->devices[i]))
-            return true;
-    if (o->nodefaults || drive_at(o, CDROM_INDEX / IDE_UNITS, CDROM_INDEX % IDE_UNITS) ||
-        o->config->drive_count == MACHINE_MAX_DRIVES)
-        return true;
-    return option_drive_index(o, CDROM_INDEX, true, "", "-cdrom");
-}
-
-static bool attach(struct options *o, struct drive_config *drive)
+static bool add_device(struct options *o, struct drive_config *drive, bool cdrom, unsigned bus,
+                       unsigned unit)
 {
     struct machine_config *c = o->config;
     if (c->device_count == MACHINE_MAX_DEVICES)
         return error_set(o->err, "-drive: more than %d devices", MACHINE_MAX_DEVICES);
-    drive->attached = true;
     c->devices[c->device_count++] =
-        (struct device_config){.kind = drive->cdrom ? DEVICE_IDE_CD : DEVICE_IDE_HD,
+        (struct device_config){.kind = cdrom ? DEVICE_IDE_CD : DEVICE_IDE_HD,
                                .drive = drive,
                                .devfn = -1,
                                .controller = -1,
-                               .bus = drive->bus,
-                               .unit = drive->unit,
+                               .bus = bus,
+                               .unit = unit,
                                .bootindex = -1,
                                .id = copy_string(""),
                                .serial = copy_string(""),
                                .model = copy_string("")};
     return true;
+}
+
+/* QEMU's rule: an empty CD-ROM drive at index 2, unless something is there or some -device is a
+ * drive. */
+static bool add_default_cdrom(struct options *o)
+{
+    unsigned bus = CDROM_INDEX / IDE_UNITS, unit = CDROM_INDEX % IDE_UNITS;
+    for (unsigned i = 0; i < o->config->device_count; i++)
+        if (ide_device(&o->config->devices[i]))
+            return true;
+    return o->nodefaults || drive_at(o, bus, unit) || add_device(o, NULL, true, bus, unit);
 }
 
 bool options_attach_ide(struct options *o)
@@ -234,7 +233,11 @@ bool options_attach_ide(struct options *o)
     if (!add_default_cdrom(o))
         return false;
     for (unsigned i = 0; i < c->drive_count; i++)
-        if (c->drives[i].interface == DRIVE_IDE && !attach(o, &c->drives[i]))
-            return false;
+        if (c->drives[i].interface == DRIVE_IDE) {
+            c->drives[i].attached = true;
+            if (!add_device(o, &c->drives[i], c->drives[i].cdrom, c->drives[i].bus,
+                            c->drives[i].unit))
+                return false;
+        }
     return true;
 }

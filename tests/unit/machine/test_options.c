@@ -158,7 +158,7 @@ START_TEST(drives)
 {
     parse_ok("-drive file=a.img,if=virtio,format=raw,readonly=on -hda b.img "
              "-drive if=none,id=d,file=c,,d.img,snapshot=on,cache=writeback "
-             "-device virtio-blk-pci,drive=d,serial=S1,addr=5");
+             "-device virtio-blk-pci,drive=d,serial=S1,addr=5,bootindex=3");
     ck_assert_uint_eq(c.drive_count, 3);
     ck_assert_str_eq(c.drives[0].file, "a.img");
     ck_assert(c.drives[0].read_only && !c.drives[0].snapshot);
@@ -166,10 +166,12 @@ START_TEST(drives)
     ck_assert(!c.drives[1].read_only);
     ck_assert_str_eq(c.drives[2].file, "c,d.img");
     ck_assert(c.drives[2].snapshot);
-    ck_assert_uint_eq(c.device_count, 3);
+    ck_assert_uint_eq(c.device_count, 4); /* and the empty CD-ROM drive */
     ck_assert_ptr_eq(c.devices[0].drive, &c.drives[2]);
     ck_assert_str_eq(c.devices[0].serial, "S1");
     ck_assert_int_eq(c.devices[0].devfn, 5 << 3);
+    ck_assert_int_eq(c.devices[0].bootindex, 3);
+    ck_assert_int_eq(c.devices[1].bootindex, -1);
     ck_assert_ptr_eq(c.devices[1].drive, &c.drives[0]);
     ck_assert_int_eq(c.devices[1].devfn, -1);
     parse_ok("-hda x -snapshot -hdb y");
@@ -183,8 +185,73 @@ START_TEST(drives)
     ck_assert_str_eq(c.drives[1].file, "nbd://host:1234/b");
     ck_assert_int_eq(c.drives[1].cache, BLOCKDEV_CACHE_NONE);
     ck_assert_int_eq(c.drives[1].discard, BLOCKDEV_DISCARD_IGNORE);
-    parse_ok("-drive file=x,if=none,id=unused"); /* a drive without a device is allowed */
+    parse_ok("-drive file=x,if=none,id=unused -nodefaults"); /* a drive without a device */
     ck_assert_uint_eq(c.device_count, 0);
+}
+END_TEST
+
+/* A device's place: "0:1" for the board's channel 0, drive 1; "a3:2" for port 2 of device 3. */
+static const char *place_of(const char *file)
+{
+    static char text[16];
+    for (unsigned i = 0; i < c.device_count; i++) {
+        const struct device_config *d = &c.devices[i];
+        if ((d->kind != DEVICE_IDE_HD && d->kind != DEVICE_IDE_CD) ||
+            strcmp(d->drive ? d->drive->file : "", file) != 0)
+            continue;
+        const char *kind = d->kind == DEVICE_IDE_CD ? " cd" : "";
+        if (d->controller < 0)
+            snprintf(text, sizeof(text), "%u:%u%s", d->bus, d->unit, kind);
+        else
+            snprintf(text, sizeof(text), "a%d:%u%s", d->controller, d->bus, kind);
+        return text;
+    }
+    return "nowhere";
+}
+
+START_TEST(places_of_ide_drives)
+{
+    static const struct {
+        const char *line, *file, *place;
+    } cases[] = {
+        {"-hda x", "x", "0:0"},
+        {"-hdb x", "x", "0:1"},
+        {"-hdc x", "x", "1:0"},
+        {"-hdd x", "x", "1:1"},
+        {"-cdrom x", "x", "1:0 cd"},
+        {"-drive file=x", "x", "0:0"},
+        {"-drive file=y -drive file=x", "x", "0:1"},
+        {"-hda y -drive file=x", "x", "0:1"},
+        {"-drive file=x,index=3", "x", "1:1"},
+        {"-drive file=x,bus=1,unit=1", "x", "1:1"},
+        {"-drive file=x,bus=1", "x", "1:0"},
+        {"-drive file=x,if=ide,media=cdrom", "x", "0:0 cd"},
+        {"-drive media=cdrom,index=1 -hdc x", "", "0:1 cd"},
+        {"-snapshot", "", "1:0 cd"}, /* the one that every PC has */
+        {"-hda x", "", "1:0 cd"},
+        {"-nodefaults", "", "nowhere"},
+        {"-hdc x", "", "nowhere"},
+        {"-drive if=none,id=d,file=x -device ide-hd,drive=d", "x", "0:0"},
+        {"-drive if=none,id=d,file=x -device ide-hd,drive=d", "", "nowhere"},
+        {"-hda y -drive if=none,id=d,file=x -device ide-hd,drive=d", "x", "0:1"},
+        {"-drive if=none,id=d,file=x -device ide-hd,drive=d,bus=ide.1", "x", "1:0"},
+        {"-drive if=none,id=d,file=x -device ide-cd,drive=d,bus=ide.1,unit=1", "x", "1:1 cd"},
+        {"-device ide-cd,bus=ide.0,unit=1", "", "0:1 cd"},
+        {"-drive if=none,id=d,file=x -device ahci,id=s -device ide-hd,drive=d,bus=s.5", "x",
+         "a0:5"},
+        {"-drive if=none,id=d,file=x -device ahci -device ahci -device ide-hd,drive=d,bus=ide.9",
+         "x", "a1:1"},
+    };
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        parse_ok(cases[i].line);
+        ck_assert_msg(strcmp(place_of(cases[i].file), cases[i].place) == 0, "%s: %s", cases[i].line,
+                      place_of(cases[i].file));
+    }
+    parse_ok("-cdrom x -drive if=none,id=d,file=y -device ide-cd,drive=d,model=M,serial=S,wwn=7");
+    ck_assert(c.drives[0].read_only && c.drives[1].read_only);
+    ck_assert_str_eq(c.devices[0].model, "M");
+    ck_assert_str_eq(c.devices[0].serial, "S");
+    ck_assert_uint_eq(c.devices[0].wwn, 7);
 }
 END_TEST
 
@@ -250,7 +317,7 @@ START_TEST(devices)
     parse_ok(
         "-device isa-debug-exit -device isa-debug-exit,iobase=0xf4,iosize=0x04 -device pvpanic "
         "-device virtio-rng-pci -device virtio-rng,id=r");
-    ck_assert_uint_eq(c.device_count, 5);
+    ck_assert_uint_eq(c.device_count, 6); /* and the CD-ROM drive */
     ck_assert_uint_eq(c.devices[0].port, 0x501);
     ck_assert_uint_eq(c.devices[0].ports, 2);
     ck_assert_uint_eq(c.devices[1].port, 0xf4);
@@ -378,7 +445,30 @@ START_TEST(what_is_wrong_is_named_with_the_nearest)
         {"-drive file=x,detect-zeroes=unmap", "-drive: detect-zeroes=unmap needs discard=unmap"},
         {"-drive file=x,aio=io_uring",
          "-drive: aio: 'io_uring' is not available; the nearest is 'threads'"},
-        {"-drive file=x,if=ide", "-drive: if: 'ide' is not available; the nearest is 'none'"},
+        {"-drive file=x,if=scsi", "-drive: if: 'scsi' is not available; the nearest is 'ide'"},
+        {"-drive file=x,index=4", "-drive: index=4 is not a number from 0 to 3"},
+        {"-drive file=x,index=1,unit=1",
+         "-drive: index= says the same as bus= and unit=; give one"},
+        {"-drive file=a -drive file=b -drive file=c -drive file=d -drive file=e",
+         "-drive: all four places for IDE drives are taken; if=virtio has more"},
+        {"-drive if=virtio,media=cdrom", "-drive: if=virtio needs file=PATH"},
+        {"-cdrom a -hdc b", "-hdc: there already is a drive with bus=1, unit=0 (index=2)"},
+        {"-device ide-hd", "-device ide-hd: needs drive=ID of a drive with file=PATH"},
+        {"-device ide-cd,bus=sata.0", "-device ide-cd: there is no bus 'sata.0' yet; there are "
+                                      "ide.0, ide.1, and ID.0 to ID.5 behind -device "
+                                      "ich9-ahci,id=ID"},
+        {"-device ide-cd,bus=sata.0 -device ahci,id=sata",
+         "-device ide-cd: there is no bus 'sata.0' yet; there are ide.0, ide.1, and ID.0 to ID.5 "
+         "behind -device ich9-ahci,id=ID"},
+        {"-device ahci,id=s -device ide-cd,bus=s.6",
+         "-device ide-cd: there is no bus 's.6' yet; there are ide.0, ide.1, and ID.0 to ID.5 "
+         "behind -device ich9-ahci,id=ID"},
+        {"-device ahci,id=s -device ide-cd,bus=s.0,unit=1",
+         "-device ide-cd: bus 's.0' has no unit 1"},
+        {"-device ide-cd,bus=ide.0,unit=1 -device ide-cd,bus=ide.0,unit=1",
+         "-device ide-cd: unit 1 of bus 'ide.0' is taken"},
+        {"-hda x -device ide-cd,bus=ide.0,unit=0",
+         "-device ide-cd: unit 0 of bus 'ide.0' is taken"},
         {"-drive file=x,cache=write",
          "-drive: cache: 'write' is not available; the nearest is 'writeback'"},
         {"-drive file=x,discard=maybe",
@@ -389,7 +479,7 @@ START_TEST(what_is_wrong_is_named_with_the_nearest)
          "-drive: readonly: 'maybe' is not available; the nearest is 'false'"},
         {"-drive if=virtio", "-drive: needs file=PATH"},
         {"-drive file=a,id=x -drive file=b,id=x", "-drive: id 'x' is used twice"},
-        {"-hda a -hda b", "-hda: given twice"},
+        {"-hda a -hda b", "-hda: there already is a drive with bus=0, unit=0 (index=0)"},
         {"-device virtio-net-pci", "-device: 'virtio-net-pci' is not available; the nearest is "
                                    "'virtio-blk-pci'"},
         {"-device isa-debug-exit,iobas=1",
@@ -454,7 +544,7 @@ START_TEST(limits)
 {
     char line[1024] = "";
     for (unsigned i = 0; i <= MACHINE_MAX_DRIVES; i++)
-        strcat(line, "-drive file=x ");
+        strcat(line, "-drive file=x,if=virtio ");
     ck_assert_int_eq(parse(line), OPTIONS_WRONG);
     ck_assert_str_eq(err.msg, "more than 16 drives");
     ck_assert_int_eq(parse("-serial null -serial null -serial null -serial null -serial null"),
@@ -463,7 +553,7 @@ START_TEST(limits)
     for (unsigned i = 0; i <= MACHINE_MAX_DEVICES; i++)
         strcat(line, "-device pvpanic ");
     ck_assert_int_eq(parse(line), OPTIONS_WRONG);
-    strcpy(line, "-drive file=x");
+    strcpy(line, "-drive file=x,if=virtio");
     for (unsigned i = 0; i < 40; i++)
         strcat(line, ",id=a");
     ck_assert_int_eq(parse(line), OPTIONS_WRONG);
@@ -480,6 +570,7 @@ int main(void)
     tcase_add_test(t, processors);
     tcase_add_test(t, kernel_and_friends);
     tcase_add_test(t, drives);
+    tcase_add_test(t, places_of_ide_drives);
     tcase_add_test(t, serial_ports);
     tcase_add_test(t, clock_and_log);
     tcase_add_test(t, looking_into_the_translator);
