@@ -5,6 +5,7 @@
 #include "pci_board.h"
 
 #include "fake_disk.h"
+#include "kept_page.h"
 #include "internal/ata.h"
 
 enum { CAP = 0, GHC = 4, IS = 8, PI = 12, VS = 16 };
@@ -442,6 +443,36 @@ START_TEST(memory_that_is_not_there)
 }
 END_TEST
 
+/* What a protection rule keeps from devices: data, the table, the list, the area of answers. */
+START_TEST(memory_that_a_rule_refuses)
+{
+    const struct {
+        uint64_t kept;
+        uint32_t why;
+    } cases[] = {{DATA_AT, HBDS}, {TABLE_AT, HBFS}, {LIST_AT, HBFS}, {FIS_AT, HBFS}};
+    for (unsigned i = 0; i < 4; i++) {
+        mem_out(DATA_AT, 8, 0x1122334455667788);
+        set_header(0, 0, 1, false);
+        set_fis(0, 0, 0x25, 0, 0, 1);
+        set_prd(0, 0, 0, DATA_AT, 512);
+        struct rules *rules = keep_page(cases[i].kept);
+        issue(0, 0);
+        rules_free(rules);
+        ck_assert_uint_eq(port(0, P_IS) & (HBDS | HBFS), cases[i].why);
+        if (cases[i].why == HBDS)
+            ck_assert_uint_eq(mem_in(DATA_AT, 8), 0x1122334455667788);
+        recover(0);
+        struct rules *again = keep_page(DATA_AT); /* queued */
+        queue(3, true, 9, 1, DATA_AT);
+        rules_free(again);
+        ck_assert_uint_eq(port(0, P_IS) & (HBDS | TFES), HBDS | TFES);
+        recover(0);
+        run(0, 0x2f, 0x10, 1, 512, false); /* out of the drive's error state */
+    }
+    ck_assert_ptr_null(strchr(hard_disk.log, 'W'));
+}
+END_TEST
+
 static void packet(const uint8_t *cdb, bool dma, uint32_t bytes)
 {
     set_header(3, 0, 1, false);
@@ -590,6 +621,7 @@ int main(void)
                                   a_command_fails,
                                   descriptors_that_do_not_fit,
                                   memory_that_is_not_there,
+                                  memory_that_a_rule_refuses,
                                   packets,
                                   software_resets,
                                   comreset_and_controller_reset,

@@ -4,6 +4,8 @@
  */
 #include "ide_board.h"
 
+#include "kept_page.h"
+
 static void setup(void)
 {
     ide_setup();
@@ -292,6 +294,30 @@ START_TEST(memory_that_is_not_there)
 }
 END_TEST
 
+/* Data, or the table, that a protection rule keeps from devices: an error, and nothing is touched. */
+START_TEST(memory_that_a_rule_refuses)
+{
+    static const struct {
+        uint8_t number;
+        uint64_t kept;
+    } cases[] = {{0xc8, DATA_AT}, {0xca, DATA_AT}, {0xc8, TABLE_AT}};
+    for (unsigned i = 0; i < 3; i++) {
+        fill(DATA_AT, 512, 0xee);
+        *hard_disk.log = 0;
+        set_prd(0, DATA_AT, 512 | LAST);
+        struct rules *rules = keep_page(cases[i].kept);
+        outp(bm + BM_COMMAND, 1, 0);
+        dma(cases[i].number, 1, 5, cases[i].number == 0xc8);
+        ck_assert_uint_eq(bm_status(), 6);
+        ck_assert_uint_eq(inp(IDE0 + COMMAND, 1), DRDY | DSC | ERR);
+        ck_assert_str_eq(hard_disk.log, cases[i].number == 0xc8 ? "R" : "");
+        rules_free(rules);
+        ck_assert_uint_eq(mem_in(DATA_AT, 1), 0xee);
+        ck_assert_uint_eq(mem_in(DATA_AT + 511, 1), 0xee);
+    }
+}
+END_TEST
+
 START_TEST(registers_of_the_bus_master)
 {
     outp(bm + BM_TABLE, 4, 0x12345679);
@@ -378,6 +404,7 @@ int main(void)
                                   tables_too_long_and_too_short,
                                   odd_addresses_and_counts,
                                   memory_that_is_not_there,
+                                  memory_that_a_rule_refuses,
                                   registers_of_the_bus_master,
                                   reset_with_a_request_in_flight,
                                   destroyed_with_a_request_in_flight,
