@@ -87,7 +87,7 @@ enum accel { ACCEL_INTERP, ACCEL_JIT, ACCEL_LOCKSTEP };
 
 /* -boot. Devices by letter: a, c, d, n. */
 struct boot_config {
-    bool given, menu;
+    bool given, menu, strict;
     char *order, *once;
     bool menu_wait_given, fail_wait_given;
     uint16_t menu_wait; /* ms */

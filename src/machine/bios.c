@@ -204,10 +204,47 @@ static bool add_number_file(struct machine *m, const char *name, uint64_t value,
     return fw_cfg_add_file(m->fw_cfg, name, &little, bytes, err);
 }
 
+/* The device with the lowest bootindex above `after`, or NULL. */
+static const struct device_config *next_to_boot(const struct machine_config *c, int after,
+                                                struct error *err)
+{
+    const struct device_config *best = NULL;
+    for (unsigned i = 0; i < c->device_count; i++) {
+        const struct device_config *d = &c->devices[i];
+        if (d->bootindex <= after || (best && d->bootindex > best->bootindex))
+            continue;
+        if (best && d->bootindex == best->bootindex) {
+            error_set(err, "-device: bootindex=%d is given twice", d->bootindex);
+            return NULL;
+        }
+        best = d;
+    }
+    return best;
+}
+
+/* "bootorder": a device's path on each line, a zero byte at the end. HALT: and nothing else. */
+static bool add_boot_order(struct machine *m, struct error *err)
+{
+    const struct machine_config *c = m->config;
+    char text[MACHINE_MAX_DEVICES * 128] = "", path[96];
+    size_t len = 0;
+    err->msg[0] = 0;
+    for (const struct device_config *d = NULL;
+         (d = next_to_boot(c, d ? d->bootindex : -1, err)) != NULL;)
+        if (storage_boot_path(m, d, path, sizeof(path)))
+            len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%s", len ? "\n" : "", path);
+    if (err->msg[0])
+        return false;
+    if (c->boot.strict)
+        len += (size_t)snprintf(text + len, sizeof(text) - len, "%sHALT", len ? "\n" : "");
+    return !len || fw_cfg_add_file(m->fw_cfg, "bootorder", text, len + 1, err);
+}
+
 static bool add_boot(struct machine *m, struct error *err)
 {
     const struct boot_config *boot = &m->config->boot;
-    return fw_cfg_add_number(m->fw_cfg, FW_CFG_BOOT_MENU, boot->menu, 2, err) &&
+    return add_boot_order(m, err) &&
+           fw_cfg_add_number(m->fw_cfg, FW_CFG_BOOT_MENU, boot->menu, 2, err) &&
            (!boot->menu_wait_given ||
             add_number_file(m, "etc/boot-menu-wait", boot->menu_wait, 2, err)) &&
            (!boot->fail_wait_given ||

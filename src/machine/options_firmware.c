@@ -85,7 +85,6 @@ bool option_boot(struct options *o, const char *arg)
                                        "splash-time", "reboot-timeout", NULL};
     struct boot_config *boot = &o->config->boot;
     struct keyval kv;
-    bool strict = false;
     uint64_t wait = 0, timeout = 0;
     bool ok =
         keyval_parse(&kv, arg, "order", "-boot", o->err) && keyval_only(&kv, keys, "-boot", o->err);
@@ -93,12 +92,9 @@ bool option_boot(struct options *o, const char *arg)
     const char *once = ok ? keyval_get(&kv, "once") : NULL;
     ok = ok && check_order(o, "order", order) && check_order(o, "once", once) &&
          keyval_bool(&kv, "menu", &boot->menu, "-boot", o->err) &&
-         keyval_bool(&kv, "strict", &strict, "-boot", o->err) &&
+         keyval_bool(&kv, "strict", &boot->strict, "-boot", o->err) &&
          keyval_number(&kv, "splash-time", 0xffff, &wait, "-boot", o->err) &&
          keyval_number(&kv, "reboot-timeout", 0xffff, &timeout, "-boot", o->err);
-    if (ok && strict)
-        ok = error_set(o->err, "-boot: strict=on is not available; without it devices that have no "
-                               "bootindex are tried last");
     if (ok) {
         boot->given = true;
         set_string(&boot->order, order);
