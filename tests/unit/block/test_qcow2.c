@@ -129,6 +129,30 @@ START_TEST(random_operations)
 }
 END_TEST
 
+/* cache=none: data and tables past the page cache, where they are aligned. */
+START_TEST(direct_io)
+{
+    static const char *const kinds[] = {"cluster_size=64k", "cluster_size=512",
+                                        "extended_l2=on,cluster_size=16k"};
+    const struct image_options options = {.write = true, .direct = true, .unmap = true};
+    struct error err = {""};
+    uint64_t seed = 5 + (uint64_t)_i;
+    lab_teardown();
+    strcpy(lab_dir, "/var/tmp/bailey-lab-XXXXXX"); /* a tmpfs has no direct I/O */
+    ck_assert_ptr_nonnull(mkdtemp(lab_dir));
+    lab_run("qemu-img create -f qcow2 -o %s disk %u", kinds[_i], DISK);
+    struct image *image = lab_open_with("disk", &options, &err);
+    ck_assert_msg(image || strstr(err.msg, "no direct I/O"), "%s", err.msg);
+    for (unsigned i = 0; i < 150 && image; i++)
+        random_operation(image, &seed, (uint8_t)i);
+    if (image)
+        lab_expect(image, model, DISK);
+    image_close(image);
+    lab_run("qemu-img check disk");
+    lab_expect_qemu("disk", "", model, DISK);
+}
+END_TEST
+
 /* ---- Compressed clusters, snapshots, chains -----------------------------------------------------
  */
 
@@ -316,6 +340,7 @@ int main(void)
     tcase_add_checked_fixture(tc, lab_setup, lab_teardown);
     tcase_set_timeout(tc, 60);
     tcase_add_loop_test(tc, random_operations, 0, sizeof(shapes) / sizeof(shapes[0]));
+    tcase_add_loop_test(tc, direct_io, 0, 3);
     tcase_add_loop_test(tc, compressed_clusters, 0, 6);
     tcase_add_loop_test(tc, internal_snapshots_stay, 0, 4);
     tcase_add_test(tc, chains);
