@@ -5,6 +5,7 @@
  *      qcow2_table.c    L2 tables and refcount blocks, as many as the cache holds
  *      qcow2_map.c      where a guest offset's bytes are
  *      qcow2_refcount.c which clusters are free
+ *      qcow2_repair.c   refcounts anew, after somebody did not close the image
  *      qcow2_sync.c     what is written when: the order that survives a power loss
  *      qcow2.c          reading, writing, zeroing, discarding
  *
@@ -177,6 +178,8 @@ bool qcow2_has_backing(const struct qcow2 *q, uint64_t offset);
 int qcow2_alloc(struct qcow2 *q, uint64_t want, uint64_t *first, uint64_t *count, bool *fresh);
 /* Gives back what qcow2_alloc() gave and nobody has linked to. */
 void qcow2_unalloc(struct qcow2 *q, uint64_t first, uint64_t count);
+/* Says what a cluster's count is, whatever it was; makes a block for it behind everything else. */
+int qcow2_refcount_put(struct qcow2 *q, uint64_t cluster, uint64_t value);
 /* Drops a reference to each cluster of the bytes at the next qcow2_sync(). */
 int qcow2_free_later(struct qcow2 *q, uint64_t offset, uint64_t len);
 int qcow2_apply_frees(struct qcow2 *q);
@@ -191,6 +194,11 @@ bool qcow2_must_sync(const struct qcow2 *q);
 int qcow2_file_sync(struct qcow2 *q);
 /* Says so once, marks the file, and lets no more writes through. -EIO. */
 int qcow2_corrupt(struct qcow2 *q, const char *what, uint64_t offset);
+
+/* ---- qcow2_repair.c ---- */
+
+/* Rebuilds the refcounts of an image without snapshots and clears its dirty bit. */
+bool qcow2_repair(struct qcow2 *q, struct error *err);
 
 /* ---- qcow2_inflate.c ---- */
 

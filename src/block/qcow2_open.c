@@ -174,9 +174,9 @@ static bool check_features(struct opening *o)
                          "%s: is marked corrupt; repair it with 'qemu-img check -r all', or open "
                          "it with readonly=on or -snapshot",
                          path);
-    if (o->options->write && (features & QCOW2_DIRTY))
+    if (o->options->write && (features & QCOW2_DIRTY) && o->h.nb_snapshots)
         return error_set(o->err,
-                         "%s: was not closed and its refcounts are out of date (lazy_refcounts); "
+                         "%s: was not closed, its refcounts are out of date, and it has snapshots; "
                          "repair it with 'qemu-img check -r all', or open it with readonly=on or "
                          "-snapshot",
                          path);
@@ -414,7 +414,12 @@ static bool open_all(struct opening *o)
     if (!table_cache_init(&q->l2, q, q->l1.entries, L2_MEMORY) ||
         !table_cache_init(&q->refblocks, q, q->reftable.entries, REFBLOCK_MEMORY))
         return error_set(o->err, "%s: out of memory", o->options->path);
-    return open_backing(o) && (!q->write || (note_metadata(o) && clear_autoclear(o)));
+    if (!open_backing(o))
+        return false;
+    if (!q->write)
+        return true;
+    return note_metadata(o) && clear_autoclear(o) &&
+           (!(o->h.incompatible_features & QCOW2_DIRTY) || qcow2_repair(q, o->err));
 }
 
 void qcow2_free(struct qcow2 *q)

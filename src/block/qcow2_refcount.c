@@ -276,6 +276,30 @@ int qcow2_alloc(struct qcow2 *q, uint64_t want, uint64_t *first, uint64_t *count
     }
 }
 
+int qcow2_refcount_put(struct qcow2 *q, uint64_t cluster, uint64_t value)
+{
+    uint64_t key = cluster / q->refblock_entries, index = cluster % q->refblock_entries;
+    if (key >= q->reftable.entries)
+        return value ? -EFBIG : 0;
+    int result;
+    struct table *block = get_block(q, key, &result);
+    if (result || (!block && !value))
+        return result;
+    if (!block) {
+        uint64_t at = q->end >> q->cluster_bits;
+        block = new_block(q, key, at, &result);
+        if (!block)
+            return result;
+        top_set(q, &q->reftable, key, block->offset);
+        result = qcow2_refcount_put(q, at, 1);
+        if (result || !(block = get_block(q, key, &result)))
+            return result;
+    }
+    if (refcount_get(q, block->data, index) != value)
+        set_dirty(q, block, index, value);
+    return 0;
+}
+
 static int drop_reference(struct qcow2 *q, uint64_t cluster, bool *unused)
 {
     int result;

@@ -62,7 +62,7 @@ static const struct {
     {56, 4, 0x80000000, "refcount table is larger", false},
     {60, 4, 65537, "more than 65536 snapshots", false},
     {60, 4, 1, "snapshot table is not aligned", true},
-    {72, 8, 1, "lazy_refcounts", true},
+    {72, 8, 1, NULL, false}, /* refcounts are rebuilt */
     {72, 8, 2, "marked corrupt", true},
     {72, 8, 4, "data is in another file", false},
     {72, 8, 8, "do not agree", false},
@@ -223,6 +223,60 @@ START_TEST(tables_are_not_let_go)
 }
 END_TEST
 
+/* ---- Not closed ---------------------------------------------------------------------------------
+ */
+
+/* QEMU dies with refcounts that it had not written: they are rebuilt from the tables. */
+START_TEST(lazy_refcounts_are_rebuilt)
+{
+    static const char *const kinds[] = {"compat=1.1", "cluster_size=512,refcount_bits=64",
+                                        "extended_l2=on", "cluster_size=4k,refcount_bits=1"};
+    static uint8_t model[DISK];
+    make_disk();
+    lab_run("qemu-img convert -O qcow2 -o lazy_refcounts=on,%s disk lazy", kinds[_i]);
+    ck_assert_int_ne(lab_status("qemu-io -c 'write -P 0x5a 600k 200k' -c 'write -z 64k 64k' "
+                                "-c 'write -P 0x33 70k 2k' -c flush -c abort lazy"),
+                     0);
+    ck_assert_uint_eq(lab_peek("lazy", 72, 8) & 1, 1);
+    ck_assert_int_ne(lab_status("qemu-img check lazy"), 0);
+    memset(model, 0x42, DISK / 2);
+    memset(model + (600 << 10), 0x5a, 200 << 10);
+    memset(model + (64 << 10), 0, 64 << 10);
+    memset(model + (70 << 10), 0x33, 2 << 10);
+    struct image *image = lab_open("lazy", false);
+    lab_expect(image, model, DISK);
+    image_close(image);
+    ck_assert_uint_eq(lab_peek("lazy", 72, 8) & 1, 1); /* only looked at */
+    image = lab_open("lazy", true);
+    ck_assert_uint_eq(lab_peek("lazy", 72, 8) & 1, 0);
+    lab_run("cp lazy copy && qemu-img check copy");
+    memset(model + 5120, 0x77, 512 * 900);
+    ck_assert_int_eq(lab_write(image, model + 5120, 5120, 512 * 900), 0);
+    lab_expect(image, model, DISK);
+    image_close(image);
+    lab_run("qemu-img check lazy");
+    lab_expect_qemu("lazy", "", model, DISK);
+}
+END_TEST
+
+/* What cannot be rebuilt is not written to. */
+START_TEST(rebuilding_can_fail)
+{
+    const struct image_options write = {.write = true};
+    struct error err = {""};
+    make_disk();
+    lab_run("cp disk good && qemu-img snapshot -c one good");
+    put("good", 72, 8, 1);
+    ck_assert_ptr_null(lab_open_with("good", &write, &err));
+    ck_assert_msg(strstr(err.msg, "it has snapshots"), "%s", err.msg);
+    put("disk", 72, 8, 1);
+    put("disk", l2_at(), 8, 0x8000000000010000); /* data where the refcount table is */
+    ck_assert_ptr_null(lab_open_with("disk", &write, &err));
+    ck_assert_msg(strstr(err.msg, "cannot be rebuilt: its tables overlap"), "%s", err.msg);
+    ck_assert_uint_eq(lab_peek("disk", 72, 8), 1);
+}
+END_TEST
+
 /* ---- Files that fail ----------------------------------------------------------------------------
  */
 
@@ -297,6 +351,8 @@ int main(void)
     tcase_add_test(tc, cut_off_anywhere);
     tcase_add_loop_test(tc, damaged_tables, 0, sizeof(damages) / sizeof(damages[0]));
     tcase_add_loop_test(tc, tables_are_not_let_go, 0, 3);
+    tcase_add_loop_test(tc, lazy_refcounts_are_rebuilt, 0, 4);
+    tcase_add_test(tc, rebuilding_can_fail);
     tcase_add_test(tc, truncated_under_us);
     tcase_add_loop_test(tc, disk_full, 0, 4);
     suite_add_tcase(suite, tc);
