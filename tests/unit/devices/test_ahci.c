@@ -5,8 +5,8 @@
 #include "pci_board.h"
 
 #include "fake_disk.h"
-#include "kept_page.h"
 #include "internal/ata.h"
+#include "kept_page.h"
 
 enum { CAP = 0, GHC = 4, IS = 8, PI = 12, VS = 16 };
 enum {
@@ -314,7 +314,11 @@ START_TEST(queued_commands_in_any_order)
     expect_data(DATA_AT + 20 * 1024, hard_disk.bytes + 300 * 512, 1024);
     queue(20, false, 500, 1, DATA_AT + 0x80000); /* its slot can be used again */
     disk_complete(&hard_disk, 0);
-    run(0, 0xea, 0, 0, 0, false); /* waits until no queued command is left */
+    set_header(0, 0, 0, false);
+    set_fis(0, 0, 0xea, 0, 0, 0);
+    set_port(0, P_CI, 1);
+    ck_assert_uint_eq(hard_disk.count, 31);
+    disk_settle(&hard_disk); /* waits until no queued command is left */
     ck_assert_uint_eq(port(0, P_SACT), 0);
     ck_assert_uint_eq(port(0, P_CI), 0);
     ck_assert_uint_eq(hard_disk.log[strlen(hard_disk.log) - 1], 'F');
@@ -345,7 +349,11 @@ START_TEST(a_queued_command_fails)
     queue(5, false, 200, 10, DATA_AT + 0x2000);
     queue(6, true, 300, 2, DATA_AT);
     disk_complete(&hard_disk, 1);
+    for (unsigned i = 0; i <= 5; i++) /* sector by sector, up to the bad one */
+        disk_complete(&hard_disk, 2);
+    ck_assert_uint_eq(hard_disk.count, 2);
     ck_assert_uint_eq(port(0, P_IS) & TFES, 0);
+    ck_assert_uint_eq(port(0, P_SACT), 7u << 4);
     disk_settle(&hard_disk);
     ck_assert_uint_eq(port(0, P_SACT), 1u << 5);
     ck_assert_uint_eq(port(0, P_IS) & (TFES | SDBS), TFES | SDBS);
@@ -386,8 +394,12 @@ END_TEST
 
 START_TEST(descriptors_that_do_not_fit)
 {
+    set_prd(0, 0, 1, DATA_AT + 0x4000, 4096); /* behind the table's end */
+    mem_out(DATA_AT + 0x4000, 8, 0x1122334455667788);
     run(0, 0x25, 0, 4, 512, false);
     ck_assert_uint_eq(port(0, P_IS) & OFS, OFS);
+    ck_assert_uint_eq(moved(0, 0), 512);
+    ck_assert_uint_eq(mem_in(DATA_AT + 0x4000, 8), 0x1122334455667788);
     ck_assert_uint_eq(port(0, P_CI), 1);
     recover(0);
     run(0, 0x25, 0, 4, 0, false); /* none at all */

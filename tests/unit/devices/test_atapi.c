@@ -4,7 +4,8 @@
  */
 #include "ide_board.h"
 
-static uint8_t reply[64 << 10];
+static uint8_t reply[256 << 10];
+static unsigned blocks_moved; /* of the last packet's data */
 enum { CHK = 0x01, NOT_READY = 2, MEDIUM_ERROR = 3, ILLEGAL = 5, ATTENTION = 6 };
 enum { COD = 1, IO = 2 };
 
@@ -28,6 +29,7 @@ static uint8_t unit; /* of channel 1 */
 static int packet_by(const uint8_t *cdb, unsigned limit)
 {
     int got = 0;
+    blocks_moved = 0;
     outp(IDE1 + DEVICE, 1, 0xa0 | (unit ? SLAVE : 0));
     outp(IDE1 + FEATURE, 1, 0);
     outp(IDE1 + LBA1, 1, limit & 0xff);
@@ -47,6 +49,7 @@ static int packet_by(const uint8_t *cdb, unsigned limit)
         ck_assert(bytes > 0 && bytes <= limit && got + bytes <= sizeof(reply));
         read_words(IDE1, reply + got, bytes);
         got += (int)bytes;
+        blocks_moved++;
     }
     ck_assert(irq_level[15]); /* and one for the end */
     ck_assert_uint_eq(inp(IDE1 + COUNT, 1), IO | COD);
@@ -126,6 +129,10 @@ START_TEST(byte_counts)
         ck_assert_int_eq(packet_by(read, limits[i]), 20 * 2048);
         ck_assert_msg(memcmp(reply, disc.bytes + 2 * 2048, 20 * 2048) == 0, "%u", limits[i]);
     }
+    static const uint8_t more[12] = {0x28, 0, 0, 0, 0, 2, 0, 0, 100};
+    ck_assert_int_eq(packet_by(more, 65534), 100 * 2048);
+    ck_assert_uint_eq(blocks_moved, 4); /* 31, 31, 31 and 7 sectors */
+    ck_assert(memcmp(reply, disc.bytes + 2 * 2048, 100 * 2048) == 0);
     ck_assert_int_eq(packet_by(read, 0), -1);
     expect_sense(ILLEGAL, 0x2400);
 }
