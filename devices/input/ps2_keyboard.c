@@ -295,7 +295,7 @@ static void take_argument(struct ps2_keyboard *k, uint8_t command, uint8_t value
         k->leds = value & 7;
     else if (command == CMD_RATE)
         k->rate = value & 0x7f;
-    else
+    else if (command > CMD_ALL_LAST && command <= CMD_ONE_LAST) /* a restored one may be any */
         set_mode(k, value, mode_by_command(command));
     ps2_put1(&k->answers, PS2_ACK);
 }

@@ -471,7 +471,21 @@ START_TEST(keys_by_name)
 }
 END_TEST
 
+/* A saved state that says that a command waits which takes no argument. */
+START_TEST(restored_command_without_argument)
+{
+    begin();
+    struct device *dev = chip_device(chip);
+    for (size_t i = 0; i < dev->state->field_count; i++)
+        if (strcmp(dev->state->fields[i].name, "keyboard.command") == 0)
+            field_set(&dev->state->fields[i], dev, 0, 0x12);
+    dev->restored(dev);
+    tell_keyboard(0x00, "fa");
+    bench_destroy(chip);
+}
+END_TEST
+
 BENCH_MAIN("i8042", controller, a20_and_reset, interrupts_are_edges, scan_codes,
            print_and_pause_with_others, keyboard_commands, answers_overtake_keys, overrun,
            typematic, modes_of_set_3, mouse_commands, mouse_packets, mouse_remote_and_scaling,
-           mouse_wheel, mouse_can_be_disabled, keys_by_name)
+           mouse_wheel, mouse_can_be_disabled, keys_by_name, restored_command_without_argument)

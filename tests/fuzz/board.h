@@ -1,0 +1,94 @@
+/*
+ * board.h - what fuzz targets of devices share: a script, a board with manual time, and saved
+ * states that nobody has checked.
+ */
+#ifndef TESTS_FUZZ_BOARD_H
+#define TESTS_FUZZ_BOARD_H
+
+#include "internal/chips.h"
+#include "internal/clock.h"
+#include "internal/error.h"
+#include "internal/event.h"
+#include "internal/log.h"
+#include "internal/pci.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { RAM = 256 << 10 };
+
+struct script {
+    const uint8_t *at, *end;
+};
+
+static inline uint64_t take(struct script *s, unsigned bytes)
+{
+    uint64_t v = 0;
+    for (unsigned i = 0; i < bytes; i++)
+        v |= (uint64_t)(s->at < s->end ? *s->at++ : 0) << (8 * i);
+    return v;
+}
+
+static inline void require(bool condition)
+{
+    if (!condition)
+        abort();
+}
+
+static pthread_mutex_t lock;
+static struct log quiet;
+static struct board board;
+static uint64_t now;
+static const struct access guest = {.initiator = INITIATOR_VCPU_KERNEL};
+
+static inline void ignore_shutdown(void *machine, enum board_event what, int status)
+{
+    (void)machine, (void)what, (void)status;
+}
+
+static inline void board_begin(void)
+{
+    struct error err;
+    pthread_mutexattr_t attr;
+    pthread_mutexattr_init(&attr);
+    pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_RECURSIVE);
+    pthread_mutex_init(&lock, &attr);
+    quiet = (struct log){.out = stderr};
+    board = (struct board){.lock = &lock, .log = &quiet, .shutdown = ignore_shutdown};
+    board.clock = clock_new();
+    clock_set_manual(board.clock, now = 0);
+    board.queue = event_queue_new(board.clock, &lock);
+    board.map = phys_new(&lock, &quiet);
+    board.io = io_space_new(&lock, &quiet);
+    struct ram_block *ram = phys_ram_new(board.map, RAM, &err);
+    require(ram && phys_add_ram(board.map, 0, RAM, ram, 0, "ram", &err));
+}
+
+static inline void board_end(void)
+{
+    io_space_free(board.io);
+    phys_free(board.map);
+    event_queue_free(board.queue);
+    clock_free(board.clock);
+    pthread_mutex_destroy(&lock);
+}
+
+static inline void advance(uint64_t ns)
+{
+    clock_set_manual(board.clock, now += ns);
+    event_poll(board.queue);
+}
+
+/* Some fields of a saved state are something else, and the device is to live with it. */
+static inline void restore(struct device *dev, struct script *s)
+{
+    const struct state_desc *state = dev->state;
+    for (unsigned i = 0, n = (unsigned)take(s, 1) % 8; i < n; i++) {
+        const struct field *field = &state->fields[take(s, 2) % state->field_count];
+        field_set(field, dev, take(s, 2) % field->count, take(s, 4));
+    }
+    if (dev->restored)
+        dev->restored(dev);
+}
+
+#endif
