@@ -1,0 +1,182 @@
+#!/usr/bin/env python3
+"""Disk and CD images that boot by firmware: Debian from power-on to a clean shutdown, and what else people have.
+
+    firmware.py BAILEY BAILEYCTL GUESTS [NAME]...
+"""
+import filecmp
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+from boot import Failure, Guest, PROMPT, run
+
+BAILEY, BAILEYCTL, GUESTS = sys.argv[1:4]
+OVMF = "/usr/share/OVMF/"
+ROOT_START = 69632 * 512  # tests/boot/make-disk
+TOOLS = os.environ["PATH"] + ":/sbin:/usr/sbin"
+PROGRAM = r'#include <stdio.h>\nint main(void) { printf("6 x 7 = %d\\n", 6 * 7); return 0; }\n'
+
+
+def tool(*words):
+    found = shutil.which(words[0], path=TOOLS)
+    if not found:
+        raise Failure(f"{words[0]} is not installed")
+    done = subprocess.run([found, *words[1:]], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if done.returncode != 0:
+        raise Failure(f"{' '.join(words)}: status {done.returncode}:\n{done.stdout}")
+    return done.stdout
+
+
+def check_disk(folder, disk, form):
+    """The image's own structure, then the file system in it."""
+    raw = disk
+    if form == "qcow2":
+        tool("qemu-img", "check", "-q", disk)
+        raw = os.path.join(folder, "raw")
+        tool("qemu-img", "convert", "-O", "raw", disk, raw)
+    root = os.path.join(folder, "root")
+    tool("dd", f"if={raw}", f"of={root}", "bs=1M", f"skip={ROOT_START >> 20}", "conv=sparse", "status=none")
+    tool("truncate", "-s", "-1M", root)  # behind the partition
+    tool("e2fsck", "-f", "-n", root)
+
+
+ATTACH = {
+    "ide": ["-drive", "file={disk},format={form}"],
+    "virtio": ["-drive", "file={disk},format={form},if=virtio"],
+    "ahci": ["-device", "ich9-ahci,id=sata", "-drive", "file={disk},format={form},if=none,id=d",
+             "-device", "ide-hd,drive=d,bus=sata.0"],
+    "bare": ["{disk}"],
+}
+
+
+def debian(firmware, attach, form, *options):
+    """Log in, compile, write, power off; then look at what is on the disk."""
+    with tempfile.TemporaryDirectory(dir=GUESTS) as folder:
+        disk, variables = os.path.join(folder, "disk"), os.path.join(folder, "vars")
+        tool("qemu-img", "convert", "-O", form, os.path.join(GUESTS, "debian.disk"), disk)
+        words = ["-m", "1024", "-nographic", *options]
+        if firmware == "uefi":
+            shutil.copy(OVMF + "OVMF_VARS_4M.fd", variables)
+            words += ["-drive", f"if=pflash,format=raw,readonly=on,file={OVMF}OVMF_CODE_4M.fd",
+                      "-drive", f"if=pflash,format=raw,file={variables}"]
+        words += [word.format(disk=disk, form=form) for word in ATTACH[attach]]
+        guest = Guest(BAILEY, words)
+        try:
+            guest.expect("login: ", 300)
+            guest.send("root\n")
+            guest.expect(r":~# ", 60)
+            guest.send(f"PS1='{PROMPT[:1]}'{PROMPT[1:-1]}\\ ; stty cols 200\n")
+            guest.expect(re.escape(PROMPT), 60)
+            has_efi = guest.command("test -d /sys/firmware/efi && echo yes || echo no").strip().split("\n")[-1]
+            if has_efi != ("yes" if firmware == "uefi" else "no"):
+                raise Failure(f"asked for {firmware}, but /sys/firmware/efi: {has_efi}")
+            guest.command(f"printf '{PROGRAM}' > t.c && gcc -O2 -Wall -Werror -o t t.c", 120)
+            if "6 x 7 = 42" not in guest.command("./t"):
+                raise Failure("the program that was compiled printed something else")
+            guest.command("seq 1 300000 > numbers; sync; echo 3 > /proc/sys/vm/drop_caches; seq 1 300000 | cmp - numbers", 120)
+            status = guest.finish("poweroff", 120)
+            if status != 0:
+                raise Failure(f"power-off ended with status {status}")
+        finally:
+            guest.kill()
+        if firmware == "uefi" and filecmp.cmp(variables, OVMF + "OVMF_VARS_4M.fd", shallow=False):
+            raise Failure("no variable has reached the file")
+        check_disk(folder, disk, form)
+
+
+def prompt(image, *expected, limit=90, options=()):
+    """A CD or disk image of somebody else's, up to where it wants something from a person."""
+    guest = Guest(BAILEY, ["-nographic", *options, image])
+    try:
+        for pattern in expected:
+            guest.expect(pattern, limit)
+    finally:
+        guest.kill()
+
+
+def memtest(*options):
+    """A whole pass, seen on the display."""
+    with tempfile.TemporaryDirectory() as folder:
+        socket = os.path.join(folder, "socket")
+        iso = os.path.join(GUESTS, "memtest86+/usr/lib/memtest86+/memtest86+x64.iso")
+        guest = Guest(BAILEY, ["-display", "none", "-serial", "null", "-protect", f"socket={socket}", *options, iso])
+        try:
+            end, screen = time.monotonic() + 900, ""
+            while time.monotonic() < end:
+                guest.pump(2)
+                shown = subprocess.run([BAILEYCTL, "--socket", socket, "screen"], stdout=subprocess.PIPE,
+                                       stderr=subprocess.STDOUT, text=True, check=False)
+                screen = shown.stdout
+                match = re.search(r"Pass:\s+(\d+)\s+Errors:\s+(\d+)", screen)
+                if match and int(match.group(2)):
+                    raise Failure("memtest86+ has found errors:\n" + screen)
+                if match and int(match.group(1)):
+                    return
+            raise Failure("memtest86+ has not come to the end of a pass:\n" + screen)
+        finally:
+            guest.kill()
+
+
+def installer(architecture):
+    root = os.path.join(GUESTS, f"installer-{architecture}/usr/lib/debian-installer/images/12/{architecture}/text",
+                        f"debian-installer/{architecture}")
+    guest = Guest(BAILEY, ["-m", "512", "-nographic", "-kernel", f"{root}/linux", "-initrd", f"{root}/initrd.gz",
+                           "-append", "console=ttyS0"])
+    try:
+        guest.expect("Select a language", 240)
+    finally:
+        guest.kill()
+
+
+def bios_ide_raw():
+    debian("bios", "ide", "raw")
+
+
+def bios_virtio_qcow2():
+    debian("bios", "virtio", "qcow2", "-smp", "2")
+
+
+def bios_ahci_raw():
+    debian("bios", "ahci", "raw")
+
+
+def bios_bare_qcow2():
+    debian("bios", "bare", "qcow2")
+
+
+def uefi_ide_qcow2():
+    debian("uefi", "ide", "qcow2")
+
+
+def uefi_virtio_raw():
+    debian("uefi", "virtio", "raw")
+
+
+def uefi_ahci_qcow2():
+    debian("uefi", "ahci", "qcow2", "-smp", "2")
+
+
+def grub_rescue_cd():
+    prompt(os.path.join(GUESTS, "grub-rescue/usr/lib/grub-rescue/grub-rescue-cdrom.iso"), r"GNU GRUB")
+
+
+def ipxe_cd():
+    prompt(os.path.join(GUESTS, "ipxe/usr/lib/ipxe/ipxe.iso"), r"iPXE initialising devices", r"Press Ctrl-B")
+
+
+def memtest_bios():
+    memtest("-m", "32")
+
+
+def installer_i386():
+    installer("i386")
+
+
+TESTS = {f.__name__: f for f in (bios_ide_raw, bios_virtio_qcow2, bios_ahci_raw, bios_bare_qcow2, uefi_ide_qcow2,
+                                 uefi_virtio_raw, uefi_ahci_qcow2, grub_rescue_cd, ipxe_cd, memtest_bios,
+                                 installer_i386)}
+sys.exit(run(TESTS, sys.argv[4:]))
