@@ -305,6 +305,10 @@ struct device *ata_drive_create(struct ata_host *host, unsigned unit,
                   unit >= host->units ? "does not exist" : "is taken by another drive");
         return NULL;
     }
+    if (!options->cdrom && !options->disk) {
+        error_set(err, "ide-hd: a disk needs an image");
+        return NULL;
+    }
     struct ata_drive *d = calloc(1, sizeof(*d));
     if (d && host->sata && !options->cdrom)
         d->queued = calloc(ATA_TAGS, sizeof(*d->queued));

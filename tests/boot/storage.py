@@ -204,13 +204,43 @@ LBA, COUNT = 77, 20  # of what the boot sector reads
 TEXT = "".join(f"line {i} of the second stage\n" for i in range(300))
 
 
-def boot_sector(folder):
+def boot_sector(folder, name="boot_sector.S"):
     out = os.path.join(folder, "boot.bin")
-    source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "boot_sector.S")
+    source = os.path.join(os.path.dirname(os.path.abspath(__file__)), name)
     tool("gcc", "-m32", "-c", f"-DLBA={LBA}", f"-DCOUNT={COUNT}", source, "-o", out + ".o")
     tool("ld", "-m", "elf_i386", "-Ttext", "0x7c00", "--oformat", "binary", out + ".o", "-o", out)
     with open(out, "rb") as f:
         return f.read()
+
+
+def expect_output(options, image, text):
+    done = subprocess.run([BAILEY, "-m", "64", "-display", "none", "-debugcon", "stdio", "-device",
+                           "isa-debug-exit,iobase=0x501,iosize=1", *[o.format(image=image) for o in options]],
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120, check=False)
+    if done.returncode != 33 or done.stdout.decode() != text:
+        raise Failure(f"status {done.returncode}, output:\n{done.stdout.decode(errors='replace')[-1000:]}")
+
+
+def survives_reset(*options):
+    """What the firmware writes is there after a reset of the machine, in its memory of the disk and in the file."""
+    with tempfile.TemporaryDirectory() as folder:
+        image = os.path.join(folder, "image")
+        with open(image, "wb") as f:
+            f.write(boot_sector(folder, "reset_sector.S"))
+            f.truncate(1 << 20)
+        expect_output(options, image, "found the mark\n")
+        with open(image, "rb") as f:
+            f.seek(512)
+            if f.read(1) != b"M":
+                raise Failure("the mark is not in the image")
+
+
+def reset_ide():
+    survives_reset("-drive", "file={image},format=raw")
+
+
+def reset_ahci():
+    survives_reset("-device", "ahci,id=s", "-drive", "if=none,id=d,format=raw,file={image}", "-device", "ide-hd,drive=d,bus=s.0")
 
 
 def firmware_boots(options, block):
@@ -231,11 +261,7 @@ def firmware_boots(options, block):
             f.write(TEXT.encode() + bytes(COUNT * block - len(TEXT)))
             f.seek(0, 2)
             f.truncate(max(f.tell(), (LBA + COUNT) * block))
-        done = subprocess.run([BAILEY, "-m", "64", "-display", "none", "-no-reboot", "-debugcon", "stdio", "-device",
-                               "isa-debug-exit,iobase=0x501,iosize=1", *[o.format(image=image) for o in options]],
-                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120, check=False)
-        if done.returncode != 33 or done.stdout.decode() != TEXT:
-            raise Failure(f"status {done.returncode}, output:\n{done.stdout.decode(errors='replace')[-1000:]}")
+        expect_output(["-no-reboot", *options], image, TEXT)
 
 
 def seabios_ide_disk():
@@ -260,5 +286,5 @@ def seabios_ahci_disc():
 
 TESTS = {f.__name__: f for f in (ide, ide_pio, ide_smp, ide_both_on_one_channel, write_through, ahci, ahci_without_msi,
                                  ahci_without_queue, trim, empty_tray, seabios_ide_disk, seabios_ide_slave,
-                                 seabios_ide_disc, seabios_ahci_disk, seabios_ahci_disc)}
+                                 seabios_ide_disc, seabios_ahci_disk, seabios_ahci_disc, reset_ide, reset_ahci)}
 sys.exit(run(TESTS, sys.argv[3:]))
