@@ -103,6 +103,15 @@ static bool load_image(struct machine *m, int fd, const char *path, struct error
     return true;
 }
 
+static bool check_image(const char *path, struct ram_block *block, uint64_t size, struct error *err)
+{
+    return !bios_needs_smm(phys_block_bytes(block), size) ||
+           error_set(err,
+                     "firmware '%s': needs system management mode (secure boot does), which this "
+                     "machine lacks; Debian's OVMF_CODE_4M.fd does without",
+                     path);
+}
+
 bool bios_open(struct machine *m, struct error *err)
 {
     unsigned drives[MACHINE_MAX_DRIVES];
@@ -114,7 +123,7 @@ bool bios_open(struct machine *m, struct error *err)
     int fd = find_image(m->config, m->config->bios ? m->config->bios : DEFAULT_BIOS, path, err);
     if (fd < 0)
         return false;
-    bool ok = load_image(m, fd, path, err);
+    bool ok = load_image(m, fd, path, err) && check_image(path, m->bios, m->bios_size, err);
     close(fd);
     return ok && phys_map_block(m->map, END_OF_4G - m->bios_size, m->bios_size, m->bios, 0,
                                 "firmware", err) >= 0;
@@ -144,6 +153,8 @@ bool bios_build(struct machine *m, struct error *err)
         if (i == 0) {
             m->bios = flash_block(flash);
             m->bios_size = size;
+            if (!check_image(m->config->drives[drives[i]].file, m->bios, size, err))
+                return false;
         }
     }
     return true;

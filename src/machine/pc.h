@@ -150,6 +150,8 @@ bool backend_chardev(struct machine *m, const char *spec, struct chardev **chr, 
 /* bios.c: a firmware image instead of a boot image. */
 bool bios_wanted(const struct machine_config *config);
 bool bios_open(struct machine *m, struct error *err);
+/* Do packages say that firmware with these contents needs system management mode? */
+bool bios_needs_smm(const uint8_t *bytes, size_t len);
 /* Puts flash chips, if there are any, where the image would be. */
 bool bios_build(struct machine *m, struct error *err);
 /* After pc_build() knows the machine; and at each reset. */
