@@ -18,7 +18,7 @@ BAILEY, BAILEYCTL, GUESTS = sys.argv[1:4]
 OVMF = "/usr/share/OVMF/"
 ROOT_START = 69632 * 512  # tests/boot/make-disk
 TOOLS = os.environ["PATH"] + ":/sbin:/usr/sbin"
-PROGRAM = r'#include <stdio.h>\nint main(void) { printf("6 x 7 = %d\\n", 6 * 7); return 0; }\n'
+PROGRAM = r'#include <stdio.h>\nint main(void) { printf("6 x 7 = %%d\\n", 6 * 7); return 0; }\n'
 
 
 def tool(*words):
@@ -69,9 +69,10 @@ def debian(firmware, attach, form, *options):
             guest.expect("login: ", 300)
             guest.send("root\n")
             guest.expect(r":~# ", 60)
-            guest.send(f"PS1='{PROMPT[:1]}'{PROMPT[1:-1]}\\ ; stty cols 200\n")
+            # A shell that leaves the terminal as it is; the echo of this must not look like its prompt.
+            guest.send(f"stty cols 200; exec env PS1='{PROMPT[:1]}''{PROMPT[1:]}' sh\n")
             guest.expect(re.escape(PROMPT), 60)
-            has_efi = guest.command("test -d /sys/firmware/efi && echo yes || echo no").strip().split("\n")[-1]
+            has_efi = guest.command("test -d /sys/firmware/efi && echo yes || echo no").strip()
             if has_efi != ("yes" if firmware == "uefi" else "no"):
                 raise Failure(f"asked for {firmware}, but /sys/firmware/efi: {has_efi}")
             guest.command(f"printf '{PROGRAM}' > t.c && gcc -O2 -Wall -Werror -o t t.c", 120)
