@@ -19,6 +19,12 @@
 
 static char lab_dir[64];
 
+/* The quick suite has no time for more than a taste; BAILEY_LONG_TESTS=1 is the whole meal. */
+static inline bool lab_long(void)
+{
+    return getenv("BAILEY_LONG_TESTS") != NULL;
+}
+
 static inline int lab_vrun(const char *fmt, va_list args)
 {
     char command[2048], line[2200];

@@ -291,7 +291,7 @@ static void fail_at(const struct media *durable, const char *format, unsigned sy
     memset(m.bytes + durable->len, 0, m.room - durable->len);
     media_lose(&m, &steps[synced], k + 1 - synced, seed);
     media_store(&m, "crashed");
-    check_survivor(format, steps[k].operation, lab_random(seed) % 2 == 0);
+    check_survivor(format, steps[k].operation, lab_random(seed) % (lab_long() ? 2 : 3) == 0);
     free(m.bytes);
 }
 
@@ -305,7 +305,7 @@ static void replay(struct media *durable, const char *format, uint64_t *seed)
                 media_apply(durable, &steps[synced]);
         unsigned times = steps[k].effect == RETURNED ? 1 : lab_random(seed) % 8 == 0;
         if (k + 1 < step_count && steps[k + 1].effect == SYNC)
-            times += 2;
+            times += lab_long() ? 10 : 1;
         while (times--)
             fail_at(durable, format, synced, k, seed);
     }

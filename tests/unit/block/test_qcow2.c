@@ -114,7 +114,7 @@ START_TEST(random_operations)
     ck_assert_int_eq(lab_read(image, model, 0, DISK), 0);
     image_close(image);
     lab_expect_qemu("disk", "", model, DISK);
-    for (unsigned round = 0; round < 3; round++) {
+    for (unsigned round = 0; round < (lab_long() ? 20 : 2); round++) {
         image = lab_open("disk", true);
         for (unsigned i = 0; i < 250; i++)
             random_operation(image, &seed, (uint8_t)(round * 80 + i));
