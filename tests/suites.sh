@@ -33,13 +33,13 @@ asan_ubsan() {
 
 tsan() {
     local units file
-    units=$(for file in tests/unit/{mmu,control}/test_*.c; do
+    units=$(for file in tests/unit/{mmu,control}/test_*.c tests/unit/block/test_{blockdev,parallel}.c; do
         file=${file#tests/unit/}
         echo "unit_${file%%/*}_$(basename "$file" .c)"
     done)
     # shellcheck disable=SC2086 # a list of targets
     sanitizer_build build-tsan thread gcc bailey guests $units &&
-        TSAN_OPTIONS=halt_on_error=1 run_ctest build-tsan -L quick -R 'guest/64/(smp|protect|protect_smp|protect_attacks)$|unit/mmu|unit/control'
+        TSAN_OPTIONS=halt_on_error=1 run_ctest build-tsan -L quick -R 'guest/64/(smp|protect|protect_smp|protect_attacks)$|unit/mmu|unit/control|unit/block/test_(blockdev|parallel)'
 }
 
 fuzz() { # SECONDS
