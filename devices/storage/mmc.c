@@ -276,26 +276,6 @@ static enum mmc_result set_speed(struct mmc *mmc, const uint8_t *cdb, uint8_t *r
     return MMC_GOOD;
 }
 
-static void put_msf(uint8_t *at, uint32_t lba)
-{
-    static const uint32_t frames = 75, pregap = 150;
-    uint32_t frame = lba + pregap;
-    const uint8_t parts[3] = {(uint8_t)(frame / frames / 60), (uint8_t)(frame / frames % 60),
-                              (uint8_t)(frame % frames)};
-    for (unsigned i = 0; i < 3; i++) /* binary-coded decimal (ECMA-130, 14.2) */
-        at[i] = (uint8_t)(parts[i] / 10 % 10 << 4 | parts[i] % 10);
-}
-
-void mmc_raw_sector(uint8_t raw[MMC_RAW_BLOCK], const uint8_t *data, uint32_t lba)
-{
-    memmove(raw + 16, data, MMC_BLOCK);
-    raw[0] = raw[11] = 0;
-    memset(raw + 1, 0xff, 10);
-    put_msf(raw + 12, lba);
-    raw[15] = 1; /* mode */
-    memset(raw + 16 + MMC_BLOCK, 0, MMC_RAW_BLOCK - 16 - MMC_BLOCK);
-}
-
 /* ---- The table ---------------------------------------------------------------------------------
  */
 

@@ -83,7 +83,7 @@ enum mmc_result mmc_execute(struct mmc *mmc, const uint8_t cdb[MMC_CDB], uint8_t
 enum mmc_result mmc_check(struct mmc *mmc, enum scsi_sense_key key, enum scsi_asc asc);
 /* The same for a block that could not be read. */
 void mmc_read_failed(struct mmc *mmc, uint32_t lba);
-/* Makes a raw sector of the 2048 bytes of block `lba`; both may be at the same address. */
+/* Makes a raw sector of the 2048 bytes of block `lba`; both may overlap (mmc_raw.c). */
 void mmc_raw_sector(uint8_t raw[MMC_RAW_BLOCK], const uint8_t *data, uint32_t lba);
 
 /* ---- Between mmc.c and mmc_disc.c --------------------------------------------------------------

@@ -184,6 +184,55 @@ START_TEST(a_bad_block)
 }
 END_TEST
 
+/* a * alpha^n in the field of ECMA-130, annex A. */
+static uint8_t weigh(uint8_t a, unsigned n)
+{
+    for (; n; n--)
+        a = (uint8_t)(a << 1 ^ (a & 0x80 ? 0x1d : 0));
+    return a;
+}
+
+/* The two sums over a code word: `count` bytes of sector `raw`, given by their words' numbers. */
+static void expect_code_word(const uint8_t *raw, const unsigned *words, unsigned count,
+                             unsigned half)
+{
+    uint8_t sum = 0, weighted = 0;
+    for (unsigned i = 0; i < count; i++) {
+        uint8_t byte = raw[12 + 2 * words[i] + half];
+        sum ^= byte;
+        weighted ^= weigh(byte, count - 1 - i);
+    }
+    ck_assert_uint_eq(sum, 0);
+    ck_assert_uint_eq(weighted, 0);
+}
+
+/* The checksum over a sector with its checksum is 0, and all code words are. */
+static void expect_good_sector(const uint8_t *raw)
+{
+    uint32_t edc = 0;
+    unsigned words[45];
+    for (unsigned i = 0; i < 2068; i++) {
+        edc ^= raw[i];
+        for (unsigned bit = 0; bit < 8; bit++)
+            edc = edc >> 1 ^ (edc & 1 ? 0xd8018001u : 0);
+    }
+    ck_assert_uint_eq(edc, 0);
+    for (unsigned half = 0; half < 2; half++) {
+        for (unsigned p = 0; p < 43; p++) {
+            for (unsigned m = 0; m < 26; m++)
+                words[m] = 43 * m + p;
+            expect_code_word(raw, words, 26, half);
+        }
+        for (unsigned q = 0; q < 26; q++) {
+            for (unsigned m = 0; m < 43; m++)
+                words[m] = (44 * m + 43 * q) % 1118;
+            words[43] = 43 * 26 + q;
+            words[44] = 44 * 26 + q;
+            expect_code_word(raw, words, 45, half);
+        }
+    }
+}
+
 START_TEST(read_cd)
 {
     ck_assert_int_eq(PACKET(0xbe, 0, 0, 0, 0, 7, 0, 0, 2, 0x10), 4096);
@@ -201,6 +250,7 @@ START_TEST(read_cd)
         ck_assert(memcmp(reply + i * 2352, sync, 12) == 0);
         ck_assert(memcmp(reply + i * 2352 + 12, header, 4) == 0);
         ck_assert(memcmp(reply + i * 2352 + 16, disc.bytes + (74 + i) * 2048, 2048) == 0);
+        expect_good_sector(reply + i * 2352);
     }
     ck_assert_int_eq(PACKET(0xbe, 0, 0, 0, 0, 7, 0, 0, 2, 0x00), 0);  /* no field wanted */
     ck_assert_int_eq(PACKET(0xbe, 4, 0, 0, 0, 7, 0, 0, 2, 0x10), -1); /* audio */
