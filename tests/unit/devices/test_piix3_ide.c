@@ -294,7 +294,8 @@ START_TEST(memory_that_is_not_there)
 }
 END_TEST
 
-/* Data, or the table, that a protection rule keeps from devices: an error, and nothing is touched. */
+/* Data, or the table, that a protection rule keeps from devices: an error, and nothing is touched.
+ */
 START_TEST(memory_that_a_rule_refuses)
 {
     static const struct {
