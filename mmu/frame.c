@@ -288,6 +288,14 @@ void frame_written(struct phys_map *map, const struct access *access,
     }
 }
 
+bool phys_block_ruled(const struct ram_block *block, uint64_t offset, uint64_t len)
+{
+    for (uint64_t i = offset >> PAGE_SHIFT; len && i <= (offset + len - 1) >> PAGE_SHIFT; i++)
+        if (atomic_load(&block->frames[i].attr) & (FRAME_RULED | FRAME_RULED_CODE))
+            return true;
+    return false;
+}
+
 /* A frame that shows nowhere has neither code nor tables: they went when it was hidden. */
 void phys_block_written(struct phys_map *map, struct ram_block *block, uint64_t offset,
                         uint64_t len)

@@ -22,14 +22,16 @@ enum { PAM_READ = 1, PAM_WRITE = 2 };
 
 /* ---- Stores with WE alone -------------------------------------------------------------------- */
 
-/* The RAM beneath is not in the map, so nobody has decoded code there or derived views from it. */
+/* The RAM beneath is not in the map, so nobody has decoded code there or derived views from it. But
+ * its frames keep their protection rules, which nobody has asked: the map shows something else. */
 static void beneath_write(void *opaque, const struct access *access, uint64_t offset, unsigned size,
                           uint64_t value)
 {
     struct pam_segment *segment = opaque;
+    struct ram_block *memory = segment->pam->memory;
     (void)access;
-    if (segment->attributes & PAM_WRITE)
-        memcpy(phys_block_bytes(segment->pam->memory) + segment->gpa + offset, &value, size);
+    if (segment->attributes & PAM_WRITE && !phys_block_ruled(memory, segment->gpa + offset, size))
+        memcpy(phys_block_bytes(memory) + segment->gpa + offset, &value, size);
 }
 
 static uint64_t beneath_read(void *opaque, const struct access *access, uint64_t offset,

@@ -141,12 +141,15 @@ static void persist(struct flash *flash)
 
 /* ---- Programming ----------------------------------------------------------------------------- */
 
-static bool may_change(struct flash *flash, uint8_t error_bit)
+/* Sectors with protection rules are like locked ones. */
+
+static bool may_change(struct flash *flash, uint64_t offset, uint64_t len, uint8_t error_bit)
 {
+    bool locked = flash->read_only || phys_block_ruled(flash->block, offset, len);
     flash->status |= SR_READY;
-    if (flash->read_only)
+    if (locked)
         flash->status |= error_bit | SR_LOCKED;
-    return !flash->read_only;
+    return !locked;
 }
 
 static void changed(struct flash *flash, uint64_t offset, uint64_t len)
@@ -159,10 +162,10 @@ static void changed(struct flash *flash, uint64_t offset, uint64_t len)
 
 static void program(struct flash *flash, uint64_t offset, const uint8_t *values, uint64_t len)
 {
-    if (!may_change(flash, SR_PROGRAM))
-        return;
     if (len > flash->size - offset)
         len = flash->size - offset;
+    if (!may_change(flash, offset, len, SR_PROGRAM))
+        return;
     for (uint64_t i = 0; i < len; i++)
         flash->bytes[offset + i] &= values[i];
     changed(flash, offset, len);
@@ -170,9 +173,9 @@ static void program(struct flash *flash, uint64_t offset, const uint8_t *values,
 
 static void erase(struct flash *flash, uint64_t offset)
 {
-    if (!may_change(flash, SR_ERASE))
-        return;
     offset &= ~(uint64_t)(FLASH_SECTOR - 1);
+    if (!may_change(flash, offset, FLASH_SECTOR, SR_ERASE))
+        return;
     memset(flash->bytes + offset, 0xff, FLASH_SECTOR);
     changed(flash, offset, FLASH_SECTOR);
 }

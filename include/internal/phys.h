@@ -76,6 +76,9 @@ int phys_map_block(struct phys_map *map, uint64_t gpa, uint64_t size, struct ram
 uint8_t *phys_block_bytes(struct ram_block *block);
 void phys_block_written(struct phys_map *map, struct ram_block *block, uint64_t offset,
                         uint64_t len);
+/* Does some rule protect bytes of these frames? What a guest asks a chip to change in memory that
+ * is not shown reaches no other check: such a change is to be left undone. */
+bool phys_block_ruled(const struct ram_block *block, uint64_t offset, uint64_t len);
 /* Returns a handle (>= 0) or -1 with *err. MMIO regions lie over RAM where they overlap. */
 int phys_add_mmio(struct phys_map *map, uint64_t gpa, uint64_t size, const struct io_ops *ops,
                   void *opaque, const char *name, struct error *err);

@@ -222,6 +222,11 @@ int phys_map_block(struct phys_map *map, uint64_t gpa, uint64_t size, struct ram
     (void)map, (void)gpa, (void)size, (void)block, (void)offset, (void)name, (void)err;
     ck_abort_msg("no BAR of memory here");
 }
+bool phys_block_ruled(const struct ram_block *block, uint64_t offset, uint64_t len)
+{
+    (void)block, (void)offset, (void)len;
+    return false;
+}
 bool phys_switch(struct phys_map *map, struct phys_switch *switches, unsigned count)
 {
     (void)map, (void)switches, (void)count;

@@ -239,6 +239,25 @@ START_TEST(a_read_only_chip_says_so)
 }
 END_TEST
 
+START_TEST(sectors_with_rules_are_locked)
+{
+    *phys_frame_attr(board.map, BASE + 0x1000) |= FRAME_RULED;
+    program(0x1200, 0);
+    put(0, 0x70, 1);
+    ck_assert_uint_eq(get(0, 1), 0x92);
+    put(0, 0x50, 1);
+    put(0x1000, 0x20, 1);
+    put(0x1000, 0xd0, 1);
+    put(0, 0x70, 1);
+    ck_assert_uint_eq(get(0, 1), 0xa2);
+    put(0, 0xff, 1);
+    program(0x200, 0);
+    put(0, 0xff, 1);
+    ck_assert_uint_eq(get(0x1200, 1), 0xff);
+    ck_assert_uint_eq(get(0x200, 1), 0);
+}
+END_TEST
+
 START_TEST(a_reset_breaks_off_what_was_begun)
 {
     put(0, 0x10, 1);
@@ -260,6 +279,7 @@ int main(void)
     tcase_add_test(t, the_array_is_rom_again_after_a_while);
     tcase_add_test(t, changes_reach_the_image_in_order_and_are_flushed);
     tcase_add_test(t, what_is_under_way_outlives_the_chip);
+    tcase_add_test(t, sectors_with_rules_are_locked);
     tcase_add_test(t, a_reset_breaks_off_what_was_begun);
     suite_add_tcase(s, t);
     tcase_add_test(read_only, a_read_only_chip_says_so);

@@ -81,6 +81,21 @@ START_TEST(each_segment_has_four_states)
 }
 END_TEST
 
+/* A rule is the RAM's, and holds where nobody can see it. */
+START_TEST(rules_hold_beneath)
+{
+    struct error err = {""};
+    ck_assert(i440fx_connect_memory(bus, memory, bios, BIOS, &err));
+    set_attributes(0, 3);
+    *phys_frame_attr(board.map, 0xf1000) |= FRAME_RULED;
+    set_attributes(0, 2);
+    put(0xf0fff, 0x99);
+    put(0xf1000, 0x99);
+    ck_assert_uint_eq(phys_block_bytes(memory)[0xf0fff], 0x99);
+    ck_assert_uint_eq(phys_block_bytes(memory)[0xf1000], 0x11);
+}
+END_TEST
+
 START_TEST(no_bios_is_no_harm)
 {
     struct error err = {""};
@@ -99,6 +114,7 @@ int main(void)
     TCase *t = tcase_create("pam");
     tcase_add_checked_fixture(t, setup, board_teardown);
     tcase_add_test(t, each_segment_has_four_states);
+    tcase_add_test(t, rules_hold_beneath);
     tcase_add_test(t, no_bios_is_no_harm);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
