@@ -161,6 +161,15 @@ def uefi_ahci_qcow2():
     debian("uefi", "ahci", "qcow2", "-smp", "2")
 
 
+def secure_boot_is_refused():
+    """In one line, at once: it would hang."""
+    image = OVMF + "OVMF_CODE_4M.secboot.fd"
+    done = subprocess.run([BAILEY, "-display", "none", "-pflash", image], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True, timeout=60, check=False)
+    if done.returncode != 1 or done.stderr.count("\n") != 1 or "needs system management mode" not in done.stderr:
+        raise Failure(f"status {done.returncode}: {done.stderr}")
+
+
 def grub_rescue_cd():
     prompt(os.path.join(GUESTS, "grub-rescue/usr/lib/grub-rescue/grub-rescue-cdrom.iso"), r"GNU GRUB")
 
@@ -178,6 +187,6 @@ def installer_i386():
 
 
 TESTS = {f.__name__: f for f in (bios_ide_raw, bios_virtio_qcow2, bios_ahci_raw, bios_bare_qcow2, uefi_ide_qcow2,
-                                 uefi_virtio_raw, uefi_ahci_qcow2, grub_rescue_cd, ipxe_cd, memtest_bios,
+                                 uefi_virtio_raw, uefi_ahci_qcow2, secure_boot_is_refused, grub_rescue_cd, ipxe_cd, memtest_bios,
                                  installer_i386)}
 sys.exit(run(TESTS, sys.argv[4:]))
