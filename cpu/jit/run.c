@@ -388,10 +388,11 @@ const void *jit_slow(struct cpu *cpu, uint32_t site_offset)
     execute_at(cpu, site);
     cpu->rip = cpu->next_rip;
     bool asked = interp_attention(cpu);
-    bool leaves = asked || site->leaves || cpu->rip != next || region->stale ||
+    /* hold() also counts how often a group fails, for sites that leave in any case, too. */
+    bool leaves = asked || cpu->rip != next || region->stale ||
                   generation != cpu->mmu.exec_generation || global != cpu->mmu.global_generation ||
                   jit_mode(cpu) != mode || (site->holds && taken != cpu->mmu.taken) ||
-                  (site->group >= 0 && !hold(jit, site));
+                  (site->group >= 0 && !hold(jit, site)) || site->leaves;
     profile_site_over(jit, leaves);
     if (asked)
         return NULL;

@@ -157,7 +157,9 @@ static void mark_target(struct build *b, unsigned from, int64_t off)
     if (off != (int32_t)off || to < 0)
         return;
     b->leader[to] = true;
-    b->polls[to] |= (unsigned)to <= from;
+    /* Backwards in the region, so that its own loops are left; and backwards in the page, so that
+     * loops through several regions are, which may have their blocks in any order. */
+    b->polls[to] |= (unsigned)to <= from || b->off[to] <= b->off[from];
 }
 
 static void mark_blocks(struct build *b)

@@ -77,6 +77,30 @@ TEST(loops_of_every_kind)
     LOOP("1: cmp rsi, 3; je 2f; ud2; 2: cmp rsi, 4; jne 1b; ud2", );
 }
 
+static void call_with(word code, word rsi, word rdi)
+{
+    asm volatile("call *%0" ::"r"(code), "S"(rsi), "D"(rdi) : "r8", "r10", "memory", "cc");
+}
+
+/* Three blocks that were met in such an order that one region has the last and then the first of
+ * them, so that no way in it leads backwards as it stands, and another one has the second. */
+TEST(a_loop_of_two_regions)
+{
+    enum { SECOND = 6, THIRD = 12 };
+    struct context c = kernel_context();
+    pieces_begin();
+    word begin = pieces_here();
+    put(PIECE("1: inc r8; jmp 2f; nop; 2: test rsi, rsi; jnz 3f; ret; 3: inc r10; test rdi, rdi; "
+              "jnz 1b; ret"));
+    for (unsigned i = 0; i < 3; i++)
+        call_with(begin + SECOND, 0, 0);
+    for (unsigned i = 0; i < 4; i++)
+        call_with(begin + THIRD, 0, 1);
+    c.rsi = c.rdi = 1;
+    struct trap t = interrupted(c, begin, pieces_here());
+    CHECK(t.frame.r8 - t.frame.r10 <= 1 && t.frame.r10 > 0);
+}
+
 /* Two pages that jump to each other. */
 TEST(a_loop_through_two_pages)
 {
@@ -151,6 +175,7 @@ TEST(flags_at_interrupts_between_rounds)
 }
 
 const struct test guest_tests[] = {T(loops_of_every_kind),
+                                   T(a_loop_of_two_regions),
                                    T(a_loop_through_two_pages),
                                    T(flags_at_interrupts),
                                    T(flags_at_interrupts_between_rounds),

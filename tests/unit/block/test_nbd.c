@@ -92,7 +92,7 @@ START_TEST(network_disks)
     char uri[160], *path;
     make_model();
     ck_assert_int_ge(asprintf(&path, "%s/socket", lab_dir), 0);
-    lab_run("qemu-nbd --fork -k $PWD/socket -f raw --discard=unmap r");
+    lab_run("qemu-nbd --fork --pid-file=pid -k $PWD/socket -f raw --discard=unmap r");
     snprintf(uri, sizeof(uri), uris[_i], path);
     free(path);
     struct image *image = open_uri(uri, true, &err);
@@ -108,6 +108,7 @@ START_TEST(network_disks)
     ck_assert_int_eq(image->ops->flush(image), 0);
     lab_expect(image, model, DISK);
     image_close(image);
+    lab_run("tail --pid=$(cat pid) -f /dev/null"); /* it lets the image go a while after us */
     image = lab_open("r", false);
     lab_expect(image, model, DISK);
     image_close(image);
