@@ -56,8 +56,8 @@ struct firmware_config {
 
     bool has_serial[4]; /* COM1-COM4 at their usual ports and interrupts */
     bool has_vga;
-    bool has_floppy;    /* the controller has drives */
-    bool has_panic;     /* pvpanic at panic_port */
+    bool has_floppy; /* the controller has drives */
+    bool has_panic;  /* pvpanic at panic_port */
     uint16_t panic_port;
 };
 
@@ -97,6 +97,10 @@ struct firmware_files {
 bool firmware_files(const struct firmware_config *config, struct firmware_files *files,
                     struct error *err);
 void firmware_files_free(struct firmware_files *files);
+
+/* The option ROM by which a BIOS starts the kernel that fw_cfg holds. */
+enum { FIRMWARE_KERNEL_ROM = 512 };
+void firmware_kernel_rom(uint8_t rom[FIRMWARE_KERNEL_ROM]);
 
 /* The built-in demo guest: an ELF file with a PVH entry. */
 const void *firmware_demo(size_t *len);

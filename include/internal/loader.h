@@ -59,6 +59,26 @@ void boot_image_free(struct boot_image *image);
 /* "Linux", "multiboot", "PVH" or "flat": for messages and tests. */
 const char *boot_image_kind(const struct boot_image *image);
 
+/* ---- For a firmware that starts it (handover.c) ---------------------------------------------- */
+
+/* Does the image have no entry but its setup code, which calls the BIOS (such as ipxe.lkrn)? */
+bool boot_image_calls_bios(const struct boot_image *image);
+
+/* The parts, and where in guest memory firmware is to put them. Bytes are the image's, but for the
+ * setup code, which is a copy with the loader's fields filled in. */
+struct boot_handover {
+    uint8_t *setup;
+    const uint8_t *kernel, *initrd;
+    const char *cmdline;
+    uint32_t setup_address, setup_size, kernel_address, kernel_size;
+    uint32_t initrd_address, initrd_size; /* size 0: none */
+    uint32_t cmdline_address, cmdline_size;
+};
+/* `ram_low` is where RAM ends, below 4 GiB. False for anything but a bzImage. */
+bool boot_image_hand_over(const struct boot_image *image, uint64_t ram_low,
+                          struct boot_handover *handover, struct error *err);
+void boot_handover_free(struct boot_handover *handover);
+
 /* Writes the image and what its protocol wants into guest memory. */
 bool boot_image_load(const struct boot_image *image, const struct boot_platform *platform,
                      struct boot_entry *entry, struct error *err);

@@ -35,8 +35,8 @@ static unsigned flash_drives(const struct machine_config *c, unsigned drives[MAC
 bool bios_wanted(const struct machine_config *c)
 {
     unsigned drives[MACHINE_MAX_DRIVES];
-    return c->bios || c->boot.given || flash_drives(c, drives) ||
-           (!c->kernel && c->drive_count > 0);
+    return c->bios || flash_drives(c, drives) ||
+           (!c->kernel && (c->boot.given || c->drive_count > 0));
 }
 
 /* ---- The image ------------------------------------------------------------------------------- */
@@ -240,6 +240,8 @@ static bool add_boot_order(struct machine *m, struct error *err)
     char text[MACHINE_MAX_DEVICES * 128] = "", path[96];
     size_t len = 0;
     err->msg[0] = 0;
+    if (bios_kernel_path(m))
+        len = (size_t)snprintf(text, sizeof(text), "%s", bios_kernel_path(m));
     for (const struct device_config *d = NULL;
          (d = next_to_boot(c, d ? d->bootindex : -1, err)) != NULL;)
         if (storage_boot_path(m, d, path, sizeof(path)))
@@ -284,5 +286,6 @@ bool bios_describe(struct machine *m, struct error *err)
            fw_cfg_add_number(m->fw_cfg, FW_CFG_NOGRAPHIC, c->nographic, 2, err) &&
            fw_cfg_add_number(m->fw_cfg, FW_CFG_NB_CPUS, m->vcpu_count, 2, err) &&
            fw_cfg_add_number(m->fw_cfg, FW_CFG_MAX_CPUS, m->vcpu_count, 2, err) &&
-           add_boot(m, err) && add_files(m, err) && add_user_files(m, err);
+           bios_add_kernel(m, err) && add_boot(m, err) && add_files(m, err) &&
+           add_user_files(m, err);
 }

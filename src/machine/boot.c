@@ -18,7 +18,8 @@ enum {
 bool boot_open(struct machine *m, struct error *err)
 {
     const struct machine_config *c = m->config;
-    if (bios_wanted(c))
+    bool bios = bios_wanted(c);
+    if (!c->kernel && bios)
         return bios_open(m, err);
     if (!c->kernel) {
         size_t len;
@@ -29,7 +30,9 @@ bool boot_open(struct machine *m, struct error *err)
     const struct boot_source source = {
         .kernel = c->kernel, .initrd = c->initrd, .append = c->append, .limit = c->ram_size};
     m->image = boot_image_open(&source, err);
-    return m->image != NULL;
+    if (!m->image)
+        return false;
+    return !(bios || boot_image_calls_bios(m->image)) || bios_open(m, err);
 }
 
 static void set_segments(struct cpu *cpu, const struct boot_entry *entry)

@@ -81,7 +81,7 @@ struct machine {
     /* -- what is booted (boot.c) --------------------------------------------------------------- */
     struct firmware_config firmware;
     struct memory_map memory;
-    struct boot_image *image; /* NULL when firmware boots */
+    struct boot_image *image; /* NULL when firmware boots a disk */
     bool bios_boot;           /* firmware boots */
     struct ram_block *ram, *bios;
     uint64_t bios_size;
@@ -150,6 +150,10 @@ bool backend_chardev(struct machine *m, const char *spec, struct chardev **chr, 
 /* bios.c: a firmware image instead of a boot image. */
 bool bios_wanted(const struct machine_config *config);
 bool bios_open(struct machine *m, struct error *err);
+/* bios_kernel.c: hands the kernel over, if there is one, and what firmware calls it when it boots.
+ */
+bool bios_add_kernel(struct machine *m, struct error *err);
+const char *bios_kernel_path(const struct machine *m);
 /* Do packages say that firmware with these contents needs system management mode? */
 bool bios_needs_smm(const uint8_t *bytes, size_t len);
 /* Puts flash chips, if there are any, where the image would be. */

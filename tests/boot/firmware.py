@@ -161,6 +161,33 @@ def uefi_ahci_qcow2():
     debian("uefi", "ahci", "qcow2", "-smp", "2")
 
 
+def kernel(*options, efi):
+    """-kernel, -initrd and -append, by firmware."""
+    guest = Guest(BAILEY, ["-m", "512", "-nographic", "-kernel", os.path.join(GUESTS, "vmlinuz-cloud"),
+                           "-initrd", os.path.join(GUESTS, "test.cpio.gz"), "-append", "console=ttyS0 said=so", *options])
+    try:
+        guest.expect(re.escape(PROMPT), 120)
+        if "said=so" not in guest.command("cat /proc/cmdline"):
+            raise Failure("the command line has been lost")
+        guest.command("test -d /sys/firmware/efi", status=0 if efi else 1)
+        guest.finish("poweroff -f")
+    finally:
+        guest.kill()
+
+
+def kernel_by_bios():
+    kernel("-bios", "bios-256k.bin", efi=False)
+
+
+def kernel_by_uefi():
+    kernel("-pflash", OVMF + "OVMF_CODE_4M.fd", efi=True)
+
+
+def kernel_that_calls_the_bios():
+    """iPXE has no entry but its setup code: it gets SeaBIOS unasked."""
+    prompt(os.path.join(GUESTS, "ipxe/boot/ipxe.lkrn"), r"SeaBIOS", r"iPXE initialising devices", r"Press Ctrl-B")
+
+
 def secure_boot_is_refused():
     """In one line, at once: it would hang."""
     image = OVMF + "OVMF_CODE_4M.secboot.fd"
@@ -187,6 +214,7 @@ def installer_i386():
 
 
 TESTS = {f.__name__: f for f in (bios_ide_raw, bios_virtio_qcow2, bios_ahci_raw, bios_bare_qcow2, uefi_ide_qcow2,
-                                 uefi_virtio_raw, uefi_ahci_qcow2, secure_boot_is_refused, grub_rescue_cd, ipxe_cd, memtest_bios,
+                                 uefi_virtio_raw, uefi_ahci_qcow2, kernel_by_bios, kernel_by_uefi,
+                                 kernel_that_calls_the_bios, secure_boot_is_refused, grub_rescue_cd, ipxe_cd, memtest_bios,
                                  installer_i386)}
 sys.exit(run(TESTS, sys.argv[4:]))

@@ -392,6 +392,23 @@ START_TEST(the_smbios_tables_are_sound)
 }
 END_TEST
 
+/* As a BIOS checks it (BIOS Boot Specification 1.01, 3.3; Plug and Play BIOS Specification, 3.2).
+ */
+START_TEST(the_option_rom_is_sound)
+{
+    uint8_t rom[FIRMWARE_KERNEL_ROM];
+    firmware_kernel_rom(rom);
+    ck_assert_uint_eq(le(rom, 2), 0xaa55);
+    ck_assert_uint_eq(rom[2] * 512u, sizeof(rom));
+    ck_assert_uint_eq(sum(rom, sizeof(rom)), 0);
+    const uint8_t *pnp = rom + le(rom + 0x1a, 2);
+    ck_assert_mem_eq(pnp, "$PnP", 4);
+    ck_assert_uint_eq(sum(pnp, pnp[5] * 16u), 0);
+    ck_assert_uint_lt(le(pnp + 0x1a, 2), sizeof(rom)); /* where to boot */
+    ck_assert_str_eq((const char *)rom + le(pnp + 0x10, 2), "-kernel");
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("tables");
@@ -407,6 +424,7 @@ int main(void)
     tcase_add_test(t, the_demo_is_an_elf_file);
     tcase_add_test(t, the_commands_put_the_tables_in_place);
     tcase_add_test(t, the_smbios_tables_are_sound);
+    tcase_add_test(t, the_option_rom_is_sound);
     suite_add_tcase(suite, t);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
