@@ -69,7 +69,7 @@ run_suites() { # [--quick]
         suite "boots of real guests" run_ctest build -L boot -j1
         suite "address and undefined-behaviour sanitizers" asan_ubsan
         suite "thread sanitizer" tsan
-        suite "fuzzers" fuzz 60
+        suite "fuzzers" fuzz 30
     fi
     printf '\n'
     [ $failed = 0 ] || printf 'failed: %s\n' "${failures[@]}"
