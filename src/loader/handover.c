@@ -32,11 +32,17 @@ enum {
 /* Below the end of RAM, for what firmware keeps there. */
 #define RESERVED 0x28000u
 
+static bool is_bzimage(const uint8_t *h)
+{
+    return le16(h + HDR_VERSION) >= 0x202 && h[HDR_LOADFLAGS] & LOADED_HIGH;
+}
+
 /* A kernel without a 32-bit entry: there is only its setup code. Linux always has one. */
 bool boot_image_calls_bios(const struct boot_image *image)
 {
     const uint8_t *h = file_get(&image->kernel, 0, HDR_END);
-    return image->protocol == &loader_linux && h && le32(h + HDR_CODE32_START) == 0;
+    return image->protocol == &loader_linux && h && is_bzimage(h) &&
+           le32(h + HDR_CODE32_START) == 0;
 }
 
 static bool place_ramdisk(const struct boot_image *image, uint64_t ram_low, uint64_t kernel_end,
@@ -71,7 +77,7 @@ static bool split(const struct boot_image *image, struct boot_handover *to, stru
                          image->protocol->name);
     uint32_t sectors = h[HDR_SETUP_SECTS] ? h[HDR_SETUP_SECTS] : 4; /* 0 means 4 */
     to->setup_size = (sectors + 1) * 512;
-    if (le16(h + HDR_VERSION) < 0x202 || !(h[HDR_LOADFLAGS] & LOADED_HIGH))
+    if (!is_bzimage(h))
         return error_set(err, "is a zImage, or older than boot protocol 2.02");
     if (to->setup_size > SETUP_MAX)
         return error_set(err, "its setup code has %u bytes; %u is the most", to->setup_size,
