@@ -325,7 +325,6 @@ static int insert_locked(struct phys_map *map, const struct region *region)
 
 static int add_region(struct phys_map *map, const struct region *region, struct error *err)
 {
-
     if (region->size == 0 || region->gpa + region->size < region->gpa) {
         error_set(err, "memory region %s: size %#llx at %#llx is empty or wraps", region->name,
                   (unsigned long long)region->size, (unsigned long long)region->gpa);
@@ -385,17 +384,6 @@ bool phys_add_ram(struct phys_map *map, uint64_t gpa, uint64_t size, struct ram_
                   uint64_t ram_offset, const char *name, struct error *err)
 {
     return phys_map_block(map, gpa, size, block, ram_offset, name, err) >= 0;
-}
-
-bool phys_add_rom(struct phys_map *map, uint64_t gpa, uint64_t size, const void *bytes, size_t len,
-                  const char *name, struct error *err)
-{
-    if (!check_pages(gpa, size, name, err))
-        return false;
-    struct ram_block *block = phys_rom_new(map, size, bytes, len, err);
-    if (!block)
-        return error_prefix(err, "ROM %s", name);
-    return phys_map_block(map, gpa, size, block, 0, name, err) >= 0;
 }
 
 int phys_add_mmio(struct phys_map *map, uint64_t gpa, uint64_t size, const struct io_ops *ops,

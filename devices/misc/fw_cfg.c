@@ -147,20 +147,23 @@ static void select_item(struct fw_cfg *cfg, uint16_t key)
         cfg->on_directory(cfg->opaque);
 }
 
+/* What is selected; nothing where there is no such item. */
+static struct item selected(struct fw_cfg *cfg)
+{
+    const struct item *item = item_of(cfg, cfg->key);
+    if (cfg->key == FW_CFG_FILE_DIR)
+        return (struct item){(uint8_t *)&cfg->directory, sizeof(cfg->directory)};
+    return item ? *item : (struct item){0};
+}
+
 /* The next `len` bytes of the item, or zeroes. */
 static void take(struct fw_cfg *cfg, uint8_t *to, size_t len)
 {
-    static const struct item nothing = {0};
-    const struct item *item = item_of(cfg, cfg->key);
-    const struct item directory = {(uint8_t *)&cfg->directory, sizeof(cfg->directory)};
-    if (!item)
-        item = &nothing;
-    if (cfg->key == FW_CFG_FILE_DIR)
-        item = &directory;
-    size_t left = cfg->offset < item->len ? item->len - cfg->offset : 0;
+    const struct item item = selected(cfg);
+    size_t left = cfg->offset < item.len ? item.len - cfg->offset : 0;
     size_t n = len < left ? len : left;
     if (n)
-        memcpy(to, item->bytes + cfg->offset, n);
+        memcpy(to, item.bytes + cfg->offset, n);
     memset(to + n, 0, len - n);
     cfg->offset += (uint32_t)n;
 }
@@ -202,8 +205,7 @@ static bool dma_read(struct fw_cfg *cfg, uint64_t gpa, uint32_t len)
 /* Up to the item's end; beyond it there is nothing that could be skipped. */
 static void skip(struct fw_cfg *cfg, uint32_t len)
 {
-    const struct item *item = item_of(cfg, cfg->key);
-    size_t end = cfg->key == FW_CFG_FILE_DIR ? sizeof(cfg->directory) : item ? item->len : 0;
+    size_t end = selected(cfg).len;
     cfg->offset = cfg->offset + (uint64_t)len > end ? (uint32_t)end : cfg->offset + len;
 }
 

@@ -61,12 +61,10 @@ struct ram_block;
 struct ram_block *phys_ram_new(struct phys_map *map, uint64_t size, struct error *err);
 bool phys_add_ram(struct phys_map *map, uint64_t gpa, uint64_t size, struct ram_block *block,
                   uint64_t ram_offset, const char *name, struct error *err);
-/* Copies `size` bytes; guest writes are ignored. */
-bool phys_add_rom(struct phys_map *map, uint64_t gpa, uint64_t size, const void *bytes, size_t len,
-                  const char *name, struct error *err);
 /* Memory that comes and goes: a device's own RAM or ROM, which a BAR shows and moves. The block is
  * made once and lives as long as the map; showing it returns a handle for phys_remove(), or -1 with
- * *err. What hides it later keeps its contents. */
+ * *err. What hides it later keeps its contents. ROM begins with the bytes given, and zeroes; it
+ * lies over RAM, and the guest's stores to it are ignored. */
 struct ram_block *phys_rom_new(struct phys_map *map, uint64_t size, const void *bytes, size_t len,
                                struct error *err);
 int phys_map_block(struct phys_map *map, uint64_t gpa, uint64_t size, struct ram_block *block,

@@ -4,25 +4,9 @@
  *
  * The parts are placed where QEMU places them, since firmware copies them there unasked.
  */
-#include "image.h"
+#include "linux.h"
 #include <stdlib.h>
 
-enum {
-    HDR_SETUP_SECTS = 0x1f1,
-    HDR_VERSION = 0x206,
-    HDR_LOADER = 0x210,
-    HDR_LOADFLAGS = 0x211,
-    HDR_CODE32_START = 0x214,
-    HDR_RAMDISK_IMAGE = 0x218,
-    HDR_RAMDISK_SIZE = 0x21c,
-    HDR_HEAP_END = 0x224,
-    HDR_CMD_LINE_PTR = 0x228,
-    HDR_INITRD_ADDR_MAX = 0x22c,
-    HDR_END = 0x230,
-    LOADED_HIGH = 0x01,
-    CAN_USE_HEAP = 0x80,
-    LOADER_UNDEFINED = 0xff,
-};
 #define SETUP_ADDRESS   0x10000u
 #define SETUP_MAX       (65 * 512u)        /* its heap and stack lie behind it, in 64 KiB */
 #define HEAP_END        (0xfe00u - 0x200u) /* from the setup code's start */
@@ -75,8 +59,7 @@ static bool split(const struct boot_image *image, struct boot_handover *to, stru
     if (image->protocol != &loader_linux || !h)
         return error_set(err, "is a %s image; firmware starts Linux kernels (bzImage) only",
                          image->protocol->name);
-    uint32_t sectors = h[HDR_SETUP_SECTS] ? h[HDR_SETUP_SECTS] : 4; /* 0 means 4 */
-    to->setup_size = (sectors + 1) * 512;
+    to->setup_size = linux_setup_size(h);
     if (!is_bzimage(h))
         return error_set(err, "is a zImage, or older than boot protocol 2.02");
     if (to->setup_size > SETUP_MAX)

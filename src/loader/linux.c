@@ -6,55 +6,16 @@
  * setup code is not run: the kernel is entered at its 64-bit entry when it has one, else at its
  * 32-bit entry, with the "zero page" filled as the setup code would have.
  */
-#include "image.h"
+#include "linux.h"
 
-/* Offsets in the file, which are those in the zero page. */
-enum {
-    ZP_EXT_MEM_K = 0x002,
-    ZP_OLD_CL_MAGIC = 0x020,
-    ZP_OLD_CL_OFFSET = 0x022,
-    ZP_RSDP = 0x070,
-    ZP_ALT_MEM_K = 0x1e0,
-    ZP_E820_ENTRIES = 0x1e8,
-    HDR_START = 0x1f1,
-    HDR_SETUP_SECTS = 0x1f1,
-    HDR_SYSSIZE = 0x1f4,
-    HDR_VID_MODE = 0x1fa,
-    HDR_BOOT_FLAG = 0x1fe,
-    HDR_JUMP = 0x200,
-    HDR_MAGIC = 0x202,
-    HDR_VERSION = 0x206,
-    HDR_LOADER = 0x210,
-    HDR_LOADFLAGS = 0x211,
-    HDR_CODE32_START = 0x214,
-    HDR_RAMDISK_IMAGE = 0x218,
-    HDR_RAMDISK_SIZE = 0x21c,
-    HDR_CMD_LINE_PTR = 0x228,
-    HDR_INITRD_ADDR_MAX = 0x22c,
-    HDR_KERNEL_ALIGNMENT = 0x230,
-    HDR_RELOCATABLE = 0x234,
-    HDR_MIN_ALIGNMENT = 0x235,
-    HDR_XLOADFLAGS = 0x236,
-    HDR_CMDLINE_SIZE = 0x238,
-    HDR_PAYLOAD_OFFSET = 0x248,
-    HDR_PAYLOAD_LENGTH = 0x24c,
-    HDR_PREF_ADDRESS = 0x258,
-    HDR_INIT_SIZE = 0x260,
-    HDR_END = 0x290, /* the header may not reach what follows it in the zero page */
-    ZP_E820_TABLE = 0x2d0,
-    ZP_E820_MAX = 128,
-    ZP_SIZE = 0x1000,
-};
-#define MAGIC_HDRS       0x53726448u /* "HdrS" */
-#define LOADED_HIGH      0x01
-#define XLF_KERNEL_64    0x01
-#define LOADER_UNDEFINED 0xff
-#define VID_MODE_NORMAL  0xffff
-#define OLD_CL_MAGIC     0xa33f
-#define OLD_ZERO_PAGE    0x90000ull /* protocols before 2.02 fix it, for the command line's sake */
-#define OLD_LOAD         0x10000ull /* a zImage's place */
-#define HIGH_LOAD        0x100000ull
-#define ENTRY64          0x200
+#define MAGIC_HDRS      0x53726448u /* "HdrS" */
+#define XLF_KERNEL_64   0x01
+#define VID_MODE_NORMAL 0xffff
+#define OLD_CL_MAGIC    0xa33f
+#define OLD_ZERO_PAGE   0x90000ull /* protocols before 2.02 fix it, for the command line's sake */
+#define OLD_LOAD        0x10000ull /* a zImage's place */
+#define HIGH_LOAD       0x100000ull
+#define ENTRY64         0x200
 
 /* What load needs of the header, with the defaults of older protocols. */
 struct kernel {
@@ -90,8 +51,7 @@ static bool power_of_two(uint64_t v)
 static bool parse_size(const struct file *file, const uint8_t *h, struct kernel *k,
                        struct error *err)
 {
-    unsigned sectors = h[HDR_SETUP_SECTS] ? h[HDR_SETUP_SECTS] : 4; /* 0 means 4 */
-    k->setup_size = (sectors + 1) * 512ull;
+    k->setup_size = linux_setup_size(h);
     /* syssize counts 16-byte paragraphs and rounds up. Before 2.04 its upper half is not reliable.
      */
     uint64_t syssize = k->version >= 0x204 ? le32(h + HDR_SYSSIZE) : le16(h + HDR_SYSSIZE);

@@ -196,14 +196,18 @@ static bool add_files(struct machine *m, struct error *err)
         ok = fw_cfg_add_file(m->fw_cfg, files.file[i].name, files.file[i].bytes, files.file[i].len,
                              err);
     firmware_files_free(&files);
+    m->told_pm_base = m->firmware.pm_base;
     return ok;
 }
 
-/* The tables name the addresses that firmware has given to chips until then. */
+/* The tables name an address that firmware gives to a chip. It may ask for the directory dozens of
+ * times: they are made anew only when that address has changed. */
 static void directory_wanted(void *opaque)
 {
     struct machine *m = opaque;
     struct error err;
+    if (m->firmware.pm_base == m->told_pm_base)
+        return;
     if (!add_files(m, &err))
         LOG(&m->log, LOG_GUEST_ERRORS, "fw_cfg: %s\n", err.msg);
 }

@@ -31,10 +31,14 @@ bool bios_add_kernel(struct machine *m, struct error *err)
     if (!boot_image_hand_over(m->image, m->firmware.ram_low, &h, err))
         return false;
     const struct part parts[] = {
-        {0x07, 0x08, 0x11, h.kernel_address, h.kernel_size, h.kernel},
-        {0x0a, 0x0b, 0x12, h.initrd_address, h.initrd_size, h.initrd},
-        {0x13, 0x14, 0x15, h.cmdline_address, h.cmdline_size, h.cmdline},
-        {0x16, 0x17, 0x18, h.setup_address, h.setup_size, h.setup},
+        {FW_CFG_KERNEL_ADDR, FW_CFG_KERNEL_SIZE, FW_CFG_KERNEL_DATA, h.kernel_address,
+         h.kernel_size, h.kernel},
+        {FW_CFG_INITRD_ADDR, FW_CFG_INITRD_SIZE, FW_CFG_INITRD_DATA, h.initrd_address,
+         h.initrd_size, h.initrd},
+        {FW_CFG_CMDLINE_ADDR, FW_CFG_CMDLINE_SIZE, FW_CFG_CMDLINE_DATA, h.cmdline_address,
+         h.cmdline_size, h.cmdline},
+        {FW_CFG_SETUP_ADDR, FW_CFG_SETUP_SIZE, FW_CFG_SETUP_DATA, h.setup_address, h.setup_size,
+         h.setup},
     };
     bool ok = true;
     for (unsigned i = 0; ok && i < sizeof(parts) / sizeof(parts[0]); i++)

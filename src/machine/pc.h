@@ -85,7 +85,8 @@ struct machine {
     bool bios_boot;           /* firmware boots */
     struct ram_block *ram, *bios;
     uint64_t bios_size;
-    bool booted_once; /* -boot once= has had its turn */
+    uint16_t told_pm_base; /* the one that firmware's tables name */
+    bool booted_once;      /* -boot once= has had its turn */
 
     /* -- running (vcpu.c)
      * -------------------------------------------------------------------------- */

@@ -9,6 +9,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,17 @@ PROMPT = "TEST# "
 
 class Failure(Exception):
     pass
+
+
+def tool(*words, ok=(0,)):
+    """Runs a program of the host's, also from /sbin; returns its output (bytes)."""
+    found = shutil.which(words[0], path=os.environ["PATH"] + ":/sbin:/usr/sbin")
+    if not found:
+        raise Failure(f"{words[0]} is not installed")
+    done = subprocess.run([found, *words[1:]], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    if done.returncode not in ok:
+        raise Failure(f"{' '.join(words)}: status {done.returncode}\n{done.stdout.decode(errors='replace')}")
+    return done.stdout
 
 
 class Guest:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 
-from boot import Failure, Guest, run
+from boot import Failure, Guest, run, tool
 
 BAILEY, GUESTS = sys.argv[1], os.path.abspath(sys.argv[2])
 
@@ -30,11 +30,9 @@ def session(options, work):
         guest.kill()
 
 
-def check(disk, leaks):
-    result = subprocess.run(["qemu-img", "check", disk], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                            text=True, check=False)
-    if result.returncode not in ((0, 3) if leaks else (0,)):
-        raise Failure(f"qemu-img check ends with {result.returncode}:\n{result.stdout[-2000:]}")
+def check(disk):
+    """Whole; clusters that nobody uses any more may be left (status 3)."""
+    tool("qemu-img", "check", disk, ok=(0, 3))
 
 
 def qcow2_killed():
@@ -59,15 +57,12 @@ def qcow2_killed():
 
         options = f"file={disk},if=virtio,format=qcow2,discard=unmap"
         session(options, write_and_die)
-        check(disk, leaks=True)
+        check(disk)
         session(options, look)
-        check(disk, leaks=True)
+        check(disk)
         raw = os.path.join(folder, "raw")
-        subprocess.run(["qemu-img", "convert", "-O", "raw", disk, raw], check=True)
-        fsck = subprocess.run(["/sbin/e2fsck", "-f", "-n", raw], stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True, check=False)
-        if fsck.returncode != 0:
-            raise Failure("e2fsck is not content:\n" + fsck.stdout)
+        tool("qemu-img", "convert", "-O", "raw", disk, raw)
+        tool("e2fsck", "-f", "-n", raw)
 
 
 TESTS = {f.__name__: f for f in (qcow2_killed,)}

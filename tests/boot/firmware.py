@@ -12,23 +12,13 @@ import sys
 import tempfile
 import time
 
-from boot import Failure, Guest, PROMPT, run
+from boot import Failure, Guest, PROMPT, run, tool
 
 BAILEY, BAILEYCTL, GUESTS = sys.argv[1:4]
 OVMF = "/usr/share/OVMF/"
+OVMF_CODE = f"if=pflash,format=raw,readonly=on,file={OVMF}OVMF_CODE_4M.fd"  # other tests use it meanwhile
 ROOT_START = 69632 * 512  # tests/boot/make-disk
-TOOLS = os.environ["PATH"] + ":/sbin:/usr/sbin"
 PROGRAM = r'#include <stdio.h>\nint main(void) { printf("6 x 7 = %%d\\n", 6 * 7); return 0; }\n'
-
-
-def tool(*words):
-    found = shutil.which(words[0], path=TOOLS)
-    if not found:
-        raise Failure(f"{words[0]} is not installed")
-    done = subprocess.run([found, *words[1:]], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    if done.returncode != 0:
-        raise Failure(f"{' '.join(words)}: status {done.returncode}:\n{done.stdout}")
-    return done.stdout
 
 
 def check_disk(folder, disk, form):
@@ -61,7 +51,7 @@ def debian(firmware, attach, form, *options):
         words = ["-m", "1024", "-nographic", *options]
         if firmware == "uefi":
             shutil.copy(OVMF + "OVMF_VARS_4M.fd", variables)
-            words += ["-drive", f"if=pflash,format=raw,readonly=on,file={OVMF}OVMF_CODE_4M.fd",
+            words += ["-drive", OVMF_CODE,
                       "-drive", f"if=pflash,format=raw,file={variables}"]
         words += [word.format(disk=disk, form=form) for word in ATTACH[attach]]
         guest = Guest(BAILEY, words)
@@ -180,7 +170,7 @@ def kernel_by_bios():
 
 
 def kernel_by_uefi():
-    kernel("-pflash", OVMF + "OVMF_CODE_4M.fd", efi=True)
+    kernel("-drive", OVMF_CODE, efi=True)
 
 
 def kernel_that_calls_the_bios():

@@ -5,13 +5,12 @@ usage: linux.py BAILEY GUESTS-DIRECTORY [NAME...]
 """
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
 
 sys.path.insert(0, os.path.dirname(__file__))
-from boot import PROMPT, Failure, Guest, run, usage_guard  # noqa: E402
+from boot import PROMPT, Failure, Guest, run, tool, usage_guard  # noqa: E402
 
 usage_guard(sys.argv)
 BAILEY, GUESTS = sys.argv[1], sys.argv[2]
@@ -255,11 +254,7 @@ def debian_root():
 
         debian_session(disk, first)
         debian_session(disk, second)
-        fsck = shutil.which("e2fsck", path=os.environ["PATH"] + ":/sbin:/usr/sbin")
-        check = subprocess.run([fsck, "-f", "-n", disk], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                               check=False)
-        if check.returncode != 0:
-            raise Failure("e2fsck is not content:\n" + check.stdout)
+        tool("e2fsck", "-f", "-n", disk)
 
 
 TESTS = {f.__name__: f for f in (cloud_512, cloud_lockstep, generic_512, memory_128, memory_6g, smp_4, small_cache,

@@ -13,20 +13,11 @@ import sys
 import tempfile
 
 sys.path.insert(0, os.path.dirname(__file__))
-from boot import PROMPT, Failure, Guest, run, usage_guard  # noqa: E402
+from boot import PROMPT, Failure, Guest, run, tool, usage_guard  # noqa: E402
 
 usage_guard(sys.argv)
 BAILEY, GUESTS = sys.argv[1], sys.argv[2]
-SBIN = os.environ["PATH"] + ":/sbin:/usr/sbin"
 TROUBLE = re.compile(r"failed command|exception Emask|hard resetting|I/O error|timeout|EXT4-fs error|BUG|WARNING|lost interrupt|frozen")
-
-
-def tool(name, *arguments):
-    done = subprocess.run([shutil.which(name, path=SBIN) or name, *arguments], stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, check=False)
-    if done.returncode != 0:
-        raise Failure(f"{name} {' '.join(arguments)}: status {done.returncode}\n{done.stdout.decode(errors='replace')}")
-    return done.stdout
 
 
 def sha256(data):

@@ -1,5 +1,5 @@
 /*
- * board.h - what fuzz targets of devices share: a script, a board with manual time, and saved
+ * board.h - what fuzz targets of devices share: a board with manual time, and saved
  * states that nobody has checked.
  */
 #ifndef TESTS_FUZZ_BOARD_H
@@ -11,29 +11,12 @@
 #include "internal/event.h"
 #include "internal/log.h"
 #include "internal/pci.h"
+#include "tests/fuzz/script.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { RAM = 256 << 10 };
-
-struct script {
-    const uint8_t *at, *end;
-};
-
-static inline uint64_t take(struct script *s, unsigned bytes)
-{
-    uint64_t v = 0;
-    for (unsigned i = 0; i < bytes; i++)
-        v |= (uint64_t)(s->at < s->end ? *s->at++ : 0) << (8 * i);
-    return v;
-}
-
-static inline void require(bool condition)
-{
-    if (!condition)
-        abort();
-}
 
 static pthread_mutex_t lock;
 static struct log quiet;

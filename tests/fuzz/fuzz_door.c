@@ -11,6 +11,7 @@
 #include "internal/door.h"
 #include "internal/error.h"
 #include "internal/log.h"
+#include "tests/fuzz/script.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,27 +27,6 @@ enum {
 #define DEVFN       PCI_DEVFN(31, 0)
 #define BAR_MSIX    0xe0000000u
 #define DOOR(n, at) (PROTECT_DOOR_ADDRESS(n) + offsetof(struct protect_door, at))
-
-/* ---- The input ------------------------------------------------------------------------------- */
-
-struct script {
-    const uint8_t *at, *end;
-};
-
-static uint64_t take(struct script *s, unsigned bytes)
-{
-    uint64_t v = 0;
-    for (unsigned i = 0; i < bytes; i++)
-        v |= (uint64_t)(s->at < s->end ? *s->at++ : 0) << (8 * i);
-    return v;
-}
-
-static void broken(int line, const char *what)
-{
-    fprintf(stderr, "fuzz_door.c:%d: does not hold: %s\n", line, what);
-    abort();
-}
-#define require(truth) ((truth) ? (void)0 : broken(__LINE__, #truth))
 
 /* ---- The machine ----------------------------------------------------------------------------- */
 

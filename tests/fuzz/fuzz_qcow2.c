@@ -8,6 +8,7 @@
  */
 #include "internal/error.h"
 #include "src/block/qcow2.h"
+#include "tests/fuzz/script.h"
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,25 +18,6 @@
 #include <unistd.h>
 
 enum { DISK = 256 << 10, STEPS = 40, PATCHES = 24, MOST = 64 << 20 };
-
-struct script {
-    const uint8_t *at, *end;
-};
-
-static uint64_t take(struct script *s, unsigned bytes)
-{
-    uint64_t v = 0;
-    for (unsigned i = 0; i < bytes; i++)
-        v |= (uint64_t)(s->at < s->end ? *s->at++ : 0) << (8 * i);
-    return v;
-}
-
-static void broken(int line, const char *what)
-{
-    fprintf(stderr, "fuzz_qcow2.c:%d: does not hold: %s\n", line, what);
-    abort();
-}
-#define require(truth) ((truth) ? (void)0 : broken(__LINE__, #truth))
 
 /* ---- A small image ------------------------------------------------------------------------------
  */

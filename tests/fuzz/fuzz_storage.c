@@ -14,6 +14,7 @@
 #include "internal/error.h"
 #include "internal/event.h"
 #include "internal/log.h"
+#include "tests/fuzz/script.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,25 +27,6 @@ enum { RAM = 1 << 20, STEPS = 400, DISKS = 4, WAITING = 64 };
 #define LIST_AT    0x1000
 #define FIS_AT     0x2000
 #define TABLE_AT   0x4000 /* command tables, 100h each; PRD tables of the bus master */
-
-struct script {
-    const uint8_t *at, *end;
-};
-
-static uint64_t take(struct script *s, unsigned bytes)
-{
-    uint64_t v = 0;
-    for (unsigned i = 0; i < bytes; i++)
-        v |= (uint64_t)(s->at < s->end ? *s->at++ : 0) << (8 * i);
-    return v;
-}
-
-static void broken(int line, const char *what)
-{
-    fprintf(stderr, "fuzz_storage.c:%d: does not hold: %s\n", line, what);
-    abort();
-}
-#define require(truth) ((truth) ? (void)0 : broken(__LINE__, #truth))
 
 /* ---- The images --------------------------------------------------------------------------------
  */

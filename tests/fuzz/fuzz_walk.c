@@ -8,28 +8,11 @@
  * watches the rest.
  */
 #include "internal/mmu.h"
+#include "tests/fuzz/script.h"
 #include <stdlib.h>
 #include <string.h>
 
 enum { RAM = 64 << 10, STEPS = 400 };
-
-struct script {
-    const uint8_t *at, *end;
-};
-
-static uint64_t take(struct script *s, unsigned bytes)
-{
-    uint64_t v = 0;
-    for (unsigned i = 0; i < bytes; i++)
-        v |= (uint64_t)(s->at < s->end ? *s->at++ : 0) << (8 * i);
-    return v;
-}
-
-static void require(bool truth)
-{
-    if (!truth)
-        abort();
-}
 
 /* ---- The machine -------------------------------------------------------------------------------
  */

@@ -73,7 +73,8 @@ START_TEST(test_mmio_over_rom_over_ram)
     int chip = phys_add_mmio(g->map, 0x12000, 0x1000, &wide, &c, "chip", &err);
     ck_assert_int_ge(chip, 0);
     /* added later, but beneath the chip */
-    ck_assert(phys_add_rom(g->map, 0x11000, sizeof image, image, sizeof image, "rom", &err));
+    struct ram_block *rom = phys_rom_new(g->map, sizeof image, image, sizeof image, &err);
+    ck_assert(rom && phys_map_block(g->map, 0x11000, sizeof image, rom, 0, "rom", &err) >= 0);
     ck_assert_uint_eq(get(0x10ff8, 8), 0x1111111111111111);
     ck_assert_uint_eq(get(0x11000, 8), 0xaaaaaaaaaaaaaaaa);
     ck_assert_uint_eq(get(0x12000, 8), 0x8877665544332211);
@@ -319,7 +320,7 @@ START_TEST(test_errors_are_told)
     ck_assert(!phys_add_ram(g->map, 0, 8 * MIB, g->ram, 0, "big", &err));
     ck_assert_int_eq(phys_add_mmio(g->map, ~0ull - 10, 100, &wide, NULL, "wraps", &err), -1);
     uint8_t b[8192];
-    ck_assert(!phys_add_rom(g->map, 0, PAGE_SIZE, b, sizeof b, "rom", &err));
+    ck_assert_ptr_null(phys_rom_new(g->map, PAGE_SIZE, b, sizeof b, &err));
 }
 END_TEST
 

@@ -337,7 +337,8 @@ START_TEST(test_tables_in_rom_and_nowhere)
     /* ROM: A cannot be set, and the walk must not try for ever. A hole reads all ones: reserved. */
     uint64_t rom[512] = {[0] = P | PTE_PS | W};
     struct error err;
-    ck_assert(phys_add_rom(g->map, 0xfff00000, PAGE_SIZE, rom, sizeof rom, "rom", &err));
+    struct ram_block *block = phys_rom_new(g->map, PAGE_SIZE, rom, sizeof rom, &err);
+    ck_assert(block && phys_map_block(g->map, 0xfff00000, PAGE_SIZE, block, 0, "rom", &err) >= 0);
     p = paging_for(PAGING_32, 0xfff00000);
     ck_assert(walk(0x1234, W_, S_));
     ck_assert_uint_eq(peek64(g, 0xfff00000), P | PTE_PS | W);
