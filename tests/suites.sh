@@ -59,9 +59,6 @@ fuzz() { # SECONDS
 run_suites() { # [--quick]
     local quick=
     [ "${1:-}" = --quick ] && quick=1
-    suite "dependency rule of the rooms" python3 tests/check-rooms.py
-    suite "file table of the documentation" python3 tests/file-table.py
-    suite "coverage page of the documentation" cmp build/generated/coverage.md docs/coverage.md
     suite "quick tests" run_ctest build -L quick
     if [ -z "$quick" ]; then
         test_guests

@@ -187,8 +187,8 @@ TEST(mode_0_first_byte_stops)
     while (ticks(rdtsc() - start) < 2000)
         asm volatile("pause");
     CHECK(!out2());
-    outb(0x42, 0x02);
     start = rdtsc();
+    outb(0x42, 0x02);
     while (!out2())
         asm volatile("pause");
     CHECK(ticks(rdtsc() - start) + SLACK >= 0x234);
@@ -225,8 +225,8 @@ TEST(mode_1_one_shot)
     start = rdtsc();
     uint64_t last = start;
     for (unsigned i = 0; i < 5; i++) {
-        trigger(0);
         last = rdtsc();
+        trigger(0);
         while (ticks(rdtsc() - last) < 4000)
             asm volatile("pause");
     }
@@ -235,10 +235,13 @@ TEST(mode_1_one_shot)
         asm volatile("pause");
     CHECK(ticks(rdtsc() - last) + SLACK >= 12000);
     /* a new count is for the next trigger */
-    trigger(0);
     uint64_t again = rdtsc();
+    trigger(0);
     outb(0x42, 0x10);
     outb(0x42, 0x00);
+    last = rdtsc();
+    while (ticks(rdtsc() - last) < 2) /* low from the next clock on */
+        asm volatile("pause");
     while (!out2())
         asm volatile("pause");
     CHECK(ticks(rdtsc() - again) + SLACK >= 12000);
@@ -361,14 +364,15 @@ TEST(latch)
 {
     gate(true);
     for (unsigned tries = 0; tries < 100; tries++) {
+        uint64_t start = rdtsc();
         pit_start(2, 0, 60000);
-        uint64_t before = rdtsc();
         outb(0x43, 0x80);
-        while (ticks(rdtsc() - before) < 2000)
+        uint64_t latched = rdtsc();
+        while (ticks(rdtsc() - latched) < 2000)
             asm volatile("pause");
         outb(0x43, 0x80); /* a second command is ignored */
         unsigned low = inb(0x42), first = low | (unsigned)inb(0x42) << 8, second = count2();
-        if (ticks(rdtsc() - before) > 50000)
+        if (ticks(rdtsc() - start) > 50000)
             continue;
         CHECK(first > second);
         CHECK(first - second + SLACK >= 2000);
