@@ -176,12 +176,14 @@ static void check_generation(struct build *b, unsigned reg, struct cold *miss)
         emit_patch32(good, e->shift, emit_here(e));
 }
 
-/* What the edge remembers holds here and now; R10 = the page's virtual address. */
+/* What the edge remembers holds here and now; R10 = the page's virtual address, from the edge,
+ * where it is known at once: what the last call or return has stored takes its time through memory.
+ */
 static void check_edge(struct build *b, struct jit_edge *edge, struct cold *miss)
 {
     struct emit *e = &b->e;
-    emit_cpu_load(e, SCRATCH1, CPU_AT(jx.page_va));
-    emit_rip(e, 8, OP_CMP_LOAD, SCRATCH1, &edge->va);
+    emit_rip(e, 8, OP_LOAD, SCRATCH1, &edge->va);
+    emit_cpu(e, 8, OP_CMP_LOAD, SCRATCH1, CPU_AT(jx.page_va));
     cold_jump(miss, emit_jcc_later(e, CC_NE));
     emit_rip(e, 8, OP_LOAD, SCRATCH2, &edge->generation);
     check_generation(b, SCRATCH2, miss);
@@ -247,11 +249,15 @@ static void jump_later(struct build *b, int32_t target, uint8_t *jump)
     cold_jump(c, jump);
     if (to < 0 || b->label[to].code)
         return;
-    if (b->label[to].met)
-        flags_meet(&b->label[to].flags, &b->flags);
-    else
-        b->label[to].flags = b->flags;
-    b->label[to].met = true;
+    struct label *label = &b->label[to];
+    if (label->met) {
+        flags_meet(&label->flags, &b->flags);
+        held_meet(label->held, b->held);
+    } else {
+        label->flags = b->flags;
+        memcpy(label->held, b->held, sizeof label->held);
+    }
+    label->met = true;
 }
 
 void branch_go(struct build *b, int32_t target)

@@ -76,7 +76,8 @@ enum { NEXT_NONE = INT32_MIN };
 
 /* Where a block begins that something in the region leads to. */
 struct label {
-    const uint8_t *code;      /* running address; NULL: not (yet) emitted */
+    struct held held[HELD_SLOTS]; /* `met`: on all ways so far */
+    const uint8_t *code;          /* running address; NULL: not (yet) emitted */
     bool met;                 /* jumps lead there already: `flags` is what they have in common */
     struct flags_state flags; /* as they must be there; host and memory: nobody will look */
 };
@@ -107,8 +108,10 @@ struct build {
     bool leader[REGION_MAX_INSNS], polls[REGION_MAX_INSNS];
     bool in_loop[REGION_MAX_INSNS]; /* a branch behind leads back to before it */
     struct label label[REGION_MAX_INSNS];
-    bool copies[REGION_MAX_INSNS]; /* copying comes into question (copy.c) */
-    bool quiet[REGION_MAX_INSNS];  /* nobody sees the state before it (flags.c) */
+    uint8_t ways[REGION_MAX_INSNS];  /* in the region that lead to it */
+    int16_t to[REGION_MAX_INSNS][2]; /* where it jumps in the region; -1 */
+    bool copies[REGION_MAX_INSNS];   /* copying comes into question (copy.c) */
+    bool quiet[REGION_MAX_INSNS];    /* nobody sees the state before it (flags.c) */
     uint16_t
         writes[REGION_MAX_INSNS];   /* general registers; all ones: it may be anything (held.c) */
     uint16_t off[REGION_MAX_INSNS]; /* of each, from the page's beginning */
@@ -121,6 +124,11 @@ struct build {
     uint16_t visible_before[REGION_MAX_INSNS], visible_after[REGION_MAX_INSNS];
     int16_t index_at[PAGE_SIZE]; /* of the instruction at an offset; -1: none, as between regions */
     struct cold cold[COLD_MAX];
+    struct moved {
+        struct insn insn[REGION_MAX_INSNS];
+        uint16_t off[REGION_MAX_INSNS];
+        int32_t next[REGION_MAX_INSNS];
+    } moved; /* on the way from one order to the other (order.c) */
 };
 
 /* For so many more pieces of cold code, and all that cold code has itself. */
@@ -168,6 +176,12 @@ static inline bool build_easy_segment(const struct build *b, const struct insn *
         return true;
     return insn->mem.seg < SEG_FS && (insn->mem.seg != SEG_CS || !write);
 }
+
+/* ---- order.c ----------------------------------------------------------------------------------
+ */
+
+/* Orders what has been decoded. */
+void order_blocks(struct build *b);
 
 /* ---- flags.c --------------------------------------------------------------------------------- */
 
@@ -294,6 +308,8 @@ struct held *held_begin(struct build *b, const struct opnd *mem, bool write);
 /* The current instruction has been translated: it may have changed registers. */
 void held_after(struct build *b);
 void held_forget(struct build *b);
+/* Two ways meet. */
+void held_meet(struct held *all, const struct held *way);
 bool held_any(const struct build *b);
 /* R10 = what is held. */
 void held_load(struct build *b, const struct held *held);

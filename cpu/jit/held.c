@@ -6,17 +6,17 @@
  * byte lies in one page that may be accessed so, and keeps the host address of the lowest one in
  * cpu->jx.held[]. The others load it from there; they cannot miss, and leave EFLAGS alone.
  *
- * A held address is good until the registers change, a block begins, or C may have taken the page
- * away: jit_slow() does not come back to a place where something is held if it has
- * (mmu->taken). What cannot be covered in one piece (it crosses a page's end, it is a device) has C
- * execute the first access and leave; where that happens often, the region is made again without
- * the group.
+ * A held address is good until the registers change, or C may have taken the page away; behind a
+ * branch, too, but not at the head of a loop. jit_slow() does not come back to a place where
+ * something is held if C has taken anything away (mmu->taken). What cannot be covered in one piece
+ * (it crosses a page's end, it is a device) has C execute the first access and leave; where that
+ * happens often, the region is made again without the group.
  */
 #include "cpu/jit/build.h"
 #include "insn_exec.h"
 
 enum {
-    LOOK_AHEAD = 23, /* instructions */
+    LOOK_AHEAD = 32, /* instructions */
     SPAN_MAX = 256,  /* bytes: the longer, the more often it crosses a page's end */
 };
 
@@ -35,8 +35,8 @@ static bool is_stack(unsigned exec)
 static bool is_known(const struct build *b, const struct insn *insn)
 {
     unsigned exec = insn->row->exec;
-    return is_stack(exec) || exec == EXEC_jcc || exec == EXEC_nop || exec == EXEC_gen_hint ||
-           exec == EXEC_lea || copy_may(b, insn);
+    return is_stack(exec) || exec == EXEC_jcc || exec == EXEC_jmp || exec == EXEC_nop ||
+           exec == EXEC_gen_hint || exec == EXEC_lea || copy_may(b, insn);
 }
 
 static uint16_t registers_written(const struct insn *insn)
@@ -106,18 +106,28 @@ static bool widen(const struct build *b, struct held *h, const struct insn *insn
     return true;
 }
 
-/* Is what is held behind an instruction of the block still held before the next one? */
-static bool reaches_next(const struct build *b, const struct held *h, unsigned i)
-{
-    return !changes_base(b, i, h) && b->flows[i] && i + 1 < b->count && !b->leader[i + 1];
-}
-
-/* Looks for more accesses by the current instruction's registers. */
+/* Looks for more accesses by the current instruction's registers, as far as all ways that lead
+ * there come from here: but for loops' heads, blocks stand behind those that lead to them. */
 static bool find_more(const struct build *b, struct held *h)
 {
+    uint8_t ways[REGION_MAX_INSNS]; /* that have been found to lead there from here */
+    unsigned end = b->i + LOOK_AHEAD < b->count ? b->i + LOOK_AHEAD : b->count;
     bool found = false;
-    for (unsigned i = b->i, n = 0; n < LOOK_AHEAD && reaches_next(b, h, i); n++)
-        found |= widen(b, h, &b->insn[++i]);
+    memset(ways + b->i, 0, end - b->i);
+    for (unsigned i = b->i; i < end; i++) {
+        if (i > b->i) {
+            if (b->polls[i] || ways[i] != b->ways[i])
+                continue;
+            found |= widen(b, h, &b->insn[i]);
+        }
+        if (changes_base(b, i, h))
+            continue;
+        if (b->flows[i] && i + 1 < end)
+            ways[i + 1]++;
+        for (unsigned n = 0; n < 2; n++)
+            if (b->to[i][n] > (int)i && b->to[i][n] < (int)end)
+                ways[b->to[i][n]]++;
+    }
     return found;
 }
 
@@ -153,6 +163,24 @@ void held_forget(struct build *b)
 {
     for (unsigned k = 0; k < HELD_SLOTS; k++)
         b->held[k].valid = false;
+    b->r10_until = NULL;
+}
+
+/* What is held on both ways, in the same place. */
+static void meet(struct held *h, const struct held *way)
+{
+    h->valid &= way->valid && h->base == way->base && h->index == way->index &&
+                h->scale == way->scale && h->seg == way->seg && h->relative == way->relative &&
+                (h->relative || h->lo == way->lo);
+    h->write &= way->write;
+    h->lo = h->lo > way->lo ? h->lo : way->lo;
+    h->hi = h->hi < way->hi ? h->hi : way->hi;
+}
+
+void held_meet(struct held *all, const struct held *way)
+{
+    for (unsigned k = 0; k < HELD_SLOTS; k++)
+        meet(&all[k], &way[k]);
 }
 
 bool held_any(const struct build *b)

@@ -4,8 +4,9 @@
  *
  * A region begins with one instruction and goes on with those that it leads to in its page: behind
  * a Jcc, at its target, at the target of a JMP. A block that has not been met yet is left out, and
- * so is one that has a region already: the way there is an edge. Blocks stand in the order in which
- * they are found; where none follows, code jumps to the block's label, or leaves.
+ * so is one that has a region already: the way there is an edge. Blocks are put into the order
+ * of the ways through them (order.c); where none follows, code jumps to the block's label, or
+ * leaves.
  */
 #include "cpu/jit/build.h"
 #include "cpu/jit/profile.h"
@@ -86,7 +87,11 @@ static bool append(struct build *b, struct code *code, int32_t off)
     if (result != DECODE_OK)
         return false;
     b->leader[b->count] = b->polls[b->count] = b->in_loop[b->count] = false;
-    b->label[b->count] = (struct label){.code = NULL};
+    b->label[b->count].code = NULL;
+    b->label[b->count].met = false;
+    b->label[b->count].flags = (struct flags_state){.host = false};
+    b->ways[b->count] = 0;
+    b->to[b->count][0] = b->to[b->count][1] = -1;
     b->index_at[off] = (int16_t)b->count;
     b->off[b->count] = (uint16_t)off;
     b->flows[b->count] = false;
@@ -139,6 +144,8 @@ static void decode(struct build *b, uint64_t gpa, struct code *code)
     while (q.head < q.tail && b->count < REGION_MAX_INSNS && !b->cross)
         decode_blocks(b, code, &q, q.off[q.head++]);
     code->more = more;
+    if (q.head > 0)
+        order_blocks(b);
 }
 
 /* ---- Looking ahead --------------------------------------------------------------------------- */
@@ -150,12 +157,14 @@ static void mark_loop(struct build *b, unsigned from, int64_t off)
             b->in_loop[i] = true;
 }
 
-static void mark_target(struct build *b, unsigned from, int64_t off)
+static void mark_target(struct build *b, unsigned from, unsigned n, int64_t off)
 {
     int to = build_target(b, from, (int32_t)off);
     mark_loop(b, from, off);
     if (off != (int32_t)off || to < 0)
         return;
+    b->to[from][n] = (int16_t)to;
+    b->ways[to]++;
     b->leader[to] = true;
     /* Backwards in the region, so that its own loops are left; and backwards in the page, so that
      * loops through several regions are, which may have their blocks in any order. */
@@ -168,9 +177,11 @@ static void mark_blocks(struct build *b)
     for (unsigned i = 0; i < b->count; i++) {
         const struct insn *insn = &b->insn[i];
         if (build_is_conditional(insn) && is_direct(b, insn))
-            mark_target(b, i, b->off[i] + insn->len + insn->imm);
-        if (!b->flows[i] && b->next[i] != NEXT_NONE)
-            mark_target(b, i, b->next[i]);
+            mark_target(b, i, 0, b->off[i] + insn->len + insn->imm);
+        if (b->flows[i])
+            b->ways[i + 1]++;
+        else if (b->next[i] != NEXT_NONE)
+            mark_target(b, i, 1, b->next[i]);
         b->vectors |= copy_uses_vectors(b, insn);
     }
 }
@@ -255,12 +266,25 @@ static void meet(struct build *b, bool falls)
     b->flags = all;
 }
 
-/* Decides how flags come to the block. */
+/* What is held when the block begins; at the head of a loop nothing, for C may have been called. */
+static void meet_held(struct build *b, bool falls)
+{
+    const struct label *label = &b->label[b->i];
+    b->r10_until = NULL;
+    if (b->i == 0 || b->polls[b->i] || (!falls && !label->met))
+        held_forget(b);
+    else if (!falls)
+        memcpy(b->held, label->held, sizeof b->held);
+    else if (label->met)
+        held_meet(b->held, label->held);
+}
+
+/* Decides how flags come to the block, and what is held. */
 static void begin_block(struct build *b)
 {
     unsigned i = b->i;
     bool falls = i > 0 && b->flows[i - 1];
-    held_forget(b);
+    meet_held(b, falls);
     if (i == 0)
         emit_entries(b);
     if (!b->visible_before[i])
@@ -269,7 +293,8 @@ static void begin_block(struct build *b)
         begin_loop(b, i == 0 || falls);
     else if (i > 0)
         meet(b, falls);
-    b->label[i] = (struct label){.code = emit_here(&b->e), .flags = b->flags};
+    b->label[i].code = emit_here(&b->e);
+    b->label[i].flags = b->flags;
     if (b->polls[i])
         branch_poll(b);
 }

@@ -1,8 +1,8 @@
 /*
  * jit_held.c - accesses by the same registers, which a translator may look up together: each has to
  * behave as if it stood alone. Groups at every distance from a page's end, with pages that do not
- * lie together, with the second page absent or read-only; registers that change between; a page that
- * is protected by a store between two stores to it, and one whose table entry goes meanwhile;
+ * lie together, with the second page absent or read-only; registers that change between; a page
+ * that is protected by a store between two stores to it, and one whose table entry goes meanwhile;
  * comparisons with memory whose flags are asked for behind other accesses.
  */
 #include "paging.h"
@@ -10,6 +10,8 @@
 
 #define TWO      WINDOW /* two pages, their frames in the other order */
 #define FRAME(n) (FREE_RAM + 0x100000 - 2 * (n)*PAGE)
+
+#define NOINLINE __attribute__((noinline)) /* so that a region begins with it */
 
 static void map_two(uint64_t second)
 {
@@ -114,27 +116,167 @@ TEST(registers_that_change)
     for (unsigned round = 0; round < 40; round++) {
         uint64_t sum = 0, index = 1;
         word p = (word)a;
-        asm volatile("mov (%1), %%rax; add %%rax, %0;"  /* 10 */
-                     "mov %3, %1;"                      /* another base */
-                     "mov 8(%1), %%rax; add %%rax, %0;" /* 21 */
-                     "mov 16(%1), %1; add %1, %0;"      /* 22, over its own base */
-                     "lea %4, %1;"
-                     "mov (%1,%2,8), %%rax; add %%rax, %0;"  /* 11 */
-                     "inc %2;"                               /* another index */
-                     "mov 8(%1,%2,8), %%rax; add %%rax, %0;" /* 13 */
-                     "add $8, %1;"
-                     "mov 8(%1), %%rax; add %%rax, %0;" /* 12 */
-                     "push %%rbx; mov %1, %%rbx; mov (%%rbx), %%rax; pop %%rbx; add %%rax, %0;" /* 11 */
-                     : "+r"(sum), "+r"(p), "+r"(index)
-                     : "r"((word)b), "m"(a)
-                     : "rax", "memory");
+        asm volatile(
+            "mov (%1), %%rax; add %%rax, %0;"  /* 10 */
+            "mov %3, %1;"                      /* another base */
+            "mov 8(%1), %%rax; add %%rax, %0;" /* 21 */
+            "mov 16(%1), %1; add %1, %0;"      /* 22, over its own base */
+            "lea %4, %1;"
+            "mov (%1,%2,8), %%rax; add %%rax, %0;"  /* 11 */
+            "inc %2;"                               /* another index */
+            "mov 8(%1,%2,8), %%rax; add %%rax, %0;" /* 13 */
+            "add $8, %1;"
+            "mov 8(%1), %%rax; add %%rax, %0;"                                         /* 12 */
+            "push %%rbx; mov %1, %%rbx; mov (%%rbx), %%rax; pop %%rbx; add %%rax, %0;" /* 11 */
+            : "+r"(sum), "+r"(p), "+r"(index)
+            : "r"((word)b), "m"(a)
+            : "rax", "memory");
         CHECK_EQ(sum, 10 + 21 + 22 + 11 + 13 + 12 + 11);
+    }
+}
+
+/* ---- Where ways part and meet -------------------------------------------------------------------
+ */
+
+/* Bit 0 of `way` leaves out what finds p's page first, bit 1 changes p, bit 2 takes the taken of
+ * two arms; bits 3 and 4 lead to the last load but two, with p's page found and with p changed. */
+static NOINLINE uint64_t load_over_branches(const uint64_t *p, const uint64_t *q, unsigned way)
+{
+    uint64_t sum = 0;
+    asm volatile(
+        "add (%2), %0; test $1, %b3; jnz 1f; add (%1), %0; add 16(%1), %0; 1:"
+        "add 8(%1), %0;"
+        "test $2, %b3; jz 2f; mov %2, %1; 2:"
+        "add 16(%1), %0;"
+        "test $4, %b3; jnz 3f; add 24(%1), %0; jmp 4f; 3: add 32(%1), %0; 4:"
+        "add 40(%1), %0;"
+        "test $8, %b3; jnz 5f; mov %2, %1; test $16, %b3; jnz 5f; jmp 6f; 5: add 24(%1), %0; 6:"
+        "add 16(%1), %0; add 8(%2), %0; test $1, %b3; jnz 7f; add 24(%1), %0; 7: add 32(%1), %0"
+        : "+&r"(sum), "+&r"(p)
+        : "r"(q), "r"(way)
+        : "memory");
+    return sum;
+}
+
+static uint64_t sum_over_branches(const uint64_t *p, const uint64_t *q, unsigned way)
+{
+    uint64_t sum = q[0] + (way & 1 ? 0 : p[0] + p[2]) + p[1];
+    if (way & 2)
+        p = q;
+    sum += p[2] + p[way & 4 ? 4 : 3] + p[5];
+    if (!(way & 8))
+        p = q;
+    return sum + (way & 24 ? p[3] : 0) + p[2] + q[1] + (way & 1 ? 0 : p[3]) + p[4];
+}
+
+TEST(groups_over_branches)
+{
+    static uint64_t here[6] = {100, 200, 300, 400, 500, 600};
+    map_two(PG_ALL);
+    uint64_t *at[] = {(uint64_t *)(TWO + 64), (uint64_t *)(TWO + PAGE + 64), here,
+                      (uint64_t *)(TWO + PAGE - 24)};
+    for (unsigned k = 0; k < 4; k++)
+        for (unsigned i = 0; k != 2 && i < 6; i++)
+            at[k][i] = (1 + k) << (10 * i);
+    /* The last one crosses the page's end, after which there are soon no groups. */
+    for (unsigned last = 0; last < 4; last++)
+        for (unsigned way = 0; way < 32; way++)
+            for (unsigned k = 0; k < 16; k++) {
+                unsigned n = k & 3, m = k >> 2;
+                if ((n > m ? n : m) == last)
+                    CHECK_EQ(load_over_branches(at[n], at[m], way),
+                             sum_over_branches(at[n], at[m], way));
+            }
+}
+
+/* On each of two ways four addresses are kept, in an order that differs, one of them by another
+ * displacement: no place is for the same on both. */
+static NOINLINE uint64_t load_by_four(uint64_t *const p[4], unsigned way)
+{
+    uint64_t sum = 0;
+    asm volatile("mov (%1), %%rax; mov 8(%1), %%rbx; mov 16(%1), %%rcx; mov 24(%1), %%rsi;"
+                 "test $1, %b2; jz 1f;"
+                 "add (%%rax), %0; add 8(%%rax), %0;"
+                 "add (%%rbx), %0; add 8(%%rbx), %0;"
+                 "add (%%rcx), %0; add 8(%%rcx), %0;"
+                 "add (%%rsi,%3), %0; add 8(%%rsi,%3), %0;"
+                 "jmp 2f; 1:"
+                 "add (%%rbx), %0; add 8(%%rbx), %0;"
+                 "add (%%rcx), %0; add 8(%%rcx), %0;"
+                 "add (%%rax), %0; add 8(%%rax), %0;"
+                 "add 8(%%rsi,%3), %0; add 16(%%rsi,%3), %0;"
+                 "2: add 8(%%rax), %0; add 8(%%rbx), %0; add 8(%%rcx), %0; add 8(%%rsi,%3), %0"
+                 : "+&r"(sum)
+                 : "r"(p), "r"(way), "r"(0ul)
+                 : "rax", "rbx", "rcx", "rsi", "memory");
+    return sum;
+}
+
+TEST(places_for_others)
+{
+    static uint64_t here[3] = {7, 77, 777};
+    map_two(PG_ALL);
+    uint64_t *p[] = {(uint64_t *)(TWO + 256), (uint64_t *)(TWO + PAGE + 512), here,
+                     (uint64_t *)(TWO + 64)};
+    for (unsigned i = 0; i < 4; i++)
+        for (unsigned n = 0; n < 3; n++)
+            p[i][n] = 1ull << (8 * n + 2 * i);
+    uint64_t both = 0;
+    for (unsigned i = 0; i < 3; i++)
+        both += p[i][0] + 2 * p[i][1];
+    for (unsigned round = 0; round < 80; round++)
+        CHECK_EQ(load_by_four(p, round), both + 2 * p[3][1] + p[3][round & 1 ? 0 : 2]);
+}
+
+/* Two ways meet with p's page found, and only on one of them it was p that was used last. */
+static NOINLINE uint64_t load_last(const uint64_t *p, const uint64_t *q, unsigned way)
+{
+    uint64_t sum;
+    asm volatile(
+        "mov (%1), %0; mov (%2), %%rax; mov 8(%2), %%rax; test $1, %b3; jz 1f; mov 8(%1), %0; 1:"
+        "mov 16(%1), %0"
+        : "=&r"(sum)
+        : "r"(p), "r"(q), "r"(way)
+        : "rax", "memory");
+    return sum;
+}
+
+TEST(another_used_last)
+{
+    map_two(PG_ALL);
+    uint64_t *p = (uint64_t *)(TWO + 64), *q = (uint64_t *)(TWO + PAGE + 64);
+    p[2] = 1;
+    q[2] = 2;
+    for (unsigned round = 0; round < 40; round++) {
+        CHECK_EQ(load_last(p, q, round), 1);
+        CHECK_EQ(load_last(q, p, round), 2);
+    }
+}
+
+/* What is found before a loop is not good in it when the loop moves the page. */
+TEST(groups_and_loops)
+{
+    map_two(PG_ALL);
+    volatile uint64_t *entry = entry_of(TWO, 1);
+    for (unsigned round = 0; round < 40; round++) {
+        uint64_t at = TWO, there = *entry, moved = FRAME(2) | (there & 0xfff), sum = 0, n = 6;
+        ((volatile uint64_t *)(word)FRAME(0))[1] = 1;
+        ((volatile uint64_t *)(word)FRAME(2))[1] = 100;
+        asm volatile("mov (%2), %%rax; add 8(%2), %0; 1: add 8(%2), %0; add 8(%2), %0;"
+                     "test $1, %b1; jz 2f; mov %3, (%5); jmp 3f; 2: mov %4, (%5); 3:"
+                     "mov %2, %%rax; invlpg (%%rax); dec %1; jnz 1b"
+                     : "+&r"(sum), "+&r"(n)
+                     : "r"(at), "r"(moved), "r"(there), "r"(entry)
+                     : "rax", "memory");
+        CHECK_EQ(sum, 1 + (2 + 2) + (200 + 2) + (200 + 2)); /* rounds with n = 6 to 1 */
+        map_page(TWO, FRAME(0), 1, PG_ALL);
     }
 }
 
 static uint8_t page[4096] __attribute__((aligned(4096)));
 
-/* Between two stores by one register a store to the door protects the page: the second is refused. */
+/* Between two stores by one register a store to the door protects the page: the second is refused.
+ */
 TEST(a_page_protected_in_between)
 {
     for (unsigned round = 0; round < 24; round++) {
@@ -155,6 +297,31 @@ TEST(a_page_protected_in_between)
     }
 }
 
+/* The same where only one of two ways goes to the door, and the second store stands where they
+ * meet. */
+TEST(a_page_protected_on_one_way)
+{
+    for (volatile unsigned round = 0; round < 24; round++) {
+        watch_begin();
+        watch_refuse_at_doorbell(page, sizeof page);
+        memset(page, 0, sizeof page);
+        struct trap t =
+            CATCH(asm volatile("movq $1, (%0); test $1, %b2; jz 1f; movl $0, (%1); 1:" LABEL(
+                                   held_refused_there) "movq $2, 8(%0)"
+                               :
+                               : "r"(page), "r"(&DOOR(0)->doorbell), "r"(round)
+                               : "memory"));
+        CHECK_EQ(t.vector, round & 1 ? VECTOR_PF : NO_TRAP);
+        CHECK_EQ(((volatile uint64_t *)page)[0], 1);
+        CHECK_EQ(((volatile uint64_t *)page)[1], round & 1 ? 0 : 2);
+        if (round & 1) {
+            CHECK_EQ(t.rip, SYMBOL(held_refused_there));
+            CHECK_EQ(t.cr2, (word)page + 8);
+        }
+        watch_end();
+    }
+}
+
 /* The page goes elsewhere between two loads by one register. */
 TEST(a_page_moved_in_between)
 {
@@ -165,10 +332,11 @@ TEST(a_page_moved_in_between)
         ((volatile uint64_t *)(word)FRAME(0))[1] = 1;
         ((volatile uint64_t *)(word)FRAME(2))[1] = 2;
         uint64_t before, after, at = TWO, moved = FRAME(2) | (*entry & 0xfff);
-        asm volatile("mov (%2), %0; mov 8(%2), %0; mov %3, (%4); invlpg (%2); mov 8(%2), %1; mov (%2), %2"
-                     : "=&r"(before), "=&r"(after), "+r"(at)
-                     : "r"(moved), "r"(entry)
-                     : "memory");
+        asm volatile(
+            "mov (%2), %0; mov 8(%2), %0; mov %3, (%4); invlpg (%2); mov 8(%2), %1; mov (%2), %2"
+            : "=&r"(before), "=&r"(after), "+r"(at)
+            : "r"(moved), "r"(entry)
+            : "memory");
         CHECK_EQ(before, 1);
         CHECK_EQ(after, 2);
     }
@@ -211,7 +379,12 @@ const struct test guest_tests[] = {T(groups_at_the_end_of_a_page),
                                    T(a_fault_inside_a_group),
                                    T(a_store_behind_loads),
                                    T(registers_that_change),
+                                   T(groups_over_branches),
+                                   T(places_for_others),
+                                   T(another_used_last),
+                                   T(groups_and_loops),
                                    T(a_page_protected_in_between),
+                                   T(a_page_protected_on_one_way),
                                    T(a_page_moved_in_between),
                                    T(flags_behind_other_accesses),
                                    {0, 0}};
