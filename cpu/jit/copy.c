@@ -559,7 +559,8 @@ static bool can_copy(struct build *b, const struct insn *insn, const struct opnd
 }
 
 /* A comparison, or ADD or SUB to a register, with memory, whose flags somebody may want later: it
- * is done with what R10 is loaded with, which is kept to describe the flags by. */
+ * is done with what R11, if that is free, or R10 is loaded with, which is kept to describe the
+ * flags by. */
 static bool keeps(const struct build *b, const struct insn *insn, const struct opnd *mem)
 {
     unsigned exec = insn->row->exec;
@@ -568,20 +569,22 @@ static bool keeps(const struct build *b, const struct insn *insn, const struct o
     return (compares || adds) && b->visible_after[b->i] && !forbids_rex(insn) && mem->size <= 8;
 }
 
-static void keep(struct build *b, unsigned size, struct fields *f)
+static void keep(struct build *b, unsigned size, struct plan *p)
 {
     struct emit *e = &b->e;
-    emit8(e, 0x40 | (size == 8) << 3 | 4 | high_index(f) << 1 | 1); /* REX: R10 both times */
+    struct fields *f = &p->f;
+    unsigned to = p->frees ? SCRATCH2 : SCRATCH1;
+    emit8(e, 0x40 | (size == 8) << 3 | 4 | high_index(f) << 1 | 1); /* REX: R11 or R10 by R10 */
     if (size < 4) {
         emit8(e, 0x0f);
         emit8(e, size == 1 ? OP_0F_MOVZX_BYTE : OP_0F_MOVZX_WORD);
     } else {
         emit8(e, OP_LOAD);
     }
-    put_memory(e, SCRATCH1, f);
-    emit_cpu_store(e, SCRATCH1, CPU_AT(jx.kept));
+    put_memory(e, to, f);
+    emit_cpu_store(e, to, CPU_AT(jx.kept));
     f->memory = false;
-    f->rm = SCRATCH1;
+    f->rm = (uint8_t)to;
 }
 
 bool copy_insn(struct build *b)
@@ -611,11 +614,11 @@ bool copy_insn(struct build *b)
     }
     bool kept = mem && keeps(b, insn, mem);
     if (kept)
-        keep(b, mem->size, &p.f);
+        keep(b, mem->size, &p);
     if (kept && site)
         site_leaves(b, site);
-    bool r10_stays =
-        mem ? held && !kept && !swaps_high(b, insn, &p) : p.generals == 0 && b->r10_until == b->e.p;
+    bool r10_stays = mem ? held && (!kept || p.frees) && !swaps_high(b, insn, &p)
+                         : p.generals == 0 && b->r10_until == b->e.p;
     put(b, insn, &p);
     if (r10_stays)
         held_is_in_r10(b, mem ? held : b->in_r10);
