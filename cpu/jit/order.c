@@ -102,10 +102,10 @@ static void move(struct build *b, const struct order *o)
     memcpy(b->insn, m->insn, n * sizeof b->insn[0]);
     memcpy(b->off, m->off, n * sizeof b->off[0]);
     memcpy(b->next, m->next, n * sizeof b->next[0]);
-    for (unsigned i = 0; i < n; i++) {
+    for (unsigned i = 0; i < n; i++)
         b->index_at[b->off[i]] = (int16_t)i;
-        b->flows[i] = i + 1 < n && b->next[i] == b->off[i + 1];
-    }
+    for (unsigned i = 0; i < n; i++)
+        b->flows[i] = b->next[i] != NEXT_NONE && build_target(b, i, b->next[i]) == (int)i + 1;
 }
 
 void order_blocks(struct build *b)
