@@ -390,7 +390,7 @@ static void compare_end(struct cpu *cpu, struct lockstep *l, enum jit_exit why)
     for (unsigned i = l->points; i-- > 0;)
         if (l->point[i].rip == cpu->rip && is_end(l, i, why) && (!want || same(&l->point[i], &got)))
             want = &l->point[i];
-    if (!want && (why == JIT_EXIT_EDGE || why == JIT_EXIT_GATE) && !l->stopped && l->vector < 0)
+    if (!want && !l->stopped && l->vector < 0)
         want = &l->point[l->points - 1]; /* it has gone elsewhere */
     if (want && want->repeats && !same(want, &got)) {
         l->passed_over++;
