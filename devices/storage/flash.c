@@ -53,6 +53,8 @@ struct flash_write {
     struct blockdev_request request;
     struct iovec iov;
     struct flash *flash; /* NULL: the chip is gone */
+    struct blockdev *image;
+    struct flash_write *next; /* when the chip is gone: what waits for this one */
     uint8_t bytes[];
 };
 
@@ -79,15 +81,37 @@ struct flash {
 
 static void persist(struct flash *flash);
 
+static void mark(struct flash *flash, uint64_t offset, uint64_t len)
+{
+    for (uint64_t i = offset / FLASH_SECTOR; i <= (offset + len - 1) / FLASH_SECTOR; i++)
+        flash->dirty[i] = 1;
+}
+
+/* What has failed is tried again with the guest's next change, not before: a full disk stays full.
+ * The user has been told by the image, the guest finds it in the status. */
+static void failed(struct flash *flash, const struct blockdev_request *request)
+{
+    flash->status |= SR_PROGRAM;
+    if (request->op == BLOCKDEV_WRITE)
+        mark(flash, request->offset, request->len);
+    else
+        flash->flush_due = true;
+}
+
 static void written(struct blockdev_request *request)
 {
     struct flash_write *write = request->opaque;
     struct flash *flash = write->flash;
-    if (flash)
+    if (flash) {
         flash->writing = NULL;
+        if (request->result)
+            failed(flash, request);
+        else
+            persist(flash);
+    } else if (write->next) {
+        blockdev_submit(write->image, &write->next->request);
+    }
     free(write);
-    if (flash)
-        persist(flash);
 }
 
 static struct flash_write *new_write(struct flash *flash, enum blockdev_op op, uint64_t offset,
@@ -99,6 +123,7 @@ static struct flash_write *new_write(struct flash *flash, enum blockdev_op op, u
     if (len)
         memcpy(write->bytes, flash->bytes + offset, len);
     write->flash = flash;
+    write->image = flash->image;
     write->iov = (struct iovec){write->bytes, len};
     write->request = (struct blockdev_request){.op = op,
                                                .offset = offset,
@@ -114,19 +139,25 @@ static struct flash_write *new_write(struct flash *flash, enum blockdev_op op, u
 static struct flash_write *next_write(struct flash *flash)
 {
     uint64_t sectors = flash->size / FLASH_SECTOR, first = 0;
+    struct flash_write *write;
     while (first < sectors && !flash->dirty[first])
         first++;
     uint64_t end = first;
     while (end < sectors && flash->dirty[end] && (end - first) * FLASH_SECTOR < BATCH)
-        flash->dirty[end++] = 0;
+        end++;
     if (end > first) {
+        write =
+            new_write(flash, BLOCKDEV_WRITE, first * FLASH_SECTOR, (end - first) * FLASH_SECTOR);
+        if (write)
+            memset(flash->dirty + first, 0, end - first);
         flash->flush_due = true;
-        return new_write(flash, BLOCKDEV_WRITE, first * FLASH_SECTOR, (end - first) * FLASH_SECTOR);
+        return write;
     }
     if (!flash->flush_due)
         return NULL;
-    flash->flush_due = false;
-    return new_write(flash, BLOCKDEV_FLUSH, 0, 0);
+    write = new_write(flash, BLOCKDEV_FLUSH, 0, 0);
+    flash->flush_due = !write;
+    return write;
 }
 
 /* One at a time, so that sectors reach the image in the order of their changes. */
@@ -154,8 +185,7 @@ static bool may_change(struct flash *flash, uint64_t offset, uint64_t len, uint8
 
 static void changed(struct flash *flash, uint64_t offset, uint64_t len)
 {
-    for (uint64_t i = offset / FLASH_SECTOR; i <= (offset + len - 1) / FLASH_SECTOR; i++)
-        flash->dirty[i] = 1;
+    mark(flash, offset, len);
     phys_block_written(flash->board->map, flash->block, offset, len);
     persist(flash);
 }
@@ -393,22 +423,34 @@ static void flash_reset(struct device *dev)
 static void flash_restored(struct device *dev)
 {
     struct flash *flash = (struct flash *)dev;
+    if (flash->buffer_at >= flash->size || flash->wanted > BUFFER ||
+        flash->filled > flash->wanted) /* no such state */
+        reset_registers(flash);
     show(flash, true);
     timer_arm(&flash->back, clock_now(flash->board->clock) + BACK_TO_ROM_NS);
 }
 
-/* The image outlives the chip and finishes what has been asked of it. */
+/* The image outlives the chip and finishes what has been asked of it, one after the other. */
+static void write_the_rest(struct flash *flash)
+{
+    struct flash_write *last = flash->writing, *write;
+    if (last)
+        last->flash = NULL;
+    while (flash->dirty && (write = next_write(flash))) {
+        write->flash = NULL;
+        if (last)
+            last->next = write;
+        else
+            blockdev_submit(flash->image, &write->request);
+        last = write;
+    }
+}
+
 static void flash_destroy(struct device *dev)
 {
     struct flash *flash = (struct flash *)dev;
-    struct flash_write *write;
     timer_cancel(&flash->back);
-    if (flash->writing)
-        flash->writing->flash = NULL;
-    while (flash->dirty && (write = next_write(flash))) {
-        write->flash = NULL;
-        blockdev_submit(flash->image, &write->request);
-    }
+    write_the_rest(flash);
     if (flash->rom >= 0)
         phys_remove(flash->board->map, flash->rom);
     if (flash->registers >= 0)

@@ -4,6 +4,7 @@
 #include "internal/blockdev.h"
 #include "internal/flash.h"
 #include "pci_board.h"
+#include <errno.h>
 
 enum { SIZE = 64 << 10 };
 #define END  0x100000000ull
@@ -40,18 +41,23 @@ void blockdev_submit(struct blockdev *dev, struct blockdev_request *request)
     *last = request;
 }
 
-/* Does the first request that waits. */
-static bool complete(void)
+/* Does the first request that waits, or has it fail. */
+static bool answer(int result)
 {
     struct blockdev_request *r = image.waiting;
     if (!r)
         return false;
     image.waiting = r->next;
-    if (r->op == BLOCKDEV_WRITE)
+    r->result = result;
+    if (!result && r->op == BLOCKDEV_WRITE)
         memcpy(image.bytes + r->offset, r->iov->iov_base, r->len);
-    image.flushed = r->op == BLOCKDEV_FLUSH;
+    image.flushed = !result && r->op == BLOCKDEV_FLUSH;
     r->done(r);
     return true;
+}
+static bool complete(void)
+{
+    return answer(0);
 }
 static void complete_all(void)
 {
@@ -221,6 +227,64 @@ START_TEST(what_is_under_way_outlives_the_chip)
 }
 END_TEST
 
+/* The image may do what it is asked for in any order. */
+START_TEST(the_last_changes_wait_for_what_is_under_way)
+{
+    program(0x200, 1);
+    program(0x200, 0);
+    unplug();
+    ck_assert_ptr_nonnull(image.waiting);
+    ck_assert_ptr_null(image.waiting->next);
+    complete_all();
+    ck_assert_uint_eq(image.bytes[0x200], 0);
+    ck_assert(image.flushed);
+}
+END_TEST
+
+START_TEST(a_change_that_failed_is_written_with_the_next)
+{
+    program(0x200, 1);
+    answer(-ENOSPC);
+    ck_assert_ptr_null(image.waiting); /* nor again and again */
+    put(0, 0x70, 1);
+    ck_assert_uint_eq(get(0, 1), 0x90);
+    program(0x2200, 2);
+    complete_all();
+    ck_assert_uint_eq(image.bytes[0x200], 1);
+    ck_assert_uint_eq(image.bytes[0x2200], 2);
+    ck_assert(image.flushed);
+    program(0x3200, 3);
+    complete();
+    answer(-EIO); /* the flush */
+    ck_assert(!image.flushed);
+    unplug();
+    complete_all();
+    ck_assert(image.flushed);
+}
+END_TEST
+
+/* A saved state that nobody has made. */
+START_TEST(a_state_that_cannot_be_is_a_reset)
+{
+    static const struct {
+        const char *field;
+        uint64_t value;
+    } wrong[] = {{"wanted", 0xffff}, {"buffer_at", SIZE}, {"filled", 9}};
+    struct device *dev = (struct device *)flash;
+    for (unsigned i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
+        put(0, 0xe8, 1);
+        put(0, 7, 1);
+        for (size_t f = 0; f < dev->state->field_count; f++)
+            if (strcmp(dev->state->fields[f].name, wrong[i].field) == 0)
+                field_set(&dev->state->fields[f], dev, 0, wrong[i].value);
+        dev->restored(dev);
+        put(0, 0x70, 1); /* a command again */
+        ck_assert_uint_eq(get(0, 1), 0x80);
+        put(0, 0xff, 1);
+    }
+}
+END_TEST
+
 START_TEST(a_read_only_chip_says_so)
 {
     make(true);
@@ -279,6 +343,9 @@ int main(void)
     tcase_add_test(t, the_array_is_rom_again_after_a_while);
     tcase_add_test(t, changes_reach_the_image_in_order_and_are_flushed);
     tcase_add_test(t, what_is_under_way_outlives_the_chip);
+    tcase_add_test(t, the_last_changes_wait_for_what_is_under_way);
+    tcase_add_test(t, a_change_that_failed_is_written_with_the_next);
+    tcase_add_test(t, a_state_that_cannot_be_is_a_reset);
     tcase_add_test(t, sectors_with_rules_are_locked);
     tcase_add_test(t, a_reset_breaks_off_what_was_begun);
     suite_add_tcase(s, t);
