@@ -375,6 +375,42 @@ START_TEST(nothing_is_lost)
 }
 END_TEST
 
+/* The header names the new table first, of all that has been written since the last sync: the worst
+ * that a disk's cache can do. */
+START_TEST(a_longer_refcount_table_is_there_before_the_header_names_it)
+{
+    enum { REFCOUNT_TABLE_OFFSET = 48 };
+    struct media durable;
+    unsigned synced = 0, moves = 0;
+    lab_run("qemu-img create -f qcow2 -o cluster_size=512,refcount_bits=64 disk 2M");
+    media_load(&durable, "disk");
+    operation = flushed_at[1] = flushed_at[2] = 1;
+    for (uint64_t i = 0; i < SECTORS; i++)
+        note(i, 0);
+    struct image *image = lab_open("disk", true);
+    recording = true;
+    operation = 2;
+    guest_write(image, 0, SECTORS); /* more clusters than the first table counts */
+    image_close(image);
+    recording = false;
+    for (unsigned k = 0; k < step_count; k++) {
+        for (; steps[k].effect == SYNC && synced < k; synced++)
+            media_apply(&durable, &steps[synced]);
+        if (steps[k].effect != WRITE || steps[k].offset != REFCOUNT_TABLE_OFFSET)
+            continue;
+        struct media m = {.bytes = malloc(durable.room), .room = durable.room, .len = durable.len};
+        memcpy(m.bytes, durable.bytes, durable.room);
+        media_apply(&m, &steps[k]);
+        media_store(&m, "crashed");
+        check_survivor("qcow2", operation, true);
+        free(m.bytes);
+        moves++;
+    }
+    ck_assert_uint_ge(moves, 1);
+    free(durable.bytes);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("power loss");
@@ -382,6 +418,7 @@ int main(void)
     tcase_add_checked_fixture(tc, lab_setup, lab_teardown);
     tcase_set_timeout(tc, 120);
     tcase_add_loop_test(tc, nothing_is_lost, 0, sizeof(shapes) / sizeof(shapes[0]));
+    tcase_add_test(tc, a_longer_refcount_table_is_there_before_the_header_names_it);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
