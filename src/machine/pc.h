@@ -155,7 +155,7 @@ bool bios_open(struct machine *m, struct error *err);
  */
 bool bios_add_kernel(struct machine *m, struct error *err);
 const char *bios_kernel_path(const struct machine *m);
-/* Do packages say that firmware with these contents needs system management mode? */
+/* bios_smm.c: does this firmware need system management mode? */
 bool bios_needs_smm(const uint8_t *bytes, size_t len);
 /* Puts flash chips, if there are any, where the image would be. */
 bool bios_build(struct machine *m, struct error *err);
