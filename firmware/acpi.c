@@ -278,10 +278,10 @@ void acpi_tables(struct area *area, const struct firmware_config *config, struct
 bool firmware_build(const struct firmware_config *config, uint8_t *bytes, uint64_t *rsdp,
                     struct error *err)
 {
-    struct area area = {.a = {.bytes = bytes, .room = FIRMWARE_AREA_END - FIRMWARE_AREA},
+    struct area area = {.a = {.bytes = bytes, .room = SMBIOS_ANCHOR - FIRMWARE_AREA},
                         .base = FIRMWARE_AREA};
     struct acpi_roots roots;
-    memset(bytes, 0, area.a.room);
+    memset(bytes, 0, FIRMWARE_AREA_END - FIRMWARE_AREA);
     acpi_tables(&area, config, &roots);
     area_align(&area, 16);
     *rsdp = area_gpa(&area);
@@ -289,5 +289,5 @@ bool firmware_build(const struct firmware_config *config, uint8_t *bytes, uint64
     mp_table(&area, config);
     if (area.a.full || area.a.depth)
         return error_set(err, "the ACPI tables do not fit below 1 MiB");
-    return true;
+    return smbios_place(config, bytes, err);
 }

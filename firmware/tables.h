@@ -40,6 +40,10 @@ struct acpi_roots {
 void acpi_tables(struct area *area, const struct firmware_config *config, struct acpi_roots *roots);
 void acpi_rsdp(struct area *area, const struct acpi_roots *roots);
 
+/* SMBIOS for machines that start without firmware: the entry point is looked for from F0000h on. */
+enum { SMBIOS_ANCHOR = 0xf6000, SMBIOS_ROOM = 32 << 10 };
+bool smbios_place(const struct firmware_config *config, uint8_t *area, struct error *err);
+
 void dsdt_body(struct aml *a, const struct firmware_config *config);
 /* PCI interrupts (links.c): the ISA bridge's registers, in its scope; the link devices, in \\_SB;
  * the routing table, in the PCI root's scope. */

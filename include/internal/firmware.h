@@ -13,6 +13,7 @@
 
 struct error;
 struct phys_map;
+struct smbios_config;
 
 /* ---- The memory map, as INT 15h E820h would report it ---------------------------------------- */
 
@@ -59,6 +60,7 @@ struct firmware_config {
     bool has_floppy; /* the controller has drives */
     bool has_panic;  /* pvpanic at panic_port */
     uint16_t panic_port;
+    const struct smbios_config *smbios; /* NULL: nothing is said */
 };
 
 /* The tables lie in the BIOS area, which is RAM and reserved in the memory map. */
@@ -70,8 +72,9 @@ struct firmware_config {
 
 void firmware_memory_map(const struct firmware_config *config, struct memory_map *map);
 
-/* Writes the BIOS data area's few words that operating systems read, the ACPI tables and the MP
- * table into guest memory. *rsdp is where the ACPI tables' root pointer lies. */
+/* Writes the BIOS data area's few words that operating systems read, the ACPI tables, the MP
+ * table and the SMBIOS tables into guest memory. *rsdp is where the ACPI tables' root pointer lies.
+ */
 bool firmware_install(struct phys_map *map, const struct firmware_config *config, uint64_t *rsdp,
                       struct error *err);
 

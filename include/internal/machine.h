@@ -8,6 +8,7 @@
 
 #include "internal/access.h"
 #include "internal/blockdev.h"
+#include "internal/smbios.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -120,7 +121,8 @@ struct machine_config {
     struct boot_config boot;
     struct firmware_blob fw_files[MACHINE_MAX_FW_FILES];
     unsigned fw_file_count;
-    bool nographic; /* firmware is to use the serial port */
+    struct smbios_config smbios; /* -smbios, -uuid */
+    bool nographic;              /* firmware is to use the serial port */
     struct drive_config drives[MACHINE_MAX_DRIVES];
     unsigned drive_count;
     struct device_config devices[MACHINE_MAX_DEVICES];

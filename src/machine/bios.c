@@ -270,22 +270,28 @@ static bool add_boot(struct machine *m, struct error *err)
             add_number_file(m, "etc/sercon-port", 0x3f8, 2, err));
 }
 
+/* The user's own files do not take the place of ours, which may be made anew at any time. */
 static bool add_user_files(struct machine *m, struct error *err)
 {
     const struct machine_config *c = m->config;
-    for (unsigned i = 0; i < c->fw_file_count; i++)
-        if (!fw_cfg_add_file(m->fw_cfg, c->fw_files[i].name, c->fw_files[i].bytes,
-                             c->fw_files[i].len, err))
+    for (unsigned i = 0; i < c->fw_file_count; i++) {
+        const struct firmware_blob *file = &c->fw_files[i];
+        if (fw_cfg_has_file(m->fw_cfg, file->name))
+            return error_set(err,
+                             "-fw_cfg: there already is a file '%s'; names of one's own begin with "
+                             "opt/",
+                             file->name);
+        if (!fw_cfg_add_file(m->fw_cfg, file->name, file->bytes, file->len, err))
             return false;
+    }
     return true;
 }
 
 bool bios_describe(struct machine *m, struct error *err)
 {
     const struct machine_config *c = m->config;
-    static const uint8_t no_uuid[16] = {0};
     fw_cfg_on_directory(m->fw_cfg, directory_wanted, m);
-    return fw_cfg_add(m->fw_cfg, FW_CFG_UUID, no_uuid, sizeof(no_uuid), err) &&
+    return fw_cfg_add(m->fw_cfg, FW_CFG_UUID, c->smbios.uuid, sizeof(c->smbios.uuid), err) &&
            fw_cfg_add_number(m->fw_cfg, FW_CFG_RAM_SIZE, m->firmware.ram_low, 8, err) &&
            fw_cfg_add_number(m->fw_cfg, FW_CFG_NOGRAPHIC, c->nographic, 2, err) &&
            fw_cfg_add_number(m->fw_cfg, FW_CFG_NB_CPUS, m->vcpu_count, 2, err) &&

@@ -539,6 +539,12 @@ static const struct option options[] = {
      set_boot,
      {0}},
     {"fw_cfg", "NAME,string=TEXT", "a file for the firmware, or file=FILE", set_fw_cfg, {0}},
+    {"smbios",
+     "type=N,KEY=TEXT",
+     "what SMBIOS tables say: types 0 to 3 and 11",
+     option_smbios,
+     {0}},
+    {"uuid", "UUID", "the machine's universally unique identifier", option_uuid, {0}},
     {"drive",
      "file=FILE[,...]",
      "disk: if=ide|virtio|floppy|pflash|none, media=disk|cdrom, index=N, format=NAME, "
@@ -752,6 +758,7 @@ void machine_config_free(struct machine_config *c)
                        c->symbols,   c->bios,     c->boot.order, c->boot.once};
     for (unsigned i = 0; i < sizeof(strings) / sizeof(strings[0]); i++)
         free(strings[i]);
+    smbios_config_free(&c->smbios);
     for (unsigned i = 0; i < c->folder_count; i++)
         free(c->folders[i]);
     for (unsigned i = 0; i < c->fw_file_count; i++) {

@@ -43,6 +43,11 @@ bool option_pflash_place(struct options *o, const struct keyval *kv, struct driv
 bool option_firmware_folder(struct options *o, const char *arg);
 bool option_boot(struct options *o, const char *arg);
 bool option_fw_cfg(struct options *o, const char *arg);
+/* -smbios and -uuid (options_smbios.c), as rows of the table call them. */
+struct option;
+bool option_smbios(struct options *o, const struct option *option, const char *arg);
+bool option_uuid(struct options *o, const struct option *option, const char *arg);
+void smbios_config_free(struct smbios_config *smbios);
 bool option_device(struct options *o, const char *arg);
 /* Joins devices and drives after the last option; drives with an interface get a
  * device. */

@@ -189,6 +189,16 @@ static bool check_medium(struct options *o, const struct device_config *device)
     return error_set(o->err, "-device ide-hd: needs drive=ID of a drive with file=PATH");
 }
 
+/* An ATA disk has no way to say that it is (ATA-7 knows only commands that fail). */
+static bool check_writable(struct options *o, const struct device_config *device)
+{
+    return device->kind == DEVICE_IDE_CD || !device->drive->read_only ||
+           error_set(o->err,
+                     "-drive file=%s: an IDE or SATA disk cannot be read-only; with snapshot=on "
+                     "instead of readonly=on its file stays as it is",
+                     device->drive->file);
+}
+
 /* ---- All of them -------------------------------------------------------------------------------
  */
 
@@ -239,5 +249,8 @@ bool options_attach_ide(struct options *o)
                             c->drives[i].unit))
                 return false;
         }
+    for (unsigned i = 0; i < c->device_count; i++)
+        if (ide_device(&c->devices[i]) && !check_writable(o, &c->devices[i]))
+            return false;
     return true;
 }

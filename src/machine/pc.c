@@ -306,6 +306,7 @@ static void describe(struct machine *m)
 {
     struct firmware_config *f = &m->firmware;
     f->vcpus = m->vcpu_count;
+    f->smbios = &m->config->smbios;
     f->lapic_base = APIC_DEFAULT_BASE;
     f->ioapic_base = IOAPIC_BASE;
     f->sci_irq = SCI_IRQ;

@@ -4,6 +4,7 @@
  */
 #include "internal/error.h"
 #include "internal/firmware.h"
+#include "internal/smbios.h"
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -392,6 +393,85 @@ START_TEST(the_smbios_tables_are_sound)
 }
 END_TEST
 
+/* The structure of this type, or NULL. */
+static const uint8_t *structure(const uint8_t *p, const uint8_t *end, uint8_t type)
+{
+    while (p < end && p[0] != type) {
+        for (p += p[1]; p[0] || p[1]; p++)
+            ;
+        p += 2;
+    }
+    return p < end ? p : NULL;
+}
+
+/* String `n` of a structure. */
+static const char *text(const uint8_t *structure, unsigned n)
+{
+    const char *at = (const char *)structure + structure[1];
+    ck_assert_uint_ne(n, 0);
+    while (--n)
+        at += strlen(at) + 1;
+    return at;
+}
+
+START_TEST(smbios_says_what_the_user_says)
+{
+    struct smbios_config said = {
+        .text = {[SMBIOS_BIOS_VENDOR] = "V",
+                 [SMBIOS_BIOS_DATE] = "D",
+                 [SMBIOS_SYSTEM_SERIAL] = "ds=nocloud",
+                 [SMBIOS_BOARD_LOCATION] = "L",
+                 [SMBIOS_CHASSIS_SKU] = "K"},
+        .bios = true,
+        .board = true,
+        .uefi = true,
+        .release = {1, 2},
+        .has_uuid = true,
+        .uuid = {0x00, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xaa},
+        .oem = {"one", "two"},
+        .oem_count = 2,
+    };
+    static const uint8_t uuid[16] = {0x33, 0x22, 0x11, 0x00, 0x55, 0x44,
+                                     0x77, 0x66, 0x88, 0x99, 0xaa};
+    struct firmware_config c = config(1);
+    struct error err;
+    c.smbios = &said;
+    ck_assert_msg(firmware_build(&c, area, &rsdp, &err), "%s", err.msg);
+    const uint8_t *anchor = area;
+    while (memcmp(anchor, "_SM_", 4) != 0)
+        anchor += 16;
+    ck_assert_uint_ge(anchor - area, 0xf0000 - FIRMWARE_AREA);
+    ck_assert_uint_eq(sum(anchor, anchor[5]), 0);
+    ck_assert_uint_eq(sum(anchor + 16, 15), 0);
+    const uint8_t *p = at(le(anchor + 24, 4)), *end = p + le(anchor + 22, 2);
+    const uint8_t *bios = structure(p, end, 0), *system = structure(p, end, 1);
+    const uint8_t *board = structure(p, end, 2), *oem = structure(p, end, 11);
+    ck_assert(bios && system && board && oem);
+    ck_assert_uint_eq(bios[1], 0x18);
+    ck_assert_str_eq(text(bios, bios[4]), "V");
+    ck_assert_uint_eq(bios[5], 0);
+    ck_assert_str_eq(text(bios, bios[8]), "D");
+    ck_assert_uint_eq(bios[0x13] & 8, 8);
+    ck_assert_uint_eq(bios[0x14], 1);
+    ck_assert_uint_eq(bios[0x15], 2);
+    ck_assert_uint_eq(system[1], 0x1b);
+    ck_assert_str_eq(text(system, system[4]), "Bailey");
+    ck_assert_str_eq(text(system, system[7]), "ds=nocloud");
+    ck_assert_mem_eq(system + 8, uuid, 16);
+    ck_assert_uint_eq(board[1], 0x0f);
+    ck_assert_str_eq(text(board, board[10]), "L");
+    ck_assert_str_eq(text(structure(p, end, 3), structure(p, end, 3)[0x15]), "K");
+    ck_assert_uint_eq(oem[4], 2);
+    ck_assert_str_eq(text(oem, 2), "two");
+    char *huge = calloc(1, 40000);
+    memset(huge, 'x', 39999);
+    said.oem[0] = huge;
+    ck_assert(!firmware_build(&c, area, &rsdp, &err));
+    ck_assert_str_eq(err.msg, "-smbios: the tables would be longer than 32768 bytes");
+    free(huge);
+}
+END_TEST
+
 /* As a BIOS checks it (BIOS Boot Specification 1.01, 3.3; Plug and Play BIOS Specification, 3.2).
  */
 START_TEST(the_option_rom_is_sound)
@@ -424,6 +504,7 @@ int main(void)
     tcase_add_test(t, the_demo_is_an_elf_file);
     tcase_add_test(t, the_commands_put_the_tables_in_place);
     tcase_add_test(t, the_smbios_tables_are_sound);
+    tcase_add_test(t, smbios_says_what_the_user_says);
     tcase_add_test(t, the_option_rom_is_sound);
     suite_add_tcase(suite, t);
     SRunner *runner = srunner_create(suite);

@@ -190,6 +190,25 @@ START_TEST(drives)
 }
 END_TEST
 
+START_TEST(smbios)
+{
+    static const uint8_t uuid[16] = {0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef,
+                                     0x01, 0x23, 0x45, 0x67, 0x89, 0xAB, 0xCD, 0xEF};
+    parse_ok("-smbios type=1,serial=ds=nocloud,,x,product=P -smbios type=0,vendor=V,release=3.4 "
+             "-smbios type=11,value=a,value=b -uuid 01234567-89ab-cdef-0123-456789ABCDEF");
+    ck_assert_str_eq(c.smbios.text[SMBIOS_SYSTEM_SERIAL], "ds=nocloud,x");
+    ck_assert_str_eq(c.smbios.text[SMBIOS_SYSTEM_PRODUCT], "P");
+    ck_assert_str_eq(c.smbios.text[SMBIOS_BIOS_VENDOR], "V");
+    ck_assert(c.smbios.bios && !c.smbios.board && !c.smbios.uefi && c.smbios.has_uuid);
+    ck_assert_uint_eq(c.smbios.release[1], 4);
+    ck_assert_mem_eq(c.smbios.uuid, uuid, 16);
+    ck_assert_uint_eq(c.smbios.oem_count, 2);
+    ck_assert_str_eq(c.smbios.oem[1], "b");
+    parse_ok("-smbios type=1,uuid=01234567-89ab-cdef-0123-456789abcdef");
+    ck_assert_mem_eq(c.smbios.uuid, uuid, 16);
+}
+END_TEST
+
 /* A device's place: "0:1" for the board's channel 0, drive 1; "a3:2" for port 2 of device 3. */
 static const char *place_of(const char *file)
 {
@@ -452,6 +471,23 @@ START_TEST(what_is_wrong_is_named_with_the_nearest)
         {"-drive file=a -drive file=b -drive file=c -drive file=d -drive file=e",
          "-drive: all four places for IDE drives are taken; if=virtio has more"},
         {"-drive if=virtio,media=cdrom", "-drive: if=virtio needs file=PATH"},
+        {"-drive file=x,readonly=on",
+         "-drive file=x: an IDE or SATA disk cannot be read-only; with snapshot=on instead of "
+         "readonly=on its file stays as it is"},
+        {"-device ich9-ahci,id=a -drive file=x,if=none,id=d,read-only=on,snapshot=on "
+         "-device ide-hd,drive=d,bus=a.0",
+         "-drive file=x: an IDE or SATA disk cannot be read-only; with snapshot=on instead of "
+         "readonly=on its file stays as it is"},
+        {"-smbios vendor=x", "-smbios: needs type=0, 1, 2, 3 or 11"},
+        {"-smbios file=x", "-smbios: file= is not available; type=N,KEY=TEXT is"},
+        {"-smbios type=4,asset=x", "-smbios: type=4 is not available; types 0 to 3 and 11 are"},
+        {"-smbios type=0,release=1",
+         "-smbios: release=1 is no release, such as 1.2 (of 255 at most)"},
+        {"-smbios type=11,value=", "-smbios: a string of type=11 is empty"},
+        {"-smbios type=11,path=/nonexistent", "-smbios: /nonexistent: No such file or directory"},
+        {"-uuid 01234567-89ab-cdef-0123-456789abcde",
+         "-uuid: '01234567-89ab-cdef-0123-456789abcde' is no UUID, such as "
+         "01234567-89ab-cdef-0123-456789abcdef"},
         {"-cdrom a -hdc b", "-hdc: there already is a drive with bus=1, unit=0 (index=2)"},
         {"-device ide-hd", "-device ide-hd: needs drive=ID of a drive with file=PATH"},
         {"-device ide-cd,bus=sata.0", "-device ide-cd: there is no bus 'sata.0' yet; there are "
@@ -570,6 +606,7 @@ int main(void)
     tcase_add_test(t, processors);
     tcase_add_test(t, kernel_and_friends);
     tcase_add_test(t, drives);
+    tcase_add_test(t, smbios);
     tcase_add_test(t, places_of_ide_drives);
     tcase_add_test(t, serial_ports);
     tcase_add_test(t, clock_and_log);
