@@ -38,7 +38,7 @@ SEAMS = {
     "device.h": "mmu", "chips.h": "devices", "pci.h": "devices", "virtio.h": "devices", "fw_cfg.h": "devices", "flash.h": "devices",
     "door.h": "devices", "input.h": "devices", "ata.h": "devices",
     "wire.h": "wire", "control.h": "control",
-    "loader.h": "loader", "firmware.h": "firmware", "machine.h": "machine",
+    "loader.h": "loader", "firmware.h": "firmware", "smbios.h": "firmware", "machine.h": "machine",
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"')
 
