@@ -558,7 +558,7 @@ static void fdc_restored(struct device *dev)
 static void fdc_destroy(struct device *dev)
 {
     struct fdc *f = (struct fdc *)dev;
-    fdc_transfer_abandon(f);
+    fdc_transfer_leave(f);
     dma_connect(f->dma, FDC_DMA_CHANNEL, NULL, NULL);
     io_remove(f->board->io, f->low_ports);
     io_remove(f->board->io, f->high_port);

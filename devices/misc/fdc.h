@@ -101,7 +101,8 @@ struct fdc {
     uint8_t st1, st2, count_ran_out;
     uint16_t at, len; /* in the buffer */
     uint8_t buffer[FDC_SECTOR];
-    struct fdc_io *io; /* in flight, or NULL */
+    struct fdc_io *io;        /* what the transfer waits for, or NULL */
+    struct fdc_io *forgotten; /* of a transfer before a reset: is still at its image */
 
     int low_ports, high_port;
     bool int_level;
@@ -125,6 +126,8 @@ void fdc_result(struct fdc *f, const uint8_t *bytes, unsigned count, bool interr
 void fdc_transfer_begin(struct fdc *f);
 /* Whatever it is doing is forgotten: a reset. */
 void fdc_transfer_abandon(struct fdc *f);
+/* The controller goes; its last request need not come back to it. */
+void fdc_transfer_leave(struct fdc *f);
 /* DMA may go on. */
 void fdc_transfer_ready(void *fdc);
 /* The guest's byte without DMA. */

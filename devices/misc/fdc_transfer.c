@@ -12,11 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Freed when it is done; `fdc` is NULL when nobody waits for it any more. The buffer is its own. */
+/* Freed when it is done; `fdc` is NULL when the controller is gone. The buffer is its own. */
 struct fdc_io {
     struct blockdev_request request;
     struct iovec iov;
     struct fdc *fdc;
+    struct blockdev *image;
     uint8_t buffer[FDC_SECTOR];
 };
 
@@ -100,7 +101,11 @@ static void image_done(struct blockdev_request *request)
 {
     struct fdc_io *io = request->opaque;
     struct fdc *f = io->fdc;
-    if (f) {
+    if (f && io == f->forgotten) {
+        f->forgotten = NULL;
+        if (f->io)
+            blockdev_submit(f->io->image, &f->io->request);
+    } else if (f) {
         f->io = NULL;
         if (request->result < 0) {
             fail(f, request->op == BLOCKDEV_READ ? ST1_DATA_ERROR : ST1_NOT_WRITABLE, 0);
@@ -134,6 +139,7 @@ static void use_image(struct fdc *f, enum blockdev_op op)
     }
     memcpy(io->buffer, f->buffer, sizeof(io->buffer));
     io->fdc = f;
+    io->image = drive->image;
     io->iov = (struct iovec){io->buffer, FDC_SECTOR};
     io->request = (struct blockdev_request){.op = op,
                                             .offset = offset,
@@ -144,7 +150,8 @@ static void use_image(struct fdc *f, enum blockdev_op op)
                                             .opaque = io};
     f->io = io;
     f->step = op == BLOCKDEV_READ ? STEP_IMAGE_READ : STEP_IMAGE_WRITE;
-    blockdev_submit(drive->image, &io->request);
+    if (!f->forgotten)
+        blockdev_submit(drive->image, &io->request);
 }
 
 /* ---- The guest's side ------------------------------------------------------------------------ */
@@ -317,12 +324,23 @@ void fdc_transfer_begin(struct fdc *f)
         next_sector(f);
 }
 
+/* What is at the image cannot be taken back. What comes next waits for it, so that an old write
+ * never lands after a newer one. */
 void fdc_transfer_abandon(struct fdc *f)
 {
-    if (f->io)
-        f->io->fdc = NULL;
+    if (f->forgotten)
+        free(f->io); /* has waited itself */
+    else
+        f->forgotten = f->io;
     f->io = NULL;
     f->step = STEP_NONE;
+}
+
+void fdc_transfer_leave(struct fdc *f)
+{
+    fdc_transfer_abandon(f);
+    if (f->forgotten)
+        f->forgotten->fdc = NULL;
 }
 
 /* What an image was doing is done again. */

@@ -32,6 +32,7 @@ static void complete(void *opaque)
 }
 void blockdev_submit(struct blockdev *dev, struct blockdev_request *r)
 {
+    require(in_flight == 0);
     require(r->offset <= dev->size && r->len <= dev->size - r->offset && r->iovcnt == 1);
     require(r->op == BLOCKDEV_READ || (r->op == BLOCKDEV_WRITE && !dev->read_only));
     if (r->op == BLOCKDEV_READ)
