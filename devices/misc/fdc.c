@@ -173,10 +173,10 @@ static void cmd_read_id(struct fdc *f)
 static void seek_done(struct fdc *f, unsigned unit, uint8_t track, uint8_t st0)
 {
     f->tracks[unit] = track;
-    if (unit < FDC_DRIVES && f->drive[unit].image) {
+    if (unit < FDC_DRIVES)
         f->drive[unit].track = track;
+    if (unit < FDC_DRIVES && f->drive[unit].image)
         f->drive[unit].changed = 0; /* a step, with a disk in the drive */
-    }
     f->sense[unit] = st0;
     fdc_interrupt(f, true);
     expect_command(f);
@@ -186,7 +186,7 @@ static void seek_done(struct fdc *f, unsigned unit, uint8_t track, uint8_t st0)
 static void cmd_recalibrate(struct fdc *f)
 {
     unsigned unit = f->fifo[1] & 3;
-    bool there = unit < FDC_DRIVES && f->drive[unit].image;
+    bool there = unit < FDC_DRIVES && f->drive[unit].type;
     seek_done(f, unit, 0,
               (uint8_t)(ST0_SEEK_END | (there ? 0 : ST0_ABNORMAL | ST0_EQUIPMENT) | unit));
 }
@@ -613,7 +613,15 @@ static const struct io_ops high_ops = {high_read, high_write, 1, 1};
 
 uint8_t fdc_drive_type(const struct fdc *f, unsigned drive)
 {
-    return f->drive[drive].format ? f->drive[drive].format->type : 0;
+    return f->drive[drive].type;
+}
+
+bool fdc_change(struct fdc *f, unsigned drive, struct blockdev *image, struct error *err)
+{
+    if (!fdc_drive_change(&f->drive[drive], image, err))
+        return false;
+    fdc_transfer_disk_gone(f, drive);
+    return true;
 }
 
 struct fdc *fdc_new(struct board *board, struct dma *dma, const struct fdc_config *config,

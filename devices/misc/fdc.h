@@ -44,14 +44,17 @@ struct fdc_format {
 };
 
 struct fdc_drive {
-    struct blockdev *image; /* NULL: there is no drive */
+    struct blockdev *image; /* NULL: there is no disk in it */
     const struct fdc_format *format;
+    uint8_t type;    /* as in CMOS; 0: there is no drive */
     uint8_t track;   /* the head is over */
     uint8_t changed; /* the disk change line: until the head steps */
     uint8_t id;      /* sector that the last READ ID found */
 };
 
 bool fdc_drive_open(struct fdc_drive *drive, struct blockdev *image, struct error *err);
+/* Another disk, or none. */
+bool fdc_drive_change(struct fdc_drive *drive, struct blockdev *image, struct error *err);
 /* Where a sector is in the image; false: the disk has no such sector. */
 bool fdc_drive_locate(const struct fdc_drive *drive, unsigned track, unsigned head, unsigned sector,
                       uint64_t *offset);
@@ -126,6 +129,8 @@ void fdc_result(struct fdc *f, const uint8_t *bytes, unsigned count, bool interr
 void fdc_transfer_begin(struct fdc *f);
 /* Whatever it is doing is forgotten: a reset. */
 void fdc_transfer_abandon(struct fdc *f);
+/* The disk has been taken out of a drive. */
+void fdc_transfer_disk_gone(struct fdc *f, unsigned unit);
 /* The controller goes; its last request need not come back to it. */
 void fdc_transfer_leave(struct fdc *f);
 /* DMA may go on. */

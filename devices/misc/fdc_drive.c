@@ -50,10 +50,34 @@ bool fdc_drive_open(struct fdc_drive *drive, struct blockdev *image, struct erro
     if (!image)
         return true;
     drive->format = format_of(blockdev_size(image));
-    if (drive->format)
+    if (drive->format) {
+        drive->type = drive->format->type;
         return true;
+    }
     return error_set(err, "%llu bytes are more than a floppy disk has (at most 2949120)",
                      (unsigned long long)blockdev_size(image));
+}
+
+/* Drives take what drives of their size took before them. */
+static bool fits(uint8_t drive, uint8_t disk)
+{
+    enum { HIGH_5_INCH = 2, DOUBLE_3_INCH = 3 };
+    return disk <= drive && (drive <= HIGH_5_INCH || disk >= DOUBLE_3_INCH);
+}
+
+bool fdc_drive_change(struct fdc_drive *drive, struct blockdev *image, struct error *err)
+{
+    const struct fdc_format *format = image ? format_of(blockdev_size(image)) : NULL;
+    if (!drive->type)
+        return error_set(err, "there is no such floppy drive");
+    if (image && (!format || !fits(drive->type, format->type)))
+        return error_set(err, "a disk of %llu bytes does not fit the floppy drive",
+                         (unsigned long long)blockdev_size(image));
+    drive->image = image;
+    drive->format = format;
+    drive->changed = 1;
+    drive->id = 0;
+    return true;
 }
 
 bool fdc_drive_locate(const struct fdc_drive *drive, unsigned track, unsigned head, unsigned sector,

@@ -336,6 +336,14 @@ void fdc_transfer_abandon(struct fdc *f)
     f->step = STEP_NONE;
 }
 
+void fdc_transfer_disk_gone(struct fdc *f, unsigned unit)
+{
+    if (f->step == STEP_NONE || f->unit != unit)
+        return;
+    fdc_transfer_abandon(f);
+    fail(f, ST1_MISSING_MARK, 0);
+}
+
 void fdc_transfer_leave(struct fdc *f)
 {
     fdc_transfer_abandon(f);

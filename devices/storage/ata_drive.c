@@ -276,6 +276,13 @@ static void drive_destroy(struct device *dev)
         drive_free(d);
 }
 
+bool ata_drive_change(struct device *dev, struct blockdev *image, bool force, struct error *err)
+{
+    struct ata_drive *d = (struct ata_drive *)dev;
+    return mmc_change(&d->mmc, image, force) ||
+           error_set(err, "the guest has locked the tray, and has been told; try again, or force");
+}
+
 static void put_text(char *at, size_t size, const char *text)
 {
     size_t n = strnlen(text, size);

@@ -75,6 +75,11 @@ static uint32_t read_size(const struct ata_drive *d)
 static void read_medium(struct ata_drive *d)
 {
     uint32_t blocks = read_size(d);
+    if (d->mmc.medium_changed || !mmc_blocks(&d->mmc)) { /* since the command began */
+        mmc_check(&d->mmc, SENSE_NOT_READY, ASC_NO_MEDIUM_CLOSED);
+        check(d);
+        return;
+    }
     d->pos = 0;
     d->filled = blocks * medium_block(d);
     ata_submit(d, BLOCKDEV_READ, 0, d->lba * MMC_BLOCK, (uint64_t)blocks * MMC_BLOCK);

@@ -31,6 +31,20 @@ void mmc_reset(struct mmc *mmc)
     mmc->media_event = EVENT_NONE;
 }
 
+/* MMC-3, 6.6.1.2: a request of the user's is an event as well. */
+bool mmc_change(struct mmc *mmc, struct blockdev *image, bool force)
+{
+    if (mmc->locked && !mmc->tray_open && mmc->image && !force) {
+        mmc->media_event = EVENT_EJECT;
+        return false;
+    }
+    mmc->image = image;
+    mmc->tray_open = !image;
+    mmc->medium_changed = image != NULL;
+    mmc->media_event = image ? EVENT_NEW : EVENT_REMOVED;
+    return true;
+}
+
 uint32_t mmc_blocks(const struct mmc *mmc)
 {
     if (!mmc->image || mmc->tray_open)

@@ -79,6 +79,9 @@ void mmc_reset(struct mmc *mmc);
 /* `reply` has room for MMC_MAX_REPLY bytes. */
 enum mmc_result mmc_execute(struct mmc *mmc, const uint8_t cdb[MMC_CDB], uint8_t *reply,
                             uint32_t *len);
+/* Somebody takes the medium out and puts another in; NULL: leaves the tray open and empty. False:
+ * the host has locked the tray, and is told of the wish; nothing has changed. */
+bool mmc_change(struct mmc *mmc, struct blockdev *image, bool force);
 /* Sense data for the next REQUEST SENSE. */
 enum mmc_result mmc_check(struct mmc *mmc, enum scsi_sense_key key, enum scsi_asc asc);
 /* The same for a block that could not be read. */

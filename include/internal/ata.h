@@ -33,6 +33,11 @@ struct ata_drive_options {
 struct device *ata_drive_create(struct ata_host *host, unsigned unit,
                                 const struct ata_drive_options *options, struct error *err);
 
+/* Puts another medium into a CD-ROM drive; NULL: takes it out and leaves the tray open. Without
+ * `force` only if the guest has not locked the tray; it is told of the wish then. The drive does
+ * not begin any more requests at the old image, but may wait for one: closing it comes next. */
+bool ata_drive_change(struct device *drive, struct blockdev *image, bool force, struct error *err);
+
 /* 82371SB (PIIX3) function 1, IDE, 8086:7010 at 00:01.1. irqs[0] and [1] are ISA interrupts 14 and
  * 15. */
 struct pci_device *piix3_ide_create(struct pci_bus *bus, const struct irq_line irqs[2],

@@ -219,12 +219,15 @@ void dma_connect(struct dma *dma, unsigned channel, void (*ready)(void *opaque),
 struct fdc;
 struct blockdev;
 struct fdc_config {
-    struct blockdev *drives[2]; /* NULL: there is no such drive */
+    struct blockdev *drives[2]; /* the disks; NULL: there is no such drive */
 };
 struct fdc *fdc_new(struct board *board, struct dma *dma, const struct fdc_config *config,
                     struct irq_line irq6, struct error *err);
 /* What CMOS 10h says of a drive: 0 none, 1 360K, 2 1.2M, 3 720K, 4 1.44M, 5 2.88M. */
 uint8_t fdc_drive_type(const struct fdc *fdc, unsigned drive);
+/* Another disk in drive 0 or 1, or none (NULL). The old one may have a request, for which nobody
+ * waits any more. */
+bool fdc_change(struct fdc *fdc, unsigned drive, struct blockdev *image, struct error *err);
 
 /* devices/misc/fpu_error.c: FERR# to IRQ 13, released by a write to port F0h. The CPUs' ferr lines.
  */

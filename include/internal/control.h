@@ -51,6 +51,10 @@ struct control_machine {
     bool (*screendump)(void *opaque, const char *path, struct error *err);
     bool (*screen)(void *opaque, FILE *out, struct error *err);
     bool (*sendkey)(void *opaque, const char *keys, unsigned hold_ms, struct error *err);
+    /* Puts an image into a CD-ROM or floppy drive; `file` NULL: takes out what is in it. NULL:
+     * there are no such drives. */
+    bool (*change)(void *opaque, const char *drive, const char *file, const char *format,
+                   bool force, struct error *err);
 };
 
 struct control *control_new(struct rules *rules, struct phys_map *map,

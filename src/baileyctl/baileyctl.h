@@ -15,6 +15,8 @@ struct settings {
     const char *socket, *symbols_file;
     int64_t slide;
     bool json, physical, raw;
+    bool force;         /* eject, change */
+    const char *format; /* change; NULL: what the contents say */
     /* protect */
     uint32_t subjects; /* bits by enum protect_subject */
     uint8_t deny, action, fault;
@@ -57,6 +59,12 @@ bool parse_number(const char *text, uint64_t *out);
 /* A comma-separated list of words of wire.h as bits; false: one is none of them. */
 bool parse_bits(const char *text, const char *const *words, uint32_t *bits);
 
+/* main.c: has a request carried out whose reply is no more than that; NULL: fails. */
+int carry_out(struct program *p, json_t *request);
+/* A file as the machine knows it, which may have another working directory: in `path`; false: there
+ * is no such name. */
+bool absolute_path(const char *file, char *path, size_t size);
+
 /* address.c */
 /* NUMBER, SYMBOL or SYMBOL+NUMBER; *size: of the symbol, or 0. False with p->error. */
 bool parse_address(struct program *p, const char *text, uint64_t *address, uint64_t *size);
@@ -88,6 +96,10 @@ int watch(struct program *p);
 int run_screendump(struct program *p);
 int run_screen(struct program *p);
 int run_sendkey(struct program *p);
+
+/* medium.c */
+int run_eject(struct program *p);
+int run_change(struct program *p);
 
 /* serve.c */
 int run_serve(struct program *p);

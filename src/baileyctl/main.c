@@ -2,8 +2,10 @@
  * main.c - the program baileyctl: a machine's control socket from the command line.
  */
 #include "baileyctl.h"
+#include <limits.h>
 #include <stdarg.h>
 #include <string.h>
+#include <unistd.h>
 
 static const struct command commands[] = {
     {"status", "", "say whether the machine runs", 0, 0, run_status},
@@ -25,6 +27,9 @@ static const struct command commands[] = {
     {"screendump", "FILE", "the display's picture as a PNG file", 1, 1, run_screendump},
     {"screen", "", "the characters on the display, in a text mode", 0, 0, run_screen},
     {"sendkey", "KEYS [MS]", "press keys together, as ctrl-alt-delete (100 ms)", 1, 2, run_sendkey},
+    {"eject", "DRIVE", "take out what is in a CD-ROM or floppy drive: ide1-cd0, floppy0", 1, 1,
+     run_eject},
+    {"change", "DRIVE FILE", "put an image into it", 2, 2, run_change},
     {"pause", "", "stop the processors", 0, 0, run_pause},
     {"continue", "", "let them go on", 0, 0, run_continue},
     {"stop", "", "end the machine", 0, 0, run_stop},
@@ -45,6 +50,24 @@ int fail_error(const struct program *p)
 {
     fprintf(stderr, "baileyctl: %s\n", p->error.text);
     return p->error.lost ? EXIT_NO_MACHINE : EXIT_REFUSED;
+}
+
+int carry_out(struct program *p, json_t *request)
+{
+    if (!request)
+        return fail_use("an operand is not UTF-8");
+    json_t *reply = bctl_request(p->ctl, request, &p->error);
+    bool ok = reply && bctl_check(reply, &p->error);
+    json_decref(reply);
+    return ok ? EXIT_DONE : fail_error(p);
+}
+
+bool absolute_path(const char *file, char *path, size_t size)
+{
+    char here[PATH_MAX];
+    if (*file == '/')
+        return snprintf(path, size, "%s", file) < (int)size;
+    return getcwd(here, sizeof(here)) && snprintf(path, size, "%s/%s", here, file) < (int)size;
 }
 
 static int help(void)

@@ -93,6 +93,16 @@ static bool set_raw(struct settings *s, const char *arg)
     (void)arg;
     return s->raw = true;
 }
+static bool set_force(struct settings *s, const char *arg)
+{
+    (void)arg;
+    return s->force = true;
+}
+static bool set_format(struct settings *s, const char *arg)
+{
+    s->format = arg;
+    return true;
+}
 static bool set_physical(struct settings *s, const char *arg)
 {
     (void)arg;
@@ -210,6 +220,8 @@ static const struct option options[] = {
     {"session", "NUMBER", "protect: the context's session", set_session},
     {"timeout", "MS", "serve: how long an answer may take (default 1000)", set_timeout},
     {"raw", NULL, "read: bytes as they are", set_raw},
+    {"force", NULL, "eject, change: even if the guest has locked the drive", set_force},
+    {"format", "NAME", "change: raw, qcow2, ... (default: what the contents say)", set_format},
 };
 enum { OPTIONS = sizeof(options) / sizeof(options[0]) };
 

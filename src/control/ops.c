@@ -249,6 +249,18 @@ static void run_sendkey(struct control_client *client, struct request *r, json_t
     set_outcome(reply, m->sendkey && m->sendkey(m->opaque, r->text, r->hold_ms, &err), &err);
 }
 
+/* ---- Disks and CDs ----------------------------------------------------------------------------
+ */
+
+static void run_change(struct control_client *client, struct request *r, json_t *reply)
+{
+    const struct control_machine *m = &client->control->machine;
+    struct error err = {"the machine has no drives whose medium could be changed"};
+    set_outcome(reply,
+                m->change && m->change(m->opaque, r->drive, r->text, r->format, r->force, &err),
+                &err);
+}
+
 /* ---- Lines ----------------------------------------------------------------------------------- */
 
 static char *to_line(json_t *object)
@@ -286,6 +298,7 @@ char *op_run(struct control_client *client, struct request *r)
         [REQUEST_STOP] = run_machine,      [REQUEST_STATUS] = run_machine,
         [REQUEST_COUNTERS] = run_counters, [REQUEST_SCREENDUMP] = run_screendump,
         [REQUEST_SCREEN] = run_screen,     [REQUEST_SENDKEY] = run_sendkey,
+        [REQUEST_EJECT] = run_change,      [REQUEST_CHANGE] = run_change,
     };
     json_t *reply = new_reply(r);
     run[r->op](client, r, reply);

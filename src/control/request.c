@@ -193,8 +193,7 @@ static bool get_write(struct request *r, json_t *json, struct wire_error *err)
 }
 
 /* A string; those with NULs do not get through the parser. */
-static bool get_text(struct request *r, const json_t *json, const char *name,
-                     struct wire_error *err)
+static bool get_string(char **to, const json_t *json, const char *name, struct wire_error *err)
 {
     const json_t *value = json_object_get(json, name);
     const char *text = json_string_value(value);
@@ -202,8 +201,14 @@ static bool get_text(struct request *r, const json_t *json, const char *name,
         return false;
     if (!text || !*text)
         return wire_fail(err, "'%s' must be a string", name);
-    r->text = strdup(text);
-    return r->text || wire_fail(err, "no memory for the request");
+    *to = strdup(text);
+    return *to || wire_fail(err, "no memory for the request");
+}
+
+static bool get_text(struct request *r, const json_t *json, const char *name,
+                     struct wire_error *err)
+{
+    return get_string(&r->text, json, name, err);
 }
 
 /* The machine has a working directory of its own, which the client need not know. */
@@ -218,6 +223,22 @@ static bool get_sendkey(struct request *r, json_t *json, struct wire_error *err)
 {
     return get_text(r, json, "keys", err) &&
            number32(json, "hold_ms", UINT32_MAX, &r->hold_ms, err);
+}
+
+static bool get_eject(struct request *r, json_t *json, struct wire_error *err)
+{
+    return get_string(&r->drive, json, "drive", err) && truth(json, "force", &r->force, err);
+}
+
+/* The file is one of the machine's, as in screendump, or a network disk. */
+static bool get_change(struct request *r, json_t *json, struct wire_error *err)
+{
+    bool formatted = json_object_get(json, "format") != NULL;
+    if (!get_eject(r, json, err) || !get_text(r, json, "file", err) ||
+        (formatted && !get_string(&r->format, json, "format", err)))
+        return false;
+    return r->text[0] == '/' || strncmp(r->text, "nbd", 3) == 0 ||
+           wire_fail(err, "'file' must be an absolute path");
 }
 
 static bool get_nothing(struct request *r, json_t *json, struct wire_error *err)
@@ -251,6 +272,8 @@ static const struct op {
     {"screendump", REQUEST_SCREENDUMP, get_screendump, {"file"}},
     {"screen", REQUEST_SCREEN, get_nothing, {0}},
     {"sendkey", REQUEST_SENDKEY, get_sendkey, {"keys", "hold_ms"}},
+    {"eject", REQUEST_EJECT, get_eject, {"drive", "force"}},
+    {"change", REQUEST_CHANGE, get_change, {"drive", "force", "file", "format"}},
 };
 static const struct op command_op = {
     "command", REQUEST_COMMAND, get_command, {"context", "cr3", "vcpu", "keep"}};
@@ -351,5 +374,7 @@ void request_free(struct request *r)
     wire_command_free(&r->command);
     free(r->data);
     free(r->text);
+    free(r->drive);
+    free(r->format);
     memset(r, 0, sizeof(*r));
 }

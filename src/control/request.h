@@ -26,6 +26,8 @@ enum request_op {
     REQUEST_SCREENDUMP,
     REQUEST_SCREEN,
     REQUEST_SENDKEY,
+    REQUEST_EJECT,
+    REQUEST_CHANGE,
 };
 
 enum { REQUEST_LIST_MAX = 1000 /* regions in one reply */ };
@@ -54,8 +56,11 @@ struct request {
     uint64_t address;
     size_t length;
     uint8_t *data;    /* WRITE */
-    char *text;       /* SCREENDUMP: the file; SENDKEY: the keys */
+    char *text;       /* SCREENDUMP, CHANGE: the file; SENDKEY: the keys */
     unsigned hold_ms; /* SENDKEY */
+    char *drive;      /* EJECT, CHANGE */
+    char *format;     /* CHANGE: or NULL */
+    bool force;       /* EJECT, CHANGE */
 };
 
 /* What is wrong with a line, beside the statuses of protect.h. */

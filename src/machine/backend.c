@@ -59,6 +59,10 @@ void backends_close(struct machine *m)
             blockdev_close(m->disks[i]);
         m->disks[i] = NULL;
     }
+    for (unsigned i = 0; i < MACHINE_MAX_DEVICES; i++) {
+        blockdev_close(m->media[i]);
+        m->media[i] = NULL;
+    }
     while (m->chardev_count)
         chardev_close(m->chardevs[--m->chardev_count]);
 }

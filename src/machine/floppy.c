@@ -27,9 +27,9 @@ bool floppy_build(struct machine *m, struct error *err)
     for (unsigned i = 0; i < m->config->drive_count; i++)
         if (m->config->drives[i].interface == DRIVE_FLOPPY)
             config.drives[m->config->drives[i].floppy] = m->disks[i];
-    struct fdc *fdc = fdc_new(&m->board, dma, &config, gsi_line(m->gsi, FLOPPY_IRQ), err);
-    if (!pc_own(m, fdc, err))
+    m->fdc = fdc_new(&m->board, dma, &config, gsi_line(m->gsi, FLOPPY_IRQ), err);
+    if (!pc_own(m, m->fdc, err))
         return error_prefix(err, "-drive if=floppy");
-    describe(m, fdc);
+    describe(m, m->fdc);
     return true;
 }

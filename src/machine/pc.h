@@ -65,6 +65,8 @@ struct machine {
     struct pci_bus *pci;
     struct pci_device *ide;
     struct pci_device *controllers[MACHINE_MAX_DEVICES]; /* by index of config->devices */
+    struct device *cdroms[MACHINE_MAX_DEVICES];          /* likewise; NULL: is no CD-ROM drive */
+    struct fdc *fdc;
     struct acpi_pm *pm;
     struct fw_cfg *fw_cfg;
     struct i8042 *i8042;
@@ -76,7 +78,8 @@ struct machine {
      */
     struct chardev *chardevs[MACHINE_CHARDEVS];
     unsigned chardev_count;
-    struct blockdev *disks[MACHINE_MAX_DRIVES]; /* by index of config->drives */
+    struct blockdev *disks[MACHINE_MAX_DRIVES];  /* by index of config->drives */
+    struct blockdev *media[MACHINE_MAX_DEVICES]; /* of CD-ROM drives without one (medium.c) */
 
     /* -- what is booted (boot.c) --------------------------------------------------------------- */
     struct firmware_config firmware;
@@ -132,6 +135,11 @@ void screen_start(struct machine *m);
 bool screen_dump(void *opaque, const char *path, struct error *err);
 bool screen_text(void *opaque, FILE *out, struct error *err);
 bool screen_send_keys(void *opaque, const char *keys, unsigned hold_ms, struct error *err);
+
+/* medium.c, for clients, with the machine as `opaque`: puts `file` into a CD-ROM or floppy drive;
+ * NULL: takes out what is in it. `format` may be NULL; `force`: even if the guest has locked it. */
+bool medium_change(void *opaque, const char *drive, const char *file, const char *format,
+                   bool force, struct error *err);
 
 /* storage.c: controllers and drives. */
 bool storage_build_ide(struct machine *m, struct error *err);

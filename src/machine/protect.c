@@ -121,6 +121,7 @@ static bool build_control(struct machine *m, struct error *err)
         .screendump = screen_dump,
         .screen = screen_text,
         .sendkey = screen_send_keys,
+        .change = medium_change,
     };
     m->control = control_new(m->rules, m->map, &machine, err);
     return m->control != NULL;

@@ -35,7 +35,10 @@ bool storage_build_drive(struct machine *m, const struct device_config *d, struc
                                     : 10u * (unsigned)(d->controller + 1) + d->bus,
         .wwn = d->wwn,
     };
-    return pc_own(m, ata_drive_create(host, d->unit, &options, err), err);
+    struct device *drive = ata_drive_create(host, d->unit, &options, err);
+    if (options.cdrom)
+        m->cdroms[d - m->config->devices] = drive;
+    return pc_own(m, drive, err);
 }
 
 /* ---- Open Firmware's names ---------------------------------------------------------------------

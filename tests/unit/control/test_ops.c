@@ -601,6 +601,23 @@ START_TEST(screen_and_keyboard)
 }
 END_TEST
 
+START_TEST(media)
+{
+    wire_do(&c, "{\"op\":\"eject\",\"drive\":\"ide1-cd0\"}", "OK");
+    ck_assert_str_eq(w.changed, "ide1-cd0 - - 0");
+    wire_do(&c,
+            "{\"op\":\"change\",\"drive\":\"ide1-cd0\",\"file\":\"/a "
+            "b\",\"format\":\"raw\",\"force\":true}",
+            "OK");
+    ck_assert_str_eq(w.changed, "ide1-cd0 /a b raw 1");
+    wire_do(&c, "{\"op\":\"eject\",\"drive\":\"x\"}", "FAILED");
+    wire_do(&c, "{\"op\":\"eject\"}", "BAD_REQUEST");
+    wire_do(&c, "{\"op\":\"eject\",\"drive\":\"ide1-cd0\",\"file\":\"/a\"}", "BAD_REQUEST");
+    wire_do(&c, "{\"op\":\"change\",\"drive\":\"ide1-cd0\"}", "BAD_REQUEST");
+    wire_do(&c, "{\"op\":\"change\",\"drive\":\"ide1-cd0\",\"file\":\"a\"}", "BAD_REQUEST");
+}
+END_TEST
+
 START_TEST(the_state_is_told_to_those_who_watch)
 {
     struct wire other;
@@ -645,6 +662,7 @@ int main(void)
     tcase_add_test(t, events_can_be_fetched_instead);
     tcase_add_test(t, pausing_and_stopping);
     tcase_add_test(t, screen_and_keyboard);
+    tcase_add_test(t, media);
     tcase_add_test(t, the_state_is_told_to_those_who_watch);
     suite_add_tcase(suite, t);
     return run_suite(suite);

@@ -37,6 +37,7 @@ struct world {
     _Atomic bool paused, stopped;
     _Atomic bool pause_waits;  /* a pause does not succeed at once */
     char dumped[64], keys[64]; /* what was asked for last */
+    char changed[128];
     char folder[40], path[64];
 };
 
@@ -101,6 +102,15 @@ static bool world_sendkey(void *opaque, const char *keys, unsigned hold_ms, stru
     return true;
 }
 
+static bool world_change(void *opaque, const char *drive, const char *file, const char *format,
+                         bool force, struct error *err)
+{
+    struct world *w = opaque;
+    snprintf(w->changed, sizeof(w->changed), "%s %s %s %d", drive, file ? file : "-",
+             format ? format : "-", force);
+    return strcmp(drive, "ide1-cd0") == 0 || error_set(err, "no such drive");
+}
+
 static void world_event(void *opaque, unsigned context, const struct protect_event *event,
                         uint32_t notify)
 {
@@ -136,7 +146,8 @@ static inline void world_init(struct world *w)
                                             .counters = world_counters,
                                             .screendump = world_screendump,
                                             .screen = world_screen,
-                                            .sendkey = world_sendkey};
+                                            .sendkey = world_sendkey,
+                                            .change = world_change};
     w->control = control_new(w->rules, w->map, &machine, &err);
     ck_assert_ptr_nonnull(w->control);
     const struct rules_hooks hooks = {.opaque = w, .event = world_event};

@@ -376,6 +376,64 @@ START_TEST(tray_lock_and_attention)
 }
 END_TEST
 
+START_TEST(another_disc_from_outside)
+{
+    struct error err = {""};
+    struct blockdev *other = calloc(1, sizeof(*other));
+    disk_init(other);
+    other->size = 100 * 2048;
+    ck_assert(ata_drive_change(cd_drive, NULL, false, &err));
+    ck_assert_int_eq(PACKET(0x00), -1);
+    expect_sense(NOT_READY, 0x3a02);
+    ck_assert_int_eq(PACKET(0x4a, 1, 0, 0, 0x10, 0, 0, 0, 8), 8);
+    ck_assert_uint_eq(reply[4], 3); /* media removal */
+    ck_assert(ata_drive_change(cd_drive, other, false, &err));
+    ck_assert_int_eq(PACKET(0x4a, 1, 0, 0, 0x10, 0, 0, 0, 8), 8);
+    ck_assert_uint_eq(reply[4], 2); /* new media */
+    ck_assert_uint_eq(reply[5], 2);
+    ck_assert_int_eq(PACKET(0x25), -1);
+    expect_sense(ATTENTION, 0x2800);
+    ck_assert_int_eq(PACKET(0x25), 8);
+    ck_assert_uint_eq(get32(reply), 99);
+    ck_assert_int_eq(PACKET(0x1e, 0, 0, 0, 1), 0); /* locked */
+    ck_assert(!ata_drive_change(cd_drive, &disc, false, &err));
+    ck_assert_str_eq(err.msg,
+                     "the guest has locked the tray, and has been told; try again, or force");
+    ck_assert_int_eq(PACKET(0x4a, 1, 0, 0, 0x10, 0, 0, 0, 8), 8);
+    ck_assert_uint_eq(reply[4], 1); /* eject request */
+    ck_assert_int_eq(PACKET(0x25), 8);
+    ck_assert_uint_eq(get32(reply), 99);
+    ck_assert(ata_drive_change(cd_drive, &disc, true, &err));
+    free(other);
+}
+END_TEST
+
+/* The read ends where the old disc's data end. */
+START_TEST(the_disc_goes_during_a_read)
+{
+    static const uint8_t read[12] = {0x28, [8] = 100}; /* more than the drive reads at once */
+    struct error err = {""};
+    unsigned got = 0;
+    outp(IDE1 + DEVICE, 1, 0xa0);
+    outp(IDE1 + FEATURE, 1, 0);
+    outp(IDE1 + LBA1, 1, 0);
+    outp(IDE1 + LBA2, 1, 0x80);
+    outp(IDE1 + COMMAND, 1, 0xa0);
+    for (unsigned i = 0; i < 12; i += 2)
+        outp(IDE1, 2, read[i] | read[i + 1] << 8);
+    ck_assert_uint_eq(disc.count, 1);
+    ck_assert(ata_drive_change(cd_drive, NULL, false, &err));
+    disk_settle(&disc);
+    for (; status_of(IDE1) & DRQ; got++) {
+        ck_assert_uint_eq(inp(IDE1, 2), disc.bytes[2 * got] | disc.bytes[2 * got + 1] << 8);
+        ck_assert_uint_eq(disc.count, 0);
+    }
+    ck_assert_uint_eq(got, 128 << 9);
+    ck_assert(inp(IDE1 + COMMAND, 1) & CHK);
+    ck_assert_uint_eq(inp(IDE1 + FEATURE, 1) >> 4, NOT_READY);
+}
+END_TEST
+
 START_TEST(what_is_not_supported)
 {
     static const uint8_t known[] = {0x00, 0x03, 0x12, 0x1a, 0x1b, 0x1e, 0x25, 0x28, 0x2b, 0x43,
@@ -423,11 +481,20 @@ END_TEST
 
 int main(void)
 {
-    const TTest *const tests[] = {
-        identification,          capacity_and_reading, byte_counts,
-        reading_by_dma,          a_bad_block,          read_cd,
-        tables_of_contents,      modes_and_features,   without_a_disc,
-        tray_lock_and_attention, device_reset,         what_is_not_supported};
+    const TTest *const tests[] = {identification,
+                                  capacity_and_reading,
+                                  byte_counts,
+                                  reading_by_dma,
+                                  a_bad_block,
+                                  read_cd,
+                                  tables_of_contents,
+                                  modes_and_features,
+                                  without_a_disc,
+                                  tray_lock_and_attention,
+                                  device_reset,
+                                  what_is_not_supported,
+                                  another_disc_from_outside,
+                                  the_disc_goes_during_a_read};
     Suite *suite = suite_create("atapi");
     TCase *tcase = tcase_create("atapi");
     tcase_add_checked_fixture(tcase, setup, ide_teardown);

@@ -520,6 +520,42 @@ START_TEST(a_write_waits_for_the_one_before_the_reset)
 }
 END_TEST
 
+START_TEST(another_disk)
+{
+    struct error err = {""};
+    begin(1474560, 737280);
+    start(0, 0);
+    seek("0f 00 01", "20 01");
+    ck_assert_uint_eq(inp(0x3f7, 1), 0);
+    program_dma(0x46, 512);
+    send("46 00 01 00 01 02 12 1b ff"); /* taken out while it is read */
+    ck_assert(fdc_change(fdc, 0, NULL, &err));
+    ck_assert(irq6);
+    expect("40 01 00 01 00 01 02");
+    event_poll(board.queue);
+    ck_assert_uint_eq(inp(0x3f7, 1), 0x80);
+    seek("07 00", "20 00");
+    ck_assert_uint_eq(inp(0x3f7, 1), 0x80); /* nothing in it yet */
+    send("46 00 00 00 01 02 12 1b ff");
+    wait();
+    expect("40 01 00 00 00 01 02");
+    ck_assert(!fdc_change(fdc, 1, &disk_a, &err)); /* a drive for 720K */
+    ck_assert_str_eq(err.msg, "a disk of 1474560 bytes does not fit the floppy drive");
+    ck_assert(fdc_change(fdc, 1, NULL, &err));
+    ck_assert(fdc_change(fdc, 0, &disk_b, &err));
+    ck_assert_uint_eq(fdc_drive_type(fdc, 0), 4);
+    outp(0x3f7, 1, 2);
+    seek("0f 00 01", "20 01");
+    ck_assert_uint_eq(inp(0x3f7, 1), 0);
+    program_dma(0x46, 512);
+    send("46 00 01 00 01 02 09 1b ff");
+    wait();
+    expect("00 00 00 01 00 02 02");
+    ck_assert_uint_eq(mem_in(BUFFER + 5, 1), disk_b.bytes[18 * 512 + 5]);
+    end();
+}
+END_TEST
+
 START_TEST(sizes)
 {
     static const struct {
@@ -569,6 +605,7 @@ int main(void)
         waits_for_its_channel,
         reset_in_the_middle,
         a_write_waits_for_the_one_before_the_reset,
+        another_disk,
         sizes,
     };
     Suite *s = suite_create("floppy");
