@@ -355,7 +355,10 @@ void fdc_transfer_leave(struct fdc *f)
 void fdc_transfer_restored(struct fdc *f)
 {
     bool known = f->unit < FDC_DRIVES && f->drive[f->unit].image;
-    if (f->step == STEP_NONE)
+    uint8_t step = f->step;
+    fdc_transfer_abandon(f); /* of the state before */
+    f->step = step;
+    if (step == STEP_NONE)
         return;
     if (!known || f->at > f->len || f->len > FDC_SECTOR)
         f->step = STEP_NONE;

@@ -14,6 +14,7 @@ struct blockdev {
 };
 
 static bool broken, irq6;
+static struct blockdev disks[2];
 static unsigned in_flight;
 
 uint64_t blockdev_size(const struct blockdev *dev)
@@ -56,6 +57,7 @@ static void step(struct fdc *fdc, struct dma *dma, struct script *s)
     static const uint8_t commands[] = {0xe6, 0xc5, 0x4d, 0x07, 0x0f, 0x08, 0x4a, 0x03, 0x16, 0x11,
                                        0x19, 0x1d, 0x02, 0x4c, 0x13, 0x12, 0x0e, 0x8f, 0x94, 0x04};
     unsigned op = (unsigned)take(s, 1);
+    struct error err;
     switch (op & 15) {
     case 0:
     case 1:
@@ -96,6 +98,8 @@ static void step(struct fdc *fdc, struct dma *dma, struct script *s)
         break;
     case 12:
         broken = op >> 7;
+        if (op & 0x40) /* another disk, or none */
+            fdc_change(fdc, op >> 5 & 1, op & 0x10 ? &disks[op >> 5 & 1] : NULL, &err);
         break;
     case 13:
         restore(chip_device(fdc), s);
@@ -117,7 +121,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const uint32_t sizes[] = {1474560, 163840, 512, 368640, 2949120, 1474560, 5120, 1228800};
     struct script s = {data, data + size};
-    struct blockdev disks[2];
     struct error err;
     broken = irq6 = false;
     board_begin();

@@ -311,6 +311,7 @@ static void one_step(struct machine *m, struct script *s)
 {
     uint64_t what = take(s, 1), n;
     struct blockdev *image;
+    struct error err;
     switch (what & 15) {
     case 0:
         n = take(s, 1);
@@ -358,8 +359,12 @@ static void one_step(struct machine *m, struct script *s)
                          (uint32_t)take(s, 4));
         break;
     default:
-        if (take(s, 1) == 0x55)
+        n = take(s, 1);
+        if (n == 0x55)
             reset(m);
+        else if (n < 0x10) /* somebody changes a disc; drives 1 and 3 have one */
+            ata_drive_change(m->drives[n & 2 ? 3 : 1], n & 4 ? &m->images[n & 2 ? 3 : 1] : NULL,
+                             n & 8, &err);
     }
     for (unsigned i = 0; i < DISKS; i++)
         require(m->images[i].count <= 32);
