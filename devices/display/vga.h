@@ -8,8 +8,8 @@
  * Memory is laid out as on that adapter: byte 4 * n + p of the memory is byte n of plane p.
  *
  *     planar      address a, plane p    4 * a + p
- *     odd/even    address a             4 * (a / 2) + a % 2, so that text is at plane offsets 0, 1,
- * 2 chain-4     address a             a, which is also where the linear frame buffer has it
+ *     odd/even    address a             4 * (a / 2) + a % 2: text is at plane offsets 0, 1, 2
+ *     chain-4     address a             a, which is also where the linear frame buffer has it
  *
  * On IBM's adapter chained addresses keep their low bits and the CRT controller, in word or
  * doubleword mode, skips as many. Here both are compact, which a guest can tell only by mixing

@@ -3,9 +3,10 @@
  * base addresses and ROM.
  *
  *     BAR 0   the memory, as memory
- *     BAR 2   4 KiB of registers: 000h EDID, 400h ports 3C0h-3DFh, 500h VBE's registers, 600h
- * QEMU's ROM     its BIOS, from a file ports   1CEh-1D1h VBE, 3B4h-3B5h, 3BAh, 3C0h-3CFh,
- * 3D4h-3D5h, 3DAh A0000h  128 KiB, the window
+ *     BAR 2   4 KiB of registers: 000h EDID, 400h ports 3C0h-3DFh, 500h VBE's, 600h QEMU's
+ *     ROM     its BIOS, from a file
+ *     ports   1CEh-1D1h VBE, 3B4h-3B5h, 3BAh, 3C0h-3CFh, 3D4h-3D5h, 3DAh
+ *     A0000h  128 KiB, the window
  *
  * QEMU's docs/specs/standard-vga.txt describes it.
  */

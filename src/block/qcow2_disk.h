@@ -8,9 +8,9 @@
  *      guest offset:  | L1 index | L2 index | offset in the cluster |
  *                                   cluster_bits - 3 bits (- 4: extended entries)
  *
- * L1 entry -> L2 table (one cluster) -> L2 entry -> data cluster. Another two levels, refcount
- * table
- * -> refcount block (one cluster), count for each cluster of the file how often it is used.
+ * L1 entry -> L2 table (one cluster) -> L2 entry -> data cluster.
+ * Another two levels count for each cluster of the file how often it is used: refcount table ->
+ * refcount block (one cluster).
  */
 #ifndef BLOCK_QCOW2_DISK_H
 #define BLOCK_QCOW2_DISK_H

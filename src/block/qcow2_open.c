@@ -8,6 +8,7 @@
  * before the first write, as the specification demands of who does not keep them up to date.
  */
 #include "internal/error.h"
+#include "nbd.h"
 #include "qcow2.h"
 #include <errno.h>
 #include <stdio.h>
@@ -324,12 +325,12 @@ static bool note_metadata(struct opening *o)
 /* ---- The backing file ---------------------------------------------------------------------------
  */
 
-/* Relative names are relative to the image that names them. */
+/* Relative names are relative to the image that names them; network disks have an address. */
 static char *beside(const char *image, const char *name)
 {
     const char *slash = strrchr(image, '/');
     char *path = NULL;
-    if (*name == '/' || !slash)
+    if (*name == '/' || !slash || nbd_image_uri(name))
         return strdup(name);
     return asprintf(&path, "%.*s%s", (int)(slash + 1 - image), image, name) < 0 ? NULL : path;
 }

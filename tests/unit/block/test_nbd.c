@@ -115,6 +115,22 @@ START_TEST(network_disks)
 }
 END_TEST
 
+/* Its address is no name of a file beside the image. */
+START_TEST(a_backing_file_may_be_a_network_disk)
+{
+    make_model();
+    lab_run("qemu-nbd --fork --pid-file=pid -k $PWD/socket -f raw -r r");
+    lab_run("qemu-img create -u -f qcow2 -b 'nbd+unix:///?socket='$PWD/socket -F raw over %u",
+            (unsigned)DISK);
+    struct image *image = lab_open("over", true);
+    memset(model + 4096, 0x77, 512);
+    ck_assert_int_eq(lab_write(image, model + 4096, 4096, 512), 0);
+    lab_expect(image, model, DISK);
+    image_close(image);
+    lab_run("tail --pid=$(cat pid) -f /dev/null");
+}
+END_TEST
+
 START_TEST(servers_that_are_not_there)
 {
     static const char *const uris[] = {"nbd+unix:///?socket=/nonexistent/socket",
@@ -152,6 +168,7 @@ static void add_tests(TCase *tc)
     tcase_add_loop_test(tc, foreign_formats_are_read, 0, sizeof(formats) / sizeof(formats[0]));
     tcase_add_test(tc, what_is_missing_is_named);
     tcase_add_loop_test(tc, network_disks, 0, 2);
+    tcase_add_test(tc, a_backing_file_may_be_a_network_disk);
     tcase_add_loop_test(tc, servers_that_are_not_there, 0, 4);
     tcase_add_test(tc, a_server_that_goes_away);
 }
