@@ -29,7 +29,15 @@ enum { DET_INIT = 1, DET_OFFLINE = 4 };
         FIELD(struct ahci, p.sig, FIELD_U32, 1), FIELD(struct ahci, p.ssts, FIELD_U32, 1),         \
         FIELD(struct ahci, p.sctl, FIELD_U32, 1), FIELD(struct ahci, p.serr, FIELD_U32, 1),        \
         FIELD(struct ahci, p.sact, FIELD_U32, 1), FIELD(struct ahci, p.ci, FIELD_U32, 1),          \
-        FIELD(struct ahci, p.slot, FIELD_U8, 1), FIELD(struct ahci, p.halted, FIELD_U8, 1)
+        FIELD(struct ahci, p.slot, FIELD_U8, 1), FIELD(struct ahci, p.halted, FIELD_U8, 1),        \
+        FIELD(struct ahci, p.queued, FIELD_U32, 1), FIELD(struct ahci, p.pio_in, FIELD_U8, 1),     \
+        FIELD_ARRAY(struct ahci, p.acmd, FIELD_BYTES, 1),                                          \
+        FIELD_ARRAY(struct ahci, p.slots.header, FIELD_U64, 1),                                    \
+        FIELD_ARRAY(struct ahci, p.slots.table, FIELD_U64, 1),                                     \
+        FIELD_ARRAY(struct ahci, p.slots.moved, FIELD_U32, 1),                                     \
+        FIELD_ARRAY(struct ahci, p.slots.in_entry, FIELD_U32, 1),                                  \
+        FIELD_ARRAY(struct ahci, p.slots.entries, FIELD_U16, 1),                                   \
+        FIELD_ARRAY(struct ahci, p.slots.entry, FIELD_U16, 1)
 static const struct field ahci_fields[] = {
     PCI_DEVICE_FIELDS(struct ahci, pci),
     FIELD(struct ahci, ghc, FIELD_U32, 1),
@@ -312,7 +320,11 @@ static void ahci_reset(struct device *dev)
 
 static void ahci_restored(struct device *dev)
 {
-    pci_device_restored(&((struct ahci *)dev)->pci);
+    struct ahci *ahci = (struct ahci *)dev;
+    pci_device_restored(&ahci->pci);
+    for (unsigned i = 0; i < AHCI_PORTS; i++)
+        if (ahci->ports[i].slot >= AHCI_SLOTS)
+            ahci->ports[i].slot = AHCI_NO_SLOT;
 }
 
 static void ahci_destroy(struct device *dev)

@@ -54,12 +54,12 @@ enum ahci_command {
     CMD_WRITABLE = 0x0f000011 | 1 << 24, /* ICC, DLAE ... ATAPI, FRE, ST */
 };
 
-/* Where the data of a slot's command lie: its descriptors, and how far they have been used. */
-struct ahci_slot {
-    uint64_t header, table;
-    uint32_t moved; /* PRDBC */
-    uint32_t in_entry;
-    uint16_t entries, entry;
+/* Where the data of each slot's command lie: its descriptors, and how far they have been used. */
+struct ahci_slots {
+    uint64_t header[AHCI_SLOTS], table[AHCI_SLOTS];
+    uint32_t moved[AHCI_SLOTS]; /* PRDBC */
+    uint32_t in_entry[AHCI_SLOTS];
+    uint16_t entries[AHCI_SLOTS], entry[AHCI_SLOTS];
 };
 
 struct ahci;
@@ -74,7 +74,7 @@ struct ahci_port {
     uint8_t pio_in;  /* the command's last data came by PIO: no register FIS follows */
     uint8_t issuing;
     uint8_t acmd[16]; /* the command packet */
-    struct ahci_slot slots[AHCI_SLOTS];
+    struct ahci_slots slots;
 };
 
 struct ahci {

@@ -114,10 +114,11 @@ struct prd {
     bool interrupt;
 };
 
-static bool read_prd(struct ahci_port *port, const struct ahci_slot *slot, struct prd *prd)
+static bool read_prd(struct ahci_port *port, unsigned n, struct prd *prd)
 {
+    const struct ahci_slots *slots = &port->slots;
     uint8_t raw[PRD_SIZE];
-    uint64_t at = slot->table + TABLE_PRDT + (uint64_t)slot->entry * PRD_SIZE;
+    uint64_t at = slots->table[n] + TABLE_PRDT + (uint64_t)slots->entry[n] * PRD_SIZE;
     if (!pci_dma_read(&port->ahci->pci, at, raw, sizeof(raw)))
         return false;
     prd->address = get32(raw) | (uint64_t)get32(raw + 4) << 32;
@@ -126,48 +127,49 @@ static bool read_prd(struct ahci_port *port, const struct ahci_slot *slot, struc
     return true;
 }
 
-/* Moves all `len` bytes, or says in PxIS why not. */
-static bool move(struct ahci_port *port, struct ahci_slot *slot, uint8_t *bytes, uint32_t len,
-                 bool to_host)
+/* Moves all `len` bytes of slot `n`, or says in PxIS why not. */
+static bool move(struct ahci_port *port, unsigned n, uint8_t *bytes, uint32_t len, bool to_host)
 {
+    struct ahci_slots *slots = &port->slots;
     struct pci_device *pci = &port->ahci->pci;
     while (len) {
         struct prd prd;
-        if (slot->entry == slot->entries) {
+        if (slots->entry[n] == slots->entries[n]) {
             halt(port, IS_OFS);
             return false;
         }
-        if (!read_prd(port, slot, &prd)) {
+        if (!read_prd(port, n, &prd)) {
             halt(port, IS_HBFS);
             return false;
         }
         /* A guest that shrinks a descriptor under way gets less. */
-        uint32_t left = prd.size > slot->in_entry ? prd.size - slot->in_entry : 0;
-        uint32_t n = len < left ? len : left;
-        uint64_t at = prd.address + slot->in_entry;
-        if (n && !(to_host ? pci_dma_write(pci, at, bytes, n) : pci_dma_read(pci, at, bytes, n))) {
+        uint32_t left = prd.size > slots->in_entry[n] ? prd.size - slots->in_entry[n] : 0;
+        uint32_t now = len < left ? len : left;
+        uint64_t at = prd.address + slots->in_entry[n];
+        if (now &&
+            !(to_host ? pci_dma_write(pci, at, bytes, now) : pci_dma_read(pci, at, bytes, now))) {
             halt(port, IS_HBDS);
             return false;
         }
-        bytes += n;
-        len -= n;
-        slot->moved += n;
-        slot->in_entry += n;
-        if (n < left)
+        bytes += now;
+        len -= now;
+        slots->moved[n] += now;
+        slots->in_entry[n] += now;
+        if (now < left)
             continue;
-        slot->entry++;
-        slot->in_entry = 0;
+        slots->entry[n]++;
+        slots->in_entry[n] = 0;
         if (prd.interrupt)
             ahci_event(port, IS_DPS);
     }
     return true;
 }
 
-static void put_byte_count(struct ahci_port *port, const struct ahci_slot *slot)
+static void put_byte_count(struct ahci_port *port, unsigned n)
 {
     uint8_t count[4];
-    put32(count, slot->moved);
-    if (!pci_dma_write(&port->ahci->pci, slot->header + 4, count, sizeof(count)))
+    put32(count, port->slots.moved[n]);
+    if (!pci_dma_write(&port->ahci->pci, port->slots.header[n] + 4, count, sizeof(count)))
         halt(port, IS_HBFS);
 }
 
@@ -188,7 +190,7 @@ static void drive_data(struct ata_host *host, struct ata_drive *d, bool interrup
         send_pio_setup(port, interrupt, in, len, ATA_DRDY | ATA_DSC);
     if (packet)
         memcpy(d->buffer + d->pos, port->acmd, len);
-    else if (!move(port, &port->slots[port->slot], d->buffer + d->pos, len, in)) {
+    else if (!move(port, port->slot, d->buffer + d->pos, len, in)) {
         ata_dma_failed(d, true);
         return;
     }
@@ -202,7 +204,7 @@ static void finish(struct ahci_port *port)
 {
     const struct ata_drive *d = drive_of(port);
     bool failed = d->regs.status & ATA_ERR;
-    put_byte_count(port, &port->slots[port->slot]);
+    put_byte_count(port, port->slot);
     if (port->pio_in && !failed)
         set_tfd(port, &d->regs);
     else
@@ -245,8 +247,7 @@ static bool queued_data(struct ata_host *host, unsigned tag, uint8_t *bytes, uin
                         bool to_host)
 {
     struct ahci_port *port = host->controller;
-    return port->queued >> tag & 1 && !port->halted &&
-           move(port, &port->slots[tag], bytes, len, to_host);
+    return port->queued >> tag & 1 && !port->halted && move(port, tag, bytes, len, to_host);
 }
 
 static void queued_done(struct ata_host *host, unsigned tag, bool failed)
@@ -254,7 +255,7 @@ static void queued_done(struct ata_host *host, unsigned tag, bool failed)
     struct ahci_port *port = host->controller;
     if (!(port->queued >> tag & 1))
         return;
-    put_byte_count(port, &port->slots[tag]);
+    put_byte_count(port, tag);
     if (failed) {
         port->queued = 0;
         send_device_bits(port, 0);
@@ -280,18 +281,18 @@ const struct ata_host_ops ahci_host_ops = {.data = drive_data,
 static bool fetch(struct ahci_port *port, unsigned n, uint8_t fis[FIS_SIZE])
 {
     struct pci_device *pci = &port->ahci->pci;
-    struct ahci_slot *slot = &port->slots[n];
+    struct ahci_slots *slots = &port->slots;
     uint8_t header[HEADER_SIZE];
     uint64_t at = (port->clb | (uint64_t)port->clbu << 32) + (uint64_t)n * HEADER_SIZE;
     if (!pci_dma_read(pci, at, header, sizeof(header)))
         return false;
-    *slot = (struct ahci_slot){
-        .header = at,
-        .table = (get32(header + 8) & ~0x7fu) | (uint64_t)get32(header + 12) << 32,
-        .entries = (uint16_t)(get32(header) >> 16),
-    };
-    return pci_dma_read(pci, slot->table, fis, FIS_SIZE) &&
-           pci_dma_read(pci, slot->table + TABLE_ACMD, port->acmd, sizeof(port->acmd));
+    slots->header[n] = at;
+    slots->table[n] = (get32(header + 8) & ~0x7fu) | (uint64_t)get32(header + 12) << 32;
+    slots->entries[n] = (uint16_t)(get32(header) >> 16);
+    slots->entry[n] = 0;
+    slots->moved[n] = slots->in_entry[n] = 0;
+    return pci_dma_read(pci, slots->table[n], fis, FIS_SIZE) &&
+           pci_dma_read(pci, slots->table[n] + TABLE_ACMD, port->acmd, sizeof(port->acmd));
 }
 
 static void get_registers(struct ata_registers *r, const uint8_t *fis)

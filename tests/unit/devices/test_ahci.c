@@ -274,6 +274,39 @@ START_TEST(read_and_write_by_dma)
 }
 END_TEST
 
+static const struct field *field(const char *name)
+{
+    const struct state_desc *state = ahci->dev.state;
+    for (size_t i = 0; i < state->field_count; i++)
+        if (strcmp(state->fields[i].name, name) == 0)
+            return &state->fields[i];
+    ck_abort_msg("there is no field %s", name);
+}
+
+/* Two chunks of the drive's and two descriptors: between them the fields say where it is. */
+START_TEST(fields_say_where_a_command_is)
+{
+    enum { CHUNK = 128 << 10, FIRST = 100 << 10, SECTORS = 300 };
+    set_header(0, 2, 2, false);
+    set_fis(0, 2, 0x25, 0, 0, SECTORS);
+    set_prd(0, 2, 0, DATA_AT, FIRST);
+    set_prd(0, 2, 1, DATA_AT + FIRST, SECTORS * 512 - FIRST);
+    set_port(0, P_CI, 1u << 2);
+    disk_complete(&hard_disk, 0);
+    ck_assert_uint_eq(field_get(field("ports[0].slot"), ahci, 0), 2);
+    ck_assert_uint_eq(field_get(field("ports[0].slots.entry"), ahci, 2), 1);
+    ck_assert_uint_eq(field_get(field("ports[0].slots.in_entry"), ahci, 2), CHUNK - FIRST);
+    ck_assert_uint_eq(field_get(field("ports[0].slots.moved"), ahci, 2), CHUNK);
+    field_set(field("ports[0].slots.in_entry"), ahci, 2, CHUNK - FIRST + 512);
+    disk_settle(&hard_disk); /* and it goes by them */
+    for (unsigned i = CHUNK; i < CHUNK + 1024; i++)
+        ck_assert_uint_eq(mem_in(DATA_AT + 512 + i, 1), hard_disk.bytes[i]);
+    field_set(field("ports[0].slot"), ahci, 0, 77); /* there is no such slot */
+    ahci->dev.restored(&ahci->dev);
+    ck_assert_uint_eq(field_get(field("ports[0].slot"), ahci, 0), 0xff);
+}
+END_TEST
+
 /* One at a time, in the order of slots. */
 START_TEST(several_slots)
 {
@@ -626,6 +659,7 @@ int main(void)
     const TTest *const tests[] = {registers_at_the_start,
                                   identify_by_pio,
                                   read_and_write_by_dma,
+                                  fields_say_where_a_command_is,
                                   several_slots,
                                   queued_commands_in_any_order,
                                   queued_write_with_force,
