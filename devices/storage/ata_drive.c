@@ -252,9 +252,39 @@ void ata_reset(struct ata_drive *d)
         become_ready(d);
 }
 
+/* What a data phase is in the middle of lies in the buffer and on the disk. */
+static bool possible_data(const struct ata_drive *d)
+{
+    static const uint8_t phases[ATA_FLOWS] = {
+        [ATA_FLOW_REPLY] = ATA_PHASE_IN,       [ATA_FLOW_READ] = ATA_PHASE_IN,
+        [ATA_FLOW_WRITE] = ATA_PHASE_OUT,      [ATA_FLOW_TRIM] = ATA_PHASE_OUT,
+        [ATA_FLOW_PACKET] = ATA_PHASE_OUT,     [ATA_FLOW_PACKET_REPLY] = ATA_PHASE_IN,
+        [ATA_FLOW_PACKET_READ] = ATA_PHASE_IN,
+    };
+    const uint64_t size = d->cdrom ? mmc_blocks(&d->mmc) : d->sectors;
+    bool on_disk = d->lba <= size && d->left <= size - d->lba;
+    if (d->phase != phases[d->flow] || !d->block_size || d->block_size > ATA_CHUNK ||
+        d->pos >= d->block || d->block > d->filled || d->filled > ATA_CHUNK ||
+        (d->flow != ATA_FLOW_REPLY && d->cdrom != (d->flow >= ATA_FLOW_PACKET)))
+        return false;
+    if (d->flow == ATA_FLOW_READ || d->flow == ATA_FLOW_WRITE)
+        return on_disk && d->filled % ATA_SECTOR == 0 && d->filled / ATA_SECTOR <= d->left;
+    return on_disk || d->flow != ATA_FLOW_PACKET_READ;
+}
+
+/* A saved state may be anybody's. Requests at the image are not in it: it was saved without. */
+static bool possible(const struct ata_drive *d)
+{
+    return d->flow < ATA_FLOWS && d->heads && d->heads <= 16 && d->track_sectors &&
+           d->track_sectors <= 255 && d->multiple <= 16 && !(d->multiple & (d->multiple - 1)) &&
+           d->queued_failed <= ATA_TAGS && (d->phase == ATA_PHASE_IDLE || possible_data(d));
+}
+
 static void drive_restored(struct device *dev)
 {
     struct ata_drive *d = (struct ata_drive *)dev;
+    if (!possible(d))
+        ata_reset(d);
     if (d->image)
         blockdev_set_write_cache(d->image, d->write_cache);
 }

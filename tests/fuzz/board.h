@@ -11,6 +11,7 @@
 #include "internal/event.h"
 #include "internal/log.h"
 #include "internal/pci.h"
+#include "tests/fuzz/restore.h"
 #include "tests/fuzz/script.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -60,18 +61,6 @@ static inline void advance(uint64_t ns)
 {
     clock_set_manual(board.clock, now += ns);
     event_poll(board.queue);
-}
-
-/* Some fields of a saved state are something else, and the device is to live with it. */
-static inline void restore(struct device *dev, struct script *s)
-{
-    const struct state_desc *state = dev->state;
-    for (unsigned i = 0, n = (unsigned)take(s, 1) % 8; i < n; i++) {
-        const struct field *field = &state->fields[take(s, 2) % state->field_count];
-        field_set(field, dev, take(s, 2) % field->count, take(s, 4));
-    }
-    if (dev->restored)
-        dev->restored(dev);
 }
 
 #endif

@@ -14,6 +14,7 @@
 #include "internal/error.h"
 #include "internal/event.h"
 #include "internal/log.h"
+#include "tests/fuzz/restore.h"
 #include "tests/fuzz/script.h"
 #include <errno.h>
 #include <stdio.h>
@@ -307,6 +308,14 @@ static void reset(struct machine *m)
     find_bars(m);
 }
 
+static void restore_some(struct machine *m, unsigned which, struct script *s)
+{
+    for (unsigned i = 0; i < DISKS; i++)
+        while (m->images[i].count)
+            answer(&m->images[i], 0, false);
+    restore(which < DISKS ? m->drives[which] : which == DISKS ? &m->ide->dev : &m->ahci->dev, s);
+}
+
 static void one_step(struct machine *m, struct script *s)
 {
     uint64_t what = take(s, 1), n;
@@ -362,6 +371,8 @@ static void one_step(struct machine *m, struct script *s)
         n = take(s, 1);
         if (n == 0x55)
             reset(m);
+        else if (n >= 0x80) /* a state is saved and restored without requests at images */
+            restore_some(m, n & 7, s);
         else if (n < 0x10) /* somebody changes a disc; drives 1 and 3 have one */
             ata_drive_change(m->drives[n & 2 ? 3 : 1], n & 4 ? &m->images[n & 2 ? 3 : 1] : NULL,
                              n & 8, &err);

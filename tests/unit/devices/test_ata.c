@@ -301,6 +301,37 @@ START_TEST(a_read_only_disk)
 }
 END_TEST
 
+static void set_field(const char *name, uint64_t value)
+{
+    const struct state_desc *state = disk_drive->state;
+    for (size_t i = 0; i < state->field_count; i++)
+        if (strcmp(state->fields[i].name, name) == 0)
+            field_set(&state->fields[i], disk_drive, 0, value);
+}
+
+/* A saved state that nobody has made: the drive is as after a reset. */
+START_TEST(a_state_that_cannot_be_is_a_reset)
+{
+    static const struct {
+        const char *field;
+        uint64_t value;
+    } wrong[] = {
+        {"heads", 0},           {"track_sectors", 0}, {"flow", 200}, {"pos", 0x7fffffff},
+        {"filled", 0x7fffffff}, {"block_size", 0},    {"left", 0},   {"lba", 0xffffffffffffff},
+        {"phase", 1},           {"phase", 3},         {"phase", 77}, {"queued_failed", 4000}};
+    for (unsigned i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        set_registers(IDE0, 0, 2, 3);
+        ck_assert(command(IDE0, 0x20) & DRQ); /* in the middle of a read */
+        disk_drive->restored(disk_drive);
+        ck_assert(status_of(IDE0) & DRQ); /* that one can be */
+        set_field(wrong[i].field, wrong[i].value);
+        disk_drive->restored(disk_drive);
+        ck_assert_msg(status_of(IDE0) == (DRDY | DSC), "%s %#x", wrong[i].field, status_of(IDE0));
+        ck_assert_uint_eq(inp(IDE0 + LBA0, 1), 1); /* the signature */
+    }
+}
+END_TEST
+
 START_TEST(transfer_modes)
 {
     static const struct {
@@ -460,6 +491,7 @@ int main(void)
                                   flush_and_write_cache,
                                   forced_writes_are_flushed,
                                   a_read_only_disk,
+                                  a_state_that_cannot_be_is_a_reset,
                                   transfer_modes,
                                   power,
                                   trim,
