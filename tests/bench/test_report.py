@@ -10,6 +10,7 @@ import xml.etree.ElementTree as ElementTree
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 import chart  # noqa: E402
+import disk as d  # noqa: E402
 import machines as m  # noqa: E402
 import workloads as w  # noqa: E402
 
@@ -57,6 +58,35 @@ class Report(unittest.TestCase):
         for text in ("sort 12 ab\n", "hash failed b\n", "hash 12\n", "rehash 12 ab\n"):
             with self.assertRaises(w.Failure):
                 w.parse("hash", text)
+
+
+def disk_results():
+    one, two = ("virtio", "raw"), ("IDE", "qcow2")
+    r = d.Results([m.TRANSLATOR, m.QEMU], ["read-1m", "flush-4k"], [one, two])
+    for disk, access, bailey, qemu in ((one, "read-1m", [4e6, 6e6, 9e6], [2e6, 6e6, 3e6]), (one, "flush-4k", [1e6, 2e6, 1e6], [2e6, 4e6, 3e6]),
+                                       (two, "read-1m", [8e6, 1e6, 1e6], [4e6, 4e6, 4e6]), (two, "flush-4k", [1e6, 1e6], [9e6, 9e6, 9e6])):
+        r.speeds[m.TRANSLATOR][disk, access], r.speeds[m.QEMU][disk, access] = bailey, qemu
+    return r
+
+
+class Disks(unittest.TestCase):
+    def test_above_1_bailey_is_faster_run_by_run(self):
+        row = next(x for x in d.table(disk_results()).splitlines() if x.startswith("| virtio/raw | read 1 MiB |"))
+        self.assertEqual([c.strip() for c in row.strip("|").split("|")][2:],
+                         ["4.00 / 6.00 / 9.00", "2.00 / 3.00 / 6.00", "1.00 / 2.00 / 3.00"])
+
+    def test_slower_is_what_loses_every_run_and_a_failure_is_no_figure(self):
+        self.assertEqual(d.slower(disk_results()), ["virtio/raw, write 4 KiB, flush: 0.33 / 0.50 / 0.50"])
+
+    def test_a_line_of_another_access_or_of_a_failure_is_no_figure(self):
+        self.assertEqual(d.parse("read-4k", "read-4k 2000000000 8192 2\n"), 4096)
+        for text in ("read-4k-8 1 4096 1\n", "read-4k failed: read at 0: x\n", "read-4k 1 0 0\n", "read-4k 0 4096 1\n"):
+            with self.assertRaises(d.Failure):
+                d.parse("read-4k", text)
+
+    def test_labels_fit_the_chart(self):
+        for access in d.ACCESSES:
+            self.assertLessEqual(7.5 * len(d.label(access)), chart.LEFT - 8, access)
 
 
 class Chart(unittest.TestCase):
