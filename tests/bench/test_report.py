@@ -10,7 +10,7 @@ import xml.etree.ElementTree as ElementTree
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 import chart  # noqa: E402
-import disk as d  # noqa: E402
+import disks as d  # noqa: E402
 import machines as m  # noqa: E402
 import workloads as w  # noqa: E402
 

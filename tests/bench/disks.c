@@ -1,5 +1,5 @@
 /*
- * disk.c - what `./dev bench disk` runs in its guests: one kind of access to a disk, timed.
+ * disks.c - what `./dev bench disk` runs in its guests: one kind of access to a disk, timed.
  *
  *     disk FILE KIND FIRST-MIB MIBS MILLISECONDS
  *
@@ -139,6 +139,8 @@ int main(int argc, char **argv)
         fail(argv[1], 0);
     base = strtoull(argv[3], NULL, 10) << 20;
     blocks = (strtoull(argv[4], NULL, 10) << 20) / kind->block;
+    if (kind->access == WRITE_FLUSH && fdatasync(fd)) /* what earlier writes have left */
+        fail("flush", 0);
     const uint64_t start = now();
     stop = start + strtoull(argv[5], NULL, 10) * 1000000;
     for (unsigned i = 1; i < kind->threads; i++)

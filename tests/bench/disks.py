@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Disk throughput under Bailey and under QEMU's TCG, interleaved in one run.
 
-usage: tests/bench/disk.py [--runs N] [--only NAME] [--cache MODE] [--short] [--no-qemu] [--other PROGRAM] [--write]
+usage: tests/bench/disks.py [--runs N] [--only NAME] [--cache MODE] [--short] [--no-qemu] [--other PROGRAM] [--write]
 
 Each machine has six disks: virtio-blk, IDE and AHCI, each with a raw and a qcow2 image, made anew for
 every run. On each of them one kind of access after the other is done in every machine before the next one.
-NAME is a controller, a format or a kind of access. Throughput is by the guests' clocks (disk.c), which
+NAME is a controller, a format or a kind of access. Throughput is by the guests' clocks (disks.c), which
 count the host's nanoseconds. --other runs another build of Bailey beside this one: what has a change brought?
 """
 import argparse
@@ -62,13 +62,13 @@ def build(folder):
     """An initrd: the storage tests' one with our program and virtio's drivers."""
     extra = os.path.join(folder, "extra")
     os.mkdir(extra)
-    subprocess.run(["gcc", "-O2", "-static", "-Wall", "-Wextra", "-Werror", os.path.join(m.ROOT, "tests/bench/disk.c"), "-o",
+    subprocess.run(["gcc", "-O2", "-static", "-Wall", "-Wextra", "-Werror", os.path.join(m.ROOT, "tests/bench/disks.c"), "-o",
                     os.path.join(extra, "disk"), "-lpthread"], check=True)
     names = ["disk"]
     for module in MODULES:
         found = tool("find", os.path.join(m.GUESTS, "kernel-generic/lib"), "-name", module + ".ko").decode().split()
         if not found:
-            sys.exit(f"disk.py: Debian's kernel has no module {module}")
+            sys.exit(f"disks.py: Debian's kernel has no module {module}")
         tool("cp", found[0], extra)
         names.append(module + ".ko")
     done = subprocess.run(["cpio", "-o", "-H", "newc", "--quiet"], input="\n".join(names).encode() + b"\n", cwd=extra,
