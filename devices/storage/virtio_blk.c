@@ -1,13 +1,14 @@
 /*
  * virtio_blk.c - the block device of virtio 1.2, section 5.2, in front of a disk image.
  *
- * A request lives from the chain's arrival to its push on the used ring. Its data moves through a
- * bounce buffer, BLK_CHUNK bytes at a time: read from the guest before a write is submitted,
+ * A request lives from the chain's arrival to its push on the used ring. Its data moves through
+ * bounce buffers, BLK_CHUNK bytes at a time: read from the guest before a write is submitted,
  * written to the guest when a read completes, both in the I/O thread and through
- * phys_read()/phys_write(), so that protection and code invalidation see every byte. Memory in use
- * is bounded by the queue's size times BLK_CHUNK whatever the guest asks for. Data that a
- * protection rule keeps from the device fails its request; data where no memory is breaks the
- * device.
+ * phys_read()/phys_write(), so that protection and code invalidation see every byte. A request of
+ * several chunks has two buffers: while the image is busy with one chunk, the guest's memory is
+ * with the other. Memory in use is bounded by the queue's size times two BLK_CHUNKs whatever the
+ * guest asks for. Data that a protection rule keeps from the device fails its request; data where
+ * no memory is breaks the device.
  *
  * A reset forgets the requests in flight but not their effects: until the last of these "stale"
  * ones has completed, nothing new is taken, so that an old write never lands after a newer one.
@@ -84,10 +85,13 @@ struct blk_request {
     struct blk_request *prev, *next;
     bool stale; /* taken before a reset */
     uint16_t head;
-    uint64_t position;  /* byte on the disk where data begins */
-    uint64_t len, done; /* bytes of data, and how many of them have been transferred */
-    uint64_t in_len;    /* bytes of all device-writable segments; the last is the status */
-    struct iovec iov;   /* the chunk */
+    uint64_t position;     /* byte on the disk where data begins */
+    uint64_t len;          /* bytes of data */
+    uint64_t done;         /* of them the image has done */
+    uint64_t in_len;       /* bytes of all device-writable segments; the last is the status */
+    struct iovec iov;      /* the chunk that is at the image */
+    uint8_t *buffers[2];   /* one of them is iov's */
+    enum virtq_move moved; /* what became of the chunk that moved meanwhile */
     unsigned out_count, in_count;
     struct virtq_segment segments[];
 };
@@ -148,7 +152,8 @@ static void request_free(struct blk_request *r)
         disk->in_flight--;
         disk->stale -= r->stale;
     }
-    free(r->iov.iov_base);
+    free(r->buffers[0]);
+    free(r->buffers[1]);
     free(r);
 }
 
@@ -205,46 +210,91 @@ static bool write_through(const struct virtio_blk *disk)
            !virtio_has(&disk->virtio, BLK_F_FLUSH);
 }
 
-static void next_chunk(struct blk_request *r)
+static uint64_t least(uint64_t a, uint64_t b)
 {
-    struct virtio_device *dev = &r->disk->virtio;
-    uint64_t len = r->len - r->done < BLK_CHUNK ? r->len - r->done : BLK_CHUNK;
-    if (!r->iov.iov_base)
-        r->iov.iov_base = malloc(len);
-    if (!r->iov.iov_base) {
+    return a < b ? a : b;
+}
+
+static unsigned other_buffer(const struct blk_request *r)
+{
+    return r->iov.iov_base == r->buffers[0];
+}
+
+/* The bytes from `at` on, at most a chunk, from the guest into the buffer that is not at the image.
+ */
+static void gather(struct blk_request *r, uint64_t at)
+{
+    r->moved =
+        virtq_read(&r->disk->virtio, r->segments, r->out_count, sizeof(struct blk_header) + at,
+                   r->buffers[other_buffer(r)], least(r->len - at, BLK_CHUNK));
+}
+
+/* The other buffer's chunk goes to the image, or comes from there. */
+static void submit_chunk(struct blk_request *r, enum blockdev_op op)
+{
+    r->iov.iov_base = r->buffers[other_buffer(r)];
+    r->iov.iov_len = least(r->len - r->done, BLK_CHUNK);
+    submit(r, op, r->position + r->done, r->iov.iov_len);
+}
+
+static void first_chunk(struct blk_request *r, enum blockdev_op op)
+{
+    const size_t size = (size_t)least(r->len, BLK_CHUNK);
+    r->buffers[0] = malloc(size);
+    r->buffers[1] = r->len > BLK_CHUNK ? malloc(size) : NULL;
+    if (!r->buffers[0] || (r->len > BLK_CHUNK && !r->buffers[1])) {
         finish(r, BLK_S_IOERR, 0);
         return;
     }
-    r->iov.iov_len = len;
-    enum virtq_move moved = VIRTQ_MOVED;
-    if (r->io.op == BLOCKDEV_WRITE)
-        moved = virtq_read(dev, r->segments, r->out_count, sizeof(struct blk_header) + r->done,
-                           r->iov.iov_base, len);
-    if (moved != VIRTQ_MOVED) {
-        not_moved(r, moved);
+    r->iov.iov_base = r->buffers[1];
+    if (op == BLOCKDEV_WRITE)
+        gather(r, 0);
+    if (r->moved != VIRTQ_MOVED) {
+        not_moved(r, r->moved);
         return;
     }
-    submit(r, r->io.op, r->position + r->done, len);
+    submit_chunk(r, op);
+    if (op == BLOCKDEV_WRITE && r->iov.iov_len < r->len)
+        gather(r, r->iov.iov_len);
 }
 
-/* The chunk of a read or write is there: pass it on. True: r goes on or is gone. */
-static bool data_moved(struct blk_request *r)
+/* The chunk of a read is in memory: the image goes on with the next while the guest gets this one.
+ * True: r goes on or is gone. */
+static bool chunk_read(struct blk_request *r)
 {
-    struct virtio_device *dev = &r->disk->virtio;
-    enum virtq_move moved = VIRTQ_MOVED;
-    if (r->io.op == BLOCKDEV_READ)
-        moved = virtq_write(dev, r->segments + r->out_count, r->in_count, r->done, r->iov.iov_base,
-                            r->io.len);
-    if (moved != VIRTQ_MOVED) {
-        not_moved(r, moved);
+    const uint8_t *data = r->iov.iov_base;
+    const uint64_t at = r->done, len = r->io.len;
+    if (r->moved != VIRTQ_MOVED) { /* an earlier one */
+        not_moved(r, r->moved);
         return true;
     }
+    r->done += len;
+    const bool more = r->done < r->len;
+    if (more)
+        submit_chunk(r, BLOCKDEV_READ);
+    r->moved =
+        virtq_write(&r->disk->virtio, r->segments + r->out_count, r->in_count, at, data, len);
+    if (r->moved == VIRTQ_MOVED || more) /* a failure waits for the image */
+        return more;
+    not_moved(r, r->moved);
+    return true;
+}
+
+/* The image has the chunk of a write: the next one is in memory already. True: r goes on or is
+ * gone. */
+static bool chunk_written(struct blk_request *r)
+{
     r->done += r->io.len;
-    if (r->done < r->len) {
-        next_chunk(r);
+    if (r->done == r->len)
+        return false;
+    if (r->moved != VIRTQ_MOVED) {
+        not_moved(r, r->moved);
         return true;
     }
-    return false;
+    submit_chunk(r, BLOCKDEV_WRITE);
+    if (r->done + r->iov.iov_len < r->len)
+        gather(r, r->done + r->iov.iov_len);
+    return true;
 }
 
 /* The image has done what r->io asked for. I/O thread, machine lock held. */
@@ -258,9 +308,9 @@ static void chunk_done(struct blockdev_request *io)
     } else if (io->result < 0) {
         finish(r, BLK_S_IOERR, 0);
     } else {
-        bool data = io->op == BLOCKDEV_READ || io->op == BLOCKDEV_WRITE;
         bool flush = io->op != BLOCKDEV_READ && io->op != BLOCKDEV_FLUSH && write_through(disk);
-        if (data && data_moved(r))
+        if ((io->op == BLOCKDEV_READ && chunk_read(r)) ||
+            (io->op == BLOCKDEV_WRITE && chunk_written(r)))
             ; /* r is not to be touched any more */
         else if (flush)
             submit(r, BLOCKDEV_FLUSH, 0, 0);
@@ -288,13 +338,12 @@ static void start_data(struct blk_request *r, enum blockdev_op op, uint64_t sect
         finish(r, BLK_S_IOERR, 0);
         return;
     }
-    r->io.op = op;
     r->position = sector * SECTOR_SIZE;
     r->len = len;
     if (len == 0)
         finish(r, BLK_S_OK, 0);
     else
-        next_chunk(r);
+        first_chunk(r, op);
 }
 
 /* Discard and write-zeroes carry one segment, as max_discard_seg and its sibling promise. */

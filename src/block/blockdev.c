@@ -167,9 +167,11 @@ static void run(struct blockdev *dev, struct blockdev_request *request)
     if (request->result)
         report(dev, request);
     pthread_mutex_lock(&dev->lock);
+    bool first = !dev->completed.first; /* else the timer is armed already, or will be */
     list_add(&dev->completed, request);
-    timer_arm(&dev->deliver, 0);
     pthread_mutex_unlock(&dev->lock);
+    if (first)
+        timer_arm(&dev->deliver, 0);
 }
 
 static void *worker(void *opaque)
@@ -234,8 +236,10 @@ void blockdev_submit(struct blockdev *dev, struct blockdev_request *request)
     list_add(&dev->submitted, request);
     if (++dev->waiting > dev->idle && dev->workers < MAX_WORKERS)
         start_worker_locked(dev);
-    pthread_cond_signal(&dev->work);
+    bool wake = dev->idle > 0;
     pthread_mutex_unlock(&dev->lock);
+    if (wake) /* without the lock, which is the first thing that the worker wants */
+        pthread_cond_signal(&dev->work);
 }
 
 int blockdev_read_now(struct blockdev *dev, uint64_t offset, void *buf, size_t len)
