@@ -27,7 +27,7 @@
 #include "mmc.h"
 
 #define ATA_SECTOR 512u
-#define ATA_CHUNK  (128u << 10) /* bytes of a request to the image, and of the buffer */
+#define ATA_CHUNK  (512u << 10) /* bytes of a request to the image, and of the buffer */
 #define ATA_TAGS   32           /* native command queueing: queue depth */
 
 enum ata_status {

@@ -2,13 +2,13 @@
  * virtio_blk.c - the block device of virtio 1.2, section 5.2, in front of a disk image.
  *
  * A request lives from the chain's arrival to its push on the used ring. Its data moves through
- * bounce buffers, BLK_CHUNK bytes at a time: read from the guest before a write is submitted,
- * written to the guest when a read completes, both in the I/O thread and through
- * phys_read()/phys_write(), so that protection and code invalidation see every byte. A request of
- * several chunks has two buffers: while the image is busy with one chunk, the guest's memory is
- * with the other. Memory in use is bounded by the queue's size times two BLK_CHUNKs whatever the
- * guest asks for. Data that a protection rule keeps from the device fails its request; data where
- * no memory is breaks the device.
+ * bounce buffers, BLK_CHUNK bytes each: read from the guest before a write is submitted, written to
+ * the guest when a read completes, both in the I/O thread and through phys_read()/phys_write(), so
+ * that protection and code invalidation see every byte. A long request has two chunks at the image
+ * at a time, so that one of them is there while the other is copied, and ends when both have come
+ * back. Memory in use is bounded by the queue's size times two BLK_CHUNKs whatever the guest asks
+ * for. Data that a protection rule keeps from the device fails its request; data where no memory is
+ * breaks the device.
  *
  * A reset forgets the requests in flight but not their effects: until the last of these "stale"
  * ones has completed, nothing new is taken, so that an old write never lands after a newer one.
@@ -26,6 +26,7 @@
 #define SECTOR_SIZE   512u
 #define BLK_QUEUE     256
 #define BLK_CHUNK     (256u << 10)
+#define BLK_CHUNKS    2
 #define BLK_ID_BYTES  20
 #define BLK_MAX_ERASE ((1u << 22) - 1) /* sectors of one discard or write-zeroes: 2 GiB */
 
@@ -79,19 +80,25 @@ struct blk_erase {
     uint32_t num_sectors, flags;
 };
 
+/* A piece of a request's data that is at the image; a flush or an erasure uses the first. */
+struct blk_chunk {
+    struct blockdev_request io;
+    struct iovec iov; /* its bounce buffer */
+    struct blk_request *request;
+};
+
 struct blk_request {
-    struct blockdev_request io; /* one at a time: the chunk, or the flush after it */
-    struct virtio_blk *disk;    /* NULL: the device is gone, only free this */
+    struct blk_chunk chunks[BLK_CHUNKS];
+    struct virtio_blk *disk; /* NULL: the device is gone, only free this */
     struct blk_request *prev, *next;
-    bool stale; /* taken before a reset */
+    bool stale;        /* taken before a reset */
+    unsigned at_image; /* chunks */
     uint16_t head;
     uint64_t position;     /* byte on the disk where data begins */
-    uint64_t len;          /* bytes of data */
-    uint64_t done;         /* of them the image has done */
+    uint64_t len, given;   /* bytes of data, and how many of them have gone to the image */
     uint64_t in_len;       /* bytes of all device-writable segments; the last is the status */
-    struct iovec iov;      /* the chunk that is at the image */
-    uint8_t *buffers[2];   /* one of them is iov's */
-    enum virtq_move moved; /* what became of the chunk that moved meanwhile */
+    bool failed;           /* at the image */
+    enum virtq_move moved; /* not so: to or from the guest */
     unsigned out_count, in_count;
     struct virtq_segment segments[];
 };
@@ -129,8 +136,11 @@ static struct blk_request *request_new(struct virtio_blk *disk, const struct vir
     r->in_count = chain->in_count;
     r->in_len = chain->in_len;
     memcpy(r->segments, chain->segments, count * sizeof(r->segments[0]));
-    r->io.done = chunk_done;
-    r->io.opaque = r;
+    for (unsigned i = 0; i < BLK_CHUNKS; i++) {
+        r->chunks[i].request = r;
+        r->chunks[i].io.done = chunk_done;
+        r->chunks[i].io.opaque = &r->chunks[i];
+    }
     r->next = disk->requests;
     if (r->next)
         r->next->prev = r;
@@ -152,8 +162,8 @@ static void request_free(struct blk_request *r)
         disk->in_flight--;
         disk->stale -= r->stale;
     }
-    free(r->buffers[0]);
-    free(r->buffers[1]);
+    for (unsigned i = 0; i < BLK_CHUNKS; i++)
+        free(r->chunks[i].iov.iov_base);
     free(r);
 }
 
@@ -193,14 +203,15 @@ static void not_moved(struct blk_request *r, enum virtq_move why)
 /* ---- Data -------------------------------------------------------------------------------------
  */
 
-static void submit(struct blk_request *r, enum blockdev_op op, uint64_t offset, uint64_t len)
+static void submit(struct blk_chunk *c, enum blockdev_op op, uint64_t offset, uint64_t len)
 {
-    r->io.op = op;
-    r->io.offset = offset;
-    r->io.len = len;
-    r->io.iov = &r->iov;
-    r->io.iovcnt = 1;
-    blockdev_submit(r->disk->image, &r->io);
+    c->io.op = op;
+    c->io.offset = offset;
+    c->io.len = len;
+    c->io.iov = &c->iov;
+    c->io.iovcnt = 1;
+    c->request->at_image++;
+    blockdev_submit(c->request->disk->image, &c->io);
 }
 
 /* Must the device flush after each write, because the driver cannot? */
@@ -215,107 +226,65 @@ static uint64_t least(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-static unsigned other_buffer(const struct blk_request *r)
+/* The next of the request's data, unless it has failed, go to the image by way of c's buffer. */
+static void next_chunk(struct blk_chunk *c, enum blockdev_op op)
 {
-    return r->iov.iov_base == r->buffers[0];
-}
-
-/* The bytes from `at` on, at most a chunk, from the guest into the buffer that is not at the image.
- */
-static void gather(struct blk_request *r, uint64_t at)
-{
-    r->moved =
-        virtq_read(&r->disk->virtio, r->segments, r->out_count, sizeof(struct blk_header) + at,
-                   r->buffers[other_buffer(r)], least(r->len - at, BLK_CHUNK));
-}
-
-/* The other buffer's chunk goes to the image, or comes from there. */
-static void submit_chunk(struct blk_request *r, enum blockdev_op op)
-{
-    r->iov.iov_base = r->buffers[other_buffer(r)];
-    r->iov.iov_len = least(r->len - r->done, BLK_CHUNK);
-    submit(r, op, r->position + r->done, r->iov.iov_len);
-}
-
-static void first_chunk(struct blk_request *r, enum blockdev_op op)
-{
-    const size_t size = (size_t)least(r->len, BLK_CHUNK);
-    r->buffers[0] = malloc(size);
-    r->buffers[1] = r->len > BLK_CHUNK ? malloc(size) : NULL;
-    if (!r->buffers[0] || (r->len > BLK_CHUNK && !r->buffers[1])) {
-        finish(r, BLK_S_IOERR, 0);
+    struct blk_request *r = c->request;
+    const uint64_t at = r->given, len = least(r->len - at, BLK_CHUNK);
+    if (!len || r->failed || r->moved != VIRTQ_MOVED)
         return;
-    }
-    r->iov.iov_base = r->buffers[1];
     if (op == BLOCKDEV_WRITE)
-        gather(r, 0);
-    if (r->moved != VIRTQ_MOVED) {
-        not_moved(r, r->moved);
+        r->moved = virtq_read(&r->disk->virtio, r->segments, r->out_count,
+                              sizeof(struct blk_header) + at, c->iov.iov_base, len);
+    if (r->moved != VIRTQ_MOVED)
         return;
-    }
-    submit_chunk(r, op);
-    if (op == BLOCKDEV_WRITE && r->iov.iov_len < r->len)
-        gather(r, r->iov.iov_len);
+    c->iov.iov_len = len;
+    r->given += len;
+    submit(c, op, r->position + at, len);
 }
 
-/* The chunk of a read is in memory: the image goes on with the next while the guest gets this one.
- * True: r goes on or is gone. */
-static bool chunk_read(struct blk_request *r)
+/* What the image has read. */
+static void pass_on(struct blk_chunk *c)
 {
-    const uint8_t *data = r->iov.iov_base;
-    const uint64_t at = r->done, len = r->io.len;
-    if (r->moved != VIRTQ_MOVED) { /* an earlier one */
-        not_moved(r, r->moved);
-        return true;
-    }
-    r->done += len;
-    const bool more = r->done < r->len;
-    if (more)
-        submit_chunk(r, BLOCKDEV_READ);
-    r->moved =
-        virtq_write(&r->disk->virtio, r->segments + r->out_count, r->in_count, at, data, len);
-    if (r->moved == VIRTQ_MOVED || more) /* a failure waits for the image */
-        return more;
-    not_moved(r, r->moved);
-    return true;
+    struct blk_request *r = c->request;
+    if (!r->failed && r->moved == VIRTQ_MOVED)
+        r->moved = virtq_write(&r->disk->virtio, r->segments + r->out_count, r->in_count,
+                               c->io.offset - r->position, c->iov.iov_base, c->io.len);
 }
 
-/* The image has the chunk of a write: the next one is in memory already. True: r goes on or is
- * gone. */
-static bool chunk_written(struct blk_request *r)
+/* Nothing of it is at the image any more. */
+static void all_done(struct blk_request *r, enum blockdev_op op)
 {
-    r->done += r->io.len;
-    if (r->done == r->len)
-        return false;
-    if (r->moved != VIRTQ_MOVED) {
+    bool flush = op != BLOCKDEV_READ && op != BLOCKDEV_FLUSH && write_through(r->disk);
+    if (r->failed)
+        finish(r, BLK_S_IOERR, 0);
+    else if (r->moved != VIRTQ_MOVED)
         not_moved(r, r->moved);
-        return true;
-    }
-    submit_chunk(r, BLOCKDEV_WRITE);
-    if (r->done + r->iov.iov_len < r->len)
-        gather(r, r->done + r->iov.iov_len);
-    return true;
+    else if (flush)
+        submit(&r->chunks[0], BLOCKDEV_FLUSH, 0, 0);
+    else
+        finish(r, BLK_S_OK, op == BLOCKDEV_READ ? r->len : 0);
 }
 
-/* The image has done what r->io asked for. I/O thread, machine lock held. */
+/* The image has done what c->io asked for. I/O thread, machine lock held. */
 static void chunk_done(struct blockdev_request *io)
 {
-    struct blk_request *r = io->opaque;
+    struct blk_chunk *c = io->opaque;
+    struct blk_request *r = c->request;
     struct virtio_blk *disk = r->disk;
     bool was_full = disk && (disk->stale || disk->in_flight >= disk->virtio.queues[0].size);
+    bool last = --r->at_image == 0;
     if (!disk || r->stale || virtio_broken(&disk->virtio)) {
-        request_free(r);
-    } else if (io->result < 0) {
-        finish(r, BLK_S_IOERR, 0);
+        if (last)
+            request_free(r);
     } else {
-        bool flush = io->op != BLOCKDEV_READ && io->op != BLOCKDEV_FLUSH && write_through(disk);
-        if ((io->op == BLOCKDEV_READ && chunk_read(r)) ||
-            (io->op == BLOCKDEV_WRITE && chunk_written(r)))
-            ; /* r is not to be touched any more */
-        else if (flush)
-            submit(r, BLOCKDEV_FLUSH, 0, 0);
-        else
-            finish(r, BLK_S_OK, io->op == BLOCKDEV_READ ? r->len : 0);
+        r->failed |= io->result < 0;
+        if (io->op == BLOCKDEV_READ)
+            pass_on(c);
+        if (io->op == BLOCKDEV_READ || io->op == BLOCKDEV_WRITE)
+            next_chunk(c, io->op);
+        if (!r->at_image)
+            all_done(r, io->op);
     }
     if (was_full && !disk->stale)
         virtio_kick(&disk->virtio, 0); /* chains may have been left waiting */
@@ -340,10 +309,16 @@ static void start_data(struct blk_request *r, enum blockdev_op op, uint64_t sect
     }
     r->position = sector * SECTOR_SIZE;
     r->len = len;
-    if (len == 0)
-        finish(r, BLK_S_OK, 0);
-    else
-        first_chunk(r, op);
+    for (unsigned i = 0; i < BLK_CHUNKS && r->given < len; i++) {
+        struct blk_chunk *c = &r->chunks[i];
+        c->iov.iov_base = malloc(least(len, BLK_CHUNK));
+        if (c->iov.iov_base)
+            next_chunk(c, op);
+        else
+            r->failed |= i == 0; /* one buffer is enough */
+    }
+    if (!r->at_image)
+        all_done(r, op);
 }
 
 /* Discard and write-zeroes carry one segment, as max_discard_seg and its sibling promise. */
@@ -370,7 +345,7 @@ static void start_erase(struct blk_request *r, enum blockdev_op op, uint64_t len
     } else if (count == 0) {
         finish(r, BLK_S_OK, 0);
     } else {
-        submit(r, op, sector * SECTOR_SIZE, (uint64_t)count * SECTOR_SIZE);
+        submit(&r->chunks[0], op, sector * SECTOR_SIZE, (uint64_t)count * SECTOR_SIZE);
     }
 }
 
@@ -396,7 +371,7 @@ static void start(struct blk_request *r, const struct blk_header *header, uint64
         start_data(r, BLOCKDEV_WRITE, le64toh(header->sector), out_data);
         break;
     case BLK_T_FLUSH:
-        submit(r, BLOCKDEV_FLUSH, 0, 0);
+        submit(&r->chunks[0], BLOCKDEV_FLUSH, 0, 0);
         break;
     case BLK_T_GET_ID:
         get_id(r);
