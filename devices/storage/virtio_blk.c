@@ -27,6 +27,7 @@
 #define BLK_QUEUE     256
 #define BLK_CHUNK     (256u << 10)
 #define BLK_CHUNKS    2
+#define BLK_PAGE      4096u
 #define BLK_ID_BYTES  20
 #define BLK_MAX_ERASE ((1u << 22) - 1) /* sectors of one discard or write-zeroes: 2 GiB */
 
@@ -299,6 +300,12 @@ static bool in_bounds(const struct virtio_blk *disk, uint64_t sector, uint64_t s
     return sector <= capacity && sectors <= capacity - sector;
 }
 
+/* Whole pages, which the image needs not copy once more for direct I/O. */
+static void *buffer(uint64_t len)
+{
+    return aligned_alloc(BLK_PAGE, (len + BLK_PAGE - 1) & ~(uint64_t)(BLK_PAGE - 1));
+}
+
 static void start_data(struct blk_request *r, enum blockdev_op op, uint64_t sector, uint64_t len)
 {
     struct virtio_blk *disk = r->disk;
@@ -311,7 +318,7 @@ static void start_data(struct blk_request *r, enum blockdev_op op, uint64_t sect
     r->len = len;
     for (unsigned i = 0; i < BLK_CHUNKS && r->given < len; i++) {
         struct blk_chunk *c = &r->chunks[i];
-        c->iov.iov_base = malloc(least(len, BLK_CHUNK));
+        c->iov.iov_base = buffer(least(len, BLK_CHUNK));
         if (c->iov.iov_base)
             next_chunk(c, op);
         else

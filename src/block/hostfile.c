@@ -174,11 +174,14 @@ int fd_write(int fd, struct span from, uint64_t offset, uint64_t len)
 /* ---- Direct transfers -------------------------------------------------------------------------
  */
 
-/* Aligned bytes through the O_DIRECT descriptor, BOUNCE at a time. */
+/* Aligned bytes of the file through the O_DIRECT descriptor; BOUNCE at a time where the memory is
+ * not aligned. */
 static int transfer_direct(struct hostfile *file, enum direction dir, struct span span,
                            uint64_t offset, uint64_t len, uint64_t *moved)
 {
     void *bounce;
+    if (span_is_aligned(span, len, DIRECT_ALIGN))
+        return transfer(file->direct_fd, dir, span, offset, len, moved);
     int result = -posix_memalign(&bounce, DIRECT_ALIGN, len < BOUNCE ? len : BOUNCE);
     *moved = 0;
     if (result)

@@ -69,6 +69,8 @@ void span_fill(struct span span, int byte, uint64_t len);
 void span_copy_out(struct span to, const void *from, uint64_t len);
 void span_copy_in(void *to, struct span from, uint64_t len);
 bool span_is_zero(struct span span, uint64_t len);
+/* Do all its pieces begin and end at multiples of `to`, a power of two? */
+bool span_is_aligned(struct span span, uint64_t len, size_t to);
 /* Up to `max` pieces of at most len bytes; how many. */
 int span_slice(struct iovec *out, int max, struct span span, uint64_t len);
 

@@ -104,3 +104,13 @@ bool span_is_zero(struct span span, uint64_t len)
 {
     return for_pieces(span, len, is_zero, NULL);
 }
+
+static bool is_aligned(void *opaque, void *piece, size_t len)
+{
+    return (((uintptr_t)piece | len) & (*(size_t *)opaque - 1)) == 0;
+}
+
+bool span_is_aligned(struct span span, uint64_t len, size_t to)
+{
+    return for_pieces(span, len, is_aligned, &to);
+}
