@@ -28,6 +28,7 @@
 
 #define ATA_SECTOR 512u
 #define ATA_CHUNK  (512u << 10) /* bytes of a request to the image, and of the buffer */
+#define ATA_ALIGN  4096u        /* of buffers: direct I/O needs no copy then */
 #define ATA_TAGS   32           /* native command queueing: queue depth */
 
 enum ata_status {
@@ -133,7 +134,7 @@ struct ata_drive {
     uint32_t pos, block, filled; /* bytes of the buffer: moved, end of the block, of the chunk */
     uint32_t block_size;
     struct mmc mmc;
-    uint8_t buffer[ATA_CHUNK];
+    _Alignas(ATA_ALIGN) uint8_t buffer[ATA_CHUNK];
 
     /* -- requests at the image ---------------------------------------------------------------- */
     struct blockdev_request io;

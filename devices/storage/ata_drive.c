@@ -346,7 +346,9 @@ struct device *ata_drive_create(struct ata_host *host, unsigned unit,
         error_set(err, "ide-hd: a disk needs an image");
         return NULL;
     }
-    struct ata_drive *d = calloc(1, sizeof(*d));
+    struct ata_drive *d = aligned_alloc(_Alignof(struct ata_drive), sizeof(*d));
+    if (d)
+        memset(d, 0, sizeof(*d));
     if (d && host->sata && !options->cdrom)
         d->queued = calloc(ATA_TAGS, sizeof(*d->queued));
     if (!d || (host->sata && !options->cdrom && !d->queued)) {

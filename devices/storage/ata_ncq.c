@@ -163,7 +163,7 @@ bool ata_queued_start(struct ata_drive *d, unsigned tag, uint8_t command,
     if (!q || d->queued_failed || q->active || (write && blockdev_read_only(d->image)))
         return refuse(d, ATA_ABRT);
     if (!q->buffer)
-        q->buffer = aligned_alloc(4096, ATA_CHUNK); /* for direct I/O */
+        q->buffer = aligned_alloc(ATA_ALIGN, ATA_CHUNK);
     if (!q->buffer)
         return refuse(d, ATA_ABRT);
     d->regs.error = 0;
