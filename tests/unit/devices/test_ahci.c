@@ -286,7 +286,7 @@ static const struct field *field(const char *name)
 /* Two chunks of the drive's and two descriptors: between them the fields say where it is. */
 START_TEST(fields_say_where_a_command_is)
 {
-    enum { CHUNK = 128 << 10, FIRST = 100 << 10, SECTORS = 300 };
+    enum { CHUNK = 512 << 10, FIRST = 400 << 10, SECTORS = 1100 };
     set_header(0, 2, 2, false);
     set_fis(0, 2, 0x25, 0, 0, SECTORS);
     set_prd(0, 2, 0, DATA_AT, FIRST);

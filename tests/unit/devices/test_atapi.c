@@ -411,7 +411,8 @@ END_TEST
 /* The read ends where the old disc's data end. */
 START_TEST(the_disc_goes_during_a_read)
 {
-    static const uint8_t read[12] = {0x28, [8] = 100}; /* more than the drive reads at once */
+    static const uint8_t read[12] = {0x28, [7] = 1,
+                                     44}; /* 300 blocks: more than the drive reads at once */
     struct error err = {""};
     unsigned got = 0;
     outp(IDE1 + DEVICE, 1, 0xa0);
@@ -428,7 +429,7 @@ START_TEST(the_disc_goes_during_a_read)
         ck_assert_uint_eq(inp(IDE1, 2), disc.bytes[2 * got] | disc.bytes[2 * got + 1] << 8);
         ck_assert_uint_eq(disc.count, 0);
     }
-    ck_assert_uint_eq(got, 128 << 9);
+    ck_assert_uint_eq(got, 512 << 9);
     ck_assert(inp(IDE1 + COMMAND, 1) & CHK);
     ck_assert_uint_eq(inp(IDE1 + FEATURE, 1) >> 4, NOT_READY);
 }
