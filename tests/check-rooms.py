@@ -36,7 +36,7 @@ SEAMS = {
     # seams between equals: a back end and its users, both in the middle row
     "chardev.h": "base", "blockdev.h": "base", "display.h": "base",
     "device.h": "mmu", "chips.h": "devices", "pci.h": "devices", "virtio.h": "devices", "fw_cfg.h": "devices", "flash.h": "devices",
-    "door.h": "devices", "input.h": "devices", "ata.h": "devices",
+    "door.h": "devices", "input.h": "devices", "ata.h": "devices", "scsi.h": "devices",
     "wire.h": "wire", "control.h": "control",
     "loader.h": "loader", "firmware.h": "firmware", "smbios.h": "firmware", "machine.h": "machine",
 }

@@ -91,7 +91,7 @@ bool virtio_queue_ready(const struct virtio_device *dev, const struct virtqueue 
 
 void virtio_kick(struct virtio_device *dev, unsigned queue)
 {
-    if (queue >= dev->class->queue_count)
+    if (queue >= dev->queue_count)
         return;
     dev->kicked |= 1u << queue;
     if (!timer_armed(&dev->service))
@@ -100,7 +100,7 @@ void virtio_kick(struct virtio_device *dev, unsigned queue)
 
 static void kick_all(struct virtio_device *dev)
 {
-    for (unsigned i = 0; i < dev->class->queue_count; i++)
+    for (unsigned i = 0; i < dev->queue_count; i++)
         if (virtio_queue_ready(dev, &dev->queues[i]))
             virtio_kick(dev, i);
 }
@@ -110,7 +110,7 @@ static void service(void *opaque)
     struct virtio_device *dev = opaque;
     uint32_t kicked = dev->kicked;
     dev->kicked = 0;
-    for (unsigned i = 0; i < dev->class->queue_count; i++)
+    for (unsigned i = 0; i < dev->queue_count; i++)
         if ((kicked >> i & 1) && virtio_queue_ready(dev, &dev->queues[i]))
             dev->class->serve(dev, i);
 }
@@ -129,7 +129,7 @@ static void reset(struct virtio_device *dev)
     timer_cancel(&dev->service);
     dev->kicked = 0;
     dev->class->reset(dev);
-    for (unsigned i = 0; i < dev->class->queue_count; i++)
+    for (unsigned i = 0; i < dev->queue_count; i++)
         queue_reset(&dev->queues[i]);
     dev->accepted = 0;
     dev->device_feature_select = dev->driver_feature_select = 0;
@@ -186,7 +186,7 @@ static uint16_t checked_vector(const struct virtio_device *dev, uint16_t vector)
 
 static struct virtqueue *selected(struct virtio_device *dev)
 {
-    return dev->queue_select < dev->class->queue_count ? &dev->queues[dev->queue_select] : NULL;
+    return dev->queue_select < dev->queue_count ? &dev->queues[dev->queue_select] : NULL;
 }
 
 /* ---- Common configuration structure (4.1.4.3) --------------------------------------------------
@@ -264,7 +264,7 @@ static uint64_t common_get(struct virtio_device *dev, enum common_field field)
     case COMMON_CONFIG_VECTOR:
         return dev->config_vector;
     case COMMON_NUM_QUEUES:
-        return dev->class->queue_count;
+        return dev->queue_count;
     case COMMON_DEVICE_STATUS:
         return dev->status;
     case COMMON_CONFIG_GENERATION:
@@ -585,7 +585,7 @@ static unsigned add_capability(struct virtio_device *dev, uint8_t type, uint32_t
 
 static void add_capabilities(struct virtio_device *dev)
 {
-    unsigned queues = dev->class->queue_count;
+    unsigned queues = dev->queue_count;
     add_capability(dev, CFG_COMMON, MODERN_COMMON, COMMON_LENGTH);
     add_capability(dev, CFG_ISR, MODERN_ISR, 1);
     if (dev->class->config_size)
@@ -647,7 +647,7 @@ static void virtio_device_reset(struct device *head)
 static void virtio_device_restored(struct device *head)
 {
     struct virtio_device *dev = (struct virtio_device *)head;
-    for (unsigned i = 0; i < dev->class->queue_count; i++) {
+    for (unsigned i = 0; i < dev->queue_count; i++) {
         struct virtqueue *queue = &dev->queues[i];
         if (!power_of_two(queue->size) || queue->size > queue->max_size)
             queue_reset(queue);
@@ -684,6 +684,8 @@ bool virtio_device_add(struct virtio_device *dev, const struct virtio_class *cla
                                           .subsystem = class->type,
                                           .class_code = class->class_code};
     dev->class = class;
+    if (!dev->queue_count)
+        dev->queue_count = class->queue_count;
     dev->offered = class->features | more_features | VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC |
                    VIRTIO_F_EVENT_IDX;
     dev->pci.dev = (struct device){.name = class->name,
@@ -695,12 +697,12 @@ bool virtio_device_add(struct virtio_device *dev, const struct virtio_class *cla
     dev->pci.config[PCI_INTERRUPT_PIN] = 1;
     pci_set_bar(&dev->pci, BAR_LEGACY, PCI_BAR_IO, legacy_bar_size(class), &legacy_ops, dev,
                 "virtio-legacy");
-    msix_init(&dev->pci, BAR_MSIX, class->queue_count + 1);
+    msix_init(&dev->pci, BAR_MSIX, dev->queue_count + 1);
     pci_set_bar(&dev->pci, BAR_MODERN, PCI_BAR_MEM64, MODERN_SIZE, &modern_ops, dev, "virtio");
     add_capabilities(dev);
     dev->pci.config_read = pci_config_before_read;
     dev->pci.config_written = pci_config_after_write;
-    for (unsigned i = 0; i < class->queue_count; i++) {
+    for (unsigned i = 0; i < dev->queue_count; i++) {
         dev->queues[i].max_size = class->queue_size;
         queue_reset(&dev->queues[i]);
     }

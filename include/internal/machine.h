@@ -59,6 +59,9 @@ enum device_kind {
     DEVICE_IDE_HD,
     DEVICE_IDE_CD,
     DEVICE_AHCI,
+    DEVICE_VIRTIO_SCSI,
+    DEVICE_SCSI_HD,
+    DEVICE_SCSI_CD,
     DEVICE_DEBUG_EXIT,
     DEVICE_PVPANIC,
 };
@@ -70,8 +73,10 @@ struct device_config {
     char *serial, *model;       /* disks and CD-ROMs: "" without one */
     uint64_t wwn;               /* 0: none */
     int bootindex;              /* -1: not given (storage_boot_path() has the firmware's name) */
-    int controller;             /* IDE_*: -1 the board's, else the index of an AHCI device */
-    unsigned bus, unit;         /* IDE_*: its channel or port, and the place there */
+    int controller;             /* IDE_*: -1 the board's; else the index of the controller */
+    unsigned bus, unit;         /* IDE_*: its channel or port, and the place there; SCSI_*: its
+                                   target and logical unit number */
+    unsigned queues;            /* VIRTIO_SCSI: request queues; 0: one per processor */
     int devfn;                  /* PCI devices: -1 for the first free slot */
     uint16_t port, ports;       /* DEBUG_EXIT, PVPANIC */
     uint32_t vgamem_mb;         /* VGA; 0: the default */

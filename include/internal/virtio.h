@@ -24,13 +24,20 @@ struct virtio_blk_options {
 };
 struct pci_device *virtio_blk_create(struct pci_bus *bus, int devfn,
                                      const struct virtio_blk_options *options, struct error *err);
+
+#define VIRTIO_SCSI_MAX_REQUEST_QUEUES 13 /* besides the control and the event queue */
+struct scsi_bus;
+/* The units behind it are scsi_unit_create()'s (scsi.h). request_queues: 1 to the most. */
+struct pci_device *virtio_scsi_create(struct pci_bus *bus, int devfn, unsigned request_queues,
+                                      struct error *err);
+struct scsi_bus *virtio_scsi_bus(struct pci_device *dev);
 struct pci_device *virtio_rng_create(struct pci_bus *bus, int devfn, struct error *err);
 
 /* ---- Queues --------------------------------------------------------------------------------- */
 
 #define VIRTQ_MAX_SIZE     256
 #define VIRTQ_MAX_SEGMENTS 1024 /* descriptors of one chain, indirect ones included */
-#define VIRTIO_MAX_QUEUES  2
+#define VIRTIO_MAX_QUEUES  (MSIX_MAX_VECTORS - 1) /* one vector is for configuration changes */
 #define VIRTIO_NO_VECTOR   0xffff
 
 struct virtqueue {
@@ -101,7 +108,7 @@ struct virtio_class {
     uint16_t type;         /* chapter 5: 2 = block, 4 = entropy */
     uint16_t transitional; /* PCI device id, 1000h-103Fh */
     uint32_t class_code;   /* PCI class, 24 bits */
-    unsigned queue_count;
+    unsigned queue_count;  /* unless the device says otherwise before virtio_device_add() */
     uint16_t queue_size;
     uint64_t features;    /* device-specific bits that are always offered */
     unsigned config_size; /* bytes of device-specific configuration */
@@ -129,6 +136,7 @@ struct virtio_device {
     uint8_t isr; /* bit 0 queue, bit 1 configuration (4.1.4.5) */
     uint8_t config_generation;
     uint8_t pci_cfg_capability; /* offset of the PCI configuration access capability */
+    unsigned queue_count;
     struct virtqueue queues[VIRTIO_MAX_QUEUES];
     struct timer service;     /* armed while a queue waits to be served */
     uint32_t kicked;          /* which queues, one bit each */
@@ -141,6 +149,14 @@ struct virtio_device {
         FIELD(st, m.vector, FIELD_U16, 1), FIELD(st, m.last_avail, FIELD_U16, 1),                  \
         FIELD(st, m.used_idx, FIELD_U16, 1), FIELD(st, m.signalled, FIELD_U16, 1),                 \
         FIELD(st, m.signalled_valid, FIELD_U8, 1), FIELD(st, m.enabled, FIELD_U8, 1)
+/* Of all queues that a device can have. */
+#define VIRTQUEUES_FIELDS(st, m)                                                                   \
+    VIRTQUEUE_FIELDS(st, m[0]), VIRTQUEUE_FIELDS(st, m[1]), VIRTQUEUE_FIELDS(st, m[2]),            \
+        VIRTQUEUE_FIELDS(st, m[3]), VIRTQUEUE_FIELDS(st, m[4]), VIRTQUEUE_FIELDS(st, m[5]),        \
+        VIRTQUEUE_FIELDS(st, m[6]), VIRTQUEUE_FIELDS(st, m[7]), VIRTQUEUE_FIELDS(st, m[8]),        \
+        VIRTQUEUE_FIELDS(st, m[9]), VIRTQUEUE_FIELDS(st, m[10]), VIRTQUEUE_FIELDS(st, m[11]),      \
+        VIRTQUEUE_FIELDS(st, m[12]), VIRTQUEUE_FIELDS(st, m[13]), VIRTQUEUE_FIELDS(st, m[14])
+_Static_assert(VIRTIO_MAX_QUEUES == 15, "VIRTQUEUES_FIELDS() has them all");
 #define VIRTIO_DEVICE_FIELDS(st, m)                                                                \
     PCI_DEVICE_FIELDS(st, m.pci), FIELD(st, m.accepted, FIELD_U64, 1),                             \
         FIELD(st, m.device_feature_select, FIELD_U32, 1),                                          \

@@ -18,6 +18,7 @@ struct options {
     char *drive_ids[MACHINE_MAX_DEVICES];
     char *bus_names[MACHINE_MAX_DEVICES]; /* likewise: bus= and unit=; NULL, -1: not given */
     int units[MACHINE_MAX_DEVICES];
+    int targets[MACHINE_MAX_DEVICES]; /* scsi-id=; -1: not given */
 };
 
 bool option_drive(struct options *o, const char *arg);
@@ -33,6 +34,11 @@ bool option_drive_place(struct options *o, const struct keyval *kv, struct drive
 bool option_drive_index(struct options *o, unsigned index, bool cdrom, const char *file,
                         const char *what);
 bool options_attach_ide(struct options *o);
+/* What -device says of SCSI adapters and drives (options_scsi.c); then where the drives are. */
+bool option_scsi_device(struct options *o, const struct keyval *kv, struct device_config *device,
+                        const char *what);
+bool option_is_scsi(const struct device_config *d);
+bool options_attach_scsi(struct options *o);
 /* An IDE disk in the next place. */
 bool option_disk(struct options *o, const char *file);
 /* A file without an option: looked at, and used as what it is (options_bare.c). */

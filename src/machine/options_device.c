@@ -38,6 +38,11 @@ static bool fill_drive(struct options *o, const struct keyval *kv)
         return false;
     if (!medium && (!file || !*file))
         return error_set(err, "-drive: needs file=PATH");
+    if (interface && strcmp(interface, "scsi") == 0)
+        return error_set(err,
+                         "-drive: if=scsi: a PC has no SCSI adapter of its own; give the drive "
+                         "if=none,id=ID, with -device virtio-scsi-pci -device "
+                         "scsi-hd,drive=ID (or scsi-cd)");
     if (interface && (chosen = choose_word(interface, interfaces, "-drive: if", err)) < 0)
         return false;
     for (unsigned i = 0; id && i < o->config->drive_count; i++)
@@ -119,6 +124,28 @@ static const struct device_type device_types[] = {
      DEVICE_AHCI,
      "SATA controller on the PCI bus; its ports are ID.0 to ID.5",
      {"driver", "id", "addr", NULL},
+     0,
+     0},
+    {"virtio-scsi-pci",
+     "virtio-scsi",
+     DEVICE_VIRTIO_SCSI,
+     "SCSI adapter on the PCI bus; its bus is ID.0",
+     {"driver", "id", "addr", "num_queues", NULL},
+     0,
+     0},
+    {"scsi-hd",
+     NULL,
+     DEVICE_SCSI_HD,
+     "disk at a SCSI adapter",
+     {"driver", "id", "drive", "bus", "channel", "scsi-id", "lun", "serial", "wwn", "bootindex",
+      NULL},
+     0,
+     0},
+    {"scsi-cd",
+     NULL,
+     DEVICE_SCSI_CD,
+     "CD-ROM drive at a SCSI adapter",
+     {"driver", "id", "drive", "bus", "channel", "scsi-id", "lun", "serial", "bootindex", NULL},
      0,
      0},
     {"isa-debug-exit",
@@ -208,7 +235,8 @@ static bool fill_device(struct options *o, const struct keyval *kv)
         !keyval_number(kv, "vgamem_mb", 256, &vgamem, "-device", err) ||
         !keyval_number(kv, "unit", 255, &unit, what, err) ||
         !keyval_number(kv, "wwn", UINT64_MAX, &device->wwn, what, err) ||
-        !keyval_number(kv, "bootindex", INT32_MAX, &boot, what, err))
+        !keyval_number(kv, "bootindex", INT32_MAX, &boot, what, err) ||
+        !option_scsi_device(o, kv, device, what))
         return false;
     device->vgamem_mb = (uint32_t)vgamem;
     device->romfile = romfile ? copy_string(romfile) : NULL;
@@ -260,7 +288,7 @@ static bool resolve_drive(struct options *o, struct device_config *device, const
                 return error_set(o->err, "-device virtio-blk-pci: drive '%s' has no file=PATH", id);
             device->drive = drive;
             drive->attached = true;
-            drive->read_only |= device->kind == DEVICE_IDE_CD;
+            drive->read_only |= device->kind == DEVICE_IDE_CD || device->kind == DEVICE_SCSI_CD;
             return true;
         }
         if (*drive->id)
@@ -296,5 +324,5 @@ bool options_attach_drives(struct options *o)
                                                                .model = copy_string("")};
         drive->attached = true;
     }
-    return options_attach_ide(o);
+    return options_attach_scsi(o) && options_attach_ide(o);
 }

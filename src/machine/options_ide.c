@@ -228,7 +228,7 @@ static bool add_default_cdrom(struct options *o)
 {
     unsigned bus = CDROM_INDEX / IDE_UNITS, unit = CDROM_INDEX % IDE_UNITS;
     for (unsigned i = 0; i < o->config->device_count; i++)
-        if (ide_device(&o->config->devices[i]))
+        if (ide_device(&o->config->devices[i]) || option_is_scsi(&o->config->devices[i]))
             return true;
     return o->nodefaults || drive_at(o, bus, unit) || add_device(o, NULL, true, bus, unit);
 }

@@ -286,6 +286,11 @@ static bool build_device(struct machine *m, const struct device_config *d, struc
         return storage_build_drive(m, d, err);
     case DEVICE_AHCI:
         return storage_build_ahci(m, d, err);
+    case DEVICE_VIRTIO_SCSI:
+        return storage_build_scsi(m, d, err);
+    case DEVICE_SCSI_HD:
+    case DEVICE_SCSI_CD:
+        return storage_build_scsi_unit(m, d, err);
     case DEVICE_VIRTIO_RNG:
         return pc_own(m, virtio_rng_create(m->pci, d->devfn, err), err);
     case DEVICE_VGA:

@@ -144,6 +144,8 @@ bool medium_change(void *opaque, const char *drive, const char *file, const char
 /* storage.c: controllers and drives. */
 bool storage_build_ide(struct machine *m, struct error *err);
 bool storage_build_ahci(struct machine *m, const struct device_config *d, struct error *err);
+bool storage_build_scsi(struct machine *m, const struct device_config *d, struct error *err);
+bool storage_build_scsi_unit(struct machine *m, const struct device_config *d, struct error *err);
 bool storage_build_drive(struct machine *m, const struct device_config *d, struct error *err);
 /* What firmware calls a device that can be booted from, QEMU's way:
  * /pci@i0cf8/ide@1,1/drive@0/disk@0. False: it cannot. */

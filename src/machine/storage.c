@@ -3,6 +3,7 @@
  * configuration has them; and what firmware calls each device that can be booted from.
  */
 #include "internal/ata.h"
+#include "internal/scsi.h"
 #include "pc.h"
 #include <string.h>
 
@@ -20,6 +21,29 @@ bool storage_build_ahci(struct machine *m, const struct device_config *d, struct
     struct pci_device *ahci = ahci_create(m->pci, d->devfn, err);
     m->controllers[d - m->config->devices] = ahci;
     return pc_own(m, ahci, err);
+}
+
+bool storage_build_scsi(struct machine *m, const struct device_config *d, struct error *err)
+{
+    unsigned queues = d->queues ? d->queues : m->config->cpus;
+    struct pci_device *adapter = virtio_scsi_create(m->pci, d->devfn, queues, err);
+    m->controllers[d - m->config->devices] = adapter;
+    return pc_own(m, adapter, err);
+}
+
+bool storage_build_scsi_unit(struct machine *m, const struct device_config *d, struct error *err)
+{
+    struct pci_device *adapter = m->controllers[d->controller];
+    const struct scsi_unit_options options = {
+        .cdrom = d->kind == DEVICE_SCSI_CD,
+        .disk = d->drive ? m->disks[d->drive - m->config->drives] : NULL,
+        .target = d->bus,
+        .lun = d->unit,
+        .serial = d->serial,
+        .number = 1000u + (unsigned)(d - m->config->devices), /* apart from ATA drives' */
+        .wwn = d->wwn,
+    };
+    return pc_own(m, scsi_unit_create(virtio_scsi_bus(adapter), &options, err), err);
 }
 
 bool storage_build_drive(struct machine *m, const struct device_config *d, struct error *err)
@@ -59,6 +83,8 @@ bool storage_boot_path(const struct machine *m, const struct device_config *d, c
     char slot[8];
     if (d->kind == DEVICE_IDE_HD || d->kind == DEVICE_IDE_CD)
         pci = d->controller < 0 ? m->ide : m->controllers[d->controller];
+    if (d->kind == DEVICE_SCSI_HD || d->kind == DEVICE_SCSI_CD)
+        pci = m->controllers[d->controller];
     if (!pci)
         return false;
     slot_name(slot, sizeof(slot), pci);
@@ -70,6 +96,10 @@ bool storage_boot_path(const struct machine *m, const struct device_config *d, c
         return true;
     case DEVICE_VIRTIO_BLK:
         snprintf(path, size, "/pci@i0cf8/scsi@%s/disk@0,0", slot);
+        return true;
+    case DEVICE_SCSI_HD:
+    case DEVICE_SCSI_CD:
+        snprintf(path, size, "/pci@i0cf8/scsi@%s/channel@0/disk@%x,%x", slot, d->bus, d->unit);
         return true;
     default:
         return false;
