@@ -24,7 +24,8 @@ struct driver {
     uint64_t common, notify, isr, config; /* modern structures */
     uint32_t notify_multiplier, notify_off;
     uint64_t features;
-    unsigned size; /* of queue 0 */
+    unsigned queue; /* the one that it uses: 0 unless the test says otherwise */
+    unsigned size;
     uint64_t desc, avail, used;
     uint16_t avail_idx, used_seen;
 };
@@ -126,13 +127,14 @@ static inline void accept_features(struct driver *d, uint64_t features)
     }
 }
 
-/* ---- Queue 0 -----------------------------------------------------------------------------------
+/* ---- The queue
+ * -----------------------------------------------------------------------------------
  */
 
 static inline void place_queue(struct driver *d, unsigned size)
 {
     d->size = size;
-    d->desc = QUEUE_AT;
+    d->desc = QUEUE_AT + 0x4000ull * d->queue;
     d->avail = d->desc + 16ull * size;
     d->used = (d->avail + 4 + 2ull * size + 2 + 4095) & ~4095ull;
     d->avail_idx = d->used_seen = 0;
@@ -143,11 +145,11 @@ static inline void place_queue(struct driver *d, unsigned size)
 static inline void set_queue(struct driver *d)
 {
     if (d->interface == LEGACY) {
-        outp(d->io + 14, 2, 0);
+        outp(d->io + 14, 2, d->queue);
         outp(d->io + 8, 4, (uint32_t)(d->desc >> 12));
         return;
     }
-    mem_out(d->common + 0x16, 2, 0);
+    mem_out(d->common + 0x16, 2, d->queue);
     mem_out(d->common + 0x18, 2, d->size);
     mem_out(d->common + 0x20, 8, d->desc);
     mem_out(d->common + 0x28, 4, d->avail & 0xffffffff);
@@ -160,10 +162,10 @@ static inline void set_queue(struct driver *d)
 static inline unsigned queue_max(const struct driver *d)
 {
     if (d->interface == LEGACY) {
-        outp(d->io + 14, 2, 0);
+        outp(d->io + 14, 2, d->queue);
         return inp(d->io + 12, 2);
     }
-    mem_out(d->common + 0x16, 2, 0);
+    mem_out(d->common + 0x16, 2, d->queue);
     return (unsigned)mem_in(d->common + 0x18, 2);
 }
 
@@ -210,9 +212,9 @@ static inline void make_available(struct driver *d, uint16_t head)
 static inline void notify(const struct driver *d)
 {
     if (d->interface == MODERN)
-        mem_out(d->notify + d->notify_off * d->notify_multiplier, 2, 0);
+        mem_out(d->notify + d->notify_off * d->notify_multiplier, 2, d->queue);
     else
-        outp(d->io + 16, 2, 0);
+        outp(d->io + 16, 2, d->queue);
 }
 
 static inline uint16_t used_idx(const struct driver *d)
