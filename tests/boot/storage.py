@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Debian's kernel with its own drivers, and SeaBIOS, on Bailey's IDE and AHCI controllers: a file system on a disk, an ISO in a
+"""Debian's kernel with its own drivers, and SeaBIOS, on Bailey's IDE, AHCI and virtio-scsi controllers: a file system on a disk, an ISO in a
 CD-ROM drive, a boot sector on both.
 
 usage: storage.py BAILEY GUESTS-DIRECTORY [NAME...]
@@ -160,7 +160,7 @@ def ahci_without_queue():
     disk_and_disc(["-smp", "2", *AHCI], append="libata.force=noncq", check=says(r"NCQ \(not used\)"))
 
 
-def trim():
+def trim(options=("-drive", "file={disk},format=raw,discard=unmap")):
     """fstrim gives the space of a deleted file back to the host."""
     with tempfile.TemporaryDirectory() as folder:
         images = Images(folder)
@@ -174,8 +174,40 @@ def trim():
             guest.command("rm /mnt/a; sync; fstrim /mnt; umount /mnt", 120)
             if used() > before - 30000000:
                 raise Failure(f"{before} bytes were used before, {used()} after")
-        session(["-drive", f"file={images.disk},format=raw,discard=unmap"], work)
+        session([o.format(disk=images.disk) for o in options], work)
         tool("e2fsck", "-f", "-n", images.disk)
+
+
+SCSI = ["-device", "virtio-scsi-pci,id=s", "-drive", "if=none,id=d,format=raw,discard=unmap,file={disk}", "-device",
+        "scsi-hd,drive=d,bus=s.0,serial=SN123", "-drive", "if=none,id=c,media=cdrom,file={iso}", "-device", "scsi-cd,drive=c,bus=s.0"]
+
+
+def virtio_scsi():
+    def check(guest):
+        devices = guest.command("ls /sys/class/scsi_device; cd /sys/block; cat sda/device/model sr0/device/model "
+                                "sda/device/vpd_pg80 sda/queue/write_cache; cd /")
+        for word in (":0:0:0", ":0:1:0", "HARDDISK", "DVD-ROM", "SN123", "write back"):
+            if word not in devices:
+                raise Failure(f"no {word!r} among what the kernel knows:\n{devices}")
+    disk_and_disc(SCSI, check=check)
+
+
+def virtio_scsi_smp_queues():
+    """Two processors, a queue and a vector for each."""
+    def check(guest):
+        vectors = guest.command("grep -c 'virtio.*request' /proc/interrupts").strip()
+        if vectors != "2":
+            raise Failure(f"{vectors} vectors of request queues")
+    disk_and_disc(["-smp", "2", *SCSI], check=check)
+
+
+def virtio_scsi_without_msi():
+    disk_and_disc(SCSI, append="pci=nomsi")
+
+
+def virtio_scsi_trim():
+    trim(["-device", "virtio-scsi-pci", "-drive", "if=none,id=d,format=raw,discard=unmap,file={disk}", "-device",
+          "scsi-hd,drive=d"])
 
 
 def empty_tray():
@@ -271,11 +303,22 @@ def seabios_ahci_disk():
     firmware_boots(["-device", "ahci,id=s", "-drive", "if=none,id=d,format=raw,file={image}", "-device", "ide-hd,drive=d,bus=s.1"], 512)
 
 
+def seabios_scsi_disk():
+    firmware_boots(["-device", "virtio-scsi-pci", "-drive", "if=none,id=d,format=raw,file={image}", "-device",
+                    "scsi-hd,drive=d,scsi-id=9,lun=3,bootindex=0"], 512)
+
+
+def seabios_scsi_disc():
+    firmware_boots(["-device", "virtio-scsi-pci", "-drive", "if=none,id=d,media=cdrom,file={image}", "-device",
+                    "scsi-cd,drive=d"], 2048)
+
+
 def seabios_ahci_disc():
     firmware_boots(["-device", "ahci,id=s", "-drive", "if=none,id=d,media=cdrom,file={image}", "-device", "ide-cd,drive=d,bus=s.5"], 2048)
 
 
 TESTS = {f.__name__: f for f in (ide, ide_pio, ide_smp, ide_both_on_one_channel, write_through, ahci, ahci_without_msi,
-                                 ahci_without_queue, trim, empty_tray, seabios_ide_disk, seabios_ide_slave,
+                                 ahci_without_queue, trim, virtio_scsi, virtio_scsi_smp_queues,
+                                 virtio_scsi_without_msi, virtio_scsi_trim, seabios_scsi_disk, seabios_scsi_disc, empty_tray, seabios_ide_disk, seabios_ide_slave,
                                  seabios_ide_disc, seabios_ahci_disk, seabios_ahci_disc, reset_ide, reset_ahci)}
 sys.exit(run(TESTS, sys.argv[3:]))
