@@ -218,6 +218,19 @@ static void make_available(unsigned dev, unsigned queue, uint64_t head)
     store(modern[dev] + 0x3000 + 4 * queue, queue, 2);
 }
 
+/* The unit attentions that a reset leaves, out of the way. */
+static void make_ready(void)
+{
+    for (unsigned i = 0; i < IMAGES - 1; i++) {
+        const uint8_t header[51] = {1, (uint8_t)(i / 2), 0, (uint8_t)(i % 2)};
+        phys_write(board.map, &guest, HEADERS_AT, header, sizeof(header));
+        descriptor(queue_at(SCSI, 2), HEADERS_AT, sizeof(header), 1, 1);
+        descriptor(queue_at(SCSI, 2) + 16, ANSWERS_AT, 108, 2, 0);
+        make_available(SCSI, 2, 0);
+        advance(1000);
+    }
+}
+
 /* A request's header at `at`; returns its length. */
 static unsigned header(struct script *s, unsigned dev, unsigned queue, uint64_t at)
 {
@@ -237,12 +250,20 @@ static unsigned header(struct script *s, unsigned dev, unsigned queue, uint64_t 
         store(at + 16, what >> 8, 8);
         return 24;
     }
-    uint64_t where = take(s, 1);
-    store(at, 1 | (where & 1) << 8 | (where >> 1 & 1) << 24 | (where & 0xc0 ? 0 : 1ull << 23), 8);
+    uint64_t where = take(s, 1), lba = take(s, 2) % (DISK_BYTES / 512 + 8), count = take(s, 1);
+    uint8_t opcode = opcodes[take(s, 1) % sizeof(opcodes)], cdb[16] = {opcode};
+    cdb[1] = where & 4 ? (uint8_t)take(s, 1) : opcode == 0x9e ? 0x10 : 0;
+    unsigned lba_at = opcode >> 5 == 0 ? 2 : opcode >> 5 == 4 ? 8 : 4;
+    cdb[lba_at] = (uint8_t)(lba >> 8);
+    cdb[lba_at + 1] = (uint8_t)lba;
+    cdb[opcode >> 5 == 0 ? 4 : opcode >> 5 == 4 ? 13 : opcode >> 5 == 5 ? 9 : 8] = (uint8_t)count;
+    if (where & 8)
+        cdb[2] = (uint8_t)take(s, 1); /* pages */
+    for (unsigned i = 1; i < 16 && !(where & 0x70); i++)
+        cdb[i] = (uint8_t)take(s, 1);
+    store(at, 1 | (where & 1) << 8 | (where >> 1 & 1) << 24 | (where >> 7) << 22, 8);
     store(at + 8, where >> 2, 8);
-    store(at + 19, opcodes[take(s, 1) % sizeof(opcodes)], 1);
-    for (unsigned i = 1; i < 16; i++)
-        store(at + 19 + i, take(s, 1), 1);
+    phys_write(board.map, &guest, at + 19, cdb, sizeof(cdb));
     return 51;
 }
 
@@ -327,6 +348,8 @@ static void one_step(struct script *s)
     case 0:
         n = take(s, 1);
         start((unsigned)n % DEVICES, n & 4 ? take(s, 4) : 0x30000a00);
+        if (n % DEVICES == SCSI)
+            make_ready();
         break;
     case 1:
         registers(s);
@@ -378,6 +401,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     machine_begin();
     for (unsigned i = 0; i < DEVICES; i++)
         start(i, 0x30000a00);
+    make_ready();
     for (unsigned i = 0; i < STEPS && s.at < s.end; i++)
         one_step(&s);
     machine_end();

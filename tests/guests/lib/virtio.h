@@ -1,6 +1,6 @@
 /*
  * virtio.h - a small virtio driver over PCI, modern and legacy, for one device with one queue at a
- * time (virtio 1.2, 2.7 split queues, 4.1 PCI transport).
+ * time, number 0 unless the test says otherwise (virtio 1.2, 2.7 split queues, 4.1 PCI transport).
  *
  *     struct virtio d;
  *     if (virtio_open(&d, VIRTIO_BLK, 0) && virtio_start(&d, MODERN, 0)) {
@@ -13,7 +13,7 @@
 
 #include "pci.h"
 
-enum { VIRTIO_BLK = 0x10011af4, VIRTIO_RNG = 0x10051af4 };
+enum { VIRTIO_BLK = 0x10011af4, VIRTIO_RNG = 0x10051af4, VIRTIO_SCSI = 0x10041af4 };
 enum { S_ACKNOWLEDGE = 1, S_DRIVER = 2, S_DRIVER_OK = 4, S_FEATURES_OK = 8, S_NEEDS_RESET = 64 };
 #define F_INDIRECT_DESC (1ull << 28)
 #define F_EVENT_IDX     (1ull << 29)
@@ -62,7 +62,7 @@ struct virtio {
     uint16_t io;                          /* BAR 0 */
     uint64_t common, notify, isr, config; /* modern structures */
     uint32_t notify_multiplier, window;   /* window: the capability of type 5 */
-    unsigned size;                        /* of the queue */
+    unsigned queue, size;
     volatile struct vdesc *desc;
     volatile struct vavail *avail;
     volatile struct vused *used;
@@ -209,11 +209,11 @@ UNUSED_OK void virtio_place(struct virtio *d, unsigned size)
 UNUSED_OK void virtio_set_queue(struct virtio *d)
 {
     if (d->interface == LEGACY) {
-        outw(d->io + 14, 0);
+        outw(d->io + 14, (uint16_t)d->queue);
         outl(d->io + 8, (uint32_t)((uintptr_t)d->desc >> 12));
         return;
     }
-    c_write16(d, C_QUEUE_SELECT, 0);
+    c_write16(d, C_QUEUE_SELECT, (uint16_t)d->queue);
     c_write16(d, C_QUEUE_SIZE, (uint16_t)d->size);
     c_write64(d, C_QUEUE_DESC, (uintptr_t)d->desc);
     c_write64(d, C_QUEUE_DRIVER, (uintptr_t)d->avail);
@@ -224,10 +224,10 @@ UNUSED_OK void virtio_set_queue(struct virtio *d)
 UNUSED_OK unsigned virtio_queue_max(struct virtio *d)
 {
     if (d->interface == LEGACY) {
-        outw(d->io + 14, 0);
+        outw(d->io + 14, (uint16_t)d->queue);
         return inw(d->io + 12);
     }
-    c_write16(d, C_QUEUE_SELECT, 0);
+    c_write16(d, C_QUEUE_SELECT, (uint16_t)d->queue);
     return c_read16(d, C_QUEUE_SIZE);
 }
 
@@ -295,12 +295,12 @@ UNUSED_OK void virtio_available(struct virtio *d, unsigned head)
 UNUSED_OK void virtio_kick(struct virtio *d)
 {
     if (d->interface == LEGACY) {
-        outw(d->io + 16, 0);
+        outw(d->io + 16, (uint16_t)d->queue);
         return;
     }
-    c_write16(d, C_QUEUE_SELECT, 0);
+    c_write16(d, C_QUEUE_SELECT, (uint16_t)d->queue);
     uint64_t at = d->notify + d->notify_multiplier * c_read16(d, C_QUEUE_NOTIFY_OFF);
-    *(volatile uint16_t *)(uintptr_t)at = 0;
+    *(volatile uint16_t *)(uintptr_t)at = (uint16_t)d->queue;
 }
 
 /* Waits for one used element; *written has its length. Its head, or NO_ANSWER. */

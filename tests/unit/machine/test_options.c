@@ -274,6 +274,29 @@ START_TEST(places_of_ide_drives)
 }
 END_TEST
 
+START_TEST(scsi_drives)
+{
+    parse_ok("-drive if=none,id=d,file=x -drive if=none,id=e,file=y -device virtio-scsi-pci "
+             "-device virtio-scsi,id=s,num_queues=13,addr=6 -device scsi-hd,drive=d "
+             "-device scsi-cd -device scsi-hd,drive=e,bus=s.0,scsi-id=255,lun=16383,channel=0,"
+             "serial=S,wwn=7,bootindex=2 -device scsi-cd,bus=scsi.0,lun=4");
+    ck_assert_uint_eq(c.device_count, 6); /* without the CD-ROM drive that a PC has else */
+    ck_assert_uint_eq(c.devices[0].queues, 0);
+    ck_assert_uint_eq(c.devices[1].queues, 13);
+    static const unsigned places[4][3] = {{0, 0, 0}, {0, 1, 0}, {1, 255, 16383}, {0, 0, 4}};
+    for (unsigned i = 0; i < 4; i++) {
+        ck_assert_int_eq(c.devices[i + 2].controller, (int)places[i][0]);
+        ck_assert_uint_eq(c.devices[i + 2].bus, places[i][1]);
+        ck_assert_uint_eq(c.devices[i + 2].unit, places[i][2]);
+    }
+    ck_assert_ptr_null(c.devices[3].drive);
+    ck_assert_str_eq(c.devices[4].serial, "S");
+    ck_assert_int_eq(c.devices[4].bootindex, 2);
+    parse_ok("-device virtio-scsi-pci -drive if=none,id=d,file=x -device scsi-cd,drive=d");
+    ck_assert(c.drives[0].read_only);
+}
+END_TEST
+
 START_TEST(serial_ports)
 {
     static const struct {
@@ -464,7 +487,7 @@ START_TEST(what_is_wrong_is_named_with_the_nearest)
         {"-drive file=x,detect-zeroes=unmap", "-drive: detect-zeroes=unmap needs discard=unmap"},
         {"-drive file=x,aio=io_uring",
          "-drive: aio: 'io_uring' is not available; the nearest is 'threads'"},
-        {"-drive file=x,if=scsi", "-drive: if: 'scsi' is not available; the nearest is 'ide'"},
+        {"-drive file=x,if=sd", "-drive: if: 'sd' is not available; the nearest is 'ide'"},
         {"-drive file=x,index=4", "-drive: index=4 is not a number from 0 to 3"},
         {"-drive file=x,index=1,unit=1",
          "-drive: index= says the same as bus= and unit=; give one"},
@@ -489,6 +512,24 @@ START_TEST(what_is_wrong_is_named_with_the_nearest)
          "-uuid: '01234567-89ab-cdef-0123-456789abcde' is no UUID, such as "
          "01234567-89ab-cdef-0123-456789abcdef"},
         {"-cdrom a -hdc b", "-hdc: there already is a drive with bus=1, unit=0 (index=2)"},
+        {"-drive if=scsi,file=x",
+         "-drive: if=scsi: a PC has no SCSI adapter of its own; give the drive if=none,id=ID, with "
+         "-device virtio-scsi-pci -device scsi-hd,drive=ID (or scsi-cd)"},
+        {"-device virtio-scsi-pci -device scsi-hd",
+         "-device scsi-hd: needs drive=ID of a drive with file=PATH"},
+        {"-device scsi-cd -device virtio-scsi-pci", "-device scsi-cd: there is no SCSI adapter "
+                                                    "yet; put -device virtio-scsi-pci before it"},
+        {"-device virtio-scsi-pci,id=s -device scsi-cd,bus=s.1",
+         "-device scsi-cd: there is no bus 's.1' yet; -device virtio-scsi-pci,id=ID before it "
+         "makes ID.0"},
+        {"-device virtio-scsi-pci -device scsi-cd -device scsi-cd,scsi-id=0",
+         "-device scsi-cd: scsi-id=0, lun=0 is taken"},
+        {"-device virtio-scsi-pci -device scsi-cd,lun=16384",
+         "-device scsi-cd: lun=16384 is not a number from 0 to 16383"},
+        {"-device virtio-scsi-pci,num_queues=14",
+         "-device virtio-scsi-pci: num_queues=14 is not a number from 0 to 13"},
+        {"-device virtio-scsi-pci,num_queues=0",
+         "-device virtio-scsi-pci: num_queues=0; it has 1 to 13"},
         {"-device ide-hd", "-device ide-hd: needs drive=ID of a drive with file=PATH"},
         {"-device ide-cd,bus=sata.0", "-device ide-cd: there is no bus 'sata.0' yet; there are "
                                       "ide.0, ide.1, and ID.0 to ID.5 behind -device "
@@ -608,6 +649,7 @@ int main(void)
     tcase_add_test(t, drives);
     tcase_add_test(t, smbios);
     tcase_add_test(t, places_of_ide_drives);
+    tcase_add_test(t, scsi_drives);
     tcase_add_test(t, serial_ports);
     tcase_add_test(t, clock_and_log);
     tcase_add_test(t, looking_into_the_translator);
