@@ -7,7 +7,7 @@
  *
  * The adapter makes a task of each command, names the unit and calls scsi_start(). The unit fetches
  * and delivers data through the bus's functions, SCSI_CHUNK bytes at a time, and ends each task
- * with done(): at once, or in the I/O thread when the image has answered. A task that the adapter
+ * with ended(): at once, or in the I/O thread when the image has answered. A task that the adapter
  * has marked `aborted` ends as soon as its request at the image does, so that nothing is written
  * after the adapter has said that it is over.
  */
@@ -48,6 +48,8 @@ struct scsi_task {
     uint8_t cdb[SCSI_CDB];
     uint64_t out_len, in_len; /* bytes that it has, and has room for */
     bool aborted;
+    /* Called once; with an aborted task perhaps when bus and unit are gone. */
+    void (*ended)(struct scsi_task *task);
 
     /* -- for the adapter */
     enum scsi_outcome outcome;
@@ -75,7 +77,6 @@ struct scsi_bus {
     enum scsi_outcome (*fetch)(struct scsi_task *task, uint64_t offset, void *buf, size_t len);
     enum scsi_outcome (*deliver)(struct scsi_task *task, uint64_t offset, const void *buf,
                                  size_t len);
-    void (*done)(struct scsi_task *task);
     /* The unit goes; its tasks are to be marked as aborted. */
     void (*unit_gone)(struct scsi_bus *bus, struct scsi_unit *unit);
 };
@@ -110,7 +111,7 @@ extern const struct scsi_type scsi_disk_type, scsi_cd_type;
 struct scsi_unit *scsi_find(const struct scsi_bus *bus, unsigned target, unsigned lun);
 bool scsi_target_exists(const struct scsi_bus *bus, unsigned target);
 void scsi_start(struct scsi_task *task);
-/* After done(). */
+/* After ended(). */
 void scsi_task_release(struct scsi_task *task);
 /* Back to the initial state; `why` is told to the initiator by a unit attention condition. */
 void scsi_unit_reset(struct scsi_unit *unit, enum scsi_asc why);

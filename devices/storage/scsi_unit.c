@@ -17,7 +17,7 @@ enum { REQUEST_SENSE = 0x03, INQUIRY = 0x12, REPORT_LUNS = 0xa0 };
 void scsi_end(struct scsi_task *task, enum scsi_outcome outcome)
 {
     task->outcome = outcome;
-    task->bus->done(task);
+    task->ended(task);
 }
 
 void scsi_good(struct scsi_task *task)

@@ -123,6 +123,8 @@ static const struct field scsi_fields[] = {
 };
 static const struct state_desc scsi_state = STATE_DESC("virtio-scsi", 1, scsi_fields);
 
+static void task_done(struct scsi_task *task);
+
 static struct scsi_request *request_of(struct scsi_task *task)
 {
     return (struct scsi_request *)task;
@@ -142,6 +144,7 @@ static struct scsi_request *request_new(struct virtio_scsi *adapter, unsigned qu
     }
     r->adapter = adapter;
     r->task.bus = &adapter->bus;
+    r->task.ended = task_done;
     r->queue = queue;
     r->head = chain->head;
     r->out_count = chain->out_count;
@@ -624,7 +627,6 @@ struct pci_device *virtio_scsi_create(struct pci_bus *bus, int devfn, unsigned r
     }
     adapter->bus.fetch = fetch;
     adapter->bus.deliver = deliver;
-    adapter->bus.done = task_done;
     adapter->bus.unit_gone = unit_gone;
     adapter->sense_size = SENSE_DEFAULT;
     adapter->cdb_size = CDB_DEFAULT;

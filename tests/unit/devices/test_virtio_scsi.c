@@ -288,6 +288,32 @@ START_TEST(a_unit_reset_ends_its_tasks_only)
 }
 END_TEST
 
+START_TEST(a_unit_reset_leaves_the_targets_other_units_alone)
+{
+    uint32_t written;
+    struct device *second = unit(&high, false, TARGET_DISK, 1);
+    ready();
+    command_at(lun_of(TARGET_DISK, 1), CDB(0), 0, 0);
+    queue_command(1, lun_of(TARGET_DISK, 0), CDB(0x28, [8] = 1), 0, 512);
+    queue_command(2, lun_of(TARGET_DISK, 1), CDB(0x28, [8] = 1), 0, 512);
+    notify(&drv);
+    event_poll(board.queue);
+    queue_tmf(LUN_RESET, lun_of(TARGET_DISK, 1), 0);
+    disk_settle(&high);
+    ck_assert_uint_eq(tmf_response(), S_OK);
+    disk_settle(&disk);
+    ck_assert_uint_eq(next_used(&drv, &written), 8);
+    read_response(2);
+    ck_assert_uint_eq(last.response, S_RESET);
+    ck_assert_uint_eq(next_used(&drv, &written), 4);
+    read_response(1);
+    ck_assert_uint_eq(last.response, S_OK);
+    command(CDB(0), 0, 0);
+    expect_good(0);
+    second->destroy(second);
+}
+END_TEST
+
 START_TEST(nothing_new_before_stale_requests_have_ended)
 {
     struct lun here = lun_of(TARGET_DISK, 0);
@@ -439,8 +465,9 @@ START_TEST(destroyed_while_the_image_works)
     event_poll(board.queue);
     queue_tmf(ABORT_TASK, lun_of(0, 0), 101);
     ck_assert_uint_eq(disk.count, 2);
-    unplug();
+    unplug(); /* the images answer when adapter and units are gone */
     ck_assert_uint_eq(disk.count, 0);
+    ck_assert_str_eq(disk.log, "WR"); /* the read has no second chunk */
 }
 END_TEST
 
@@ -458,6 +485,7 @@ int main(void)
         functions_without_tasks,
         functions_wait_for_what_they_abort,
         a_unit_reset_ends_its_tasks_only,
+        a_unit_reset_leaves_the_targets_other_units_alone,
         nothing_new_before_stale_requests_have_ended,
         notifications,
         malformed_requests_break_the_device,
