@@ -63,7 +63,7 @@ run_suites() { # [--quick]
     if [ -z "$quick" ]; then
         test_guests
         suite "long tests" run_ctest build -L full
-        suite "boots of real guests" run_ctest build -L boot -j1
+        suite "boots of real guests" run_ctest build -L boot
         suite "address and undefined-behaviour sanitizers" asan_ubsan
         suite "thread sanitizer" tsan
         suite "fuzzers" fuzz 30
