@@ -26,7 +26,7 @@ SEED = int(sys.argv[4]) if len(sys.argv) > 4 else int(time.time())
 SIZE = 64 << 20
 # As in kills.c.
 SECTOR, BLOCK, HOLE, EXTENTS, LONGEST = 512, 4096, 65536, 12, 24
-LATER = 8  # generations after the last one reported that may have been begun: the report comes after the flush
+LATER = 3  # generations after the last one reported that may have been begun: the report comes after the flush
 PER_IMAGE = 10
 
 
