@@ -80,12 +80,14 @@ def debian(firmware, attach, form, *options):
         check_disk(folder, disk, form)
 
 
-def prompt(image, *expected, limit=90, options=()):
-    """A CD or disk image of somebody else's, up to where it wants something from a person."""
-    guest = Guest(BAILEY, ["-nographic", *options, image])
+def ipxe(image, *expected):
+    """Up to its command line."""
+    guest = Guest(BAILEY, ["-nographic", os.path.join(GUESTS, "ipxe", image)])
     try:
-        for pattern in expected:
-            guest.expect(pattern, limit)
+        for pattern in (*expected, r"iPXE initialising devices", r"Press Ctrl-B"):
+            guest.expect(pattern, 90)
+        guest.send("\x02")
+        guest.expect(r"iPXE> ", 90)
     finally:
         guest.kill()
 
@@ -148,7 +150,7 @@ def kernel_by_uefi():
 
 def kernel_that_calls_the_bios():
     """iPXE has no entry but its setup code: it gets SeaBIOS unasked."""
-    prompt(os.path.join(GUESTS, "ipxe/boot/ipxe.lkrn"), r"SeaBIOS", r"iPXE initialising devices", r"Press Ctrl-B")
+    ipxe("boot/ipxe.lkrn", r"SeaBIOS")
 
 
 def secure_boot_is_refused():
@@ -185,7 +187,7 @@ def grub_rescue_floppy():
 
 
 def ipxe_cd():
-    prompt(os.path.join(GUESTS, "ipxe/usr/lib/ipxe/ipxe.iso"), r"iPXE initialising devices", r"Press Ctrl-B")
+    ipxe("usr/lib/ipxe/ipxe.iso")
 
 
 def memtest_bios():
