@@ -499,7 +499,8 @@ static bool show_help(struct options *o, const struct option *option, const char
 static const struct option options[] = {
     {"m",
      "[size=]SIZE",
-     "guest memory, in MiB unless a suffix K, M, G or T follows (default 128M)",
+     "guest memory, in MiB unless a suffix K, M, G or T follows (default 128M, or 1G with bare "
+     "FILEs)",
      set_memory,
      {0}},
     {"smp",
@@ -728,6 +729,8 @@ static bool finish(struct options *o)
                          c->perfmap ? "-perfmap" : "-d jit-profile");
     if (c->vga == VGA_DEFAULT && (o->nodefaults || o->vga_device))
         c->vga = VGA_NONE;
+    if (!c->ram_size) /* 128 MiB is QEMU's; who names nothing but an image wants it to boot */
+        c->ram_size = (o->bare ? 1024 : 128) * MIB;
     return finish_terminal(o) && options_attach_drives(o);
 }
 
@@ -736,7 +739,6 @@ enum options_result options_parse(struct machine_config *config, unsigned argc,
 {
     struct options o = {.config = config, .info = info, .err = err};
     bool ok = true;
-    config->ram_size = 128 * MIB;
     config->cpus = 1;
     config->hpet = config->protect = true;
     config->accel = ACCEL_JIT;

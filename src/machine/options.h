@@ -13,7 +13,7 @@ struct options {
     FILE *info;
     struct error *err;
     bool informed; /* a help text has been written */
-    bool nographic, no_display, nodefaults, snapshot, serial_given, vga_device;
+    bool nographic, no_display, nodefaults, snapshot, serial_given, vga_device, bare;
     /* -device virtio-blk-pci,drive=ID, to be resolved when all drives are known */
     char *drive_ids[MACHINE_MAX_DEVICES];
     char *bus_names[MACHINE_MAX_DEVICES]; /* likewise: bus= and unit=; NULL, -1: not given */

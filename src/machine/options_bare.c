@@ -150,6 +150,7 @@ static bool look_at(struct look *look, const char *path, struct error *err)
 
 bool option_bare(struct options *o, const char *path)
 {
+    o->bare = true;
     if (strncmp(path, "nbd:", 4) == 0 || strncmp(path, "nbds:", 5) == 0)
         return use_disk(o, path);
     struct look *look = calloc(1, sizeof(*look));

@@ -49,7 +49,7 @@ def debian(firmware, attach, form, *options):
     with tempfile.TemporaryDirectory(dir=GUESTS) as folder:
         disk, variables = os.path.join(folder, "disk"), os.path.join(folder, "vars")
         tool("qemu-img", "convert", "-O", form, os.path.join(GUESTS, "debian.disk"), disk)
-        words = ["-m", "1024", "-nographic", *options]
+        words = [*([] if attach == "bare" else ["-m", "1024"]), "-nographic", *options]
         if firmware == "uefi":
             shutil.copy(OVMF + "OVMF_VARS_4M.fd", variables)
             words += ["-drive", OVMF_CODE,

@@ -406,6 +406,7 @@ START_TEST(a_file_alone_is_what_it_looks_like)
     snprintf(line, sizeof(line), "%s %s %s %s", disk, cd, qcow2, floppy);
     parse_ok(line);
     ck_assert_uint_ge(c.drive_count, 4);
+    ck_assert_uint_eq(c.ram_size, 1024 * MIB);
     ck_assert_str_eq(c.drives[0].file, disk);
     ck_assert(c.drives[0].interface == DRIVE_IDE && !c.drives[0].cdrom);
     ck_assert(c.drives[0].bus == 0 && c.drives[0].unit == 0);
