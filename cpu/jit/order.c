@@ -97,7 +97,7 @@ static void move(struct build *b, const struct order *o)
             m->off[n] = b->off[i];
             m->next[n] = b->next[i];
         }
-    if (n != b->count)
+    if (n != b->count) /* in lockstep some may be reached by ways back only, which leave */
         return;
     memcpy(b->insn, m->insn, n * sizeof b->insn[0]);
     memcpy(b->off, m->off, n * sizeof b->off[0]);

@@ -9,7 +9,6 @@
  * or after the drives are gone. AddressSanitizer watches the rest.
  */
 #include "internal/ata.h"
-#include "internal/blockdev.h"
 #include "internal/clock.h"
 #include "internal/error.h"
 #include "internal/event.h"
@@ -21,75 +20,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RAM = 1 << 20, STEPS = 400, DISKS = 4, WAITING = 64 };
-#define DISK_BYTES (768u << 10)
+enum { WAITING = 64 };
+#include "images.h"
+
+enum { RAM = 1 << 20, STEPS = 400, DISKS = 4 };
 #define AHCI_DEVFN PCI_DEVFN(4, 0)
 #define IDE_DEVFN  PCI_DEVFN(1, 1)
 #define LIST_AT    0x1000
 #define FIS_AT     0x2000
 #define TABLE_AT   0x4000 /* command tables, 100h each; PRD tables of the bus master */
-
-/* ---- The images --------------------------------------------------------------------------------
- */
-
-struct blockdev {
-    bool read_only, cache;
-    struct blockdev_request *waiting[WAITING];
-    unsigned count;
-    uint8_t sum; /* of what was written: every byte of a buffer is looked at */
-};
-
-void blockdev_submit(struct blockdev *dev, struct blockdev_request *r)
-{
-    require(dev->count < WAITING);
-    require(r->op == BLOCKDEV_FLUSH || (r->len && r->len % 512 == 0 && r->offset % 512 == 0));
-    require(r->op == BLOCKDEV_FLUSH ||
-            (r->offset < DISK_BYTES && r->len <= DISK_BYTES - r->offset));
-    require(r->op == BLOCKDEV_READ || r->op == BLOCKDEV_FLUSH || !dev->read_only);
-    for (unsigned i = 0; i < dev->count; i++)
-        require(dev->waiting[i] != r);
-    dev->waiting[dev->count++] = r;
-}
-uint64_t blockdev_size(const struct blockdev *dev)
-{
-    (void)dev;
-    return DISK_BYTES;
-}
-bool blockdev_read_only(const struct blockdev *dev)
-{
-    return dev->read_only;
-}
-bool blockdev_default_write_cache(const struct blockdev *dev)
-{
-    (void)dev;
-    return true;
-}
-bool blockdev_write_cache(const struct blockdev *dev)
-{
-    return dev->cache;
-}
-void blockdev_set_write_cache(struct blockdev *dev, bool on)
-{
-    dev->cache = on;
-}
-
-static void answer(struct blockdev *dev, unsigned index, bool fail)
-{
-    struct blockdev_request *r = dev->waiting[index];
-    dev->waiting[index] = dev->waiting[--dev->count];
-    uint64_t total = 0;
-    for (int i = 0; i < r->iovcnt && r->op <= BLOCKDEV_WRITE; i++) {
-        uint8_t *bytes = r->iov[i].iov_base;
-        total += r->iov[i].iov_len;
-        if (r->op == BLOCKDEV_READ)
-            memset(bytes, 0x5a, r->iov[i].iov_len);
-        for (size_t n = 0; r->op == BLOCKDEV_WRITE && n < r->iov[i].iov_len; n++)
-            dev->sum = (uint8_t)(dev->sum + bytes[n]);
-    }
-    require(r->op > BLOCKDEV_WRITE || total == r->len);
-    r->result = fail ? -EIO : 0;
-    r->done(r);
-}
 
 /* ---- The machine -------------------------------------------------------------------------------
  */
@@ -174,7 +113,7 @@ static void machine_free(struct machine *m)
         m->drives[i]->destroy(m->drives[i]);
     for (unsigned i = 0; i < DISKS; i++) /* answers that come too late */
         while (m->images[i].count)
-            answer(&m->images[i], 0, false);
+            answer(&m->images[i], 0, 0);
     m->ahci->dev.destroy(&m->ahci->dev);
     m->ide->dev.destroy(&m->ide->dev);
     m->isa->dev.destroy(&m->isa->dev);
@@ -312,7 +251,7 @@ static void restore_some(struct machine *m, unsigned which, struct script *s)
 {
     for (unsigned i = 0; i < DISKS; i++)
         while (m->images[i].count)
-            answer(&m->images[i], 0, false);
+            answer(&m->images[i], 0, 0);
     restore(which < DISKS ? m->drives[which] : which == DISKS ? &m->ide->dev : &m->ahci->dev, s);
 }
 
@@ -346,7 +285,7 @@ static void one_step(struct machine *m, struct script *s)
     case 7:
         image = &m->images[what >> 4 & 3];
         if (image->count)
-            answer(image, (unsigned)take(s, 1) % image->count, what & 0x40);
+            answer(image, (unsigned)take(s, 1) % image->count, what & 0x40 ? -EIO : 0);
         break;
     case 8:
     case 9:

@@ -8,81 +8,20 @@
  * and no more are in flight than queues have entries. AddressSanitizer watches the rest.
  */
 #include "board.h"
-#include "internal/blockdev.h"
 #include "internal/scsi.h"
 #include "internal/virtio.h"
 #include <errno.h>
 
-enum { STEPS = 300, IMAGES = 4, WAITING = 5 * 256, DEVICES = 3, QUEUES = 4, SIZE = 16 };
+enum { WAITING = 5 * 256 };
+#include "images.h"
+
+enum { STEPS = 300, IMAGES = 4, DEVICES = 3, QUEUES = 4, SIZE = 16 };
 enum { BLK, SCSI, RNG };
-#define DISK_BYTES  (768u << 10)
 #define QUEUES_AT   0x10000u /* 1000h for each queue of each device */
 #define INDIRECT_AT 0x20000u
 #define HEADERS_AT  0x21000u
 #define ANSWERS_AT  0x22000u
 #define DATA_AT     0x24000u
-
-/* ---- The images --------------------------------------------------------------------------------
- */
-
-struct blockdev {
-    bool read_only, cache;
-    struct blockdev_request *waiting[WAITING];
-    unsigned count;
-    uint8_t sum; /* of what was written: every byte of a buffer is looked at */
-};
-
-void blockdev_submit(struct blockdev *dev, struct blockdev_request *r)
-{
-    require(dev->count < WAITING);
-    require(r->op == BLOCKDEV_FLUSH || (r->len && r->len % 512 == 0 && r->offset % 512 == 0));
-    require(r->op == BLOCKDEV_FLUSH ||
-            (r->offset < DISK_BYTES && r->len <= DISK_BYTES - r->offset));
-    require(r->op == BLOCKDEV_READ || r->op == BLOCKDEV_FLUSH || !dev->read_only);
-    for (unsigned i = 0; i < dev->count; i++)
-        require(dev->waiting[i] != r);
-    dev->waiting[dev->count++] = r;
-}
-uint64_t blockdev_size(const struct blockdev *dev)
-{
-    (void)dev;
-    return DISK_BYTES;
-}
-bool blockdev_read_only(const struct blockdev *dev)
-{
-    return dev->read_only;
-}
-bool blockdev_default_write_cache(const struct blockdev *dev)
-{
-    (void)dev;
-    return true;
-}
-bool blockdev_write_cache(const struct blockdev *dev)
-{
-    return dev->cache;
-}
-void blockdev_set_write_cache(struct blockdev *dev, bool on)
-{
-    dev->cache = on;
-}
-
-static void answer(struct blockdev *dev, unsigned index, int error)
-{
-    struct blockdev_request *r = dev->waiting[index];
-    dev->waiting[index] = dev->waiting[--dev->count];
-    uint64_t total = 0;
-    for (int i = 0; i < r->iovcnt && r->op <= BLOCKDEV_WRITE; i++) {
-        uint8_t *bytes = r->iov[i].iov_base;
-        total += r->iov[i].iov_len;
-        if (r->op == BLOCKDEV_READ)
-            memset(bytes, 0x5a, r->iov[i].iov_len);
-        for (size_t n = 0; r->op == BLOCKDEV_WRITE && n < r->iov[i].iov_len; n++)
-            dev->sum = (uint8_t)(dev->sum + bytes[n]);
-    }
-    require(r->op > BLOCKDEV_WRITE || total == r->len);
-    r->result = error;
-    r->done(r);
-}
 
 /* ---- The machine -------------------------------------------------------------------------------
  */

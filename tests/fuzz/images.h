@@ -1,0 +1,74 @@
+/*
+ * images.h - disk images for fuzz targets: they answer late, in any order, or fail, and look at
+ * every request. The target says first how many may wait (WAITING): more are a mistake.
+ */
+#ifndef TESTS_FUZZ_IMAGES_H
+#define TESTS_FUZZ_IMAGES_H
+
+#include "internal/blockdev.h"
+#include "tests/fuzz/script.h"
+#include <string.h>
+
+#define DISK_BYTES (768u << 10)
+
+struct blockdev {
+    bool read_only, cache;
+    struct blockdev_request *waiting[WAITING];
+    unsigned count;
+    uint8_t sum; /* of what was written: every byte of a buffer is looked at */
+};
+
+void blockdev_submit(struct blockdev *dev, struct blockdev_request *r)
+{
+    require(dev->count < WAITING);
+    require(r->op == BLOCKDEV_FLUSH || (r->len && r->len % 512 == 0 && r->offset % 512 == 0));
+    require(r->op == BLOCKDEV_FLUSH ||
+            (r->offset < DISK_BYTES && r->len <= DISK_BYTES - r->offset));
+    require(r->op == BLOCKDEV_READ || r->op == BLOCKDEV_FLUSH || !dev->read_only);
+    for (unsigned i = 0; i < dev->count; i++)
+        require(dev->waiting[i] != r);
+    dev->waiting[dev->count++] = r;
+}
+uint64_t blockdev_size(const struct blockdev *dev)
+{
+    (void)dev;
+    return DISK_BYTES;
+}
+bool blockdev_read_only(const struct blockdev *dev)
+{
+    return dev->read_only;
+}
+bool blockdev_default_write_cache(const struct blockdev *dev)
+{
+    (void)dev;
+    return true;
+}
+bool blockdev_write_cache(const struct blockdev *dev)
+{
+    return dev->cache;
+}
+void blockdev_set_write_cache(struct blockdev *dev, bool on)
+{
+    dev->cache = on;
+}
+
+/* A request comes back, in whatever order the script says. */
+static inline void answer(struct blockdev *dev, unsigned index, int error)
+{
+    struct blockdev_request *r = dev->waiting[index];
+    dev->waiting[index] = dev->waiting[--dev->count];
+    uint64_t total = 0;
+    for (int i = 0; i < r->iovcnt && r->op <= BLOCKDEV_WRITE; i++) {
+        uint8_t *bytes = r->iov[i].iov_base;
+        total += r->iov[i].iov_len;
+        if (r->op == BLOCKDEV_READ)
+            memset(bytes, 0x5a, r->iov[i].iov_len);
+        for (size_t n = 0; r->op == BLOCKDEV_WRITE && n < r->iov[i].iov_len; n++)
+            dev->sum = (uint8_t)(dev->sum + bytes[n]);
+    }
+    require(r->op > BLOCKDEV_WRITE || total == r->len);
+    r->result = error;
+    r->done(r);
+}
+
+#endif
