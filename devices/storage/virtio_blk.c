@@ -4,9 +4,9 @@
  * A request lives from the chain's arrival to its push on the used ring. Its data moves through
  * bounce buffers, BLK_CHUNK bytes each: read from the guest before a write is submitted, written to
  * the guest when a read completes, both in the I/O thread and through phys_read()/phys_write(), so
- * that protection and code invalidation see every byte. A long request has two chunks at the image
- * at a time, so that one of them is there while the other is copied, and ends when both have come
- * back. Memory in use is bounded by the queue's size times two BLK_CHUNKs whatever the guest asks
+ * that protection and code invalidation see every byte. A long request has four chunks at the image
+ * at a time, so that some are there while another is copied, and ends when all have come
+ * back. Memory in use is bounded by the queue's size times four BLK_CHUNKs whatever the guest asks
  * for. Data that a protection rule keeps from the device fails its request; data where no memory is
  * breaks the device.
  *
@@ -26,7 +26,7 @@
 #define SECTOR_SIZE   512u
 #define BLK_QUEUE     256
 #define BLK_CHUNK     (256u << 10)
-#define BLK_CHUNKS    2
+#define BLK_CHUNKS    4
 #define BLK_PAGE      4096u
 #define BLK_ID_BYTES  20
 #define BLK_MAX_ERASE ((1u << 22) - 1) /* sectors of one discard or write-zeroes: 2 GiB */

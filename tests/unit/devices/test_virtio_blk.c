@@ -117,6 +117,7 @@ static void settle(void)
 
 #define HEADER_AT (BUFFER_AT + 0x100000)
 #define STATUS_AT (BUFFER_AT + 0x100800)
+#define LONG_AT   (BUFFER_AT + 0x200000) /* for more than 1 MiB */
 #define ALL       (F_SEG_MAX | F_BLK_SIZE | F_FLUSH | F_DISCARD | F_ZEROES)
 
 static struct pci_device *blk;
@@ -456,19 +457,19 @@ START_TEST(completions_in_any_order)
 }
 END_TEST
 
-/* Of a long request two pieces are at the disk; it is complete when all of them are. */
+/* Of a long request four pieces are at the disk; it is complete when all of them are. */
 START_TEST(pieces_complete_in_any_order)
 {
-    static const unsigned order[] = {1, 1, 0, 0};
-    const uint32_t len = 3 * MAX_CHUNK + 1536, type = _i ? T_OUT : T_IN;
+    static const unsigned order[] = {2, 3, 0, 1, 1, 0};
+    const uint32_t len = 5 * MAX_CHUNK + 1536, type = _i ? T_OUT : T_IN;
     driver_start(&drv, MODERN, ALL, 256);
     for (uint32_t i = 0; i < len; i += 4)
-        mem_out(BUFFER_AT + i, 4, i * 2654435761u);
-    queue_request(0, type, 11, BUFFER_AT, len);
+        mem_out(LONG_AT + i, 4, i * 2654435761u);
+    queue_request(0, type, 11, LONG_AT, len);
     notify(&drv);
     event_poll(board.queue);
-    for (unsigned i = 0; i < 4; i++) {
-        ck_assert_uint_eq(disk.count, i < 3 ? 2 : 1);
+    for (unsigned i = 0; i < 6; i++) {
+        ck_assert_uint_eq(disk.count, i < 3 ? 4 : 6 - i);
         ck_assert_uint_eq(used_idx(&drv), 0);
         complete(order[i]);
         event_poll(board.queue);
@@ -476,26 +477,28 @@ START_TEST(pieces_complete_in_any_order)
     ck_assert_uint_eq(disk.count, 0);
     ck_assert_uint_eq(used_idx(&drv), 1);
     ck_assert_uint_eq(mem_in(STATUS_AT, 1), S_OK);
-    expect_ram_is_disk(BUFFER_AT, 11, len);
+    expect_ram_is_disk(LONG_AT, 11, len);
 }
 END_TEST
 
 /* Its buffers are still the disk's until then, and the guest's memory the request's. */
-START_TEST(a_piece_that_fails_waits_for_the_other)
+START_TEST(a_piece_that_fails_waits_for_the_others)
 {
     driver_start(&drv, MODERN, ALL, 256);
-    queue_request(0, _i ? T_OUT : T_IN, 11, BUFFER_AT, 3 * MAX_CHUNK);
+    queue_request(0, _i ? T_OUT : T_IN, 11, LONG_AT, 5 * MAX_CHUNK);
     notify(&drv);
     event_poll(board.queue);
-    ck_assert_uint_eq(disk.count, 2);
+    ck_assert_uint_eq(disk.count, 4);
     disk.fail = -EIO;
     complete(1);
     disk.fail = 0;
     event_poll(board.queue);
-    ck_assert_uint_eq(disk.count, 1); /* nothing more is begun */
-    ck_assert_uint_eq(used_idx(&drv), 0);
-    complete(0);
-    event_poll(board.queue);
+    for (unsigned left = 3; left > 0; left--) {
+        ck_assert_uint_eq(disk.count, left); /* nothing more is begun */
+        ck_assert_uint_eq(used_idx(&drv), 0);
+        complete(0);
+        event_poll(board.queue);
+    }
     ck_assert_uint_eq(disk.count, 0);
     ck_assert_uint_eq(used_idx(&drv), 1);
     ck_assert_uint_eq(mem_in(STATUS_AT, 1), S_IOERR);
@@ -753,7 +756,7 @@ int main(void)
     tcase_add_test(tc, a_disk_without_a_write_cache_says_so);
     tcase_add_test(tc, completions_in_any_order);
     tcase_add_loop_test(tc, pieces_complete_in_any_order, 0, 2);
-    tcase_add_loop_test(tc, a_piece_that_fails_waits_for_the_other, 0, 2);
+    tcase_add_loop_test(tc, a_piece_that_fails_waits_for_the_others, 0, 2);
     tcase_add_test(tc, requests_in_flight_are_bounded);
     tcase_add_test(tc, reset_with_requests_in_flight);
     tcase_add_test(tc, system_reset_and_destruction_in_flight);
