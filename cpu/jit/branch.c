@@ -488,7 +488,7 @@ bool branch_translate(struct build *b)
 {
     const struct insn *insn = build_insn(b);
     bool direct = insn->op[0].kind == OPND_REL;
-    int64_t target = b->off[b->i] + insn->len + insn->imm;
+    int64_t target = build_branch_offset(b, b->i);
     if (system_gate(b))
         return true;
     if (insn->opsize != b->width || insn->adsize == 2 || (direct && target != (int32_t)target))

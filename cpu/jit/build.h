@@ -155,6 +155,12 @@ static inline bool build_is_direct(const struct insn *insn)
            (insn->row->exec == EXEC_jmp && insn->op[0].kind == OPND_REL);
 }
 
+/* The offset that its target has from the page's beginning. */
+static inline int64_t build_branch_offset(const struct build *b, unsigned i)
+{
+    return b->off[i] + b->insn[i].len + b->insn[i].imm;
+}
+
 static inline bool build_in_page(int64_t off)
 {
     return off >= 0 && off < (int64_t)PAGE_SIZE;

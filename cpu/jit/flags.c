@@ -415,7 +415,7 @@ bool flags_stay(const struct build *b, unsigned i)
 {
     for (unsigned k = i; k < b->count && b->quiet[k]; k++) {
         const struct insn *insn = &b->insn[k];
-        bool back = build_is_conditional(insn) && b->off[k] + insn->len + insn->imm <= b->off[i];
+        bool back = build_is_conditional(insn) && build_branch_offset(b, k) <= b->off[i];
         if (back || !b->flows[k])
             return true;
     }

@@ -163,7 +163,6 @@ void held_forget(struct build *b)
 {
     for (unsigned k = 0; k < HELD_SLOTS; k++)
         b->held[k].valid = false;
-    b->r10_until = NULL;
 }
 
 /* What is held on both ways, in the same place. */

@@ -21,9 +21,8 @@ struct order {
 /* Where the branch goes if it is taken; -1: nowhere in the region. */
 static int taken(const struct build *b, unsigned i)
 {
-    const struct insn *insn = &b->insn[i];
-    int64_t target = b->off[i] + insn->len + insn->imm;
-    return build_is_conditional(insn) && target == (int32_t)target
+    int64_t target = build_branch_offset(b, i);
+    return build_is_conditional(&b->insn[i]) && target == (int32_t)target
                ? build_target(b, i, (int32_t)target)
                : -1;
 }

@@ -104,7 +104,7 @@ static int32_t next_offset(struct build *b, struct queue *q, bool *on)
 {
     const struct insn *insn = &b->insn[b->count - 1];
     int32_t end = b->off[b->count - 1] + insn->len;
-    int64_t target = end + insn->imm;
+    int64_t target = build_branch_offset(b, b->count - 1);
     *on = true;
     if (!(insn->row->attr & INSN_BRANCH)) {
         *on = !ends_in_lockstep(b, insn);
@@ -177,7 +177,7 @@ static void mark_blocks(struct build *b)
     for (unsigned i = 0; i < b->count; i++) {
         const struct insn *insn = &b->insn[i];
         if (build_is_conditional(insn) && is_direct(b, insn))
-            mark_target(b, i, 0, b->off[i] + insn->len + insn->imm);
+            mark_target(b, i, 0, build_branch_offset(b, i));
         if (b->flows[i])
             b->ways[i + 1]++;
         else if (b->next[i] != NEXT_NONE)

@@ -102,9 +102,9 @@ static struct file *find_file(struct fw_cfg *cfg, const char *name)
     return NULL;
 }
 
-bool fw_cfg_has_file(const struct fw_cfg *cfg, const char *name)
+bool fw_cfg_has_file(struct fw_cfg *cfg, const char *name)
 {
-    return find_file((struct fw_cfg *)(uintptr_t)cfg, name) != NULL;
+    return find_file(cfg, name) != NULL;
 }
 
 /* The directory is in order of names; a file keeps its key wherever its entry goes. */

@@ -5,9 +5,9 @@
  * bounce buffers, BLK_CHUNK bytes each: read from the guest before a write is submitted, written to
  * the guest when a read completes, both in the I/O thread and through phys_read()/phys_write(), so
  * that protection and code invalidation see every byte. A long request has four chunks at the image
- * at a time, so that some are there while another is copied, and ends when all have come
- * back. Memory in use is bounded by the queue's size times four BLK_CHUNKs whatever the guest asks
- * for. Data that a protection rule keeps from the device fails its request; data where no memory is
+ * at a time, so that some are there while another is copied, and ends when all have come back.
+ * Memory in use is bounded by the queue's size times four BLK_CHUNKs whatever the guest asks for.
+ * Data that a protection rule keeps from the device fails its request; data where no memory is
  * breaks the device.
  *
  * A reset forgets the requests in flight but not their effects: until the last of these "stale"

@@ -49,7 +49,7 @@ bool fw_cfg_add_number(struct fw_cfg *cfg, uint16_t key, uint64_t value, unsigne
 /* Adds a file, or gives the one of that name new contents. */
 bool fw_cfg_add_file(struct fw_cfg *cfg, const char *name, const void *bytes, size_t len,
                      struct error *err);
-bool fw_cfg_has_file(const struct fw_cfg *cfg, const char *name);
+bool fw_cfg_has_file(struct fw_cfg *cfg, const char *name);
 /* Called when firmware selects the directory: contents that depend on what it has programmed into
  * chips by then are added anew. With the machine lock held. */
 void fw_cfg_on_directory(struct fw_cfg *cfg, void (*fn)(void *opaque), void *opaque);

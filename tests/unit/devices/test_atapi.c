@@ -25,21 +25,33 @@ static void plug_empty(void)
 
 static uint8_t unit; /* of channel 1 */
 
-/* A packet by PIO, in blocks of at most `limit` bytes. Returns the bytes of the reply; -1: CHK. */
-static int packet_by(const uint8_t *cdb, unsigned limit)
+/* PACKET for the drive that is chosen, with at most `limit` bytes of data at a time; then what it
+ * consists of. */
+static void begin_packet(unsigned limit)
 {
-    int got = 0;
-    blocks_moved = 0;
     outp(IDE1 + DEVICE, 1, 0xa0 | (unit ? SLAVE : 0));
     outp(IDE1 + FEATURE, 1, 0);
     outp(IDE1 + LBA1, 1, limit & 0xff);
     outp(IDE1 + LBA2, 1, limit >> 8);
     outp(IDE1 + COMMAND, 1, 0xa0);
+}
+
+static void send_packet(const uint8_t *cdb)
+{
+    for (unsigned i = 0; i < 12; i += 2)
+        outp(IDE1, 2, cdb[i] | cdb[i + 1] << 8);
+}
+
+/* A packet by PIO, in blocks of at most `limit` bytes. Returns the bytes of the reply; -1: CHK. */
+static int packet_by(const uint8_t *cdb, unsigned limit)
+{
+    int got = 0;
+    blocks_moved = 0;
+    begin_packet(limit);
     ck_assert_uint_eq(inp(IDE1 + COUNT, 1), COD);
     ck_assert_uint_eq(status_of(IDE1) & (BSY | DRQ), DRQ);
     ck_assert(!irq_level[15]);
-    for (unsigned i = 0; i < 12; i += 2)
-        outp(IDE1, 2, cdb[i] | cdb[i + 1] << 8);
+    send_packet(cdb);
     disk_settle(&disc);
     while (status_of(IDE1) & DRQ) {
         unsigned bytes = inp(IDE1 + LBA1, 1) | inp(IDE1 + LBA2, 1) << 8;
@@ -162,8 +174,7 @@ START_TEST(reading_by_dma)
     outp(IDE1 + FEATURE, 1, 1);
     outp(IDE1 + COMMAND, 1, 0xa0);
     start_engine(1, true);
-    for (unsigned i = 0; i < 12; i += 2)
-        outp(IDE1, 2, read[i] | read[i + 1] << 8);
+    send_packet(read);
     disk_settle(&disc);
     ck_assert_uint_eq(inp(bm + 8 + BM_STATUS, 1), 6);
     ck_assert(inp(IDE1 + COMMAND, 1) & ERR);
@@ -415,13 +426,8 @@ START_TEST(the_disc_goes_during_a_read)
                                      44}; /* 300 blocks: more than the drive reads at once */
     struct error err = {""};
     unsigned got = 0;
-    outp(IDE1 + DEVICE, 1, 0xa0);
-    outp(IDE1 + FEATURE, 1, 0);
-    outp(IDE1 + LBA1, 1, 0);
-    outp(IDE1 + LBA2, 1, 0x80);
-    outp(IDE1 + COMMAND, 1, 0xa0);
-    for (unsigned i = 0; i < 12; i += 2)
-        outp(IDE1, 2, read[i] | read[i + 1] << 8);
+    begin_packet(0x8000);
+    send_packet(read);
     ck_assert_uint_eq(disc.count, 1);
     ck_assert(ata_drive_change(cd_drive, NULL, false, &err));
     disk_settle(&disc);
@@ -462,13 +468,8 @@ END_TEST
 START_TEST(device_reset)
 {
     static const uint8_t read[12] = {0x28, 0, 0, 0, 0, 2, 0, 0, 1};
-    outp(IDE1 + DEVICE, 1, 0xa0);
-    outp(IDE1 + LBA1, 1, 0);
-    outp(IDE1 + LBA2, 1, 8);
-    outp(IDE1 + FEATURE, 1, 0);
-    outp(IDE1 + COMMAND, 1, 0xa0);
-    for (unsigned i = 0; i < 12; i += 2)
-        outp(IDE1, 2, read[i] | read[i + 1] << 8);
+    begin_packet(0x800);
+    send_packet(read);
     ck_assert_uint_eq(status_of(IDE1) & (BSY | DRQ), BSY);
     outp(IDE1 + COMMAND, 1, 0x08);
     ck_assert_uint_eq(status_of(IDE1), BSY); /* the image is still at it */
