@@ -66,7 +66,25 @@ static bool is_ud_at_cpl3(const struct insn *insn, const struct test_string *str
     return is_row(insn, "sysret") && string->code != 64;
 }
 
+/* LOCK in front of VERW m16 is #UD (SDM vol. 2, LOCK). AMD's family 19h model 11h executes it with
+ * a microcode in which VERW clears buffers; with the register form, and with VERR, it is #UD. */
+static bool is_locked_verw(const struct insn *insn, const struct test_string *string)
+{
+    static const uint8_t prefixes[] = {0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x67, 0xf2, 0xf3};
+    const uint8_t *p = string->bytes, *end = string->bytes + STRING_BYTES - 3;
+    bool lock = false;
+    (void)insn;
+    for (; p < end; p++)
+        if (*p == 0xf0)
+            lock = true;
+        else if (!memchr(prefixes, *p, sizeof(prefixes)) &&
+                 !(string->code == 64 && (*p & 0xf0) == 0x40))
+            break;
+    return lock && p[0] == 0x0f && p[1] == 0x00 && (p[2] >> 3 & 7) == 5 && p[2] < 0xc0;
+}
+
 static const struct declared declared[] = {
+    {ABOUT_HOST, "LOCK VERW m16, which some processors execute", is_locked_verw},
     {ABOUT_HOST, "#UD at CPL 3 or in this mode, decided by the semantic function", is_ud_at_cpl3},
     {ABOUT_OPERANDS, "67 with mod=0 and SIB base 5: disp32 (SDM vol. 2, table 2-3 note 1)",
      is_sib_base5},

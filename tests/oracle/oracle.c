@@ -154,6 +154,23 @@ static bool several_accesses(void)
     return masked || memory_operand() > 32 || memory_operand() == 28 || memory_operand() == 10;
 }
 
+static bool in_operand(unsigned reg, uint64_t address)
+{
+    const bool large = (one.code == 16) == one.insn.asz67; /* 16-bit: 67 makes it 32 */
+    const uint64_t mask = one.code == 64 ? (one.insn.asz67 ? 0xffffffff : ~0ull)
+                          : large        ? 0xffffffff
+                                         : 0xffff;
+    const uint64_t base = one.code == 16 ? ARENA : 0;
+    return ((address - base - (host.state.gpr[reg] & mask)) & mask) < one.insn.op[0].size;
+}
+
+/* CMPS whose operands cannot be read, neither of them: which is tried first is the processor's
+ * choice. Of AMD's family 19h some models name [rSI], others [rDI]. */
+static bool other_operand_first(void)
+{
+    return one.row->exec == EXEC_cmps && in_operand(RSI, ours.cr2) && in_operand(RDI, host.cr2);
+}
+
 /* The branch was done, but the place it leads to cannot be executed: that is the next instruction's
  * fault, which the run in Bailey does not come to. */
 static bool fault_at_target(void)
@@ -203,7 +220,7 @@ static bool compare(struct difference *d, enum run_way way)
         host.error_code &= ~1u, ours.error_code &= ~1u;
     if (host.error_code != ours.error_code)
         return differ(d, "error code", host.error_code, ours.error_code);
-    if (host.cr2 != ours.cr2 &&
+    if (host.cr2 != ours.cr2 && !other_operand_first() &&
         !(several_accesses() && (uint32_t)(host.cr2 - ours.cr2) + 1024 < 2048))
         return differ(d, "cr2", host.cr2, ours.cr2);
     if (host.state.rip != ours.state.rip)
@@ -256,8 +273,8 @@ static void report(const struct difference *d, uint64_t seed, enum run_way way)
 /* ---- The run --------------------------------------------------------------------------------- */
 
 /* AMD's x87 pointers do not outlive a task switch of the host between native_run()'s way in and the
- * instruction: XSAVE stores zeros while no exception is pending. Again, then, a few times: the host may
- * be busy. */
+ * instruction: XSAVE stores zeros while no exception is pending. Again, then, a few times: the host
+ * may be busy. */
 static unsigned tries_more(void)
 {
     enum { MORE = 8 };
