@@ -40,8 +40,10 @@ void mmu_code_added(struct mmu_cpu *mmu, uint64_t gpa, uint64_t len)
     uint64_t granules = frame_granules(offset, len);
     bool known = (atomic_load(&frame->code_by) & (1u << mmu->vcpu)) &&
                  (atomic_load(&frame->code_granules) & granules) == granules;
-    if (!known)
+    if (!known) {
         frame_code_added(mmu->map, frame, mmu->vcpu, granules);
+        frame_await(mmu->map, frame, FRAME_LENT_WRITE);
+    }
     rmap_revoke_write(mmu, number);
     if (frame_other_writers(frame, mmu->vcpu))
         revoke_others(mmu, frame, number);

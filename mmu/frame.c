@@ -163,6 +163,11 @@ unsigned frame_other_writers(struct frame *frame, unsigned vcpu)
     return (atomic_load(&frame->attr) >> FRAME_WRITABLE_BY_SHIFT) & ~(1u << vcpu);
 }
 
+bool frame_written_unseen(struct frame *frame, unsigned vcpu)
+{
+    return frame_other_writers(frame, vcpu) || (atomic_load(&frame->attr) & FRAME_LENT_WRITE);
+}
+
 /* ---- Code and tables ------------------------------------------------------------------------ */
 
 uint64_t frame_granules(uint64_t offset, uint64_t len)

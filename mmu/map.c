@@ -486,6 +486,8 @@ struct phys_map *phys_new(pthread_mutex_t *machine_lock, struct log *log)
     map->quiet.out = stderr;
     map->log = log ? log : &map->quiet;
     pthread_mutex_init(&map->lock, NULL);
+    pthread_mutex_init(&map->loan_lock, NULL);
+    pthread_cond_init(&map->loan_ended, NULL);
     return map;
 }
 
@@ -509,6 +511,8 @@ void phys_free(struct phys_map *map)
         free(map->regions[i]);
     free(map->regions);
     pthread_mutex_destroy(&map->lock);
+    pthread_mutex_destroy(&map->loan_lock);
+    pthread_cond_destroy(&map->loan_ended);
     free(map);
 }
 

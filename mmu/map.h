@@ -6,7 +6,7 @@
  * under a sequence count and the answer is copied out. RAM blocks live as long as the map. A region
  * may vanish, so `range.region` is followed only with the machine lock held (phys.c, mmio_*).
  *
- * Lock order: machine lock, then map->lock, then one mailbox (mail.c).
+ * Lock order: machine lock, then map->lock, then one mailbox (mail.c). loan_lock comes last.
  */
 #ifndef MMU_MAP_H
 #define MMU_MAP_H
@@ -99,6 +99,9 @@ struct phys_map {
     void *after_opaque;
     _Atomic(struct ram_block *) blocks;
 
+    pthread_mutex_t loan_lock;
+    pthread_cond_t loan_ended;
+
     pthread_mutex_t lock;    /* what follows, and every change of frame.code_by and .table_by */
     struct region **regions; /* index = handle; NULL: removed */
     unsigned region_count, region_room, next_order;
@@ -169,6 +172,9 @@ bool frame_may_write(struct frame *frame, unsigned vcpu);
 /* vCPUs other than `vcpu` that may hold writable entries, a bit each. */
 unsigned frame_other_writers(struct frame *frame, unsigned vcpu);
 
+/* Whether stores to it may go by unseen now: by other vCPUs' entries, or by a loan. */
+bool frame_written_unseen(struct frame *frame, unsigned vcpu);
+
 /* The vCPU has code in these granules, or none any more; is, or is no longer, tracing the frame. */
 void frame_code_added(struct phys_map *map, struct frame *frame, unsigned vcpu, uint64_t granules);
 void frame_code_gone(struct phys_map *map, struct frame *frame, unsigned vcpu);
@@ -183,6 +189,13 @@ uint64_t frame_granules(uint64_t offset, uint64_t len);
  * concerned, the storing one directly, the others by mail. */
 void frame_written(struct phys_map *map, const struct access *access,
                    const struct phys_range *range, uint64_t gpa, uint64_t len);
+
+/* ---- loan.c --------------------------------------------------------------------------------- */
+
+/* Waits until the frame has none of these marks (FRAME_LENT, FRAME_LENT_WRITE): not before the
+ * caller has set the attribute that keeps new borrowers away. Any lock may be held but loan_lock.
+ */
+void frame_await(struct phys_map *map, struct frame *frame, uint32_t mark);
 
 /* ---- dispatch.c ----------------------------------------------------------------------------- */
 

@@ -189,7 +189,7 @@ static bool note_table(struct mmu_cpu *mmu, struct space *space, const struct wa
     *full = !use;
     if (!use || use->pending)
         return false;
-    if (frame_other_writers(range_frame(range, at->gpa), mmu->vcpu)) {
+    if (frame_written_unseen(range_frame(range, at->gpa), mmu->vcpu)) {
         make_pending(space, use); /* ask again */
         return false;
     }

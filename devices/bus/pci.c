@@ -358,6 +358,11 @@ bool pci_dma_read(struct pci_device *dev, uint64_t gpa, void *buf, size_t len)
            phys_read(dev->bus->board->map, &access, gpa, buf, len) == PHYS_OK;
 }
 
+struct phys_loan *pci_dma_lend(struct pci_device *dev, bool to_memory, unsigned pieces)
+{
+    return pci_bus_master(dev) ? phys_loan_new(dev->bus->board->map, to_memory, pieces) : NULL;
+}
+
 bool pci_dma_write(struct pci_device *dev, uint64_t gpa, const void *buf, size_t len)
 {
     struct access access = dma_access(dev);

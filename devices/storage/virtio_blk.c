@@ -1,17 +1,19 @@
 /*
  * virtio_blk.c - the block device of virtio 1.2, section 5.2, in front of a disk image.
  *
- * A request lives from the chain's arrival to its push on the used ring. Its data moves through
- * bounce buffers, BLK_CHUNK bytes each: read from the guest before a write is submitted, written to
- * the guest when a read completes, both in the I/O thread and through phys_read()/phys_write(), so
- * that protection and code invalidation see every byte. A long request has four chunks at the image
- * at a time, so that some are there while another is copied, and ends when all have come back.
- * Memory in use is bounded by the queue's size times four BLK_CHUNKs whatever the guest asks for.
- * Data that a protection rule keeps from the device fails its request; data where no memory is
- * breaks the device.
+ * A request lives from the chain's arrival to its push on the used ring. Data in whole pages that
+ * nobody watches is lent to the image, which reads or writes the guest's memory itself (phys.h,
+ * "Lending"). All other data moves through bounce buffers, BLK_CHUNK bytes each: read from the
+ * guest before a write is submitted, written to the guest when a read completes, both in the I/O
+ * thread and through phys_read()/phys_write(), so that protection and code invalidation see every
+ * byte. A long request has four chunks at the image at a time, so that some are there while another
+ * is copied, and ends when all have come back. Memory in use is bounded by the queue's size times
+ * four BLK_CHUNKs whatever the guest asks for. Data that a protection rule keeps from the device
+ * fails its request; data where no memory is breaks the device.
  *
- * A reset forgets the requests in flight but not their effects: until the last of these "stale"
- * ones has completed, nothing new is taken, so that an old write never lands after a newer one.
+ * A reset waits for what is lent. It forgets the requests in flight but not their effects: until
+ * the last of these "stale" ones has completed, nothing new is taken, so that an old write never
+ * lands after a newer one.
  *
  * Write cache (5.2.5.2): with CONFIG_WCE the driver switches the image's own. A driver that has
  * negotiated neither that nor FLUSH cannot flush: each of its writes is followed by a flush.
@@ -92,8 +94,10 @@ struct blk_request {
     struct blk_chunk chunks[BLK_CHUNKS];
     struct virtio_blk *disk; /* NULL: the device is gone, only free this */
     struct blk_request *prev, *next;
-    bool stale;        /* taken before a reset */
-    unsigned at_image; /* chunks */
+    bool stale;             /* taken before a reset */
+    unsigned at_image;      /* chunks */
+    bool lent;              /* chunks[0] has all of the data */
+    struct phys_loan *loan; /* then; from submission on the worker's */
     uint16_t head;
     uint64_t position;     /* byte on the disk where data begins */
     uint64_t len, given;   /* bytes of data, and how many of them have gone to the image */
@@ -204,13 +208,14 @@ static void not_moved(struct blk_request *r, enum virtq_move why)
 /* ---- Data -------------------------------------------------------------------------------------
  */
 
-static void submit(struct blk_chunk *c, enum blockdev_op op, uint64_t offset, uint64_t len)
+static void submit(struct blk_chunk *c, enum blockdev_op op, uint64_t offset, uint64_t len,
+                   const struct iovec *iov, unsigned iovcnt)
 {
     c->io.op = op;
     c->io.offset = offset;
     c->io.len = len;
-    c->io.iov = &c->iov;
-    c->io.iovcnt = 1;
+    c->io.iov = iov;
+    c->io.iovcnt = (int)iovcnt;
     c->request->at_image++;
     blockdev_submit(c->request->disk->image, &c->io);
 }
@@ -220,6 +225,34 @@ static bool write_through(const struct virtio_blk *disk)
 {
     return blockdev_write_cache(disk->image) && !virtio_has(&disk->virtio, BLK_F_CONFIG_WCE) &&
            !virtio_has(&disk->virtio, BLK_F_FLUSH);
+}
+
+/* In a worker's thread. */
+static void give_back(struct blockdev_request *io)
+{
+    struct blk_chunk *c = io->opaque;
+    phys_loan_end(c->request->loan);
+    io->let_go = NULL;
+}
+
+/* All of the data at once, if it may be lent. */
+static bool submit_lent(struct blk_request *r, enum blockdev_op op)
+{
+    struct blk_chunk *c = &r->chunks[0];
+    struct virtio_device *dev = &r->disk->virtio;
+    if (!r->len || !blockdev_may_lend(r->disk->image, op, r->position))
+        return false;
+    r->loan =
+        op == BLOCKDEV_READ
+            ? virtq_lend(dev, r->segments + r->out_count, r->in_count, 0, r->len, true)
+            : virtq_lend(dev, r->segments, r->out_count, sizeof(struct blk_header), r->len, false);
+    if (!r->loan)
+        return false;
+    r->lent = true;
+    r->given = r->len;
+    c->io.let_go = give_back;
+    submit(c, op, r->position, r->len, r->loan->iov, r->loan->count);
+    return true;
 }
 
 static uint64_t least(uint64_t a, uint64_t b)
@@ -241,7 +274,7 @@ static void next_chunk(struct blk_chunk *c, enum blockdev_op op)
         return;
     c->iov.iov_len = len;
     r->given += len;
-    submit(c, op, r->position + at, len);
+    submit(c, op, r->position + at, len, &c->iov, 1);
 }
 
 /* What the image has read. */
@@ -262,7 +295,7 @@ static void all_done(struct blk_request *r, enum blockdev_op op)
     else if (r->moved != VIRTQ_MOVED)
         not_moved(r, r->moved);
     else if (flush)
-        submit(&r->chunks[0], BLOCKDEV_FLUSH, 0, 0);
+        submit(&r->chunks[0], BLOCKDEV_FLUSH, 0, 0, NULL, 0);
     else
         finish(r, BLK_S_OK, op == BLOCKDEV_READ ? r->len : 0);
 }
@@ -280,7 +313,7 @@ static void chunk_done(struct blockdev_request *io)
             request_free(r);
     } else {
         r->failed |= io->result < 0;
-        if (io->op == BLOCKDEV_READ)
+        if (io->op == BLOCKDEV_READ && !r->lent)
             pass_on(c);
         if (io->op == BLOCKDEV_READ || io->op == BLOCKDEV_WRITE)
             next_chunk(c, io->op);
@@ -316,6 +349,8 @@ static void start_data(struct blk_request *r, enum blockdev_op op, uint64_t sect
     }
     r->position = sector * SECTOR_SIZE;
     r->len = len;
+    if (submit_lent(r, op))
+        return;
     for (unsigned i = 0; i < BLK_CHUNKS && r->given < len; i++) {
         struct blk_chunk *c = &r->chunks[i];
         c->iov.iov_base = buffer(least(len, BLK_CHUNK));
@@ -352,7 +387,7 @@ static void start_erase(struct blk_request *r, enum blockdev_op op, uint64_t len
     } else if (count == 0) {
         finish(r, BLK_S_OK, 0);
     } else {
-        submit(&r->chunks[0], op, sector * SECTOR_SIZE, (uint64_t)count * SECTOR_SIZE);
+        submit(&r->chunks[0], op, sector * SECTOR_SIZE, (uint64_t)count * SECTOR_SIZE, NULL, 0);
     }
 }
 
@@ -378,7 +413,7 @@ static void start(struct blk_request *r, const struct blk_header *header, uint64
         start_data(r, BLOCKDEV_WRITE, le64toh(header->sector), out_data);
         break;
     case BLK_T_FLUSH:
-        submit(&r->chunks[0], BLOCKDEV_FLUSH, 0, 0);
+        submit(&r->chunks[0], BLOCKDEV_FLUSH, 0, 0, NULL, 0);
         break;
     case BLK_T_GET_ID:
         get_id(r);
@@ -475,9 +510,20 @@ static void blk_config_write(struct virtio_device *dev, unsigned offset, uint8_t
 /* ---- Life -------------------------------------------------------------------------------------
  */
 
+/* The guest's memory is left alone from now on. */
+static void await_lent(struct virtio_blk *disk)
+{
+    bool lent = false;
+    for (struct blk_request *r = disk->requests; r; r = r->next)
+        lent |= r->lent;
+    if (lent)
+        blockdev_settle(disk->image);
+}
+
 static void blk_reset(struct virtio_device *dev)
 {
     struct virtio_blk *disk = (struct virtio_blk *)dev;
+    await_lent(disk);
     for (struct blk_request *r = disk->requests; r; r = r->next)
         r->stale = true;
     disk->stale = disk->in_flight;
@@ -488,6 +534,7 @@ static void blk_reset(struct virtio_device *dev)
 static void blk_destroy(struct virtio_device *dev)
 {
     struct virtio_blk *disk = (struct virtio_blk *)dev;
+    await_lent(disk);
     for (struct blk_request *r = disk->requests; r; r = r->next)
         r->disk = NULL; /* freed when the image is done with them */
     free(disk);

@@ -232,3 +232,26 @@ enum virtq_move virtq_write(struct virtio_device *dev, const struct virtq_segmen
 {
     return transfer(dev, segments, count, offset, (uint8_t *)buf, len, TO_GUEST);
 }
+
+struct phys_loan *virtq_lend(struct virtio_device *dev, const struct virtq_segment *segments,
+                             unsigned count, uint64_t offset, uint64_t len, bool to_memory)
+{
+    struct phys_loan *loan = pci_dma_lend(&dev->pci, to_memory, count);
+    for (unsigned i = 0; loan && i < count && len; i++) {
+        if (offset >= segments[i].len) {
+            offset -= segments[i].len;
+            continue;
+        }
+        uint64_t n = segments[i].len - offset;
+        if (n > len)
+            n = len;
+        if (!phys_loan_add(loan, segments[i].gpa + offset, n))
+            break;
+        len -= n;
+        offset = 0;
+    }
+    if (!len)
+        return loan;
+    phys_loan_end(loan);
+    return NULL;
+}

@@ -178,6 +178,10 @@ bool pci_dma_write(struct pci_device *dev, uint64_t gpa, const void *buf, size_t
 /* Bus mastering is on and all of the range is RAM or ROM: what fails then was refused by a rule. */
 bool pci_dma_possible(const struct pci_device *dev, uint64_t gpa, size_t len);
 
+/* A loan of the guest's memory for the device (phys.h), NULL: bus mastering is off, or no host
+ * memory. */
+struct phys_loan *pci_dma_lend(struct pci_device *dev, bool to_memory, unsigned pieces);
+
 /* Little-endian fields of configuration space. */
 uint16_t pci_get16(const struct pci_device *dev, unsigned offset);
 uint32_t pci_get32(const struct pci_device *dev, unsigned offset);

@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/uio.h>
 
 struct error;
 struct log;
@@ -44,6 +45,8 @@ enum frame_attr {
     FRAME_RULED_WRITE = 1 << 7,
     FRAME_RULED_EXEC = 1 << 8,
     FRAME_RULED_TABLE = 1 << 9, /* a page table that maps protected regions */
+    FRAME_LENT = 1 << 10,       /* the host's kernel reads or writes it now (mmu/loan.c) */
+    FRAME_LENT_WRITE = 1 << 11, /* it writes */
     FRAME_RULED_CODE = FRAME_RULED_READ | FRAME_RULED_WRITE | FRAME_RULED_EXEC,
     /* RULED_READ too: the fast path of a read-modify-write asks for the right to write only. */
     FRAME_SLOW_WRITE = FRAME_ROM | FRAME_CODE | FRAME_TABLE | FRAME_WATCHED | FRAME_DIRTY_LOG |
@@ -132,6 +135,35 @@ bool phys_after_store(struct phys_map *map, const struct access *access, phys_af
  * difference *expected gets the present value and *exchanged is false. */
 enum phys_result phys_cmpxchg(struct phys_map *map, const struct access *access, uint64_t gpa,
                               unsigned size, uint64_t *expected, uint64_t desired, bool *exchanged);
+
+/* ---- Lending: DMA that the host's kernel does by itself, without a copy ----
+ *
+ *     loan = phys_loan_new(map, true, 2);
+ *     if (phys_loan_add(loan, gpa, 8192))     the guest's frames, host memory in loan->iov
+ *         preadv(fd, loan->iov, loan->count, offset);
+ *     phys_loan_end(loan);
+ *
+ * Only whole frames of which nobody has to hear are lent: no rule protects a byte of them and, if
+ * they are to be written, they are RAM without decoded code or traced tables. Else the device
+ * copies, by phys_read() and phys_write(). Who is about to protect such a frame or to decode code
+ * in it waits for the loan's end, which therefore must not wait for the guest or the machine lock:
+ * lend only to what ends by itself. Before a device promises that it leaves memory alone (a reset),
+ * its loans have ended.
+ */
+struct phys_loan {
+    struct phys_map *map;
+    bool to_memory; /* the host writes guest memory */
+    unsigned count, room;
+    struct frame **frames; /* the first of each piece */
+    struct iovec iov[];
+};
+/* NULL: no host memory for it. At most `pieces` pieces; frames that follow each other in host
+ * memory make one. */
+struct phys_loan *phys_loan_new(struct phys_map *map, bool to_memory, unsigned pieces);
+/* False: not to be lent. What was added before has to be given back all the same. */
+bool phys_loan_add(struct phys_loan *loan, uint64_t gpa, uint64_t len);
+/* Gives everything back and frees it; in any thread. NULL is fine. */
+void phys_loan_end(struct phys_loan *loan);
 
 /* Lists the map through `print` for the monitor and -d page. */
 void phys_dump(struct phys_map *map, FILE *out);

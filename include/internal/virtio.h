@@ -87,6 +87,10 @@ enum virtq_move virtq_read(struct virtio_device *dev, const struct virtq_segment
                            unsigned count, uint64_t offset, void *buf, size_t len);
 enum virtq_move virtq_write(struct virtio_device *dev, const struct virtq_segment *segments,
                             unsigned count, uint64_t offset, const void *buf, size_t len);
+/* Lends `len` bytes of them, from byte `offset` on, to the host's kernel (phys.h); NULL: they are
+ * not all to be lent, and have to be moved by the two above. */
+struct phys_loan *virtq_lend(struct virtio_device *dev, const struct virtq_segment *segments,
+                             unsigned count, uint64_t offset, uint64_t len, bool to_memory);
 
 /* ---- The transport -------------------------------------------------------------------------- */
 

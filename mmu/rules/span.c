@@ -121,6 +121,7 @@ void span_tighten(struct rules *r, uint32_t frame, uint32_t attr)
     if ((before & attr) == attr)
         return;
     atomic_fetch_or(&f->attr, attr);
+    frame_await(r->map, f, FRAME_LENT); /* DMA under way ends before the rule is in force */
     if (attr & ~before & (FRAME_RULED_CODE | FRAME_RULED_TABLE))
         revoke(r, frame, attr & ~before);
 }

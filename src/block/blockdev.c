@@ -34,11 +34,12 @@ struct blockdev {
     enum blockdev_detect detect_zeroes;
     struct timer deliver; /* armed while `completed` waits */
     pthread_mutex_t lock; /* of what follows */
-    pthread_cond_t work;
+    pthread_cond_t work, settled;
     struct request_list submitted, completed;
     bool closing;
     int reported;     /* the errno that was last reported on stderr */
     unsigned waiting; /* requests in `submitted` */
+    unsigned holding; /* requests, there or at a worker, whose buffers are in use */
     unsigned workers, idle;
     pthread_t threads[MAX_WORKERS];
 };
@@ -166,9 +167,13 @@ static void run(struct blockdev *dev, struct blockdev_request *request)
     request->result = perform(dev, request);
     if (request->result)
         report(dev, request);
+    if (request->let_go)
+        request->let_go(request);
     pthread_mutex_lock(&dev->lock);
     bool first = !dev->completed.first; /* else the timer is armed already, or will be */
     list_add(&dev->completed, request);
+    if (!--dev->holding)
+        pthread_cond_broadcast(&dev->settled);
     pthread_mutex_unlock(&dev->lock);
     if (first)
         timer_arm(&dev->deliver, 0);
@@ -234,12 +239,21 @@ void blockdev_submit(struct blockdev *dev, struct blockdev_request *request)
     request->through = !dev->write_cache;
     pthread_mutex_lock(&dev->lock);
     list_add(&dev->submitted, request);
+    dev->holding++;
     if (++dev->waiting > dev->idle && dev->workers < MAX_WORKERS)
         start_worker_locked(dev);
     bool wake = dev->idle > 0;
     pthread_mutex_unlock(&dev->lock);
     if (wake) /* without the lock, which is the first thing that the worker wants */
         pthread_cond_signal(&dev->work);
+}
+
+void blockdev_settle(struct blockdev *dev)
+{
+    pthread_mutex_lock(&dev->lock);
+    while (dev->holding)
+        pthread_cond_wait(&dev->settled, &dev->lock);
+    pthread_mutex_unlock(&dev->lock);
 }
 
 int blockdev_read_now(struct blockdev *dev, uint64_t offset, void *buf, size_t len)
@@ -290,6 +304,7 @@ struct blockdev *blockdev_open(const struct blockdev_options *o, struct event_qu
     timer_init(&dev->deliver, queue, deliver, dev);
     pthread_mutex_init(&dev->lock, NULL);
     pthread_cond_init(&dev->work, NULL);
+    pthread_cond_init(&dev->settled, NULL);
     start_worker_locked(dev);
     if (!dev->workers) {
         error_set(err, "%s: cannot start a worker thread", o->path);
@@ -323,6 +338,7 @@ void blockdev_close(struct blockdev *dev)
         report(dev, &last);
     image_close(dev->image);
     pthread_cond_destroy(&dev->work);
+    pthread_cond_destroy(&dev->settled);
     pthread_mutex_destroy(&dev->lock);
     free(dev);
 }
@@ -333,6 +349,12 @@ void blockdev_close(struct blockdev *dev)
 uint64_t blockdev_size(const struct blockdev *dev)
 {
     return dev->image->size;
+}
+
+bool blockdev_may_lend(const struct blockdev *dev, enum blockdev_op op, uint64_t offset)
+{
+    bool looked_at = op == BLOCKDEV_WRITE && dev->image->probed_raw && offset < IMAGE_HEAD;
+    return !dev->image->remote && !looked_at;
 }
 
 bool blockdev_read_only(const struct blockdev *dev)

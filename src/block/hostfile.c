@@ -20,7 +20,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define IOV_AT_ONCE  64
+#define IOV_AT_ONCE  256
 #define DIRECT_ALIGN 4096u
 #define BOUNCE       (1u << 20)
 

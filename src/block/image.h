@@ -36,6 +36,7 @@ struct image {
     char *path;
     uint64_t size;   /* bytes, a multiple of IMAGE_SECTOR; fixed at opening */
     bool probed_raw; /* raw for want of anything better, not because somebody said so */
+    bool remote;     /* a network, or another program, decides when an operation ends */
 };
 
 struct image_options {

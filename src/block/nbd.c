@@ -232,7 +232,7 @@ static struct nbd *make(const struct image_options *options, struct error *err)
         free(path);
         return NULL;
     }
-    nbd->image = (struct image){.ops = &nbd_ops, .path = path, .format = "raw"};
+    nbd->image = (struct image){.ops = &nbd_ops, .path = path, .format = "raw", .remote = true};
     nbd->unsafe = options->unsafe;
     nbd->handle = nbd_create();
     if (nbd->handle)

@@ -382,6 +382,7 @@ static bool open_backing(struct opening *o)
     free(path);
     if (!q->backing && !o->options->above) /* names the first and the last of a chain */
         error_prefix(o->err, "%s: backing file", q->image.path);
+    q->image.remote = q->backing && q->backing->remote;
     return q->backing != NULL;
 }
 

@@ -23,6 +23,15 @@ void blockdev_submit(struct blockdev *dev, struct blockdev_request *r)
     (void)dev, (void)r;
     require(false);
 }
+bool blockdev_may_lend(const struct blockdev *dev, enum blockdev_op op, uint64_t offset)
+{
+    (void)dev, (void)op, (void)offset;
+    return false;
+}
+void blockdev_settle(struct blockdev *dev)
+{
+    (void)dev;
+}
 uint64_t blockdev_size(const struct blockdev *dev)
 {
     (void)dev;

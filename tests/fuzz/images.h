@@ -12,8 +12,9 @@
 #define DISK_BYTES (768u << 10)
 
 struct blockdev {
-    bool read_only, cache;
+    bool read_only, cache, lends;
     struct blockdev_request *waiting[WAITING];
+    bool performed[WAITING]; /* only the answer is missing */
     unsigned count;
     uint8_t sum; /* of what was written: every byte of a buffer is looked at */
 };
@@ -27,7 +28,13 @@ void blockdev_submit(struct blockdev *dev, struct blockdev_request *r)
     require(r->op == BLOCKDEV_READ || r->op == BLOCKDEV_FLUSH || !dev->read_only);
     for (unsigned i = 0; i < dev->count; i++)
         require(dev->waiting[i] != r);
+    dev->performed[dev->count] = false;
     dev->waiting[dev->count++] = r;
+}
+bool blockdev_may_lend(const struct blockdev *dev, enum blockdev_op op, uint64_t offset)
+{
+    (void)op, (void)offset;
+    return dev->lends;
 }
 uint64_t blockdev_size(const struct blockdev *dev)
 {
@@ -52,12 +59,14 @@ void blockdev_set_write_cache(struct blockdev *dev, bool on)
     dev->cache = on;
 }
 
-/* A request comes back, in whatever order the script says. */
-static inline void answer(struct blockdev *dev, unsigned index, int error)
+/* As a worker does it: the buffers are used and let go of, the answer comes later. */
+static inline void perform(struct blockdev *dev, unsigned index, int error)
 {
     struct blockdev_request *r = dev->waiting[index];
-    dev->waiting[index] = dev->waiting[--dev->count];
     uint64_t total = 0;
+    if (dev->performed[index])
+        return;
+    dev->performed[index] = true;
     for (int i = 0; i < r->iovcnt && r->op <= BLOCKDEV_WRITE; i++) {
         uint8_t *bytes = r->iov[i].iov_base;
         total += r->iov[i].iov_len;
@@ -68,6 +77,23 @@ static inline void answer(struct blockdev *dev, unsigned index, int error)
     }
     require(r->op > BLOCKDEV_WRITE || total == r->len);
     r->result = error;
+    if (r->let_go)
+        r->let_go(r);
+}
+
+void blockdev_settle(struct blockdev *dev)
+{
+    for (unsigned i = 0; i < dev->count; i++)
+        perform(dev, i, 0);
+}
+
+/* A request comes back, in whatever order the script says. */
+static inline void answer(struct blockdev *dev, unsigned index, int error)
+{
+    struct blockdev_request *r = dev->waiting[index];
+    perform(dev, index, error);
+    dev->waiting[index] = dev->waiting[--dev->count];
+    dev->performed[index] = dev->performed[dev->count];
     r->done(r);
 }
 

@@ -15,9 +15,11 @@ struct blockdev {
     uint8_t bytes[DISK_SECTORS * 512];
     uint64_t size;
     bool read_only, default_cache, cache;
+    bool never_lent;    /* its requests must have buffers of their own */
     int64_t bad_sector; /* cannot be read or written; -1: none */
     int flush_result;
     struct blockdev_request *waiting[DISK_WAITING];
+    bool performed[DISK_WAITING]; /* only the answer is missing */
     unsigned count;
     char log[512]; /* a letter per request done: R W F D Z */
 };
@@ -26,7 +28,14 @@ void blockdev_submit(struct blockdev *dev, struct blockdev_request *request)
 {
     ck_assert_uint_lt(dev->count, DISK_WAITING);
     request->dev = dev;
+    dev->performed[dev->count] = false;
     dev->waiting[dev->count++] = request;
+}
+
+bool blockdev_may_lend(const struct blockdev *dev, enum blockdev_op op, uint64_t offset)
+{
+    (void)op, (void)offset;
+    return !dev->never_lent;
 }
 
 uint64_t blockdev_size(const struct blockdev *dev)
@@ -87,15 +96,35 @@ static inline int disk_perform(struct blockdev *disk, const struct blockdev_requ
     return 0;
 }
 
+/* As a worker does it: the buffers are let go of, the answer comes later. */
+static inline void disk_perform_at(struct blockdev *disk, unsigned index)
+{
+    struct blockdev_request *r = disk->waiting[index];
+    if (disk->performed[index])
+        return;
+    disk->performed[index] = true;
+    r->result = disk_perform(disk, r);
+    if (r->let_go)
+        r->let_go(r);
+}
+
+void blockdev_settle(struct blockdev *dev)
+{
+    for (unsigned i = 0; i < dev->count; i++)
+        disk_perform_at(dev, i);
+}
+
 /* Finishes the request at `index` of those that wait. */
 static inline void disk_complete(struct blockdev *disk, unsigned index)
 {
     struct blockdev_request *r = disk->waiting[index];
     ck_assert_uint_lt(index, disk->count);
+    disk_perform_at(disk, index);
     memmove(&disk->waiting[index], &disk->waiting[index + 1],
             (disk->count - index - 1) * sizeof(disk->waiting[0]));
+    memmove(&disk->performed[index], &disk->performed[index + 1],
+            (disk->count - index - 1) * sizeof(disk->performed[0]));
     disk->count--;
-    r->result = disk_perform(disk, r);
     pthread_mutex_lock(&machine_lock);
     r->done(r);
     pthread_mutex_unlock(&machine_lock);

@@ -204,6 +204,11 @@ void *phys_hva(struct phys_map *map, uint64_t gpa, uint64_t *len)
     (void)map, (void)gpa, (void)len;
     return NULL;
 }
+struct phys_loan *phys_loan_new(struct phys_map *map, bool to_memory, unsigned pieces)
+{
+    (void)map, (void)to_memory, (void)pieces;
+    ck_abort_msg("the device does no DMA");
+}
 
 /* The host bridge's, which has no memory here. */
 uint8_t *phys_block_bytes(struct ram_block *block)
