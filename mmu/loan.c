@@ -29,17 +29,12 @@ static uint32_t mark_of(const struct phys_loan *loan)
 
 struct phys_loan *phys_loan_new(struct phys_map *map, bool to_memory, unsigned pieces)
 {
-    struct phys_loan *loan = calloc(1, sizeof(*loan) + pieces * sizeof(loan->iov[0]));
-    struct frame **frames = calloc(pieces, sizeof(*frames));
-    if (!loan || !frames) {
-        free(loan);
-        free(frames);
+    struct phys_loan *loan =
+        malloc(sizeof(*loan) + pieces * (sizeof(loan->iov[0]) + sizeof(loan->frames[0])));
+    if (!loan)
         return NULL;
-    }
-    loan->map = map;
-    loan->to_memory = to_memory;
-    loan->room = pieces;
-    loan->frames = frames;
+    *loan = (struct phys_loan){.map = map, .to_memory = to_memory, .room = pieces};
+    loan->frames = (struct frame **)&loan->iov[pieces];
     return loan;
 }
 
@@ -94,10 +89,11 @@ void phys_loan_end(struct phys_loan *loan)
     for (unsigned i = 0; i < loan->count; i++)
         for (size_t n = 0; n < loan->iov[i].iov_len / PAGE_SIZE; n++)
             atomic_fetch_and(&loan->frames[i][n].attr, ~mark_of(loan));
-    pthread_mutex_lock(&map->loan_lock);
-    pthread_cond_broadcast(&map->loan_ended);
-    pthread_mutex_unlock(&map->loan_lock);
-    free(loan->frames);
+    if (atomic_load(&map->loan_waiters)) { /* who comes now finds the mark gone */
+        pthread_mutex_lock(&map->loan_lock);
+        pthread_cond_broadcast(&map->loan_ended);
+        pthread_mutex_unlock(&map->loan_lock);
+    }
     free(loan);
 }
 
@@ -106,7 +102,9 @@ void frame_await(struct phys_map *map, struct frame *frame, uint32_t mark)
     if (!(atomic_load(&frame->attr) & mark))
         return;
     pthread_mutex_lock(&map->loan_lock);
+    atomic_fetch_add(&map->loan_waiters, 1);
     while (atomic_load(&frame->attr) & mark)
         pthread_cond_wait(&map->loan_ended, &map->loan_lock);
+    atomic_fetch_sub(&map->loan_waiters, 1);
     pthread_mutex_unlock(&map->loan_lock);
 }

@@ -101,6 +101,7 @@ struct phys_map {
 
     pthread_mutex_t loan_lock;
     pthread_cond_t loan_ended;
+    _Atomic unsigned loan_waiters;
 
     pthread_mutex_t lock;    /* what follows, and every change of frame.code_by and .table_by */
     struct region **regions; /* index = handle; NULL: removed */

@@ -114,11 +114,10 @@ struct prd {
     bool interrupt;
 };
 
-static bool read_prd(struct ahci_port *port, unsigned n, struct prd *prd)
+static bool read_prd(struct ahci_port *port, unsigned n, unsigned entry, struct prd *prd)
 {
-    const struct ahci_slots *slots = &port->slots;
     uint8_t raw[PRD_SIZE];
-    uint64_t at = slots->table[n] + TABLE_PRDT + (uint64_t)slots->entry[n] * PRD_SIZE;
+    uint64_t at = port->slots.table[n] + TABLE_PRDT + (uint64_t)entry * PRD_SIZE;
     if (!pci_dma_read(&port->ahci->pci, at, raw, sizeof(raw)))
         return false;
     prd->address = get32(raw) | (uint64_t)get32(raw + 4) << 32;
@@ -127,7 +126,8 @@ static bool read_prd(struct ahci_port *port, unsigned n, struct prd *prd)
     return true;
 }
 
-/* Moves all `len` bytes of slot `n`, or says in PxIS why not. */
+/* Moves all `len` bytes of slot `n`, or says in PxIS why not. Without `bytes` they have moved by a
+ * loan. */
 static bool move(struct ahci_port *port, unsigned n, uint8_t *bytes, uint32_t len, bool to_host)
 {
     struct ahci_slots *slots = &port->slots;
@@ -138,7 +138,7 @@ static bool move(struct ahci_port *port, unsigned n, uint8_t *bytes, uint32_t le
             halt(port, IS_OFS);
             return false;
         }
-        if (!read_prd(port, n, &prd)) {
+        if (!read_prd(port, n, slots->entry[n], &prd)) {
             halt(port, IS_HBFS);
             return false;
         }
@@ -146,12 +146,13 @@ static bool move(struct ahci_port *port, unsigned n, uint8_t *bytes, uint32_t le
         uint32_t left = prd.size > slots->in_entry[n] ? prd.size - slots->in_entry[n] : 0;
         uint32_t now = len < left ? len : left;
         uint64_t at = prd.address + slots->in_entry[n];
-        if (now &&
+        if (now && bytes &&
             !(to_host ? pci_dma_write(pci, at, bytes, now) : pci_dma_read(pci, at, bytes, now))) {
             halt(port, IS_HBDS);
             return false;
         }
-        bytes += now;
+        if (bytes)
+            bytes += now;
         len -= now;
         slots->moved[n] += now;
         slots->in_entry[n] += now;
@@ -163,6 +164,29 @@ static bool move(struct ahci_port *port, unsigned n, uint8_t *bytes, uint32_t le
             ahci_event(port, IS_DPS);
     }
     return true;
+}
+
+/* The memory for the next `len` bytes of slot `n`, if all of it is to be lent. The descriptors stay
+ * where they are. */
+static struct phys_loan *lend(struct ahci_port *port, unsigned n, uint32_t len, bool to_host)
+{
+    const struct ahci_slots *slots = &port->slots;
+    unsigned entry = slots->entry[n];
+    uint32_t in_entry = slots->in_entry[n];
+    struct phys_loan *loan = pci_dma_lend(&port->ahci->pci, to_host, (unsigned)(len / PAGE_SIZE));
+    for (; loan && len && entry < slots->entries[n]; entry++, in_entry = 0) {
+        struct prd prd;
+        if (!read_prd(port, n, entry, &prd) || prd.size <= in_entry)
+            break;
+        uint32_t left = prd.size - in_entry, now = len < left ? len : left;
+        if (!phys_loan_add(loan, prd.address + in_entry, now))
+            break;
+        len -= now;
+    }
+    if (!len)
+        return loan;
+    phys_loan_end(loan);
+    return NULL;
 }
 
 static void put_byte_count(struct ahci_port *port, unsigned n)
@@ -179,10 +203,14 @@ static void put_byte_count(struct ahci_port *port, unsigned n)
 static void drive_data(struct ata_host *host, struct ata_drive *d, bool interrupt)
 {
     struct ahci_port *port = host->controller;
+    bool packet = d->flow == ATA_FLOW_PACKET, in = d->phase == ATA_PHASE_IN;
+    if (d->lending == ATA_OFFERED && port->slot != AHCI_NO_SLOT) {
+        ata_lend(d, lend(port, port->slot, d->filled, in));
+        return;
+    }
     set_tfd(port, &d->regs);
     if (port->slot == AHCI_NO_SLOT) /* ST was cleared: the drive waits for a reset */
         return;
-    bool packet = d->flow == ATA_FLOW_PACKET, in = d->phase == ATA_PHASE_IN;
     d->block = d->filled; /* all of the chunk: only a host that moves words cares for blocks */
     uint32_t len = d->block - d->pos;
     bool pio = !ata_by_dma(d);
@@ -190,7 +218,7 @@ static void drive_data(struct ata_host *host, struct ata_drive *d, bool interrup
         send_pio_setup(port, interrupt, in, len, ATA_DRDY | ATA_DSC);
     if (packet)
         memcpy(d->buffer + d->pos, port->acmd, len);
-    else if (!move(port, port->slot, d->buffer + d->pos, len, in)) {
+    else if (!move(port, port->slot, d->lending == ATA_LENT ? NULL : d->buffer + d->pos, len, in)) {
         ata_dma_failed(d, true);
         return;
     }
@@ -250,6 +278,13 @@ static bool queued_data(struct ata_host *host, unsigned tag, uint8_t *bytes, uin
     return port->queued >> tag & 1 && !port->halted && move(port, tag, bytes, len, to_host);
 }
 
+static struct phys_loan *queued_lend(struct ata_host *host, unsigned tag, uint32_t len,
+                                     bool to_host)
+{
+    struct ahci_port *port = host->controller;
+    return port->queued >> tag & 1 && !port->halted ? lend(port, tag, len, to_host) : NULL;
+}
+
 static void queued_done(struct ata_host *host, unsigned tag, bool failed)
 {
     struct ahci_port *port = host->controller;
@@ -272,6 +307,7 @@ const struct ata_host_ops ahci_host_ops = {.data = drive_data,
                                            .done = drive_done,
                                            .ready = drive_ready,
                                            .queued_data = queued_data,
+                                           .queued_lend = queued_lend,
                                            .queued_done = queued_done};
 
 /* ---- Issuing -----------------------------------------------------------------------------------
@@ -399,6 +435,8 @@ void ahci_issue(struct ahci_port *port)
 
 void ahci_stop(struct ahci_port *port)
 {
+    if (drive_of(port))
+        ata_await_loans(drive_of(port));
     port->ci = port->sact = port->queued = 0;
     port->slot = AHCI_NO_SLOT;
     port->halted = 0;

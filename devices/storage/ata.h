@@ -16,6 +16,15 @@
  * What follows an I/O or a data block depends on the command's `flow`, a number, so that a drive
  * can be saved between two blocks.
  *
+ * Sectors that move by DMA are offered to the controller before the image is asked for them (or
+ * given them): when it finds that the guest's memory can be lent for all of them (phys.h,
+ * "Lending"), the image moves them there itself, and the controller only counts them afterwards.
+ *
+ *     ATA_OFFERED    data phase, nothing has moved: the controller answers with ata_lend()
+ *     ATA_LENT       I/O: the image moves the data; then a data phase in which nothing is left to
+ * do ATA_REVOKED    I/O: meanwhile the bus master was stopped, so the data have to move again
+ *     ATA_COPIED     the buffer has them, or will have
+ *
  * A reset forgets the request at the image but not its effects: the drive stays busy until that
  * request has completed, so that an old write never lands after a newer one.
  */
@@ -29,6 +38,7 @@
 #define ATA_SECTOR 512u
 #define ATA_CHUNK  (512u << 10) /* bytes of a request to the image, and of the buffer */
 #define ATA_ALIGN  4096u        /* of buffers: direct I/O needs no copy then */
+#define ATA_OFFER  (1u << 20)   /* bytes of a request to the image, with memory lent */
 #define ATA_TAGS   32           /* native command queueing: queue depth */
 
 enum ata_status {
@@ -52,6 +62,8 @@ struct ata_registers {
 };
 
 enum ata_phase { ATA_PHASE_IDLE, ATA_PHASE_IO, ATA_PHASE_IN, ATA_PHASE_OUT };
+
+enum ata_lending { ATA_COPIED, ATA_OFFERED, ATA_LENT, ATA_REVOKED };
 
 enum ata_flow {
     ATA_FLOW_NONE,
@@ -86,10 +98,15 @@ struct ata_host_ops {
     void (*done)(struct ata_host *host, struct ata_drive *drive);
     /* The drive is ready after a reset, with its signature in the registers. */
     void (*ready)(struct ata_host *host, struct ata_drive *drive);
-    /* Queued commands: move the next `len` bytes of the command's data; false: the memory did not
-     * take or give them. Then, at its end, done; `failed`: all queued commands are gone. */
+    /* Queued commands: move the next `len` bytes of the command's data (without `bytes` they have
+     * moved); false: the memory did not take or give them. Then, at its end, done; `failed`: all
+     * queued commands are gone. */
     bool (*queued_data)(struct ata_host *host, unsigned tag, uint8_t *bytes, uint32_t len,
                         bool to_host);
+    /* The memory for them as a loan, which queued_data() without `bytes` follows if all goes well;
+     * NULL: it cannot be lent. */
+    struct phys_loan *(*queued_lend)(struct ata_host *host, unsigned tag, uint32_t len,
+                                     bool to_host);
     void (*queued_done)(struct ata_host *host, unsigned tag, bool failed);
 };
 
@@ -98,8 +115,9 @@ struct ata_queued {
     struct blockdev_request io;
     struct iovec iov;
     struct ata_drive *drive;
-    uint8_t *buffer; /* ATA_CHUNK bytes, made at the first use */
-    bool active, write, flush, careful;
+    uint8_t *buffer;        /* ATA_CHUNK bytes, made at the first use */
+    struct phys_loan *loan; /* lent: from submission on the worker's */
+    bool active, write, flush, careful, lent;
     uint64_t lba, done; /* done: bytes */
     uint32_t sectors;
 };
@@ -129,6 +147,7 @@ struct ata_drive {
     uint8_t dma;                 /* its data moves by DMA */
     uint8_t force;               /* it ends with a flush */
     uint8_t careful;             /* sector by sector, to find the bad one */
+    uint8_t lending;             /* enum ata_lending, of the chunk */
     uint64_t lba;                /* of the first sector in the buffer */
     uint32_t left;               /* sectors, with those in the buffer */
     uint32_t pos, block, filled; /* bytes of the buffer: moved, end of the block, of the chunk */
@@ -139,6 +158,7 @@ struct ata_drive {
     /* -- requests at the image ---------------------------------------------------------------- */
     struct blockdev_request io;
     struct iovec iov;
+    struct phys_loan *loan;    /* ATA_LENT: from submission on the worker's */
     unsigned at_image;         /* requests, queued commands' too */
     bool stale;                /* they are from before a reset */
     struct ata_queued *queued; /* ATA_TAGS of them, on SATA */
@@ -153,6 +173,13 @@ struct ata_drive {
 void ata_execute(struct ata_drive *drive, uint8_t command);
 /* `bytes` of the block at ata_data() have been moved. */
 void ata_moved(struct ata_drive *drive, uint32_t bytes);
+/* ATA_OFFERED: the memory for all of the block; NULL: it cannot be lent, its data will be copied.
+ */
+void ata_lend(struct ata_drive *drive, struct phys_loan *loan);
+/* The guest has stopped the bus master: when this returns the guest's memory is left alone. */
+void ata_revoke(struct ata_drive *drive);
+/* Waits until the image has let go of the guest's memory, queued commands' too. */
+void ata_await_loans(struct ata_drive *drive);
 /* Memory refused the data, or the tables that describe it ended: the command ends, with `interrupt`
  * or in silence. */
 void ata_dma_failed(struct ata_drive *drive, bool interrupt);
@@ -196,6 +223,9 @@ void ata_reply(struct ata_drive *drive, uint32_t len);
 /* `at`: where in the buffer the data are. */
 void ata_submit(struct ata_drive *drive, enum blockdev_op op, uint32_t at, uint64_t offset,
                 uint64_t len);
+/* All of it, with the memory of a loan. */
+void ata_submit_lent(struct ata_drive *drive, enum blockdev_op op, uint64_t offset, uint64_t len,
+                     struct phys_loan *loan);
 void ata_set_signature(struct ata_drive *drive);
 /* A drive's last request has come back: a reset or its destruction goes on. True: there was one. */
 bool ata_was_stale(struct ata_drive *drive);

@@ -34,6 +34,7 @@ static const struct field ata_fields[] = {
     FIELD(struct ata_drive, dma, FIELD_U8, 1),
     FIELD(struct ata_drive, force, FIELD_U8, 1),
     FIELD(struct ata_drive, careful, FIELD_U8, 1),
+    FIELD(struct ata_drive, lending, FIELD_U8, 1),
     FIELD(struct ata_drive, lba, FIELD_U64, 1),
     FIELD(struct ata_drive, left, FIELD_U32, 1),
     FIELD(struct ata_drive, pos, FIELD_U32, 1),
@@ -50,10 +51,16 @@ static const struct state_desc ata_state = STATE_DESC("ata-drive", 1, ata_fields
 /* ---- Phases ------------------------------------------------------------------------------------
  */
 
-void ata_done(struct ata_drive *d)
+static void end_command(struct ata_drive *d)
 {
     d->phase = ATA_PHASE_IDLE;
     d->flow = ATA_FLOW_NONE;
+    d->lending = ATA_COPIED;
+}
+
+void ata_done(struct ata_drive *d)
+{
+    end_command(d);
     d->regs.status &= (uint8_t) ~(ATA_BSY | ATA_DRQ);
     d->regs.status |= ATA_DRDY | ATA_DSC;
     d->host->ops->done(d->host, d);
@@ -117,8 +124,7 @@ void ata_moved(struct ata_drive *d, uint32_t bytes)
 
 void ata_dma_failed(struct ata_drive *d, bool interrupt)
 {
-    d->phase = ATA_PHASE_IDLE;
-    d->flow = ATA_FLOW_NONE;
+    end_command(d);
     d->regs.status = ATA_DRDY | ATA_DSC;
     if (!interrupt)
         return;
@@ -169,21 +175,59 @@ static void io_done(struct blockdev_request *io)
         steps_of(d->flow)->io_done(d);
 }
 
-void ata_submit(struct ata_drive *d, enum blockdev_op op, uint32_t at, uint64_t offset,
-                uint64_t len)
+static void submit(struct ata_drive *d, enum blockdev_op op, uint64_t offset, uint64_t len,
+                   const struct iovec *iov, unsigned iovcnt,
+                   void (*let_go)(struct blockdev_request *))
 {
     struct blockdev *image = d->cdrom ? d->mmc.image : d->image;
-    d->iov = (struct iovec){.iov_base = d->buffer + at, .iov_len = len};
     d->io = (struct blockdev_request){.op = op,
                                       .offset = offset,
                                       .len = len,
-                                      .iov = &d->iov,
-                                      .iovcnt = op == BLOCKDEV_READ || op == BLOCKDEV_WRITE,
+                                      .iov = iov,
+                                      .iovcnt = (int)iovcnt,
                                       .done = io_done,
+                                      .let_go = let_go,
                                       .opaque = d};
     d->phase = ATA_PHASE_IO;
     d->at_image++;
     blockdev_submit(image, &d->io);
+}
+
+void ata_submit(struct ata_drive *d, enum blockdev_op op, uint32_t at, uint64_t offset,
+                uint64_t len)
+{
+    d->iov = (struct iovec){.iov_base = d->buffer + at, .iov_len = len};
+    submit(d, op, offset, len, &d->iov, op == BLOCKDEV_READ || op == BLOCKDEV_WRITE, NULL);
+}
+
+/* In a worker's thread. */
+static void give_back(struct blockdev_request *io)
+{
+    const struct ata_drive *d = io->opaque;
+    phys_loan_end(d->loan);
+}
+
+void ata_submit_lent(struct ata_drive *d, enum blockdev_op op, uint64_t offset, uint64_t len,
+                     struct phys_loan *loan)
+{
+    d->loan = loan;
+    submit(d, op, offset, len, loan->iov, loan->count, give_back);
+}
+
+void ata_await_loans(struct ata_drive *d)
+{
+    bool lent = d->lending == ATA_LENT;
+    for (unsigned tag = 0; d->queued && tag < ATA_TAGS; tag++)
+        lent |= d->queued[tag].lent;
+    if (lent && d->at_image)
+        blockdev_settle(d->image);
+}
+
+void ata_revoke(struct ata_drive *d)
+{
+    ata_await_loans(d);
+    if (d->lending == ATA_LENT)
+        d->lending = ATA_REVOKED;
 }
 
 /* ---- Resets ------------------------------------------------------------------------------------
@@ -203,8 +247,8 @@ void ata_set_signature(struct ata_drive *d)
 /* The command that runs, if any, is forgotten. */
 static void forget_command(struct ata_drive *d)
 {
-    d->phase = ATA_PHASE_IDLE;
-    d->flow = ATA_FLOW_NONE;
+    ata_await_loans(d);
+    end_command(d);
     d->intrq = 0;
     d->stale = d->at_image != 0;
     d->regs.status = ATA_BSY;
@@ -263,11 +307,14 @@ static bool possible_data(const struct ata_drive *d)
     };
     const uint64_t size = d->cdrom ? mmc_blocks(&d->mmc) : d->sectors;
     bool on_disk = d->lba <= size && d->left <= size - d->lba;
-    if (d->phase != phases[d->flow] || !d->block_size || d->block_size > ATA_CHUNK ||
-        d->pos >= d->block || d->block > d->filled || d->filled > ATA_CHUNK ||
+    bool sectors = d->flow == ATA_FLOW_READ || d->flow == ATA_FLOW_WRITE;
+    bool copied = d->lending == ATA_COPIED;
+    if (d->phase != phases[d->flow] || !d->block_size || d->block_size > ATA_OFFER ||
+        d->pos >= d->block || d->block > d->filled ||
+        d->filled > (copied ? ATA_CHUNK : ATA_OFFER) || (!copied && !(sectors && d->dma)) ||
         (d->flow != ATA_FLOW_REPLY && d->cdrom != (d->flow >= ATA_FLOW_PACKET)))
         return false;
-    if (d->flow == ATA_FLOW_READ || d->flow == ATA_FLOW_WRITE)
+    if (sectors)
         return on_disk && d->filled % ATA_SECTOR == 0 && d->filled / ATA_SECTOR <= d->left;
     return on_disk || d->flow != ATA_FLOW_PACKET_READ;
 }
@@ -277,7 +324,8 @@ static bool possible(const struct ata_drive *d)
 {
     return d->flow < ATA_FLOWS && d->heads && d->heads <= 16 && d->track_sectors &&
            d->track_sectors <= 255 && d->multiple <= 16 && !(d->multiple & (d->multiple - 1)) &&
-           d->queued_failed <= ATA_TAGS && (d->phase == ATA_PHASE_IDLE || possible_data(d));
+           d->queued_failed <= ATA_TAGS && d->lending <= ATA_LENT &&
+           (d->phase == ATA_PHASE_IDLE || possible_data(d));
 }
 
 static void drive_restored(struct device *dev)
@@ -300,6 +348,7 @@ static void drive_reset(struct device *dev)
 static void drive_destroy(struct device *dev)
 {
     struct ata_drive *d = (struct ata_drive *)dev;
+    ata_await_loans(d);
     d->host->drives[d->unit] = NULL;
     d->host = NULL;
     if (!d->at_image)

@@ -1,6 +1,6 @@
 /*
  * ata_ncq.c - native command queueing: READ and WRITE FPDMA QUEUED (ATA8-ACS, 7.30 and 7.75), up to
- * ATA_TAGS at a time, each in chunks of its own buffer.
+ * ATA_TAGS at a time, each in chunks of its own buffer or with the guest's memory (ata.h).
  *
  * When a command fails the others stop after the chunk that is at the image, and only when none is
  * there any more the failure is told: so nothing is written behind the host's back while it
@@ -56,18 +56,44 @@ static uint64_t position(const struct ata_queued *q)
 
 static void io_done(struct blockdev_request *io);
 
-static void submit(struct ata_queued *q, enum blockdev_op op, uint64_t offset, uint64_t len)
+/* In a worker's thread. */
+static void give_back(struct blockdev_request *io)
 {
+    const struct ata_queued *q = io->opaque;
+    phys_loan_end(q->loan);
+}
+
+/* With the memory of a loan, or without. */
+static void submit(struct ata_queued *q, enum blockdev_op op, uint64_t offset, uint64_t len,
+                   struct phys_loan *loan)
+{
+    q->lent = loan != NULL;
+    q->loan = loan;
     q->iov = (struct iovec){.iov_base = q->buffer, .iov_len = len};
     q->io = (struct blockdev_request){.op = op,
                                       .offset = offset,
                                       .len = len,
-                                      .iov = &q->iov,
-                                      .iovcnt = op != BLOCKDEV_FLUSH,
+                                      .iov = loan ? loan->iov : &q->iov,
+                                      .iovcnt = loan ? (int)loan->count : op != BLOCKDEV_FLUSH,
                                       .done = io_done,
+                                      .let_go = loan ? give_back : NULL,
                                       .opaque = q};
     q->drive->at_image++;
     blockdev_submit(q->drive->image, &q->io);
+}
+
+/* As much as goes at once, if memory is to be had for it. */
+static bool submit_lent(struct ata_queued *q, uint64_t left)
+{
+    struct ata_drive *d = q->drive;
+    enum blockdev_op op = q->write ? BLOCKDEV_WRITE : BLOCKDEV_READ;
+    uint32_t len = (left < ATA_OFFER ? (uint32_t)left : ATA_OFFER) & ~(ATA_ALIGN - 1);
+    if (q->careful || !len || !blockdev_may_lend(d->image, op, position(q)))
+        return false;
+    struct phys_loan *loan = d->host->ops->queued_lend(d->host, tag_of(q), len, !q->write);
+    if (loan)
+        submit(q, op, position(q), len, loan);
+    return loan != NULL;
 }
 
 static void next_chunk(struct ata_queued *q)
@@ -76,10 +102,12 @@ static void next_chunk(struct ata_queued *q)
     uint64_t left = (uint64_t)q->sectors * ATA_SECTOR - q->done;
     uint32_t most = q->careful ? ATA_SECTOR : ATA_CHUNK;
     uint32_t len = left < most ? (uint32_t)left : most;
+    if (submit_lent(q, left))
+        return;
     if (q->write && !d->host->ops->queued_data(d->host, tag_of(q), q->buffer, len, false))
         note_failure(q, ATA_ABRT, q->lba);
     else
-        submit(q, q->write ? BLOCKDEV_WRITE : BLOCKDEV_READ, position(q), len);
+        submit(q, q->write ? BLOCKDEV_WRITE : BLOCKDEV_READ, position(q), len, NULL);
 }
 
 static void complete(struct ata_queued *q)
@@ -94,15 +122,16 @@ static void advance(struct ata_queued *q)
 {
     struct ata_drive *d = q->drive;
     uint32_t len = (uint32_t)q->io.len;
-    if (q->io.op == BLOCKDEV_READ &&
-        !d->host->ops->queued_data(d->host, tag_of(q), q->buffer, len, true)) {
+    if ((q->io.op == BLOCKDEV_READ || q->lent) &&
+        !d->host->ops->queued_data(d->host, tag_of(q), q->lent ? NULL : q->buffer, len,
+                                   !q->write)) {
         note_failure(q, ATA_ABRT, q->lba);
         return;
     }
     q->done += len;
     bool all = q->done == (uint64_t)q->sectors * ATA_SECTOR;
     if (all && q->write && q->io.op == BLOCKDEV_WRITE && q->flush)
-        submit(q, BLOCKDEV_FLUSH, 0, 0);
+        submit(q, BLOCKDEV_FLUSH, 0, 0, NULL);
     else if (all)
         complete(q);
     else if (!d->queued_failed)

@@ -2,11 +2,12 @@
  * ata_rw.c - sectors between the host and the image: READ, WRITE, READ VERIFY, FLUSH CACHE and
  * TRIM, in the phases of ata.h.
  *
- * The image is read and written in chunks of up to ATA_CHUNK bytes, whatever the blocks are in
- * which the host moves them. When a chunk fails its sectors are tried one by one, so that the
- * error's address is that of the bad sector and what lies before it is transferred, as the standard
- * has it. A write is in the image when it completes, and on the disk too if the write cache is off
- * (the image's back end sees to that) or the command says so (FUA).
+ * The image is read and written in chunks of up to ATA_CHUNK bytes (ATA_OFFER, where the guest's
+ * memory is lent), whatever the blocks are in which the host moves them. When a chunk fails its
+ * sectors are tried one by one, so that the error's address is that of the bad sector and what lies
+ * before it is transferred, as the standard has it. A write is in the image when it completes, and
+ * on the disk too if the write cache is off (the image's back end sees to that) or the command says
+ * so (FUA).
  */
 #include "ata.h"
 #include <string.h>
@@ -68,10 +69,29 @@ void ata_fail_at(struct ata_drive *d, uint8_t error, uint64_t lba)
 /* ---- READ --------------------------------------------------------------------------------------
  */
 
+static uint32_t least(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Only whole pages are lent. */
+static uint32_t offered_sectors(const struct ata_drive *d)
+{
+    return least(d->left, ATA_OFFER / ATA_SECTOR) & ~(uint32_t)(ATA_ALIGN / ATA_SECTOR - 1);
+}
+
 static uint32_t chunk_sectors(const struct ata_drive *d)
 {
-    uint32_t most = d->careful ? 1 : ATA_CHUNK / ATA_SECTOR;
-    return d->left < most ? d->left : most;
+    return d->lending == ATA_OFFERED ? offered_sectors(d)
+                                     : least(d->left, d->careful ? 1 : ATA_CHUNK / ATA_SECTOR);
+}
+
+/* Whether the memory for the next chunk may be asked for. */
+static uint8_t offer(const struct ata_drive *d, enum blockdev_op op)
+{
+    bool offered = d->dma && !d->careful && offered_sectors(d) &&
+                   blockdev_may_lend(d->image, op, d->lba * ATA_SECTOR);
+    return offered ? ATA_OFFERED : ATA_COPIED;
 }
 
 static void set_chunk(struct ata_drive *d)
@@ -87,10 +107,21 @@ static void chunk_passed(struct ata_drive *d)
     d->left -= sectors;
 }
 
-static void read_chunk(struct ata_drive *d)
+static void read_to_buffer(struct ata_drive *d)
 {
     set_chunk(d);
     ata_submit(d, BLOCKDEV_READ, 0, d->lba * ATA_SECTOR, d->filled);
+}
+
+static void read_chunk(struct ata_drive *d)
+{
+    d->lending = offer(d, BLOCKDEV_READ);
+    if (d->lending == ATA_COPIED) {
+        read_to_buffer(d);
+        return;
+    }
+    set_chunk(d);
+    ata_block(d, ATA_PHASE_IN, false);
 }
 
 /* The chunk was not read; true: it goes on by smaller ones. */
@@ -100,7 +131,8 @@ static bool read_again(struct ata_drive *d)
         return false;
     if (d->filled > ATA_SECTOR) {
         d->careful = 1;
-        read_chunk(d);
+        d->lending = ATA_COPIED;
+        read_to_buffer(d);
     } else {
         ata_fail_at(d, ATA_UNC, d->lba);
     }
@@ -109,7 +141,9 @@ static bool read_again(struct ata_drive *d)
 
 static void read_io_done(struct ata_drive *d)
 {
-    if (!read_again(d))
+    if (d->lending == ATA_REVOKED)
+        read_chunk(d);
+    else if (!read_again(d))
         ata_block(d, ATA_PHASE_IN, !d->dma);
 }
 
@@ -136,7 +170,7 @@ static void verify_io_done(struct ata_drive *d)
         return;
     chunk_passed(d);
     if (d->left)
-        read_chunk(d);
+        read_to_buffer(d);
     else
         ata_done(d);
 }
@@ -146,6 +180,7 @@ static void verify_io_done(struct ata_drive *d)
 
 static void open_write(struct ata_drive *d, bool interrupt)
 {
+    d->lending = offer(d, BLOCKDEV_WRITE);
     set_chunk(d);
     ata_block(d, ATA_PHASE_OUT, interrupt);
 }
@@ -157,34 +192,17 @@ static void write_chunk(struct ata_drive *d)
     ata_submit(d, BLOCKDEV_WRITE, d->pos, d->lba * ATA_SECTOR, len);
 }
 
-static void write_block_done(struct ata_drive *d)
+/* The first `bytes` of what the chunk still has are in the image. */
+static void written(struct ata_drive *d, uint32_t bytes)
 {
-    if (d->pos < d->filled) {
-        ata_block(d, ATA_PHASE_OUT, !d->dma);
-        return;
-    }
-    d->pos = 0; /* now: how far it is written */
-    write_chunk(d);
-}
-
-static void write_io_done(struct ata_drive *d)
-{
-    if (d->io.result) {
-        if (d->io.len > ATA_SECTOR) {
-            d->careful = 1;
-            write_chunk(d);
-        } else {
-            ata_fail_at(d, ATA_ABRT, d->lba);
-        }
-        return;
-    }
-    uint32_t sectors = (uint32_t)(d->io.len / ATA_SECTOR);
+    uint32_t sectors = bytes / ATA_SECTOR;
     d->lba += sectors;
     d->left -= sectors;
-    d->pos += (uint32_t)d->io.len;
-    if (d->pos < d->filled)
-        write_chunk(d);
-    else if (d->left)
+}
+
+static void after_chunk(struct ata_drive *d)
+{
+    if (d->left)
         open_write(d, !d->dma);
     else if (d->force)
         ata_flush_start(d);
@@ -192,8 +210,71 @@ static void write_io_done(struct ata_drive *d)
         ata_done(d);
 }
 
+static void write_block_done(struct ata_drive *d)
+{
+    if (d->pos < d->filled) {
+        ata_block(d, ATA_PHASE_OUT, !d->dma);
+    } else if (d->lending == ATA_LENT) {
+        written(d, d->filled);
+        after_chunk(d);
+    } else {
+        d->pos = 0; /* now: how far it is written */
+        write_chunk(d);
+    }
+}
+
+static void write_failed(struct ata_drive *d)
+{
+    bool more = d->io.len > ATA_SECTOR;
+    d->careful = 1;
+    if (!more)
+        ata_fail_at(d, ATA_ABRT, d->lba);
+    else if (d->lending == ATA_LENT)
+        open_write(d, false);
+    else
+        write_chunk(d);
+}
+
+static void write_io_done(struct ata_drive *d)
+{
+    if (d->lending == ATA_REVOKED) {
+        open_write(d, false);
+    } else if (d->io.result) {
+        write_failed(d);
+    } else if (d->lending == ATA_LENT) {
+        ata_block(d, ATA_PHASE_OUT, false);
+    } else {
+        written(d, (uint32_t)d->io.len);
+        d->pos += (uint32_t)d->io.len;
+        if (d->pos < d->filled)
+            write_chunk(d);
+        else
+            after_chunk(d);
+    }
+}
+
 /* ---- Both --------------------------------------------------------------------------------------
  */
+
+void ata_lend(struct ata_drive *d, struct phys_loan *loan)
+{
+    bool write = d->flow == ATA_FLOW_WRITE;
+    d->regs.status &= (uint8_t)~ATA_DRQ;
+    d->regs.status |= ATA_BSY;
+    if (loan) {
+        d->lending = ATA_LENT;
+        ata_submit_lent(d, write ? BLOCKDEV_WRITE : BLOCKDEV_READ, d->lba * ATA_SECTOR, d->filled,
+                        loan);
+        return;
+    }
+    d->lending = ATA_COPIED;
+    if (write) {
+        set_chunk(d);
+        ata_block(d, ATA_PHASE_OUT, false);
+    } else {
+        read_to_buffer(d);
+    }
+}
 
 static bool decode_address(struct ata_drive *d, unsigned flags, uint64_t *lba)
 {
@@ -234,11 +315,14 @@ void ata_rw_start(struct ata_drive *d, unsigned flags)
     d->force = (flags & ATA_CMD_FORCE) != 0;
     d->careful = 0;
     d->flow = flows[flags & ATA_CMD_VERIFY ? 2 : write];
-    d->block_size = d->dma                     ? ATA_CHUNK
+    d->lending = ATA_COPIED;
+    d->block_size = d->dma                     ? ATA_OFFER
                     : flags & ATA_CMD_MULTIPLE ? d->multiple * ATA_SECTOR
                                                : ATA_SECTOR;
     if (write)
         open_write(d, false); /* 9.6: no interrupt for the first block */
+    else if (d->flow == ATA_FLOW_VERIFY)
+        read_to_buffer(d);
     else
         read_chunk(d);
 }

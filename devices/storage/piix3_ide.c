@@ -31,6 +31,13 @@ enum {
 #define PRD_SIZE             8
 #define PRD_LAST             0x80000000u
 
+/* How far the bus master is in the descriptors. */
+struct prd_cursor {
+    uint32_t next;     /* address of the descriptor to be fetched next */
+    uint32_t at, left; /* what is left of the present one */
+    uint8_t last;      /* it is the table's last */
+};
+
 struct channel {
     struct piix3_ide *ide;
     struct ata_host host;
@@ -42,9 +49,7 @@ struct channel {
     /* -- the bus master --------------------------------------------------------------------- */
     uint8_t bm_command, bm_status;
     uint32_t bm_table;
-    uint32_t prd_next;         /* address of the descriptor to be fetched next */
-    uint32_t prd_at, prd_left; /* what is left of the present one */
-    uint8_t prd_last;          /* it is the table's last */
+    struct prd_cursor prd;
 };
 
 struct piix3_ide {
@@ -59,10 +64,10 @@ struct piix3_ide {
         FIELD(struct piix3_ide, c.bm_command, FIELD_U8, 1),                                        \
         FIELD(struct piix3_ide, c.bm_status, FIELD_U8, 1),                                         \
         FIELD(struct piix3_ide, c.bm_table, FIELD_U32, 1),                                         \
-        FIELD(struct piix3_ide, c.prd_next, FIELD_U32, 1),                                         \
-        FIELD(struct piix3_ide, c.prd_at, FIELD_U32, 1),                                           \
-        FIELD(struct piix3_ide, c.prd_left, FIELD_U32, 1),                                         \
-        FIELD(struct piix3_ide, c.prd_last, FIELD_U8, 1)
+        FIELD(struct piix3_ide, c.prd.next, FIELD_U32, 1),                                         \
+        FIELD(struct piix3_ide, c.prd.at, FIELD_U32, 1),                                           \
+        FIELD(struct piix3_ide, c.prd.left, FIELD_U32, 1),                                         \
+        FIELD(struct piix3_ide, c.prd.last, FIELD_U8, 1)
 static const struct field ide_fields[] = {
     PCI_DEVICE_FIELDS(struct piix3_ide, pci),
     CHANNEL_FIELDS(channels[0]),
@@ -93,26 +98,53 @@ static void update_irq(struct channel *c)
 /* ---- The bus master ----------------------------------------------------------------------------
  */
 
-static bool fetch_prd(struct channel *c)
+static bool fetch_prd(struct channel *c, struct prd_cursor *cursor)
 {
     uint8_t prd[PRD_SIZE];
-    if (!pci_dma_read(&c->ide->pci, c->prd_next, prd, sizeof(prd)))
+    if (!pci_dma_read(&c->ide->pci, cursor->next, prd, sizeof(prd)))
         return false;
     uint32_t words[2] = {0, 0};
     for (unsigned i = 0; i < PRD_SIZE; i++)
         words[i / 4] |= (uint32_t)prd[i] << 8 * (i % 4);
-    c->prd_next += PRD_SIZE;
-    c->prd_at = words[0] & ~1u; /* bit 0 of address and count is 0 */
-    c->prd_left = words[1] & 0xfffe ? words[1] & 0xfffe : 0x10000;
-    c->prd_last = (words[1] & PRD_LAST) != 0;
+    cursor->next += PRD_SIZE;
+    cursor->at = words[0] & ~1u; /* bit 0 of address and count is 0 */
+    cursor->left = words[1] & 0xfffe ? words[1] & 0xfffe : 0x10000;
+    cursor->last = (words[1] & PRD_LAST) != 0;
     return true;
 }
 
 static bool move(struct channel *c, struct ata_drive *d, uint32_t len)
 {
     uint8_t *bytes = d->buffer + d->pos;
-    return d->phase == ATA_PHASE_IN ? pci_dma_write(&c->ide->pci, c->prd_at, bytes, len)
-                                    : pci_dma_read(&c->ide->pci, c->prd_at, bytes, len);
+    if (d->lending == ATA_LENT)
+        return true; /* it has moved */
+    return d->phase == ATA_PHASE_IN ? pci_dma_write(&c->ide->pci, c->prd.at, bytes, len)
+                                    : pci_dma_read(&c->ide->pci, c->prd.at, bytes, len);
+}
+
+/* The memory for the drive's block, if all of it is to be lent. The descriptors stay where they
+ * are.
+ */
+static struct phys_loan *lend(struct channel *c, const struct ata_drive *d)
+{
+    uint32_t len = d->block - d->pos;
+    struct prd_cursor prd = c->prd;
+    struct phys_loan *loan =
+        pci_dma_lend(&c->ide->pci, d->phase == ATA_PHASE_IN, (unsigned)(len / PAGE_SIZE));
+    while (loan && len) {
+        if (!prd.left && (prd.last || !fetch_prd(c, &prd)))
+            break;
+        uint32_t now = len < prd.left ? len : prd.left;
+        if (!phys_loan_add(loan, prd.at, now))
+            break;
+        prd.at += now;
+        prd.left -= now;
+        len -= now;
+    }
+    if (!len)
+        return loan;
+    phys_loan_end(loan);
+    return NULL;
 }
 
 static void master_abort(struct channel *c, struct ata_drive *d)
@@ -128,24 +160,28 @@ static void run_engine(struct channel *c)
     struct ata_drive *d = selected(c);
     while (d && c->bm_status & BMIS_ACTIVE && ata_by_dma(d) &&
            (d->phase == ATA_PHASE_IN || d->phase == ATA_PHASE_OUT)) {
-        if (!c->prd_left &&
-            c->prd_last) { /* fewer bytes than the drive has: it stops, in silence */
+        if (d->lending == ATA_OFFERED) {
+            ata_lend(d, lend(c, d));
+            continue;
+        }
+        if (!c->prd.left &&
+            c->prd.last) { /* fewer bytes than the drive has: it stops, in silence */
             c->bm_status &= (uint8_t)~BMIS_ACTIVE;
             ata_dma_failed(d, false);
             return;
         }
         uint32_t len = d->block - d->pos;
-        if (!c->prd_left && !fetch_prd(c)) {
+        if (!c->prd.left && !fetch_prd(c, &c->prd)) {
             master_abort(c, d);
             return;
         }
-        len = len < c->prd_left ? len : c->prd_left;
+        len = len < c->prd.left ? len : c->prd.left;
         if (!move(c, d, len)) {
             master_abort(c, d);
             return;
         }
-        c->prd_at += len;
-        c->prd_left -= len;
+        c->prd.at += len;
+        c->prd.left -= len;
         ata_moved(d, len);
     }
 }
@@ -158,11 +194,13 @@ static void command_write(struct channel *c, uint8_t value)
         return;
     if (!(value & BMIC_START)) {
         c->bm_status &= (uint8_t)~BMIS_ACTIVE;
+        if (selected(c))
+            ata_revoke(selected(c));
         return;
     }
     c->bm_status |= BMIS_ACTIVE;
-    c->prd_next = c->bm_table;
-    c->prd_left = c->prd_last = 0;
+    c->prd.next = c->bm_table;
+    c->prd.left = c->prd.last = 0;
     run_engine(c);
 }
 
@@ -229,7 +267,7 @@ static void drive_done(struct ata_host *host, struct ata_drive *d)
 {
     struct channel *c = host->controller;
     /* A table that ends with the data stops the engine; a longer one leaves it active. */
-    if (d->dma && !c->prd_left && c->prd_last)
+    if (d->dma && !c->prd.left && c->prd.last)
         c->bm_status &= (uint8_t)~BMIS_ACTIVE;
     d->intrq = 1;
     update_irq(c);
@@ -429,8 +467,8 @@ static void ide_reset(struct device *dev)
     for (unsigned i = 0; i < 2; i++) {
         struct channel *c = &ide->channels[i];
         c->device = c->control = c->bm_command = c->bm_status = 0;
-        c->bm_table = c->prd_next = c->prd_at = c->prd_left = 0;
-        c->prd_last = 0;
+        c->bm_table = c->prd.next = c->prd.at = c->prd.left = 0;
+        c->prd.last = 0;
         for (unsigned unit = 0; unit < 2; unit++)
             if (c->host.drives[unit])
                 c->host.drives[unit]->intrq = 0;

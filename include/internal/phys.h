@@ -154,7 +154,7 @@ struct phys_loan {
     struct phys_map *map;
     bool to_memory; /* the host writes guest memory */
     unsigned count, room;
-    struct frame **frames; /* the first of each piece */
+    struct frame **frames; /* the first of each piece; behind iov */
     struct iovec iov[];
 };
 /* NULL: no host memory for it. At most `pieces` pieces; frames that follow each other in host

@@ -287,6 +287,7 @@ static const struct field *field(const char *name)
 START_TEST(fields_say_where_a_command_is)
 {
     enum { CHUNK = 512 << 10, FIRST = 400 << 10, SECTORS = 1100 };
+    hard_disk.never_lent = true;
     set_header(0, 2, 2, false);
     set_fis(0, 2, 0x25, 0, 0, SECTORS);
     set_prd(0, 2, 0, DATA_AT, FIRST);
@@ -304,6 +305,89 @@ START_TEST(fields_say_where_a_command_is)
     field_set(field("ports[0].slot"), ahci, 0, 77); /* there is no such slot */
     ahci->dev.restored(&ahci->dev);
     ck_assert_uint_eq(field_get(field("ports[0].slot"), ahci, 0), 0xff);
+}
+END_TEST
+
+/* ---- With the guest's memory lent to the image ---- */
+
+START_TEST(lent_without_a_copy)
+{
+    const bool write = _i;
+    set_header(0, 0, 2, write);
+    set_fis(0, 0, write ? 0x35 : 0x25, 0, 64, 24);
+    set_prd(0, 0, 0, DATA_AT + 0x3000, 4096);
+    set_prd(0, 0, 1, DATA_AT, 8192);
+    mem_out(table_of(0, 0) + 0x80 + 16 + 12, 4, 8191 | 0x80000000u);
+    set_port(0, P_CI, 1);
+    ck_assert_int_eq(hard_disk.waiting[0]->iovcnt, 2);
+    ck_assert(*phys_frame_attr(board.map, DATA_AT) & FRAME_LENT);
+    ck_assert_uint_eq(port(0, P_TFD) & 0x80, 0x80);
+    disk_settle(&hard_disk);
+    ck_assert(!(*phys_frame_attr(board.map, DATA_AT) & FRAME_LENT));
+    ck_assert_uint_eq(moved(0, 0), 3 * 4096);
+    ck_assert_uint_eq(port(0, P_IS), DHRS | DPS);
+    ck_assert_uint_eq(port(0, P_TFD), READY);
+    expect_data(DATA_AT + 0x3000, hard_disk.bytes + 64 * 512, 4096);
+    expect_data(DATA_AT, hard_disk.bytes + 72 * 512, 8192);
+    ck_assert_uint_eq(hard_disk.bytes[64 * 512] == 0, write);
+}
+END_TEST
+
+/* Sixteen more than what is lent at once: another piece, and what is not a whole page is copied. */
+START_TEST(queued_and_lent)
+{
+    enum { SECTORS = 2048 + 16 + 1 };
+    const bool write = _i;
+    for (unsigned i = 0; i < SECTORS * 512; i += 4)
+        mem_out(DATA_AT + i, 4, i * 2654435761u);
+    queue(3, write, 1000, SECTORS, DATA_AT);
+    ck_assert_uint_eq(hard_disk.waiting[0]->len, 2048 * 512);
+    disk_settle(&hard_disk);
+    ck_assert_uint_eq(port(0, P_SACT), 0);
+    ck_assert_uint_eq(moved(0, 3), SECTORS * 512);
+    ck_assert_str_eq(hard_disk.log, write ? "WWW" : "RRR");
+    for (unsigned i = 0; i < SECTORS * 512; i += 97)
+        ck_assert_uint_eq(mem_in(DATA_AT + i, 1), hard_disk.bytes[1000 * 512 + i]);
+}
+END_TEST
+
+START_TEST(a_lent_queued_command_fails)
+{
+    hard_disk.bad_sector = 205;
+    queue(5, false, 200, 16, DATA_AT);
+    disk_settle(&hard_disk);
+    ck_assert_uint_eq(port(0, P_IS) & (TFES | SDBS), TFES | SDBS);
+    ck_assert_uint_eq(port(0, P_TFD), FAILED | 0x40 << 8);
+    expect_data(DATA_AT, hard_disk.bytes + 200 * 512, 5 * 512);
+}
+END_TEST
+
+/* Clearing ST, a reset of the port and the drive's end leave the guest's memory alone. */
+START_TEST(lent_memory_is_left_alone)
+{
+    const bool queued = _i & 1;
+    if (queued) {
+        queue(4, false, 64, 16, DATA_AT);
+    } else {
+        set_header(0, 4, 1, false);
+        set_fis(0, 4, 0x25, 0, 64, 16);
+        set_prd(0, 4, 0, DATA_AT, 8192);
+        set_port(0, P_CI, 1 << 4);
+    }
+    ck_assert(*phys_frame_attr(board.map, DATA_AT) & FRAME_LENT_WRITE);
+    if (_i < 2) {
+        set_port(0, P_CMD, FRE);
+    } else if (_i < 4) {
+        set_port(0, P_SCTL, 1);
+        set_port(0, P_SCTL, 0);
+    } else {
+        disk_drive->destroy(disk_drive);
+        disk_drive = NULL;
+    }
+    ck_assert(!(*phys_frame_attr(board.map, DATA_AT) & FRAME_LENT));
+    mem_out(DATA_AT, 8, 0x3c3c3c3c3c3c3c3c);
+    disk_settle(&hard_disk);
+    ck_assert_uint_eq(mem_in(DATA_AT, 8), 0x3c3c3c3c3c3c3c3c);
 }
 END_TEST
 
@@ -678,6 +762,10 @@ int main(void)
     tcase_add_checked_fixture(tcase, setup, teardown);
     for (unsigned i = 0; i < sizeof(tests) / sizeof(tests[0]); i++)
         tcase_add_test(tcase, tests[i]);
+    tcase_add_loop_test(tcase, lent_without_a_copy, 0, 2);
+    tcase_add_loop_test(tcase, queued_and_lent, 0, 2);
+    tcase_add_test(tcase, a_lent_queued_command_fails);
+    tcase_add_loop_test(tcase, lent_memory_is_left_alone, 0, 6);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

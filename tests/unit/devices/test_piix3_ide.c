@@ -191,13 +191,15 @@ START_TEST(read_and_write_by_dma)
 }
 END_TEST
 
-/* More than two chunks, both ways, with a count of 0: a descriptor of 64 KiB. */
+/* More than two chunks, both ways, with a count of 0: a descriptor of 64 KiB. With the guest's
+ * memory lent to the image, and without. */
 START_TEST(long_transfers)
 {
-    enum { SECTORS = 2688, PIECES = SECTORS * 512 / 0x10000 };
-    const bool write = _i;
+    enum { SECTORS = 2689, PIECES = SECTORS * 512 / 0x10000 + 1 };
+    const bool write = _i & 1;
+    hard_disk.never_lent = _i & 2;
     for (unsigned i = 0; i < PIECES; i++)
-        set_prd(i, DATA_AT + 0x10000 * i, i == PIECES - 1 ? 0 | LAST : 0);
+        set_prd(i, DATA_AT + 0x10000 * i, i == PIECES - 1 ? 512 | LAST : 0);
     for (unsigned i = 0; i < SECTORS * 512; i += 4)
         mem_out(DATA_AT + i, 4, i * 2654435761u);
     set_registers_48(IDE0, SECTORS, 1000);
@@ -207,7 +209,118 @@ START_TEST(long_transfers)
     ck_assert_uint_eq(bm_status(), 4);
     for (unsigned i = 0; i < SECTORS * 512; i += 97)
         ck_assert_uint_eq(mem_in(DATA_AT + i, 1), hard_disk.bytes[1000 * 512 + i]);
-    ck_assert_str_eq(hard_disk.log, write ? "WWW" : "RRR"); /* of 512 KiB at most */
+    /* 512 KiB at most, or 1 MiB and whole pages */
+    ck_assert_str_eq(hard_disk.log, write ? "WWW" : "RRR");
+}
+END_TEST
+
+/* ---- With the guest's memory lent to the image ---- */
+
+static void start_pages(uint8_t number, unsigned pages, uint64_t lba)
+{
+    set_registers_48(IDE0, (uint16_t)(pages * 8), lba);
+    outp(IDE0 + COMMAND, 1, number);
+    start_engine(0, number == 0x25);
+}
+
+START_TEST(lent_without_a_copy)
+{
+    set_prd(0, DATA_AT + 0x3000, 4096);
+    set_prd(1, DATA_AT, 8192 | LAST);
+    start_pages(0x25, 3, 64);
+    ck_assert_uint_eq(hard_disk.count, 1);
+    const struct blockdev_request *r = hard_disk.waiting[0];
+    ck_assert_int_eq(r->iovcnt, 2);
+    ck_assert_ptr_eq(r->iov[0].iov_base, phys_hva(board.map, DATA_AT + 0x3000, &(uint64_t){0}));
+    ck_assert_uint_eq(r->iov[1].iov_len, 8192);
+    ck_assert(*phys_frame_attr(board.map, DATA_AT) & FRAME_LENT_WRITE);
+    disk_settle(&hard_disk);
+    ck_assert(!(*phys_frame_attr(board.map, DATA_AT) & FRAME_LENT));
+    expect(DATA_AT + 0x3000, hard_disk.bytes + 64 * 512, 4096);
+    expect(DATA_AT, hard_disk.bytes + 72 * 512, 8192);
+    ck_assert_uint_eq(bm_status(), 4);
+    ck_assert_uint_eq(inp(IDE0 + COMMAND, 1), DRDY | DSC);
+}
+END_TEST
+
+/* Code is told of what is written to it, so its frame is not lent. */
+START_TEST(code_is_not_lent)
+{
+    *phys_frame_attr(board.map, DATA_AT + 0x1000) |= FRAME_CODE;
+    set_prd(0, DATA_AT, 8192 | LAST);
+    start_pages(0x25, 2, 64);
+    ck_assert_ptr_null(hard_disk.waiting[0]->let_go);
+    disk_settle(&hard_disk);
+    expect(DATA_AT, hard_disk.bytes + 64 * 512, 8192);
+    ck_assert_uint_eq(bm_status(), 4);
+    *phys_frame_attr(board.map, DATA_AT + 0x1000) &= ~(uint32_t)FRAME_CODE;
+}
+END_TEST
+
+/* The sectors before the bad one are transferred, and its address is told. */
+START_TEST(bad_sector_in_lent_memory)
+{
+    const bool write = _i;
+    hard_disk.bad_sector = 71;
+    fill(DATA_AT, 8192, 0xee);
+    set_prd(0, DATA_AT, 8192 | LAST);
+    start_pages(write ? 0x35 : 0x25, 2, 64);
+    disk_settle(&hard_disk);
+    ck_assert_uint_eq(inp(IDE0 + COMMAND, 1) & ERR, ERR);
+    ck_assert_uint_eq(lba_of(IDE0), 71);
+    expect(DATA_AT, hard_disk.bytes + 64 * 512, 7 * 512);
+    ck_assert_uint_eq(hard_disk.bytes[64 * 512] == 0xee, write);
+    ck_assert_uint_ne(hard_disk.bytes[71 * 512 + 2], 0xee);
+}
+END_TEST
+
+/* Stopping the engine, a reset and the drive's end leave the guest's memory alone from then on. */
+START_TEST(lent_memory_is_left_alone)
+{
+    set_prd(0, DATA_AT, 8192 | LAST);
+    start_pages(0x25, 2, 64);
+    switch (_i) {
+    case 0:
+        outp(bm + BM_COMMAND, 1, 0);
+        break;
+    case 1:
+        outp(IDE0 + 0x206, 1, SRST);
+        break;
+    case 2:
+        disk_drive->reset(disk_drive);
+        break;
+    case 3:
+        disk_drive->destroy(disk_drive);
+        disk_drive = NULL;
+        break;
+    }
+    ck_assert(!(*phys_frame_attr(board.map, DATA_AT) & FRAME_LENT));
+    fill(DATA_AT, 8192, 0x3c);
+    disk_settle(&hard_disk);
+    ck_assert_uint_eq(mem_in(DATA_AT, 1), 0x3c);
+    ck_assert_uint_eq(mem_in(DATA_AT + 8191, 1), 0x3c);
+}
+END_TEST
+
+/* The engine is stopped while the image is at work, and started on other memory, before or after
+ * the image has answered: that memory gets the data, or gives them. */
+START_TEST(other_memory_after_a_stop)
+{
+    const bool write = _i & 1, answered_first = _i & 2;
+    fill(DATA_AT, 8192, 0x11);
+    fill(DATA_AT + 0x8000, 8192, 0x22);
+    set_prd(0, DATA_AT, 8192 | LAST);
+    start_pages(write ? 0x35 : 0x25, 2, 64);
+    outp(bm + BM_COMMAND, 1, 0);
+    if (answered_first)
+        disk_settle(&hard_disk);
+    set_prd(0, DATA_AT + 0x8000, 8192 | LAST);
+    start_engine(0, !write);
+    disk_settle(&hard_disk);
+    ck_assert_uint_eq(bm_status(), 4);
+    ck_assert_uint_eq(inp(IDE0 + COMMAND, 1), DRDY | DSC);
+    expect(DATA_AT + 0x8000, hard_disk.bytes + 64 * 512, 8192);
+    ck_assert_uint_eq(hard_disk.bytes[64 * 512] == 0x22, write);
 }
 END_TEST
 
@@ -404,6 +517,8 @@ int main(void)
                                   registers_of_a_busy_drive,
                                   data_port_widths,
                                   read_and_write_by_dma,
+                                  lent_without_a_copy,
+                                  code_is_not_lent,
                                   who_comes_first,
                                   tables_too_long_and_too_short,
                                   odd_addresses_and_counts,
@@ -418,7 +533,10 @@ int main(void)
     tcase_add_checked_fixture(tcase, setup, ide_teardown);
     for (unsigned i = 0; i < sizeof(tests) / sizeof(tests[0]); i++)
         tcase_add_test(tcase, tests[i]);
-    tcase_add_loop_test(tcase, long_transfers, 0, 2);
+    tcase_add_loop_test(tcase, long_transfers, 0, 4);
+    tcase_add_loop_test(tcase, bad_sector_in_lent_memory, 0, 2);
+    tcase_add_loop_test(tcase, lent_memory_is_left_alone, 0, 4);
+    tcase_add_loop_test(tcase, other_memory_after_a_stop, 0, 4);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
