@@ -74,6 +74,7 @@ static void make_drives(struct machine *m)
         const struct ata_drive_options options = {
             .cdrom = i & 1, .disk = &m->images[i], .number = i};
         m->images[i].read_only = i & 1;
+        m->images[i].lends = true;
         struct ata_host *host = i < 2 ? piix3_ide_host(m->ide, 0) : ahci_host(m->ahci, i - 2);
         m->drives[i] = ata_drive_create(host, i < 2 ? i : 0, &options, &err);
         require(m->drives[i] != NULL);
@@ -107,10 +108,20 @@ static void machine_init(struct machine *m)
     find_bars(m);
 }
 
+/* What resets and the end of a device promise. */
+static void nothing_is_lent(struct machine *m)
+{
+    for (uint64_t gpa = 0; gpa < RAM; gpa += PAGE_SIZE) {
+        const _Atomic uint32_t *attr = phys_frame_attr(m->board.map, gpa);
+        require(!attr || !(*attr & (FRAME_LENT | FRAME_LENT_WRITE))); /* or a BAR lies over it */
+    }
+}
+
 static void machine_free(struct machine *m)
 {
     for (unsigned i = 0; i < DISKS; i++)
         m->drives[i]->destroy(m->drives[i]);
+    nothing_is_lent(m);
     for (unsigned i = 0; i < DISKS; i++) /* answers that come too late */
         while (m->images[i].count)
             answer(&m->images[i], 0, 0);
@@ -191,8 +202,8 @@ static void descriptors(struct machine *m, struct script *s)
     for (unsigned i = 0; i <= count; i++) {
         uint64_t flags = take(s, 1);
         store(m, TABLE_AT + 8 * i, flags & 1 ? take(s, 4) : 0x20000 + 0x8000 * i, 4);
-        store(m, TABLE_AT + 8 * i + 4,
-              (i == count || flags & 2 ? 0x80000000u : 0) | (take(s, 2) & 0xffff), 4);
+        uint64_t size = take(s, 2) & (flags & 4 ? 0xf000 : 0xffff); /* whole pages may be lent */
+        store(m, TABLE_AT + 8 * i + 4, (i == count || flags & 2 ? 0x80000000u : 0) | size, 4);
     }
 }
 
@@ -227,7 +238,7 @@ static void ahci_command(struct machine *m, struct script *s)
         store(m, table + 0x40 + i, take(s, 1), 1);
     for (unsigned i = 0; i < entries; i++) {
         store(m, table + 0x80 + 16 * i, 0x20000 + 0x4000 * i, 8);
-        store(m, table + 0x80 + 16 * i + 12, take(s, 3), 4);
+        store(m, table + 0x80 + 16 * i + 12, take(s, 3) | (flags & 1 ? 0 : 0xfff), 4);
     }
     store(m, base + 0x00, LIST_AT + 0x400 * port, 4);
     store(m, base + 0x08, FIS_AT, 4);
@@ -244,6 +255,7 @@ static void reset(struct machine *m)
     m->ahci->dev.reset(&m->ahci->dev);
     for (unsigned i = 0; i < DISKS; i++)
         m->drives[i]->reset(m->drives[i]);
+    nothing_is_lent(m);
     find_bars(m);
 }
 
