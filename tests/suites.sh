@@ -49,7 +49,7 @@ fuzz() { # SECONDS
     ninja -C build-fuzz "${targets[@]}" >build-fuzz.log || { tail -n 30 build-fuzz.log; return 1; }
     for target in "${targets[@]}"; do
         echo "fuzzing $target for $1 s"
-        "build-fuzz/tests/fuzz/$target" -max_total_time="$1" -timeout=10 -max_len=4096 -print_final_stats=1 \
+        "build-fuzz/tests/fuzz/$target" -max_total_time="$1" -timeout=10 -max_len=4096 -len_control=0 -print_final_stats=1 \
             -artifact_prefix=build-fuzz/ >build-fuzz.log 2>&1 || { tail -n 40 build-fuzz.log; status=1; }
         grep number_of_executed_units build-fuzz.log || true
     done

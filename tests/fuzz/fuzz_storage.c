@@ -161,6 +161,17 @@ static uint16_t some_port(const struct machine *m, uint64_t v)
     return (uint16_t)((which & 1 ? m->idp : m->bm) + (v & 31));
 }
 
+static void descriptors(struct machine *m, struct script *s)
+{
+    unsigned count = take(s, 1) % 5;
+    for (unsigned i = 0; i <= count; i++) {
+        uint64_t flags = take(s, 1);
+        store(m, TABLE_AT + 8 * i, flags & 1 ? take(s, 4) : 0x20000 + 0x8000 * i, 4);
+        uint64_t size = take(s, 2) & (flags & 4 ? 0xf000 : 0xffff); /* whole pages may be lent */
+        store(m, TABLE_AT + 8 * i + 4, (i == count || flags & 2 ? 0x80000000u : 0) | size, 4);
+    }
+}
+
 /* A command in the IDE registers, 28 or 48 bits of address, perhaps with its bus master. */
 static void ide_command(struct machine *m, struct script *s)
 {
@@ -168,14 +179,18 @@ static void ide_command(struct machine *m, struct script *s)
     uint64_t flags = take(s, 1), lba = take(s, 2) % (DISK_BYTES / 512 + 16);
     io_write(io, &cpu_access, 0x1f6, 1, 0xe0 | (flags & 0x10));
     io_write(io, &cpu_access, 0x1f1, 1, take(s, 1));
+    bool pages = flags & 0x40; /* whole ones by DMA, whose memory may be lent */
     for (unsigned twice = flags & 1; twice <= 1; twice++)
-        io_write(io, &cpu_access, 0x1f2, 1, twice ? take(s, 1) : take(s, 1) & 1);
+        io_write(io, &cpu_access, 0x1f2, 1,
+                 pages && twice ? 8 + (take(s, 1) & 0x38) : take(s, 1) & (twice ? 0xff : 1));
     for (unsigned i = 0; i < 3; i++) {
         if (flags & 2)
             io_write(io, &cpu_access, (uint16_t)(0x1f3 + i), 1, 0);
         io_write(io, &cpu_access, (uint16_t)(0x1f3 + i), 1, lba >> 8 * i & 0xff);
     }
-    io_write(io, &cpu_access, 0x1f7, 1, take(s, 1));
+    io_write(io, &cpu_access, 0x1f7, 1, !pages ? take(s, 1) : flags & 8 ? 0xc8 : 0xca);
+    if (pages)
+        descriptors(m, s);
     if (flags & 4) {
         io_write(io, &cpu_access, m->bm, 1, 0);
         io_write(io, &cpu_access, m->bm + 4, 4, TABLE_AT);
@@ -196,17 +211,6 @@ static void pio(struct machine *m, struct script *s)
     }
 }
 
-static void descriptors(struct machine *m, struct script *s)
-{
-    unsigned count = take(s, 1) % 5;
-    for (unsigned i = 0; i <= count; i++) {
-        uint64_t flags = take(s, 1);
-        store(m, TABLE_AT + 8 * i, flags & 1 ? take(s, 4) : 0x20000 + 0x8000 * i, 4);
-        uint64_t size = take(s, 2) & (flags & 4 ? 0xf000 : 0xffff); /* whole pages may be lent */
-        store(m, TABLE_AT + 8 * i + 4, (i == count || flags & 2 ? 0x80000000u : 0) | size, 4);
-    }
-}
-
 /* A slot of an AHCI port: header, command FIS, packet, descriptors; then it is issued. */
 static void ahci_command(struct machine *m, struct script *s)
 {
@@ -216,10 +220,11 @@ static void ahci_command(struct machine *m, struct script *s)
     uint64_t lba = take(s, 2) % (DISK_BYTES / 512 + 16);
     store(m, header, 5 | entries << 16, 4);
     store(m, header + 8, flags & 1 ? take(s, 4) : table, 8);
+    const bool pages = flags & 8; /* two, whose memory may be lent; queued or not */
     const uint8_t fis[16] = {0x27,
                              flags & 2 ? 0 : 0x80,
-                             take(s, 1),
-                             take(s, 1),
+                             pages ? (flags & 32 ? 0x60 : 0xc8) | (flags & 1) : take(s, 1),
+                             pages && flags & 32 ? 16 : take(s, 1),
                              (uint8_t)lba,
                              (uint8_t)(lba >> 8),
                              0,
@@ -227,9 +232,9 @@ static void ahci_command(struct machine *m, struct script *s)
                              0,
                              0,
                              0,
-                             flags & 4,
-                             take(s, 1),
-                             flags >> 3 & 1,
+                             pages ? 0 : flags & 4,
+                             pages ? 16 : take(s, 1),
+                             pages ? 0 : flags >> 3 & 1,
                              0,
                              flags & 16 ? 4 : 0};
     for (unsigned i = 0; i < 16; i++)
@@ -238,7 +243,7 @@ static void ahci_command(struct machine *m, struct script *s)
         store(m, table + 0x40 + i, take(s, 1), 1);
     for (unsigned i = 0; i < entries; i++) {
         store(m, table + 0x80 + 16 * i, 0x20000 + 0x4000 * i, 8);
-        store(m, table + 0x80 + 16 * i + 12, take(s, 3) | (flags & 1 ? 0 : 0xfff), 4);
+        store(m, table + 0x80 + 16 * i + 12, take(s, 3) | (pages ? 0x1fff : 0), 4);
     }
     store(m, base + 0x00, LIST_AT + 0x400 * port, 4);
     store(m, base + 0x08, FIS_AT, 4);
@@ -320,7 +325,7 @@ static void one_step(struct machine *m, struct script *s)
         break;
     default:
         n = take(s, 1);
-        if (n == 0x55)
+        if ((n & 0xf0) == 0x50)
             reset(m);
         else if (n >= 0x80) /* a state is saved and restored without requests at images */
             restore_some(m, n & 7, s);
