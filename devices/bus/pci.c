@@ -245,12 +245,19 @@ uint32_t pci_config_read(struct pci_bus *bus, uint8_t devfn, unsigned offset, un
     return value;
 }
 
+static void master_changed(struct pci_device *dev, bool before)
+{
+    if (before && !pci_bus_master(dev) && dev->master_off)
+        dev->master_off(dev);
+}
+
 void pci_config_write(struct pci_bus *bus, uint8_t devfn, unsigned offset, unsigned size,
                       uint32_t value)
 {
     struct pci_device *dev = bus->devices[devfn];
     if (!dev)
         return;
+    const bool master = pci_bus_master(dev);
     for (unsigned i = 0; i < size && offset + i < PCI_CONFIG_SIZE; i++) {
         uint8_t mask = dev->writable[offset + i];
         uint8_t *byte = &dev->config[offset + i];
@@ -263,6 +270,7 @@ void pci_config_write(struct pci_bus *bus, uint8_t devfn, unsigned offset, unsig
         msix_control_changed(dev);
     if (overlaps(offset, size, PCI_COMMAND, 2) || (dev->msi && overlaps(offset, size, dev->msi, 4)))
         pci_update_intx(dev);
+    master_changed(dev, master);
     if (dev->config_written)
         dev->config_written(dev, offset, size);
 }
@@ -296,7 +304,9 @@ bool pci_device_add(struct pci_bus *bus, struct pci_device *dev, int devfn, stru
 
 void pci_device_reset(struct pci_device *dev)
 {
+    const bool master = pci_bus_master(dev);
     memcpy(dev->config, dev->initial, sizeof(dev->config));
+    master_changed(dev, master);
     update_bars(dev);
     msix_reset(dev);
     pci_set_intx(dev, false);

@@ -96,11 +96,21 @@ static void write_sctl(struct ahci_port *port, uint32_t value)
     if (now == before)
         return;
     if (now == DET_INIT || now == DET_OFFLINE) {
+        if (port->host.drives[0])
+            ata_await_loans(port->host.drives[0]);
         port->tfd = NO_DEVICE;
         port->ssts = now == DET_OFFLINE ? DET_OFFLINE : 0;
     } else if (now == 0) {
         come_up(port);
     }
+}
+
+static void master_off(struct pci_device *pci)
+{
+    struct ahci *ahci = (struct ahci *)pci;
+    for (unsigned i = 0; i < AHCI_PORTS; i++)
+        if (ahci->ports[i].host.drives[0])
+            ata_await_loans(ahci->ports[i].host.drives[0]);
 }
 
 static void reset_controller(struct ahci *ahci)
@@ -364,6 +374,7 @@ struct pci_device *ahci_create(struct pci_bus *bus, int devfn, struct error *err
                                     .destroy = ahci_destroy,
                                     .restored = ahci_restored};
     pci_device_init(&ahci->pci, &identity);
+    ahci->pci.master_off = master_off;
     ahci->pci.config[PCI_INTERRUPT_PIN] = 1;
     set_capabilities(&ahci->pci);
     pci_set_bar(&ahci->pci, 4, PCI_BAR_IO, IDP_SIZE, &idp_ops, ahci, "ahci.idp");

@@ -484,6 +484,14 @@ static void ide_restored(struct device *dev)
         irq_set(&ide->channels[i].irq, ide->channels[i].irq_level);
 }
 
+static void master_off(struct pci_device *pci)
+{
+    struct piix3_ide *ide = (struct piix3_ide *)pci;
+    for (unsigned i = 0; i < 4; i++)
+        if (ide->channels[i / 2].host.drives[i % 2])
+            ata_await_loans(ide->channels[i / 2].host.drives[i % 2]);
+}
+
 static void ide_destroy(struct device *dev)
 {
     struct piix3_ide *ide = (struct piix3_ide *)dev;
@@ -540,6 +548,7 @@ struct pci_device *piix3_ide_create(struct pci_bus *bus, const struct irq_line i
                                    .destroy = ide_destroy,
                                    .restored = ide_restored};
     pci_device_init(&ide->pci, &identity);
+    ide->pci.master_off = master_off;
     pci_put16(&ide->pci, PCI_STATUS, 0x0280); /* medium DEVSEL timing, fast back-to-back */
     set_registers(&ide->pci);
     pci_set_bar(&ide->pci, 4, PCI_BAR_IO, 16, &bm_ops, ide, "ide.bus-master");

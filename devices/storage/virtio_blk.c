@@ -531,6 +531,11 @@ static void blk_reset(struct virtio_device *dev)
     blockdev_set_write_cache(disk->image, disk->writeback);
 }
 
+static void blk_master_off(struct pci_device *pci)
+{
+    await_lent((struct virtio_blk *)pci);
+}
+
 static void blk_destroy(struct virtio_device *dev)
 {
     struct virtio_blk *disk = (struct virtio_blk *)dev;
@@ -567,6 +572,7 @@ struct pci_device *virtio_blk_create(struct pci_bus *bus, int devfn,
         return NULL;
     }
     disk->image = options->disk;
+    disk->virtio.pci.master_off = blk_master_off;
     disk->writeback = blockdev_default_write_cache(disk->image);
     if (options->serial)
         memcpy(disk->id, options->serial, strnlen(options->serial, sizeof(disk->id)));

@@ -109,6 +109,9 @@ struct pci_device {
     uint8_t msi; /* offset of the MSI capability; 0: the device has none */
     /* After the guest changed [offset, offset + size) and the bus has acted on it. May be NULL. */
     void (*config_written)(struct pci_device *dev, unsigned offset, unsigned size);
+    /* Bus mastering was on and is off: when this returns, the host has let go of the guest's memory
+     * (pci_dma_lend()). NULL: it never has any. */
+    void (*master_off)(struct pci_device *dev);
     /* Before the guest reads [offset, offset + size): bring config[] up to date. May be NULL. */
     void (*config_read)(struct pci_device *dev, unsigned offset, unsigned size);
 };

@@ -380,6 +380,8 @@ START_TEST(lent_memory_is_left_alone)
     } else if (_i < 4) {
         set_port(0, P_SCTL, 1);
         set_port(0, P_SCTL, 0);
+    } else if (_i < 6) {
+        config_out(ahci->devfn, PCI_COMMAND, 2, 3); /* no bus master any more */
     } else {
         disk_drive->destroy(disk_drive);
         disk_drive = NULL;
@@ -765,7 +767,7 @@ int main(void)
     tcase_add_loop_test(tcase, lent_without_a_copy, 0, 2);
     tcase_add_loop_test(tcase, queued_and_lent, 0, 2);
     tcase_add_test(tcase, a_lent_queued_command_fails);
-    tcase_add_loop_test(tcase, lent_memory_is_left_alone, 0, 6);
+    tcase_add_loop_test(tcase, lent_memory_is_left_alone, 0, 8);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
