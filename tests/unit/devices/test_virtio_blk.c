@@ -27,7 +27,6 @@ enum {
 struct blockdev {
     uint8_t bytes[SECTORS * 512];
     bool read_only, through, write_cache;
-    bool lends;
     int fail; /* result of the next requests */
     struct blockdev_request *waiting[512];
     bool performed[512]; /* only the answer is missing */
@@ -48,8 +47,8 @@ void blockdev_submit(struct blockdev *dev, struct blockdev_request *request)
 
 bool blockdev_may_lend(const struct blockdev *dev, enum blockdev_op op, uint64_t offset)
 {
-    (void)op, (void)offset;
-    return dev->lends;
+    (void)dev, (void)op, (void)offset;
+    return false; /* test_virtio_blk_lent.c */
 }
 
 uint64_t blockdev_size(const struct blockdev *dev)
