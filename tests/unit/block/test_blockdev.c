@@ -9,6 +9,7 @@
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -207,6 +208,79 @@ START_TEST(many_requests_at_once)
         read_file((uint64_t)i * 512, sector, 512);
         expect_value(sector, (uint8_t)(i + 1), 512);
     }
+}
+END_TEST
+
+/* ---- Buffers that are let go of ---- */
+
+static _Atomic unsigned let_go_of;
+static pthread_t submitter;
+
+static void let_go(struct blockdev_request *request)
+{
+    ck_assert(!pthread_equal(pthread_self(), submitter));
+    ck_assert_int_eq(request->result, 0);
+    ck_assert_ptr_nonnull(request->opaque); /* `done` has not been */
+    atomic_fetch_add(&let_go_of, 1);
+}
+
+static void done_then(struct blockdev_request *request)
+{
+    request->opaque = NULL;
+    done(request);
+}
+
+/* By a worker, once, before the completion, which needs the event queue. */
+START_TEST(settled_is_let_go_of)
+{
+    enum { REQUESTS = 40 };
+    struct blockdev *dev = open_image(0);
+    static uint8_t bytes[REQUESTS][4096];
+    struct iovec iov[REQUESTS];
+    struct blockdev_request requests[REQUESTS];
+    submitter = pthread_self();
+    atomic_store(&let_go_of, 0);
+    outstanding = 0;
+    for (unsigned i = 0; i < REQUESTS; i++) {
+        iov[i] = (struct iovec){bytes[i], 4096};
+        requests[i] = (struct blockdev_request){.op = BLOCKDEV_READ,
+                                                .offset = i % 8 * 4096,
+                                                .len = 4096,
+                                                .iov = &iov[i],
+                                                .iovcnt = 1,
+                                                .let_go = let_go,
+                                                .done = done_then,
+                                                .opaque = dev};
+        outstanding++;
+        blockdev_submit(dev, &requests[i]);
+    }
+    pthread_mutex_lock(&lock); /* as a device does it */
+    blockdev_settle(dev);
+    pthread_mutex_unlock(&lock);
+    ck_assert_uint_eq(atomic_load(&let_go_of), REQUESTS);
+    ck_assert_uint_eq(outstanding, REQUESTS);
+    for (unsigned i = 0; i < REQUESTS; i++)
+        expect_pattern(bytes[i], i % 8 * 4096, 4096);
+    event_loop_run(queue);
+    ck_assert_uint_eq(atomic_load(&let_go_of), REQUESTS);
+    blockdev_settle(dev); /* nothing to wait for */
+    blockdev_close(dev);
+}
+END_TEST
+
+/* The beginning of an image that is only taken for raw is looked at before it is written. */
+START_TEST(what_may_be_lent)
+{
+    struct error err;
+    struct blockdev *dev = open_image(0);
+    ck_assert(blockdev_may_lend(dev, BLOCKDEV_READ, 0));
+    ck_assert(!blockdev_may_lend(dev, BLOCKDEV_WRITE, 0));
+    ck_assert(blockdev_may_lend(dev, BLOCKDEV_WRITE, 512));
+    blockdev_close(dev);
+    const struct blockdev_options raw = {.path = path, .format = "raw"};
+    dev = blockdev_open(&raw, queue, &err);
+    ck_assert(blockdev_may_lend(dev, BLOCKDEV_WRITE, 0));
+    blockdev_close(dev);
 }
 END_TEST
 
@@ -603,6 +677,8 @@ int main(void)
     tcase_add_test(tc, reads_and_writes_reach_the_file);
     tcase_add_test(tc, long_vectors_are_done_whole);
     tcase_add_test(tc, many_requests_at_once);
+    tcase_add_test(tc, settled_is_let_go_of);
+    tcase_add_test(tc, what_may_be_lent);
     tcase_add_test(tc, close_completes_what_is_in_flight);
     tcase_add_test(tc, requests_outside_the_image_fail);
     tcase_add_test(tc, zeroes_and_discards);

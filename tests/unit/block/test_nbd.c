@@ -98,6 +98,7 @@ START_TEST(network_disks)
     struct image *image = open_uri(uri, true, &err);
     ck_assert_msg(image != NULL, "%s", err.msg);
     ck_assert_uint_eq(image->size, DISK);
+    ck_assert(image->remote);
     lab_expect(image, model, DISK);
     memset(model + 1024, 0x77, 2 << 20);
     ck_assert_int_eq(lab_write(image, model + 1024, 1024, 2 << 20), 0);
@@ -123,6 +124,7 @@ START_TEST(a_backing_file_may_be_a_network_disk)
     lab_run("qemu-img create -u -f qcow2 -b 'nbd+unix:///?socket='$PWD/socket -F raw over %u",
             (unsigned)DISK);
     struct image *image = lab_open("over", true);
+    ck_assert(image->remote); /* by what lies below */
     memset(model + 4096, 0x77, 512);
     ck_assert_int_eq(lab_write(image, model + 4096, 4096, 512), 0);
     lab_expect(image, model, DISK);
