@@ -108,20 +108,11 @@ static void machine_init(struct machine *m)
     find_bars(m);
 }
 
-/* What resets and the end of a device promise. */
-static void nothing_is_lent(struct machine *m)
-{
-    for (uint64_t gpa = 0; gpa < RAM; gpa += PAGE_SIZE) {
-        const _Atomic uint32_t *attr = phys_frame_attr(m->board.map, gpa);
-        require(!attr || !(*attr & (FRAME_LENT | FRAME_LENT_WRITE))); /* or a BAR lies over it */
-    }
-}
-
 static void machine_free(struct machine *m)
 {
     for (unsigned i = 0; i < DISKS; i++)
         m->drives[i]->destroy(m->drives[i]);
-    nothing_is_lent(m);
+    nothing_is_lent(m->board.map, RAM);
     for (unsigned i = 0; i < DISKS; i++) /* answers that come too late */
         while (m->images[i].count)
             answer(&m->images[i], 0, 0);
@@ -260,7 +251,7 @@ static void reset(struct machine *m)
     m->ahci->dev.reset(&m->ahci->dev);
     for (unsigned i = 0; i < DISKS; i++)
         m->drives[i]->reset(m->drives[i]);
-    nothing_is_lent(m);
+    nothing_is_lent(m->board.map, RAM);
     find_bars(m);
 }
 

@@ -78,6 +78,7 @@ static void machine_begin(void)
     board_begin();
     memset(images, 0, sizeof(images));
     images[2].read_only = images[3].read_only = true;
+    images[0].lends = true;
     for (unsigned i = 0; i < 16; i++)
         lines[i] = (struct irq_line){.set = ignore_irq, .pin = i};
     const struct msi_port msi = {.send = ignore_message};
@@ -103,6 +104,7 @@ static void machine_end(void)
         units[i]->destroy(units[i]);
     for (unsigned i = DEVICES; i--;)
         devices[i]->dev.destroy(&devices[i]->dev);
+    nothing_is_lent(board.map, RAM);
     for (unsigned i = 0; i < IMAGES; i++) /* answers that come too late */
         while (images[i].count)
             answer(&images[i], 0, 0);
@@ -217,6 +219,10 @@ static void request(struct script *s)
     uint64_t head = HEADERS_AT + 64 * slot, answers = ANSWERS_AT + 256 * slot;
     unsigned len = header(s, dev, queue, head), base = indirect ? 0 : i;
     uint64_t out = what & 0x40 ? take(s, 1) * 64 : 0, in = what & 0x80 ? take(s, 1) * 64 : 0;
+    if (dev == BLK && what & 0x400) { /* whole pages may be lent */
+        out &= what & 0x40 ? 0x3000 : 0;
+        in = what & 0x80 ? 0x1000 + (in & 0x3000) : 0;
+    }
     unsigned answer_len = dev == BLK ? 1 : queue ? 108 : 5;
     if (dev == BLK) { /* the status byte is last */
         descriptor(table + 16 * base, head, len, 1, base + 1);
@@ -275,6 +281,7 @@ static void reset(void)
         devices[i]->dev.reset(&devices[i]->dev);
     for (unsigned i = 0; i < IMAGES - 1; i++)
         units[i]->reset(units[i]);
+    nothing_is_lent(board.map, RAM);
     find_bars();
 }
 
@@ -314,7 +321,7 @@ static void one_step(struct script *s)
         }
         break;
     case 8:
-        if (take(s, 1) == 0x55)
+        if ((take(s, 1) & 0xf0) == 0x50)
             reset();
         break;
     case 9:

@@ -6,6 +6,7 @@
 #define TESTS_FUZZ_IMAGES_H
 
 #include "internal/blockdev.h"
+#include "internal/phys.h"
 #include "tests/fuzz/script.h"
 #include <string.h>
 
@@ -95,6 +96,15 @@ static inline void answer(struct blockdev *dev, unsigned index, int error)
     dev->waiting[index] = dev->waiting[--dev->count];
     dev->performed[index] = dev->performed[dev->count];
     r->done(r);
+}
+
+/* What resets and the end of a device promise. */
+static inline void nothing_is_lent(struct phys_map *map, uint64_t ram)
+{
+    for (uint64_t gpa = 0; gpa < ram; gpa += PAGE_SIZE) {
+        const _Atomic uint32_t *attr = phys_frame_attr(map, gpa);
+        require(!attr || !(*attr & (FRAME_LENT | FRAME_LENT_WRITE))); /* or a BAR lies over it */
+    }
 }
 
 #endif
