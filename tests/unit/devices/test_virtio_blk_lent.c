@@ -136,6 +136,39 @@ START_TEST(what_is_copied)
 }
 END_TEST
 
+/* Data that is not whole pages, or that shares a page with the header. */
+START_TEST(parts_of_pages)
+{
+    static const struct {
+        uint32_t type;
+        uint64_t header, data;
+        uint32_t len;
+    } of[] = {
+        {T_IN, HEADER_AT, BUFFER_AT + 512, 4096}, {T_OUT, HEADER_AT, BUFFER_AT + 512, 4096},
+        {T_IN, HEADER_AT, BUFFER_AT, 512},        {T_OUT, HEADER_AT, BUFFER_AT, 4096 + 512},
+        {T_OUT, BUFFER_AT, BUFFER_AT + 16, 4096}, /* one descriptor could hold both */
+    };
+    const bool write = of[_i].type == T_OUT;
+    fill_ram(of[_i].data, 0xa5, of[_i].len);
+    mem_out(of[_i].header, 8, of[_i].type);
+    mem_out(of[_i].header + 8, 8, 40);
+    mem_out(STATUS_AT, 1, S_NONE);
+    set_desc(&drv, 0, of[_i].header, 16, DESC_NEXT, 1);
+    set_desc(&drv, 1, of[_i].data, of[_i].len, DESC_NEXT | (write ? 0 : DESC_WRITE), 2);
+    set_desc(&drv, 2, STATUS_AT, 1, DESC_WRITE, 0);
+    make_available(&drv, 0);
+    notify(&drv);
+    event_poll(board.queue);
+    ck_assert_uint_ge(disk.count, 1);
+    for (unsigned i = 0; i < disk.count; i++)
+        ck_assert_ptr_null(disk.waiting[i]->let_go);
+    ck_assert_uint_eq(marks(BUFFER_AT) | marks(BUFFER_AT + 4096), 0);
+    ck_assert_uint_eq(end(), S_OK);
+    expect(of[_i].data, 40, of[_i].len);
+    ck_assert_uint_eq(disk.bytes[40 * 512] == 0xa5, write);
+}
+END_TEST
+
 /* A reset, no bus mastering and the device's end leave the guest's memory alone from then on. */
 START_TEST(left_alone)
 {
@@ -173,6 +206,7 @@ int main(void)
     tcase_add_loop_test(tcase, errors, 0, 2);
     tcase_add_test(tcase, write_through);
     tcase_add_loop_test(tcase, what_is_copied, 0, 3);
+    tcase_add_loop_test(tcase, parts_of_pages, 0, 5);
     tcase_add_loop_test(tcase, left_alone, 0, 4);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);

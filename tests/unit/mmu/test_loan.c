@@ -57,6 +57,38 @@ START_TEST(pieces)
 }
 END_TEST
 
+/* Frames next to each other for the guest, which a hole keeps apart in the block; and the other way
+ * round: host memory that goes on behind a hole of the guest's. */
+START_TEST(halves_of_ram)
+{
+    enum { HALF = 4 * PAGE_SIZE };
+    const uint64_t low = 0x800000, high = 0xc00000;
+    struct error err;
+    struct ram_block *ram = phys_ram_new(g->map, 4 * HALF, &err);
+    ck_assert(phys_add_ram(g->map, low, HALF, ram, 0, "low", &err));
+    ck_assert(phys_add_ram(g->map, low + HALF, HALF, ram, 2 * HALF, "next", &err));
+    ck_assert(phys_add_ram(g->map, high, HALF, ram, HALF, "high", &err));
+    struct phys_loan *loan = phys_loan_new(g->map, true, 4);
+    ck_assert(phys_loan_add(loan, low, 2 * HALF));
+    ck_assert_uint_eq(loan->count, 2);
+    for (unsigned i = 0; i < 2; i++) {
+        ck_assert_ptr_eq(loan->iov[i].iov_base, phys_hva(g->map, low + i * HALF, NULL));
+        ck_assert_uint_eq(loan->iov[i].iov_len, HALF);
+    }
+    phys_loan_end(loan);
+    ck_assert(!lends(true, low, high - low + HALF)); /* the hole */
+    loan = phys_loan_new(g->map, true, 4);
+    ck_assert(phys_loan_add(loan, low, HALF));
+    ck_assert(phys_loan_add(loan, high, HALF));
+    ck_assert_uint_eq(loan->count, 1);
+    ck_assert_uint_eq(loan->iov[0].iov_len, 2 * HALF);
+    phys_loan_end(loan);
+    for (uint64_t i = 0; i < HALF; i += PAGE_SIZE)
+        ck_assert(!((attr(low + i) | attr(low + HALF + i) | attr(high + i)) &
+                    (FRAME_LENT | FRAME_LENT_WRITE)));
+}
+END_TEST
+
 START_TEST(what_is_not_lent)
 {
     struct error err;
@@ -246,6 +278,7 @@ END_TEST
 int main(void)
 {
     const TTest *const tests[] = {pieces,
+                                  halves_of_ram,
                                   what_is_not_lent,
                                   frames_of_which_somebody_hears,
                                   frames_with_a_rule,
