@@ -1,7 +1,11 @@
 /*
  * test_nbd.c - images of foreign formats and network disks, by NBD.
  */
+#include "internal/blockdev.h"
+#include "internal/clock.h"
+#include "internal/event.h"
 #include "lab.h"
+#include <pthread.h>
 
 enum { DISK = 3 << 20 };
 
@@ -116,6 +120,31 @@ START_TEST(network_disks)
 }
 END_TEST
 
+/* Who waits for memory that is lent would wait for a network. */
+START_TEST(network_disks_borrow_nothing)
+{
+    struct error err = {""};
+    char uri[160];
+    pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    make_model();
+    lab_run("qemu-nbd --fork --pid-file=pid -k $PWD/socket -f raw r");
+    snprintf(uri, sizeof(uri), "nbd+unix:///?socket=%s", lab_path("socket"));
+    struct clock *clock = clock_new();
+    struct event_queue *queue = event_queue_new(clock, &lock);
+    const struct blockdev_options options = {.path = uri};
+    struct blockdev *dev = blockdev_open(&options, queue, &err);
+    ck_assert_msg(dev != NULL, "%s", err.msg);
+    for (uint64_t offset = 0; offset < DISK; offset += 65536) {
+        ck_assert(!blockdev_may_lend(dev, BLOCKDEV_READ, offset));
+        ck_assert(!blockdev_may_lend(dev, BLOCKDEV_WRITE, offset));
+    }
+    blockdev_close(dev);
+    event_queue_free(queue);
+    clock_free(clock);
+    lab_run("tail --pid=$(cat pid) -f /dev/null");
+}
+END_TEST
+
 /* Its address is no name of a file beside the image. */
 START_TEST(a_backing_file_may_be_a_network_disk)
 {
@@ -170,6 +199,7 @@ static void add_tests(TCase *tc)
     tcase_add_loop_test(tc, foreign_formats_are_read, 0, sizeof(formats) / sizeof(formats[0]));
     tcase_add_test(tc, what_is_missing_is_named);
     tcase_add_loop_test(tc, network_disks, 0, 2);
+    tcase_add_test(tc, network_disks_borrow_nothing);
     tcase_add_test(tc, a_backing_file_may_be_a_network_disk);
     tcase_add_loop_test(tc, servers_that_are_not_there, 0, 4);
     tcase_add_test(tc, a_server_that_goes_away);
