@@ -5,6 +5,8 @@
 #include "kept_page.h"
 
 #include "fake_disk.h"
+#include "internal/mmu.h"
+#include <stdlib.h>
 
 enum { T_IN = 0, T_OUT = 1 };
 enum { S_OK = 0, S_IOERR = 1, S_NONE = 0xee };
@@ -136,6 +138,41 @@ START_TEST(what_is_copied)
 }
 END_TEST
 
+static uint64_t stale_gpa;
+static void code_stale(void *cpu, uint64_t gpa, uint64_t len)
+{
+    (void)cpu, (void)len;
+    stale_gpa = gpa & PAGE_MASK;
+}
+static void no_kick(void *cpu)
+{
+    (void)cpu;
+}
+
+/* A page with decoded code is copied to, and who has decoded it hears of that. */
+START_TEST(code_is_told)
+{
+    struct error err = {""};
+    struct mmu_cpu *mmu = calloc(1, sizeof(*mmu));
+    const struct mmu_cpu_hooks hooks = {.cpu = mmu, .code_stale = code_stale, .kick = no_kick};
+    const uint64_t page = BUFFER_AT + 0x1000;
+    stale_gpa = 0;
+    ck_assert(mmu_cpu_init(mmu, board.map, NULL, 0, &hooks, NULL, &err));
+    mmu_code_added(mmu, page + 0x100, 16);
+    queue_pages(T_IN, 40);
+    ck_assert_ptr_null(disk.waiting[0]->let_go);
+    ck_assert_uint_eq(end(), S_OK);
+    mmu_service(mmu);
+    ck_assert_uint_eq(stale_gpa, page);
+    expect(BUFFER_AT, 48, 8192);
+    queue_pages(T_OUT, 40); /* the image only reads it */
+    ck_assert_ptr_nonnull(disk.waiting[0]->let_go);
+    end();
+    mmu_cpu_fini(mmu);
+    free(mmu);
+}
+END_TEST
+
 /* Data that is not whole pages, or that shares a page with the header. */
 START_TEST(parts_of_pages)
 {
@@ -206,6 +243,7 @@ int main(void)
     tcase_add_loop_test(tcase, errors, 0, 2);
     tcase_add_test(tcase, write_through);
     tcase_add_loop_test(tcase, what_is_copied, 0, 3);
+    tcase_add_test(tcase, code_is_told);
     tcase_add_loop_test(tcase, parts_of_pages, 0, 5);
     tcase_add_loop_test(tcase, left_alone, 0, 4);
     suite_add_tcase(suite, tcase);
