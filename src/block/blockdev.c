@@ -353,7 +353,8 @@ uint64_t blockdev_size(const struct blockdev *dev)
 
 bool blockdev_may_lend(const struct blockdev *dev, enum blockdev_op op, uint64_t offset)
 {
-    bool looked_at = op == BLOCKDEV_WRITE && dev->image->probed_raw && offset < IMAGE_HEAD;
+    bool head = dev->image->probed_raw && offset < IMAGE_HEAD;
+    bool looked_at = op == BLOCKDEV_WRITE && (head || dev->detect_zeroes != BLOCKDEV_DETECT_OFF);
     return !dev->image->remote && !looked_at;
 }
 

@@ -281,6 +281,12 @@ START_TEST(what_may_be_lent)
     dev = blockdev_open(&raw, queue, &err);
     ck_assert(blockdev_may_lend(dev, BLOCKDEV_WRITE, 0));
     blockdev_close(dev);
+    const struct blockdev_options detecting = {
+        .path = path, .format = "raw", .detect_zeroes = BLOCKDEV_DETECT_ON};
+    dev = blockdev_open(&detecting, queue, &err);
+    ck_assert(blockdev_may_lend(dev, BLOCKDEV_READ, 512));
+    ck_assert(!blockdev_may_lend(dev, BLOCKDEV_WRITE, 512));
+    blockdev_close(dev);
 }
 END_TEST
 
