@@ -296,6 +296,14 @@ void ata_reset(struct ata_drive *d)
         become_ready(d);
 }
 
+/* Nothing of an offer has moved yet, and the image may borrow. */
+static bool possible_offer(const struct ata_drive *d)
+{
+    enum blockdev_op op = d->flow == ATA_FLOW_WRITE ? BLOCKDEV_WRITE : BLOCKDEV_READ;
+    return d->pos == 0 && d->block == d->filled &&
+           blockdev_may_lend(d->image, op, d->lba * ATA_SECTOR);
+}
+
 /* What a data phase is in the middle of lies in the buffer and on the disk. */
 static bool possible_data(const struct ata_drive *d)
 {
@@ -315,7 +323,8 @@ static bool possible_data(const struct ata_drive *d)
         (d->flow != ATA_FLOW_REPLY && d->cdrom != (d->flow >= ATA_FLOW_PACKET)))
         return false;
     if (sectors)
-        return on_disk && d->filled % ATA_SECTOR == 0 && d->filled / ATA_SECTOR <= d->left;
+        return on_disk && d->filled % ATA_SECTOR == 0 && d->filled / ATA_SECTOR <= d->left &&
+               (d->lending != ATA_OFFERED || possible_offer(d));
     return on_disk || d->flow != ATA_FLOW_PACKET_READ;
 }
 
@@ -325,7 +334,7 @@ static bool possible(const struct ata_drive *d)
     return d->flow < ATA_FLOWS && d->heads && d->heads <= 16 && d->track_sectors &&
            d->track_sectors <= 255 && d->multiple <= 16 && !(d->multiple & (d->multiple - 1)) &&
            d->queued_failed <= ATA_TAGS && d->lending <= ATA_LENT &&
-           (d->phase == ATA_PHASE_IDLE || possible_data(d));
+           (d->phase == ATA_PHASE_IDLE ? d->lending == ATA_COPIED : possible_data(d));
 }
 
 static void drive_restored(struct device *dev)
