@@ -194,8 +194,8 @@ void frame_written(struct phys_map *map, const struct access *access,
 /* ---- loan.c --------------------------------------------------------------------------------- */
 
 /* Waits until the frame has none of these marks (FRAME_LENT, FRAME_LENT_WRITE): not before the
- * caller has set the attribute that keeps new borrowers away. Any lock may be held but loan_lock.
- */
+ * caller has set the attribute that keeps new borrowers away. Any lock may be held that an image's
+ * worker does not take: the machine lock, map->lock. */
 void frame_await(struct phys_map *map, struct frame *frame, uint32_t mark);
 
 /* ---- dispatch.c ----------------------------------------------------------------------------- */

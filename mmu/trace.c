@@ -44,7 +44,8 @@ struct use {
     uint32_t hash_next;
     uint32_t space_next, space_prev;
     uint8_t space, level;
-    bool pending; /* noted, not traced yet */
+    bool pending; /* noted, to be traced at the next MOV CR3 */
+    bool begun;   /* the frame has been told; perhaps pending again, while stores go by unseen */
 };
 
 struct trace {
@@ -131,7 +132,7 @@ static struct use *add_use(struct trace *t, struct space *space, unsigned number
 static bool is_traced_elsewhere(struct trace *t, const struct use *but)
 {
     for (uint32_t i = *bucket(t, but->frame); i != USE_NONE; i = t->use[i].hash_next)
-        if (t->use[i].frame == but->frame && !t->use[i].pending && &t->use[i] != but)
+        if (t->use[i].frame == but->frame && t->use[i].begun && &t->use[i] != but)
             return true;
     return false;
 }
@@ -141,7 +142,7 @@ static void remove_use(struct mmu_cpu *mmu, uint32_t number)
     struct trace *t = mmu->priv->trace;
     struct use *u = &t->use[number];
     struct space *space = &mmu->priv->space[u->space];
-    if (!u->pending && !is_traced_elsewhere(t, u))
+    if (u->begun && !is_traced_elsewhere(t, u))
         frame_trace_end(mmu->map, frame_by_number(mmu->map, u->frame), mmu->vcpu);
     uint32_t *link = bucket(t, u->frame);
     while (*link != number)
@@ -236,6 +237,7 @@ static void begin(struct mmu_cpu *mmu, struct space *space, struct use *use)
     for (unsigned i = 0; i < MMU_MAX_CPUS; i++)
         if (writers & (1u << i))
             mail_revoke(mmu->map, i, use->frame);
+    use->begun = true;
     use->pending = false;
     space->uses_pending--;
     mmu->priv->counters.traced_frames++;

@@ -96,8 +96,7 @@ static void write_sctl(struct ahci_port *port, uint32_t value)
     if (now == before)
         return;
     if (now == DET_INIT || now == DET_OFFLINE) {
-        if (port->host.drives[0])
-            ata_await_loans(port->host.drives[0]);
+        ahci_stop(port);
         port->tfd = NO_DEVICE;
         port->ssts = now == DET_OFFLINE ? DET_OFFLINE : 0;
     } else if (now == 0) {

@@ -21,8 +21,8 @@
  * "Lending"), the image moves them there itself, and the controller only counts them afterwards.
  *
  *     ATA_OFFERED    data phase, nothing has moved: the controller answers with ata_lend()
- *     ATA_LENT       I/O: the image moves the data; then a data phase in which nothing is left to
- * do ATA_REVOKED    I/O: meanwhile the bus master was stopped, so the data have to move again
+ *     ATA_LENT       I/O: the image moves the data; then a data phase with nothing left to do
+ *     ATA_REVOKED    I/O: the bus master was stopped meanwhile, so the data have to move again
  *     ATA_COPIED     the buffer has them, or will have
  *
  * A reset forgets the request at the image but not its effects: the drive stays busy until that

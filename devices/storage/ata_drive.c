@@ -46,7 +46,7 @@ static const struct field ata_fields[] = {
     FIELD(struct ata_drive, queued_failed, FIELD_U32, 1),
     FIELD_ARRAY(struct ata_drive, queued_log, FIELD_BYTES, 1),
 };
-static const struct state_desc ata_state = STATE_DESC("ata-drive", 1, ata_fields);
+static const struct state_desc ata_state = STATE_DESC("ata-drive", 2, ata_fields);
 
 /* ---- Phases ------------------------------------------------------------------------------------
  */
@@ -226,7 +226,7 @@ void ata_await_loans(struct ata_drive *d)
 void ata_revoke(struct ata_drive *d)
 {
     ata_await_loans(d);
-    if (d->lending == ATA_LENT)
+    if (d->lending == ATA_LENT && d->phase == ATA_PHASE_IO)
         d->lending = ATA_REVOKED;
 }
 
@@ -333,7 +333,7 @@ static bool possible(const struct ata_drive *d)
 {
     return d->flow < ATA_FLOWS && d->heads && d->heads <= 16 && d->track_sectors &&
            d->track_sectors <= 255 && d->multiple <= 16 && !(d->multiple & (d->multiple - 1)) &&
-           d->queued_failed <= ATA_TAGS && d->lending <= ATA_LENT &&
+           d->queued_failed <= ATA_TAGS && d->lending <= ATA_OFFERED &&
            (d->phase == ATA_PHASE_IDLE ? d->lending == ATA_COPIED : possible_data(d));
 }
 

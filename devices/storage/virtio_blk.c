@@ -29,6 +29,7 @@
 #define BLK_QUEUE     256
 #define BLK_CHUNK     (256u << 10)
 #define BLK_CHUNKS    4
+#define BLK_LENT_MAX  (4u << 20) /* a rule or a reset may have to wait for it */
 #define BLK_PAGE      4096u
 #define BLK_ID_BYTES  20
 #define BLK_MAX_ERASE ((1u << 22) - 1) /* sectors of one discard or write-zeroes: 2 GiB */
@@ -240,7 +241,7 @@ static bool submit_lent(struct blk_request *r, enum blockdev_op op)
 {
     struct blk_chunk *c = &r->chunks[0];
     struct virtio_device *dev = &r->disk->virtio;
-    if (!r->len || !blockdev_may_lend(r->disk->image, op, r->position))
+    if (!r->len || r->len > BLK_LENT_MAX || !blockdev_may_lend(r->disk->image, op, r->position))
         return false;
     r->loan =
         op == BLOCKDEV_READ

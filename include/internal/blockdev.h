@@ -79,8 +79,9 @@ struct blockdev_request {
     int iovcnt;
     int result;                                     /* 0 or a negative errno */
     void (*done)(struct blockdev_request *request); /* I/O thread, machine lock held */
-    /* NULL, or: the image has let go of the buffers, `result` is there. In a worker's thread
-     * without any lock; `done` comes later. */
+    /* NULL, or: the image has let go of the buffers; `result` says how that went so far. In a
+     * worker's thread, or blockdev_close()'s, without any lock; `done` comes later. May not block.
+     */
     void (*let_go)(struct blockdev_request *request);
     void *opaque;
     struct blockdev_request *next; /* the back end's */
@@ -93,8 +94,8 @@ void blockdev_submit(struct blockdev *dev, struct blockdev_request *request);
  * somebody waits for? Not where bytes are looked at before they are written, and not if a network
  * decides when the request ends. */
 bool blockdev_may_lend(const struct blockdev *dev, enum blockdev_op op, uint64_t offset);
-/* Waits until the buffers of everything that has been submitted have been let go of. The
- * completions come later, as always. The machine lock may be held. */
+/* Waits until the buffers of every request with `let_go` have been let go of. The completions come
+ * later, as always. The machine lock may be held. */
 void blockdev_settle(struct blockdev *dev);
 
 /* For a device that is being made, before any request has been submitted: reads in this thread.

@@ -115,11 +115,11 @@ static bool watch_door(struct rules *r, unsigned number)
     struct cursor cursor;
     uint32_t frame;
     uint64_t gpa;
+    cursor_init(&cursor, r, number);
+    cursor_virtual(&cursor, c->door_gva, &frame);
     if (!follow_walk(r, number, c->door_gva, &gpa))
         return false;
     c->door_gpa = gpa & PAGE_MASK;
-    cursor_init(&cursor, r, number);
-    cursor_virtual(&cursor, c->door_gva, &frame);
     return true;
 }
 

@@ -116,7 +116,8 @@ static uint64_t table_base(enum paging_mode mode, unsigned level, uint64_t gva)
     return bits_ >= 64 ? 0 : gva & (~0ull << bits_);
 }
 
-static bool note_tables(struct cursor *c, const struct walk *walk)
+/* False: there is no memory for all of them. */
+static bool note_tables(struct cursor *c, const struct walk *walk, bool *news)
 {
     struct rules *r = c->rules;
     enum paging_mode mode = paging_mode(&r->contexts[c->context]->paging);
@@ -129,9 +130,11 @@ static bool note_tables(struct cursor *c, const struct walk *walk)
             continue;
         uint32_t frame = range_frame_number(&c->entries, at->gpa);
         uint64_t base = table_base(mode, at->level, walk->gva);
-        if (find_use(r, c->context, frame, at->level, base) == NONE &&
-            !add_use(r, c->context, frame, at->level, base))
+        if (find_use(r, c->context, frame, at->level, base) != NONE)
+            continue;
+        if (!add_use(r, c->context, frame, at->level, base))
             return false;
+        *news = true;
     }
     return true;
 }
@@ -218,10 +221,15 @@ enum resolved cursor_virtual(struct cursor *c, uint64_t gva, uint32_t *frame)
     bool present;
     if (from_same_table(c, gva, &gpa, &present))
         return present ? cursor_physical(c, gpa, frame) : RESOLVED_NOTHING;
-    bool found = walk_page(c->rules, c->context, gva, &walk);
-    if (!found)
-        walk.fault = WALK_USER; /* also what the context may not name */
-    if (!note_tables(c, &walk))
+    bool found, all, news;
+    do { /* a table that is new here may have been under way from a disk until it was noted */
+        found = walk_page(c->rules, c->context, gva, &walk);
+        if (!found)
+            walk.fault = WALK_USER; /* also what the context may not name */
+        news = false;
+        all = note_tables(c, &walk, &news);
+    } while (all && news);
+    if (!all)
         LOG(c->rules->log, LOG_GUEST_ERRORS,
             "protection: a page table of context %u is not watched\n", c->context);
     remember_table(c, &walk);
@@ -344,16 +352,14 @@ static void follow_range(struct rules *r, unsigned context, uint64_t lo, uint64_
 static bool still_alive(struct rules *r, unsigned context, uint64_t lo, uint64_t hi)
 {
     struct context *c = r->contexts[context];
+    struct cursor cursor; /* its tables may be new ones */
+    uint32_t frame;
     uint64_t gpa;
     if (c->kind != RULES_USER || c->door_gva < (lo & PAGE_MASK) || c->door_gva > hi)
         return true;
-    if (!follow_walk(r, context, c->door_gva, &gpa) || (gpa & PAGE_MASK) != c->door_gpa)
-        return false;
-    struct cursor cursor; /* its tables may be new ones */
-    uint32_t frame;
     cursor_init(&cursor, r, context);
     cursor_virtual(&cursor, c->door_gva, &frame);
-    return true;
+    return follow_walk(r, context, c->door_gva, &gpa) && (gpa & PAGE_MASK) == c->door_gpa;
 }
 
 /* ---- Stores to tables ------------------------------------------------------------------------ */

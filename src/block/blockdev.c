@@ -39,7 +39,7 @@ struct blockdev {
     bool closing;
     int reported;     /* the errno that was last reported on stderr */
     unsigned waiting; /* requests in `submitted` */
-    unsigned holding; /* requests, there or at a worker, whose buffers are in use */
+    unsigned holding; /* requests, there or at a worker, with buffers to be let go of */
     unsigned workers, idle;
     pthread_t threads[MAX_WORKERS];
 };
@@ -133,6 +133,7 @@ static int write_data(struct blockdev *dev, const struct blockdev_request *reque
     return image->ops->write(image, data, request->offset, request->len);
 }
 
+/* Without the flush behind it. */
 static int perform(struct blockdev *dev, const struct blockdev_request *request)
 {
     struct image *image = dev->image;
@@ -147,33 +148,47 @@ static int perform(struct blockdev *dev, const struct blockdev_request *request)
     case BLOCKDEV_FLUSH:
         return flush(dev);
     case BLOCKDEV_WRITE:
-        result = write_data(dev, request);
-        break;
-    case BLOCKDEV_DISCARD:
-        if (!unmap || !image->ops->discard)
-            return 0; /* a hint */
-        result = image->ops->discard(image, request->offset, request->len);
-        break;
+        return write_data(dev, request);
+    case BLOCKDEV_DISCARD: /* a hint */
+        return unmap && image->ops->discard
+                   ? image->ops->discard(image, request->offset, request->len)
+                   : 0;
     case BLOCKDEV_WRITE_ZEROES:
-        result = image->ops->zero(image, request->offset, request->len,
-                                  unmap ? HOSTFILE_ZERO_UNMAP : HOSTFILE_ZERO_KEEP);
-        break;
+        return image->ops->zero(image, request->offset, request->len,
+                                unmap ? HOSTFILE_ZERO_UNMAP : HOSTFILE_ZERO_KEEP);
     }
-    return !result && request->through ? flush(dev) : result;
+    return -EINVAL;
+}
+
+/* As soon as nobody looks at them: a flush may take long, and stderr may be somebody's full pipe.
+ */
+static void let_buffers_go(struct blockdev *dev, struct blockdev_request *request)
+{
+    if (!request->let_go)
+        return;
+    request->let_go(request);
+    pthread_mutex_lock(&dev->lock);
+    if (!--dev->holding)
+        pthread_cond_broadcast(&dev->settled);
+    pthread_mutex_unlock(&dev->lock);
+}
+
+static bool changes_data(enum blockdev_op op)
+{
+    return op != BLOCKDEV_READ && op != BLOCKDEV_FLUSH;
 }
 
 static void run(struct blockdev *dev, struct blockdev_request *request)
 {
     request->result = perform(dev, request);
+    let_buffers_go(dev, request);
+    if (!request->result && request->through && changes_data(request->op))
+        request->result = flush(dev);
     if (request->result)
         report(dev, request);
-    if (request->let_go)
-        request->let_go(request);
     pthread_mutex_lock(&dev->lock);
     bool first = !dev->completed.first; /* else the timer is armed already, or will be */
     list_add(&dev->completed, request);
-    if (!--dev->holding)
-        pthread_cond_broadcast(&dev->settled);
     pthread_mutex_unlock(&dev->lock);
     if (first)
         timer_arm(&dev->deliver, 0);
@@ -239,7 +254,7 @@ void blockdev_submit(struct blockdev *dev, struct blockdev_request *request)
     request->through = !dev->write_cache;
     pthread_mutex_lock(&dev->lock);
     list_add(&dev->submitted, request);
-    dev->holding++;
+    dev->holding += request->let_go != NULL;
     if (++dev->waiting > dev->idle && dev->workers < MAX_WORKERS)
         start_worker_locked(dev);
     bool wake = dev->idle > 0;

@@ -185,11 +185,12 @@ static void *protect(void *opaque)
 }
 
 /* It has set the mark, and is given time to be wrong. */
-static void must_wait(pthread_t *thread, void *(*fn)(void *), void *opaque, uint32_t mark)
+static void must_wait(pthread_t *thread, void *(*fn)(void *), void *opaque, uint64_t gpa,
+                      uint32_t mark)
 {
     atomic_store(&returned, false);
     ck_assert_int_eq(pthread_create(thread, NULL, fn, opaque), 0);
-    while (!(attr(AT) & mark))
+    while (!(attr(gpa) & mark))
         sched_yield();
     for (unsigned i = 0; i < 20; i++)
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
@@ -201,7 +202,7 @@ START_TEST(code_waits_for_what_is_written)
     pthread_t thread;
     struct phys_loan *loan = phys_loan_new(g->map, true, 1);
     ck_assert(phys_loan_add(loan, AT, PAGE_SIZE));
-    must_wait(&thread, decode, NULL, FRAME_CODE);
+    must_wait(&thread, decode, NULL, AT, FRAME_CODE);
     __atomic_store_n((uint8_t *)loan->iov[0].iov_base + 0x100, 0xc3, __ATOMIC_RELEASE);
     phys_loan_end(loan);
     pthread_join(thread, NULL);
@@ -226,11 +227,44 @@ START_TEST(rules_wait)
     struct protect_rule r = rule(id, PROTECT_DEVICE, 0, PROTECT_DENY);
     struct phys_loan *loan = phys_loan_new(g->map, _i, 1);
     ck_assert(phys_loan_add(loan, AT, PAGE_SIZE));
-    must_wait(&thread, protect, &r, FRAME_RULED);
+    must_wait(&thread, protect, &r, AT, FRAME_RULED);
     phys_loan_end(loan);
     pthread_join(thread, NULL);
     ck_assert(atomic_load(&returned));
     ck_assert(!lends(_i, AT, PAGE_SIZE));
+}
+END_TEST
+
+#define GVA 0x400000ull
+
+static void *protect_address(void *opaque)
+{
+    (void)opaque;
+    const struct protect_rule r = rule(add(GVA, 8, 0), PROTECT_OWNER, 0, PROTECT_DENY);
+    ck_assert_int_eq(do_op(PROTECT_OP_SET_RULES, &r, 1), PROTECT_OK);
+    atomic_store(&returned, true);
+    return NULL;
+}
+
+/* A region's page table is on its way from a disk: the rule goes to the frame that it names in the
+ * end. */
+START_TEST(tables_under_way)
+{
+    pthread_t thread;
+    finish();
+    start(PAGING_4LEVEL, 4 * MIB);
+    bind_supervisor();
+    guest_map(g, &paging, GVA, 0x20000 | PTE_P | PTE_RW, 1);
+    const uint64_t entry = guest_entry(g, &paging, GVA, 1), table = entry & PAGE_MASK;
+    struct phys_loan *loan = phys_loan_new(g->map, true, 1);
+    ck_assert(phys_loan_add(loan, table, PAGE_SIZE));
+    must_wait(&thread, protect_address, NULL, table, FRAME_RULED_TABLE);
+    __atomic_store_n((uint64_t *)phys_hva(g->map, entry, NULL), 0x30000 | PTE_P | PTE_RW,
+                     __ATOMIC_RELEASE);
+    phys_loan_end(loan);
+    pthread_join(thread, NULL);
+    ck_assert(attr(0x30000) & FRAME_RULED);
+    ck_assert(!(attr(0x20000) & FRAME_RULED));
 }
 END_TEST
 
@@ -285,6 +319,7 @@ int main(void)
                                   one_borrower_at_a_time,
                                   code_waits_for_what_is_written,
                                   code_does_not_wait_for_what_is_read,
+                                  tables_under_way,
                                   lending_and_decoding};
     Suite *suite = suite_create("loan");
     TCase *tcase = tcase_create("loan");

@@ -127,6 +127,19 @@ START_TEST(test_lent_table)
 }
 END_TEST
 
+/* A table that is traced, and whose entries are not exact for the moment, becomes something else:
+ * its frame must not stay slow for ever. */
+START_TEST(test_table_that_ends_while_it_is_lent)
+{
+    atomic_fetch_or(phys_frame_attr(g->map, pt), FRAME_LENT | FRAME_LENT_WRITE);
+    store(pt + 8 * 3, 0x99000 | PTE_P | PTE_US);
+    ck_assert_uint_eq(read_page(G0 + 3 * PAGE_SIZE), 0x99000); /* asked for once more */
+    atomic_fetch_and(phys_frame_attr(g->map, pt), ~(uint32_t)(FRAME_LENT | FRAME_LENT_WRITE));
+    store(pd, 0);
+    ck_assert(!(*phys_frame_attr(g->map, pt) & FRAME_TABLE));
+}
+END_TEST
+
 START_TEST(test_store_to_an_inner_entry)
 {
     uint64_t old = peek64(g, pd);
@@ -287,6 +300,7 @@ int main(void)
     tcase_add_test(t, test_store_to_a_leaf);
     tcase_add_test(t, test_store_to_an_inner_entry);
     tcase_add_test(t, test_lent_table);
+    tcase_add_test(t, test_table_that_ends_while_it_is_lent);
     tcase_add_test(t, test_cleared_accessed_bit_is_set_again);
     tcase_add_test(t, test_dma_and_other_vcpus_store);
     tcase_add_test(t, test_other_vcpu_holds_a_writable_entry);
