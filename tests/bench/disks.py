@@ -148,6 +148,7 @@ def one_round(results, found, initrd, folder, cache, milliseconds):
                 if access not in results.accesses and access != "write-1m-new":
                     continue
                 for label, guest in guests.items():
+                    os.sync()  # else the host slows one machine down for what another has left to be written
                     try:
                         speed = guest.run(DISKS.index(disk), access, milliseconds)
                     except Failure as failure:
