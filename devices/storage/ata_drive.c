@@ -216,10 +216,7 @@ void ata_submit_lent(struct ata_drive *d, enum blockdev_op op, uint64_t offset, 
 
 void ata_await_loans(struct ata_drive *d)
 {
-    bool lent = d->lending == ATA_LENT;
-    for (unsigned tag = 0; d->queued && tag < ATA_TAGS; tag++)
-        lent |= d->queued[tag].lent;
-    if (lent && d->at_image)
+    if (d->image)
         blockdev_settle(d->image);
 }
 

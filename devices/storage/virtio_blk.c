@@ -511,20 +511,10 @@ static void blk_config_write(struct virtio_device *dev, unsigned offset, uint8_t
 /* ---- Life -------------------------------------------------------------------------------------
  */
 
-/* The guest's memory is left alone from now on. */
-static void await_lent(struct virtio_blk *disk)
-{
-    bool lent = false;
-    for (struct blk_request *r = disk->requests; r; r = r->next)
-        lent |= r->lent;
-    if (lent)
-        blockdev_settle(disk->image);
-}
-
 static void blk_reset(struct virtio_device *dev)
 {
     struct virtio_blk *disk = (struct virtio_blk *)dev;
-    await_lent(disk);
+    blockdev_settle(disk->image); /* the guest's memory is left alone from now on */
     for (struct blk_request *r = disk->requests; r; r = r->next)
         r->stale = true;
     disk->stale = disk->in_flight;
@@ -534,13 +524,13 @@ static void blk_reset(struct virtio_device *dev)
 
 static void blk_master_off(struct pci_device *pci)
 {
-    await_lent((struct virtio_blk *)pci);
+    blockdev_settle(((struct virtio_blk *)pci)->image);
 }
 
 static void blk_destroy(struct virtio_device *dev)
 {
     struct virtio_blk *disk = (struct virtio_blk *)dev;
-    await_lent(disk);
+    blockdev_settle(disk->image); /* the guest's memory is left alone from now on */
     for (struct blk_request *r = disk->requests; r; r = r->next)
         r->disk = NULL; /* freed when the image is done with them */
     free(disk);

@@ -85,7 +85,8 @@ static inline void perform(struct blockdev *dev, unsigned index, int error)
 void blockdev_settle(struct blockdev *dev)
 {
     for (unsigned i = 0; i < dev->count; i++)
-        perform(dev, i, 0);
+        if (dev->waiting[i]->let_go)
+            perform(dev, i, 0);
 }
 
 /* A request comes back, in whatever order the script says. */

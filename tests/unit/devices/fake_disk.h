@@ -111,7 +111,8 @@ static inline void disk_perform_at(struct blockdev *disk, unsigned index)
 void blockdev_settle(struct blockdev *dev)
 {
     for (unsigned i = 0; i < dev->count; i++)
-        disk_perform_at(dev, i);
+        if (dev->waiting[i]->let_go)
+            disk_perform_at(dev, i);
 }
 
 /* Finishes the request at `index` of those that wait. */
