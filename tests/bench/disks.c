@@ -6,7 +6,9 @@
  * The file is opened with O_DIRECT, so that the guest's page cache has no part in it. KIND is one
  * of `kinds` below. Sequential ones go over the area once and again until the time is up, random
  * ones choose each of its blocks once, in an order that is the same everywhere; those that are
- * "new" go over it once at most. A line "KIND NANOSECONDS BYTES OPERATIONS" says what was done.
+ * "new" go over it once at most. Buffers are one piece of the guest's memory; "apart" ones are
+ * pages of which no two lie side by side: how long a request can be then, the controller's and the
+ * driver's lists decide. A line "KIND NANOSECONDS BYTES OPERATIONS" says what was done.
  *
  * Every 4 KiB that is written begins with where it belongs, and every read looks at that: bytes at
  * the wrong place end the program ("KIND failed ...", status 1). Before anything is read, the area
@@ -22,30 +24,34 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { PAGE = 4096, MOST_THREADS = 8 };
+enum { PAGE = 4096, HUGE_PAGE = 2 << 20, MOST_THREADS = 8 };
 enum access { READ, WRITE, WRITE_FLUSH };
 
 static const struct kind {
     const char *name;
     enum access access;
     size_t block;
-    bool random, once;
+    enum order { IN_ORDER, ANEW, RANDOM, RANDOM_ANEW } order;
+    enum { TOGETHER, APART } pages;
     unsigned threads;
 } kinds[] = {
-    {"write-1m-new", WRITE, 1 << 20, false, true, 1},
-    {"write-4k-new", WRITE, PAGE, true, true, 1},
-    {"read-1m", READ, 1 << 20, false, false, 1},
-    {"write-1m", WRITE, 1 << 20, false, false, 1},
-    {"read-256k", READ, 256 << 10, false, false, 1},
-    {"write-256k", WRITE, 256 << 10, false, false, 1},
-    {"read-4k", READ, PAGE, true, false, 1},
-    {"write-4k", WRITE, PAGE, true, false, 1},
-    {"read-4k-8", READ, PAGE, true, false, MOST_THREADS},
-    {"write-4k-8", WRITE, PAGE, true, false, MOST_THREADS},
-    {"flush-4k", WRITE_FLUSH, PAGE, true, false, 1},
+    {"write-1m-new", WRITE, 1 << 20, ANEW, TOGETHER, 1},
+    {"write-4k-new", WRITE, PAGE, RANDOM_ANEW, TOGETHER, 1},
+    {"read-1m", READ, 1 << 20, IN_ORDER, TOGETHER, 1},
+    {"write-1m", WRITE, 1 << 20, IN_ORDER, TOGETHER, 1},
+    {"read-1m-apart", READ, 1 << 20, IN_ORDER, APART, 1},
+    {"write-1m-apart", WRITE, 1 << 20, IN_ORDER, APART, 1},
+    {"read-256k", READ, 256 << 10, IN_ORDER, TOGETHER, 1},
+    {"write-256k", WRITE, 256 << 10, IN_ORDER, TOGETHER, 1},
+    {"read-4k", READ, PAGE, RANDOM, TOGETHER, 1},
+    {"write-4k", WRITE, PAGE, RANDOM, TOGETHER, 1},
+    {"read-4k-8", READ, PAGE, RANDOM, TOGETHER, MOST_THREADS},
+    {"write-4k-8", WRITE, PAGE, RANDOM, TOGETHER, MOST_THREADS},
+    {"flush-4k", WRITE_FLUSH, PAGE, RANDOM, TOGETHER, 1},
 };
 
 static const struct kind *kind;
@@ -71,7 +77,7 @@ static _Noreturn void fail(const char *what, uint64_t at)
 static uint64_t place(uint64_t turn)
 {
     uint64_t block = turn % blocks;
-    if (kind->random)
+    if (kind->order == RANDOM || kind->order == RANDOM_ANEW)
         block = block * 1000003 % blocks;
     return base + block * kind->block;
 }
@@ -96,15 +102,26 @@ static void look(const uint8_t *buffer, uint64_t at)
     }
 }
 
+/* The kernel gives out pages in the order of their addresses, and in the order in which they are
+ * first touched. */
+static uint8_t *new_buffer(void)
+{
+    uint8_t *buffer = aligned_alloc(HUGE_PAGE, HUGE_PAGE);
+    if (!buffer ||
+        madvise(buffer, HUGE_PAGE, kind->pages == APART ? MADV_NOHUGEPAGE : MADV_HUGEPAGE))
+        fail("memory", 0);
+    for (size_t i = 0; kind->pages == APART && i < kind->block; i += 2 * PAGE)
+        buffer[i] = 0xa5;
+    memset(buffer, 0xa5, kind->block);
+    return buffer;
+}
+
 static void *work(void *unused)
 {
-    uint8_t *buffer = aligned_alloc(PAGE, kind->block);
-    if (!buffer)
-        fail("memory", 0);
-    memset(buffer, 0xa5, kind->block);
+    uint8_t *buffer = new_buffer();
     for (uint64_t turn; now() < stop;) {
         turn = atomic_fetch_add(&next_block, 1);
-        if (kind->once && turn >= blocks)
+        if ((kind->order == ANEW || kind->order == RANDOM_ANEW) && turn >= blocks)
             break;
         const uint64_t at = place(turn);
         if (kind->access == READ) {

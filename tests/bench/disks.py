@@ -33,6 +33,8 @@ ACCESSES = {
     "write-4k-new": ("write 4 KiB, random, new clusters", (AREA, 2 * AREA), 1),
     "read-1m": ("read 1 MiB", (0, AREA), 1),
     "write-1m": ("write 1 MiB", (0, AREA), 1),
+    "read-1m-apart": ("read 1 MiB, pages apart", (0, AREA), 1),
+    "write-1m-apart": ("write 1 MiB, pages apart", (0, AREA), 1),
     "read-256k": ("read 256 KiB", (0, AREA), 1),
     "write-256k": ("write 256 KiB", (0, AREA), 1),
     "read-4k": ("read 4 KiB, random", (0, AREA), 1),
@@ -96,6 +98,8 @@ class Machine:
             self.guest.expect(re.escape(PROMPT), TIMEOUT)
             for module in MODULES:
                 self.guest.command(f"insmod /{module}.ko")
+            # What memory disks.c gets decides how long a request can be, and must not be left to chance.
+            self.guest.command("echo madvise >/sys/kernel/mm/transparent_hugepage/enabled")
             self.devices = self.find()
         except Failure:
             self.guest.kill()
