@@ -473,7 +473,8 @@ static bool ret(struct build *b)
     struct emit *e = &b->e;
     flags_store(b);
     struct cold *elsewhere = cold_new(b, COLD_RET);
-    elsewhere->here = cold_new(b, COLD_HERE);
+    if (!system_in_shadow(b)) /* STI has polled */
+        elsewhere->here = cold_new(b, COLD_HERE);
     elsewhere->slow = site_begin(b);
     lookup_stack(b, HOST_SP, 0, b->width, ACCESS_READ, elsewhere->slow);
     emit_rm(e, b->width, OP_LOAD, SCRATCH1, SCRATCH1, 0);
@@ -584,7 +585,8 @@ static void emit_elsewhere(struct build *b, const struct cold *c)
     struct emit *e = &b->e;
     b->i = c->index;
     b->flags = (struct flags_state){.memory = true};
-    cold_jump(c->here, poll(b));
+    if (c->here)
+        cold_jump(c->here, poll(b));
     emit_call(e, b->jit->thunks.find_call);
     uint8_t *none = emit_jcc_later(e, CC_NE);
     emit_mov(e, 8, RSP, SCRATCH2);

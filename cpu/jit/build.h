@@ -390,6 +390,9 @@ bool bits_translate(struct build *b);
 bool system_translate(struct build *b);
 /* Likewise SYSCALL, SYSRET and IRET, which are branches. */
 bool system_gate(struct build *b);
+/* The present instruction is never reached but through an STI before it: nothing may come between.
+ */
+bool system_in_shadow(const struct build *b);
 
 /* ---- copy.c ---------------------------------------------------------------------------------- */
 

@@ -29,16 +29,34 @@ static bool cli(struct build *b)
     return true;
 }
 
+static bool is_sti(const struct build *b, unsigned i)
+{
+    return b->insn[i].row->exec == EXEC_sys_sti && !(b->mode & MODE_USER);
+}
+
+bool system_in_shadow(const struct build *b)
+{
+    return b->i && b->flows[b->i - 1] && !b->leader[b->i] && is_sti(b, b->i - 1);
+}
+
+/* Not before it has been executed: JMP polls at its target, RET asks system_in_shadow(). */
+static bool polls_before(const struct build *b, unsigned i)
+{
+    const struct insn *insn = &b->insn[i];
+    bool goes = insn->row->exec == EXEC_jmp && insn->op[0].kind == OPND_REL;
+    bool returns = insn->row->exec == EXEC_ret && !b->leader[i];
+    return b->polls[i] || (insn->row->attr & INSN_BRANCH && !goes && !returns);
+}
+
 /*
  * With an interrupt pending C does it, which casts the shadow (SDM vol. 2, STI). Else one can only
  * become pending later, and is noticed by a poll: so that the shadow's instruction must be one
- * without a poll, in this region.
+ * that is done before any poll, in this region.
  */
 static bool sti(struct build *b)
 {
     struct emit *e = &b->e;
-    if (!b->flows[b->i] || b->polls[b->i + 1] || b->insn[b->i + 1].row->attr & INSN_BRANCH ||
-        !build_has_room(b, 16))
+    if (!b->flows[b->i] || polls_before(b, b->i + 1) || !build_has_room(b, 16))
         return false;
     struct cold *site = site_begin_spilled(b);
     emit_cpu(e, 4, OP_LOAD, SCRATCH1, CPU_AT(attention));

@@ -250,6 +250,43 @@ TEST(shadow_over_a_branch)
     CHECK_EQ(interrupted_at[0], want);
 }
 
+/* An interrupt that comes at any moment is never taken between STI and the branch in its shadow. */
+enum { OFTEN = 40 };
+static word shadows[2], out;
+static unsigned in_shadow;
+static bool on_timer(struct frame *f)
+{
+    in_shadow += f->rip == shadows[0] || f->rip == shadows[1];
+    apic_write(APIC_EOI, 0);
+    if (++interrupts == OFTEN)
+        f->rip = out;
+    else
+        apic_write(APIC_INITIAL, 20000 * (interrupts + 1)); /* lets slow hosts get on */
+    return true;
+}
+
+TEST(no_interrupt_before_the_branch)
+{
+    struct context c = interrupting();
+    trap_handlers[SELF] = on_timer;
+    in_shadow = 0;
+    pieces_begin();
+    c.rcx = pieces_here();
+    put(PIECE("cli; lea rax, [rip + 1f + 1]; push rax; mov edx, 20; 2: dec edx; jne 2b; sti; 1:"));
+    shadows[0] = pieces_here();
+    put(PIECE("ret; cli; sti"));
+    shadows[1] = pieces_here();
+    put(PIECE("jmp 1f; nop; 1: cli; jmp rcx"));
+    out = pieces_here();
+    apic_write(APIC_DIVIDE, 0xb);
+    apic_write(APIC_LVT_TIMER, SELF);
+    apic_write(APIC_INITIAL, 20000);
+    CHECK_EQ(pieces_run(&c).vector, V_BP);
+    CHECK_EQ(interrupts, OFTEN);
+    CHECK_EQ(in_shadow, 0);
+    apic_quiet();
+}
+
 /* STI; HLT never sleeps through its interrupt: the timer comes at any moment around them. */
 TEST(hlt_in_the_shadow)
 {
@@ -426,6 +463,7 @@ const struct test guest_tests[] = {T(flags_pass_through),
                                    T(kept_out),
                                    T(shadow_over_a_branch),
                                    T(hlt_in_the_shadow),
+                                   T(no_interrupt_before_the_branch),
                                    T(cli_sti_privilege),
                                    T(control_and_segment_registers),
                                    T(bases),
