@@ -346,6 +346,16 @@ bool system_gate(struct build *b)
     return true;
 }
 
+/* What other processors have done to this one's code is noticed by a poll, and its own stores are
+ * always; so the fence is left (SDM vol. 3, 9.3). */
+static bool serialize(struct build *b)
+{
+    static const uint8_t mfence[] = {0x0f, 0xae, 0xf0};
+    branch_poll(b);
+    emit_bytes(&b->e, mfence, sizeof mfence);
+    return true;
+}
+
 /* ---- The choice ------------------------------------------------------------------------------ */
 
 bool system_translate(struct build *b)
@@ -371,6 +381,8 @@ bool system_translate(struct build *b)
         return rdtsc(b, false);
     case EXEC_sys_rdtscp:
         return rdtsc(b, true);
+    case EXEC_sys_serialize:
+        return serialize(b);
     case EXEC_sys_rdfsbase:
         return b->code64 && read_base(b);
     case EXEC_sys_wrfsbase:

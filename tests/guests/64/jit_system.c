@@ -302,6 +302,29 @@ TEST(hlt_in_the_shadow)
     apic_quiet();
 }
 
+/* SERIALIZE leaves flags and registers alone, and an interrupt in front of it. */
+TEST(serialize)
+{
+    struct context c = interrupting();
+    trap_handlers[SELF] = on_timer;
+    in_shadow = 0;
+    c.rax = 1, c.rbx = 2;
+    pieces_begin();
+    put(PIECE("cmp eax, ebx; sti; nop"));
+    shadows[0] = shadows[1] = 0;
+    put(PIECE("1: inc rcx; mov r8, rcx; cmp eax, ebx; .byte 0x0f, 0x01, 0xe8; jb 1b; ud2"));
+    out = pieces_here();
+    apic_write(APIC_DIVIDE, 0xb);
+    apic_write(APIC_LVT_TIMER, SELF);
+    apic_write(APIC_INITIAL, 20000);
+    struct trap t = pieces_run(&c);
+    CHECK_EQ(t.vector, V_BP);
+    CHECK_EQ(interrupts, OFTEN);
+    CHECK(t.frame.rcx > c.rcx);
+    CHECK(t.frame.rcx - t.frame.r8 <= 1);
+    apic_quiet();
+}
+
 /* IOPL decides for programs, and CPL 1 is not the kernel. */
 TEST(cli_sti_privilege)
 {
@@ -464,6 +487,7 @@ const struct test guest_tests[] = {T(flags_pass_through),
                                    T(shadow_over_a_branch),
                                    T(hlt_in_the_shadow),
                                    T(no_interrupt_before_the_branch),
+                                   T(serialize),
                                    T(cli_sti_privilege),
                                    T(control_and_segment_registers),
                                    T(bases),
