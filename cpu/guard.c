@@ -70,7 +70,7 @@ static const struct {
     size_t from, to;
 } parts[] = {
     {0, offsetof(struct cpu, request)},
-    {offsetof(struct cpu, attention), offsetof(struct cpu, mmu)},
+    {offsetof(struct cpu, attention), offsetof(struct cpu, jx)},
     {offsetof(struct cpu, seg), offsetof(struct cpu, tsc_offset)}, /* that one others read */
     {offsetof(struct cpu, msr_tsc_adjust), offsetof(struct cpu, exception)},
     {offsetof(struct cpu, debug_pending), offsetof(struct cpu, index)},

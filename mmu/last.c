@@ -9,7 +9,7 @@
 
 static void forget(struct mmu_cpu *mmu, unsigned priv, unsigned k)
 {
-    struct view_last *last = &mmu->last[priv][k];
+    struct view_last *last = &mmu->last[k][priv];
     last->limit[0] = last->limit[1] = 0;
     mmu->last_used[priv] &= ~(1u << k);
 }
@@ -18,7 +18,7 @@ void last_forget(struct mmu_cpu *mmu, enum mmu_priv priv, uint64_t gva)
 {
     for (uint32_t left = mmu->last_used[priv]; left; left &= left - 1) {
         unsigned k = (unsigned)__builtin_ctz(left);
-        if (mmu->last[priv][k].page == gva)
+        if (mmu->last[k][priv].page == gva)
             forget(mmu, priv, k);
     }
 }
@@ -38,7 +38,7 @@ void mmu_last_fill(struct mmu_cpu *mmu, enum mmu_priv priv, unsigned k, uint64_t
     const uint8_t *host = read ? read : write;
     if (!host)
         return;
-    mmu->last[priv][k] =
+    mmu->last[k][priv] =
         (struct view_last){.page = page,
                            .delta = (uint64_t)(uintptr_t)host - page,
                            .limit = {read ? VIEW_LAST_LIMIT : 0, write ? VIEW_LAST_LIMIT : 0}};

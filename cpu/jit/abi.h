@@ -4,9 +4,9 @@
  *
  *     guest                      host while translated code runs
  *     RAX RCX RDX RBX RBP RSI    the register of the same name
- *     RDI R8 R9 R12 R13 R14
+ *     RDI R8 R9 R12 R13
  *     RSP                        R15
- *     R10 R11 R15                no register: "homed", they stay in cpu->gpr[]
+ *     R10 R11 R14 R15            no register: "homed", they stay in cpu->gpr[]
  *     XMM, YMM                   the register of the same name, from the first region that uses any
  *                                until C is called (cpu->jx.vec_home = 0); else cpu->ymm[]
  *     arithmetic flags           EFLAGS between their producer and what changes EFLAGS next; in
@@ -16,26 +16,28 @@
  *                                are masked (jit_mode()); from and to cpu->jx.mxcsr
  *
  *     host R10, R11   scratch: addresses, homed registers, copies of RAX
+ *     host R14        in the middle of what is used most of struct cpu
  *     host FS base    glibc's; GS is not used
  *     host RSP        the host's stack: the guest's open calls (branch.c), 16 bytes each
  *
- * struct cpu lies in front of the code (jit_cpu_new()), so code names its fields by RIP: two bytes
- * less than by a segment, of which a lookup has two or three, and no base to add.
+ * A field of struct cpu is named by R14 and one byte where it lies near (CPU_NEAR), else by RIP and
+ * four, for struct cpu lies in front of the code (jit_cpu_new()). How long code is decides how fast
+ * large programs are, and a lookup names two or three fields.
  *
- * Since most registers keep their names, most instructions are copied byte for byte. R10, R11 and
- * R15 are homed because compilers use them least of all that need a REX prefix anyway.
+ * Since most registers keep their names, most instructions are copied byte for byte. R10, R11, R14
+ * and R15 are homed because compilers use them least of all that need a REX prefix anyway.
  */
 #ifndef CPU_JIT_ABI_H
 #define CPU_JIT_ABI_H
 
 #include "internal/cpu.h"
 
-enum { HOST_SP = R15, SCRATCH1 = R10, SCRATCH2 = R11 };
+enum { HOST_SP = R15, HOST_CPU = R14, SCRATCH1 = R10, SCRATCH2 = R11 };
 
 /* Is this guest register in memory only? */
 static inline bool abi_is_homed(unsigned guest)
 {
-    return guest == R10 || guest == R11 || guest == R15;
+    return guest == R10 || guest == R11 || guest >= R14;
 }
 /* The host register of a guest register that is not homed. */
 static inline unsigned abi_host(unsigned guest)
@@ -51,7 +53,7 @@ static inline unsigned abi_host(unsigned guest)
     ((int32_t)(offsetof(struct cpu, mmu.fast) + sizeof(struct view_fast) * (priv)))
 #define CPU_LAST(priv, k)                                                                          \
     ((int32_t)(offsetof(struct cpu, mmu.last) +                                                    \
-               sizeof(struct view_last) * (VIEW_LASTS * (priv) + (k))))
+               sizeof(struct view_last) * (MMU_PRIVS * (k) + (priv))))
 
 _Static_assert(sizeof(union vreg) == 32, "CPU_YMM");
 _Static_assert(sizeof(struct view_fast) == 16 && offsetof(struct view_fast, mask) == 8, "lookup");
@@ -60,6 +62,17 @@ _Static_assert(offsetof(struct view_entry, tag_read) == 0 &&
                    offsetof(struct view_entry, delta) == 16 &&
                    offsetof(struct view_entry, page) == 24,
                "lookup");
+
+/* Where R14 points: between the fields of jx that are used most and the MMU's, down to the last
+ * pages of the stack pointer. */
+#define CPU_NEAR ((int32_t)offsetof(struct cpu, mmu) + 32)
+static inline bool cpu_is_near(int32_t offset)
+{
+    return offset - CPU_NEAR == (int8_t)(offset - CPU_NEAR);
+}
+_Static_assert(CPU_NEAR - CPU_AT(jx.self) <= 128 && CPU_NEAR - CPU_AT(jx.kick) > 0 &&
+                   CPU_LAST(0, 1) - CPU_NEAR <= 128,
+               "near");
 
 /* Bytes of host stack for open calls: its end is where RSP is a multiple of it. */
 enum { CALLS_BYTES = 8192 };

@@ -7,6 +7,7 @@
 #ifndef CPU_JIT_EMIT_H
 #define CPU_JIT_EMIT_H
 
+#include "cpu/jit/abi.h"
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
@@ -93,7 +94,8 @@ static inline void emit_rm(struct emit *e, unsigned w, unsigned opcode, unsigned
     emit_modrm_mem(e, reg, base, disp);
 }
 
-/* The displacement of [struct cpu + offset] by RIP; `more` bytes of the instruction follow. */
+/* The displacement of [struct cpu + offset] by RIP, behind a ModRM byte that says so; `more` bytes
+ * of the instruction follow. */
 static inline void emit_cpu_disp(struct emit *e, int32_t offset, unsigned more)
 {
     emit32(e, (uint32_t)(e->cpu + offset - (intptr_t)(emit_here(e) + 4 + more)));
@@ -101,6 +103,10 @@ static inline void emit_cpu_disp(struct emit *e, int32_t offset, unsigned more)
 static inline void emit_cpu_before(struct emit *e, unsigned w, unsigned opcode, unsigned reg,
                                    int32_t offset, unsigned more)
 {
+    if (cpu_is_near(offset)) {
+        emit_rm(e, w, opcode, reg, HOST_CPU, offset - CPU_NEAR);
+        return;
+    }
     emit_rex(e, w, reg, 0, 0);
     emit8(e, opcode);
     emit8(e, (reg & 7) << 3 | 5);
@@ -200,6 +206,13 @@ static inline void emit_cpu_imm8(struct emit *e, unsigned opcode, unsigned digit
 /* 0F op reg, [struct cpu + offset] */
 static inline void emit_cpu_0f(struct emit *e, unsigned opcode, unsigned reg, int32_t offset)
 {
+    if (cpu_is_near(offset)) {
+        emit_rex(e, 4, reg, 0, HOST_CPU);
+        emit8(e, 0x0f);
+        emit8(e, opcode);
+        emit_modrm_mem(e, reg, HOST_CPU, offset - CPU_NEAR);
+        return;
+    }
     emit_rex(e, 4, reg, 0, 0);
     emit8(e, 0x0f);
     emit8(e, opcode);

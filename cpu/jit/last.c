@@ -21,6 +21,7 @@
 #include "cpu/jit/build.h"
 
 enum {
+    LAST_SP = 0,  /* near the others that are used most (abi.h); the base registers' numbers */
     LAST_PC = 16, /* behind one for each base register: relative to RIP, by the page's number */
     LAST_PCS = 8,
     LAST_ABSOLUTE = LAST_PC + LAST_PCS, /* no base */
@@ -38,13 +39,18 @@ static bool is_promising(const struct build *b)
            !b->jit->scattered[jit_mark_index((b->region->gpa & PAGE_MASK) + b->off[b->i])];
 }
 
+static unsigned of_base(unsigned reg)
+{
+    return reg == RSP ? LAST_SP : reg == LAST_SP ? RSP : reg;
+}
+
 unsigned last_of_register(const struct build *b, unsigned host)
 {
     if (b->in_cold)
         return LAST_NONE;
     if (host == HOST_SP)
-        return RSP;
-    return host != SCRATCH1 && is_promising(b) ? host : LAST_NONE;
+        return LAST_SP;
+    return host != SCRATCH1 && is_promising(b) ? of_base(host) : LAST_NONE;
 }
 
 unsigned last_of_operand(const struct build *b)
@@ -53,7 +59,7 @@ unsigned last_of_operand(const struct build *b)
     if (b->in_cold)
         return LAST_NONE;
     if (m->base == RSP && m->index == REG_NONE)
-        return RSP;
+        return LAST_SP;
     if (m->base == REG_NONE && m->index == REG_NONE && (m->seg == SEG_FS || m->seg == SEG_GS))
         return m->seg == SEG_FS ? LAST_FS : LAST_GS;
     if (!is_promising(b))
@@ -63,7 +69,7 @@ unsigned last_of_operand(const struct build *b)
         uint64_t page = (next + (uint64_t)m->disp) >> PAGE_SHIFT;
         return LAST_PC + ((unsigned)page & (LAST_PCS - 1));
     }
-    return m->base == REG_NONE ? LAST_ABSOLUTE : m->base;
+    return m->base == REG_NONE ? LAST_ABSOLUTE : of_base(m->base);
 }
 
 /* ---- Code ------------------------------------------------------------------------------------ */
@@ -93,7 +99,7 @@ struct jit_watch {
 
 static void watch(struct build *b, const struct lookup *l, struct cold *c, uint8_t *jump)
 {
-    if (c->otherwise->kind != COLD_SLOW || l->last == RSP || l->last >= LAST_FS)
+    if (c->otherwise->kind != COLD_SLOW || l->last == LAST_SP || l->last >= LAST_FS)
         return;
     c->watch = jit_data(b->jit, sizeof *c->watch);
     *c->watch = (struct jit_watch){.budget = FIRST_ALLOWANCE,

@@ -15,8 +15,7 @@
 #include "cpu/sys/internal.h"
 
 /* The guest registers that have a host register. */
-static const uint8_t in_registers[] = {RAX, RCX, RDX, RBX, RSP, RBP, RSI,
-                                       RDI, R8,  R9,  R12, R13, R14};
+static const uint8_t in_registers[] = {RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R12, R13};
 /* What C functions keep for their callers, in the order of pushing (System V ABI, 3.2.1). */
 static const uint8_t callee_saved[] = {RBX, RBP, R12, R13, R14, R15};
 
@@ -152,6 +151,7 @@ static void make_enter(struct emit *e, const uint8_t *to_zero)
 {
     for (unsigned i = 0; i < sizeof callee_saved; i++)
         emit_push(e, callee_saved[i]);
+    emit_rip(e, 8, OP_LEA, HOST_CPU, (const void *)(e->cpu + CPU_NEAR));
     emit_mov(e, 8, RAX, RSP);
     emit_ri(e, 8, GRP1_AND, RSP, -CALLS_BYTES);
     emit_push(e, RAX);

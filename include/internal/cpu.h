@@ -143,29 +143,29 @@ struct x87 {
     alignas(16) uint8_t st[8][16];
 };
 
-/* What translated code keeps outside registers (cpu/jit/abi.h). */
+/* What translated code keeps outside registers (cpu/jit/abi.h); what it uses most comes last. */
 struct cpu_jit {
-    uint64_t page_va;      /* rip less the offset in its page */
-    uint16_t flags;        /* as LAHF and SETO AL leave them in AX */
-    uint32_t exit_off;     /* JIT_EXIT_HERE, JIT_EXIT_POLL: from page_va, signed */
-    _Atomic uint32_t kick; /* something may want attention: set by cpu_request() */
-    uint32_t vec_home;     /* vectors are in cpu->ymm[], not in the host's registers */
-    uint32_t mxcsr;        /* the host's, while they are there: what it is to be, and has become */
-    void *edge;            /* JIT_EXIT_EDGE */
+    uint32_t mxcsr; /* the host's, while they are there: what it is to be, and has become */
+    void *edge;     /* JIT_EXIT_EDGE */
     struct jit_watch
         *watch;          /* cpu/jit/last.c: C is to have a look at this access, NULL: at none; */
     uint64_t asked;      /* its linear address */
-    uint64_t jump;       /* kept over a lookup: where an indirect call goes, what PUSH stores */
-    uint64_t next_va;    /* the page_va there */
-    uint64_t kept;       /* the operand in memory of the comparison that made the flags */
-    uint64_t held[4];    /* host addresses of groups of accesses (cpu/jit/held.c) */
     struct jit_pcs *pcs; /* of the present mode */
-    /* The host's stack holds the guest's open calls (cpu/jit/branch.c): its pointer when there are
-     * none; and as the last way to C found it, which is where it goes on elsewhere. */
-    uint64_t stack, sp;
+    uint64_t sp;         /* the host's stack pointer as the last way to C found it */
     struct clock_piece
         tsc; /* the clock's, less tsc_offset; forgotten when the vCPU begins to run */
-    struct cpu *self;
+    alignas(32) struct cpu *self;
+    uint64_t stack;        /* the host's stack holds the guest's open calls (cpu/jit/branch.c): its
+                              pointer when there are none */
+    uint64_t next_va;      /* the page_va where an indirect call goes */
+    uint64_t kept;         /* the operand in memory of the comparison that made the flags */
+    uint64_t held[4];      /* host addresses of groups of accesses (cpu/jit/held.c) */
+    uint64_t jump;         /* kept over a lookup: where an indirect call goes, what PUSH stores */
+    uint64_t page_va;      /* rip less the offset in its page */
+    uint32_t exit_off;     /* JIT_EXIT_HERE, JIT_EXIT_POLL: from page_va, signed */
+    uint32_t vec_home;     /* vectors are in cpu->ymm[], not in the host's registers */
+    uint16_t flags;        /* as LAHF and SETO AL leave them in AX */
+    _Atomic uint32_t kick; /* something may want attention: set by cpu_request() */
 };
 
 enum cpu_activity { CPU_RUNNING, CPU_HALTED, CPU_WAIT_SIPI, CPU_SHUTDOWN };
@@ -219,8 +219,9 @@ struct cpu {
     uint8_t shadow;   /* interrupt shadow: SHADOW_*; over after the next instruction */
     uint8_t activity; /* enum cpu_activity */
     uint64_t retired; /* instructions; exact at safepoints, while the interpreter is the engine */
-    struct mmu_cpu mmu;
+    /* What translated code reads most is where one ends and the other begins (cpu/jit/abi.h). */
     struct cpu_jit jx;
+    struct mmu_cpu mmu;
 
     /* -- system state ------------------------------------------------------------------------ */
     struct segment seg[6], ldtr, tr; /* seg[] by SEG_* */

@@ -146,6 +146,8 @@ struct mmu_cpu {
      * them may have become invalid, and stays when the address space changes. The two numbers are
      * never equal. */
     uint64_t global_generation;
+    alignas(32) struct view_last last[VIEW_LASTS][MMU_PRIVS]; /* of the current address space */
+    uint32_t last_used[MMU_PRIVS]; /* a bit for each that may have a limit other than 0 */
     /* How often a permission of the fast path has been taken away: host addresses that are kept are
      * good while it stays. */
     uint64_t taken;
@@ -153,8 +155,6 @@ struct mmu_cpu {
     struct phys_map *map;
     unsigned vcpu;
     struct mmu_cpu_private *priv;
-    alignas(32) struct view_last last[MMU_PRIVS][VIEW_LASTS]; /* of the current address space */
-    uint32_t last_used[MMU_PRIVS]; /* a bit for each that may have a limit other than 0 */
 };
 _Static_assert(VIEW_LASTS <= 32, "a bit each");
 
@@ -196,7 +196,7 @@ const uint8_t *mmu_view_code(const struct mmu_cpu *mmu, enum mmu_priv priv, uint
 static inline bool mmu_last_holds(const struct mmu_cpu *mmu, enum mmu_priv priv, unsigned k,
                                   uint64_t gva, enum access_kind kind)
 {
-    const struct view_last *last = &mmu->last[priv][k];
+    const struct view_last *last = &mmu->last[k][priv];
     return gva - last->page < last->limit[kind & ACCESS_WRITE ? 1 : 0];
 }
 /* It becomes the page of gva, if the view has that. */
