@@ -80,14 +80,19 @@ def debian(firmware, attach, form, *options):
         check_disk(folder, disk, form)
 
 
+def on_screen(text):
+    """A pattern for text that SeaBIOS shows: it may move the cursor to where it is between any two letters."""
+    return r"(?:\x1b\[[0-9;]*H)*".join(re.escape(letter) for letter in text)
+
+
 def ipxe(image, *expected):
     """Up to its command line."""
     guest = Guest(BAILEY, ["-nographic", os.path.join(GUESTS, "ipxe", image)])
     try:
-        for pattern in (*expected, r"iPXE initialising devices", r"Press Ctrl-B"):
-            guest.expect(pattern, 90)
+        for text in (*expected, "iPXE initialising devices", "Press Ctrl-B"):
+            guest.expect(on_screen(text), 90)
         guest.send("\x02")
-        guest.expect(r"iPXE> ", 90)
+        guest.expect(on_screen("iPXE> "), 90)
     finally:
         guest.kill()
 
@@ -150,7 +155,7 @@ def kernel_by_uefi():
 
 def kernel_that_calls_the_bios():
     """iPXE has no entry but its setup code: it gets SeaBIOS unasked."""
-    ipxe("boot/ipxe.lkrn", r"SeaBIOS")
+    ipxe("boot/ipxe.lkrn", "SeaBIOS")
 
 
 def secure_boot_is_refused():
@@ -166,14 +171,14 @@ def grub_rescue(image, *options):
     """The menu, and behind it the prompt, at which it does what it is told."""
     guest = Guest(BAILEY, ["-nographic", *options, os.path.join(GUESTS, "grub-rescue/usr/lib/grub-rescue", image)])
     try:
-        guest.expect(r"executed automatically in", 90)
+        guest.expect(on_screen("executed automatically in"), 90)
         guest.send("c")
-        guest.expect(r"grub> ", 60)
+        guest.expect(on_screen("grub> "), 60)
         for key in "ls":  # SeaBIOS has room for few keys
             guest.send(key)
             guest.expect(key, 60)
         guest.send("\r")
-        guest.expect(r"\n.*\((cd|fd0)\)", 60)
+        guest.expect(r"\n.*(%s|%s)" % (on_screen("(cd)"), on_screen("(fd0)")), 60)
     finally:
         guest.kill()
 
