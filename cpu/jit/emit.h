@@ -100,17 +100,26 @@ static inline void emit_cpu_disp(struct emit *e, int32_t offset, unsigned more)
 {
     emit32(e, (uint32_t)(e->cpu + offset - (intptr_t)(emit_here(e) + 4 + more)));
 }
+/* [struct cpu + offset] behind the opcode, and what REX says of it. */
+static inline void emit_cpu_modrm(struct emit *e, unsigned reg, int32_t offset, unsigned more)
+{
+    if (cpu_is_near(offset)) {
+        emit_modrm_mem(e, reg, HOST_CPU, offset - CPU_NEAR);
+        return;
+    }
+    emit8(e, (reg & 7) << 3 | 5);
+    emit_cpu_disp(e, offset, more);
+}
+static inline void emit_cpu_rex(struct emit *e, unsigned w, unsigned reg, int32_t offset)
+{
+    emit_rex(e, w, reg, 0, cpu_is_near(offset) ? HOST_CPU : 0);
+}
 static inline void emit_cpu_before(struct emit *e, unsigned w, unsigned opcode, unsigned reg,
                                    int32_t offset, unsigned more)
 {
-    if (cpu_is_near(offset)) {
-        emit_rm(e, w, opcode, reg, HOST_CPU, offset - CPU_NEAR);
-        return;
-    }
-    emit_rex(e, w, reg, 0, 0);
+    emit_cpu_rex(e, w, reg, offset);
     emit8(e, opcode);
-    emit8(e, (reg & 7) << 3 | 5);
-    emit_cpu_disp(e, offset, more);
+    emit_cpu_modrm(e, reg, offset, more);
 }
 /* op reg, [struct cpu + offset] */
 static inline void emit_cpu(struct emit *e, unsigned w, unsigned opcode, unsigned reg,
@@ -206,18 +215,10 @@ static inline void emit_cpu_imm8(struct emit *e, unsigned opcode, unsigned digit
 /* 0F op reg, [struct cpu + offset] */
 static inline void emit_cpu_0f(struct emit *e, unsigned opcode, unsigned reg, int32_t offset)
 {
-    if (cpu_is_near(offset)) {
-        emit_rex(e, 4, reg, 0, HOST_CPU);
-        emit8(e, 0x0f);
-        emit8(e, opcode);
-        emit_modrm_mem(e, reg, HOST_CPU, offset - CPU_NEAR);
-        return;
-    }
-    emit_rex(e, 4, reg, 0, 0);
+    emit_cpu_rex(e, 4, reg, offset);
     emit8(e, 0x0f);
     emit8(e, opcode);
-    emit8(e, (reg & 7) << 3 | 5);
-    emit_cpu_disp(e, offset, 0);
+    emit_cpu_modrm(e, reg, offset, 0);
 }
 enum { OP_0F_MOVUPS_LOAD = 0x10, OP_0F_MOVUPS_STORE, OP_0F_ORPS = 0x56, OP_0F_GRP15 = 0xae };
 enum { OP_0F_MOVZX_BYTE = 0xb6, OP_0F_MOVZX_WORD };

@@ -39,6 +39,7 @@ static bool is_promising(const struct build *b)
            !b->jit->scattered[jit_mark_index((b->region->gpa & PAGE_MASK) + b->off[b->i])];
 }
 
+/* The base registers' own numbers, but that the stack pointer's and LAST_SP are exchanged. */
 static unsigned of_base(unsigned reg)
 {
     return reg == RSP ? LAST_SP : reg == LAST_SP ? RSP : reg;

@@ -35,23 +35,22 @@ static const struct kind {
     const char *name;
     enum access access;
     size_t block;
-    enum order { IN_ORDER, ANEW, RANDOM, RANDOM_ANEW } order;
-    enum { TOGETHER, APART } pages;
+    enum { RANDOM = 1, ONCE = 2, APART = 4 } how;
     unsigned threads;
 } kinds[] = {
-    {"write-1m-new", WRITE, 1 << 20, ANEW, TOGETHER, 1},
-    {"write-4k-new", WRITE, PAGE, RANDOM_ANEW, TOGETHER, 1},
-    {"read-1m", READ, 1 << 20, IN_ORDER, TOGETHER, 1},
-    {"write-1m", WRITE, 1 << 20, IN_ORDER, TOGETHER, 1},
-    {"read-1m-apart", READ, 1 << 20, IN_ORDER, APART, 1},
-    {"write-1m-apart", WRITE, 1 << 20, IN_ORDER, APART, 1},
-    {"read-256k", READ, 256 << 10, IN_ORDER, TOGETHER, 1},
-    {"write-256k", WRITE, 256 << 10, IN_ORDER, TOGETHER, 1},
-    {"read-4k", READ, PAGE, RANDOM, TOGETHER, 1},
-    {"write-4k", WRITE, PAGE, RANDOM, TOGETHER, 1},
-    {"read-4k-8", READ, PAGE, RANDOM, TOGETHER, MOST_THREADS},
-    {"write-4k-8", WRITE, PAGE, RANDOM, TOGETHER, MOST_THREADS},
-    {"flush-4k", WRITE_FLUSH, PAGE, RANDOM, TOGETHER, 1},
+    {"write-1m-new", WRITE, 1 << 20, ONCE, 1},
+    {"write-4k-new", WRITE, PAGE, RANDOM | ONCE, 1},
+    {"read-1m", READ, 1 << 20, 0, 1},
+    {"write-1m", WRITE, 1 << 20, 0, 1},
+    {"read-1m-apart", READ, 1 << 20, APART, 1},
+    {"write-1m-apart", WRITE, 1 << 20, APART, 1},
+    {"read-256k", READ, 256 << 10, 0, 1},
+    {"write-256k", WRITE, 256 << 10, 0, 1},
+    {"read-4k", READ, PAGE, RANDOM, 1},
+    {"write-4k", WRITE, PAGE, RANDOM, 1},
+    {"read-4k-8", READ, PAGE, RANDOM, MOST_THREADS},
+    {"write-4k-8", WRITE, PAGE, RANDOM, MOST_THREADS},
+    {"flush-4k", WRITE_FLUSH, PAGE, RANDOM, 1},
 };
 
 static const struct kind *kind;
@@ -77,7 +76,7 @@ static _Noreturn void fail(const char *what, uint64_t at)
 static uint64_t place(uint64_t turn)
 {
     uint64_t block = turn % blocks;
-    if (kind->order == RANDOM || kind->order == RANDOM_ANEW)
+    if (kind->how & RANDOM)
         block = block * 1000003 % blocks;
     return base + block * kind->block;
 }
@@ -107,10 +106,9 @@ static void look(const uint8_t *buffer, uint64_t at)
 static uint8_t *new_buffer(void)
 {
     uint8_t *buffer = aligned_alloc(HUGE_PAGE, HUGE_PAGE);
-    if (!buffer ||
-        madvise(buffer, HUGE_PAGE, kind->pages == APART ? MADV_NOHUGEPAGE : MADV_HUGEPAGE))
+    if (!buffer || madvise(buffer, HUGE_PAGE, kind->how & APART ? MADV_NOHUGEPAGE : MADV_HUGEPAGE))
         fail("memory", 0);
-    for (size_t i = 0; kind->pages == APART && i < kind->block; i += 2 * PAGE)
+    for (size_t i = 0; kind->how & APART && i < kind->block; i += 2 * PAGE)
         buffer[i] = 0xa5;
     memset(buffer, 0xa5, kind->block);
     return buffer;
@@ -121,7 +119,7 @@ static void *work(void *unused)
     uint8_t *buffer = new_buffer();
     for (uint64_t turn; now() < stop;) {
         turn = atomic_fetch_add(&next_block, 1);
-        if ((kind->order == ANEW || kind->order == RANDOM_ANEW) && turn >= blocks)
+        if (kind->how & ONCE && turn >= blocks)
             break;
         const uint64_t at = place(turn);
         if (kind->access == READ) {

@@ -307,11 +307,9 @@ TEST(serialize)
 {
     struct context c = interrupting();
     trap_handlers[SELF] = on_timer;
-    in_shadow = 0;
     c.rax = 1, c.rbx = 2;
     pieces_begin();
     put(PIECE("cmp eax, ebx; sti; nop"));
-    shadows[0] = shadows[1] = 0;
     put(PIECE("1: inc rcx; mov r8, rcx; cmp eax, ebx; .byte 0x0f, 0x01, 0xe8; jb 1b; ud2"));
     out = pieces_here();
     apic_write(APIC_DIVIDE, 0xb);
