@@ -311,6 +311,7 @@ static void extended(const struct cpu *cpu, uint32_t leaf, uint32_t regs[4])
         break;
     case 0x80000021:
         regs[EAX] = cpu->model->word[MODEL_X21_EAX];
+        regs[ECX] = cpu->model->word[MODEL_X21_ECX];
         break;
     }
 }

@@ -63,7 +63,8 @@
     X("no-nested-data-bp", X21_EAX, 0, AMD, BASE)                                                  \
     X("lfence-always-serializing", X21_EAX, 2, AMD, BASE)                                          \
     X("null-sel-clr-base", X21_EAX, 6, AMD, BASE)      X("auto-ibrs",  X21_EAX,  8, AMD,  BASE)     \
-    X("srso-no",         X21_EAX, 29, AMD, BASE)       X("srso-user-kernel-no", X21_EAX, 30, AMD, BASE)
+    X("srso-no",         X21_EAX, 29, AMD, BASE)       X("srso-user-kernel-no", X21_EAX, 30, AMD, BASE) \
+    X("tsa-sq-no",       X21_ECX,  1, AMD, BASE)       X("tsa-l1-no",  X21_ECX,  2, AMD,  BASE)
 
 /* A feature goes when what it needs has gone. */
 #define CPU_FEATURE_NEEDS(X)                                                                       \

@@ -223,6 +223,7 @@ enum model_word {
     MODEL_X7_EDX,
     MODEL_X8_EBX,
     MODEL_X21_EAX,
+    MODEL_X21_ECX,
     MODEL_WORDS
 };
 enum cpu_vendor { VENDOR_INTEL, VENDOR_AMD };
