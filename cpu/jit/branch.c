@@ -598,6 +598,15 @@ static void emit_elsewhere(struct build *b, const struct cold *c)
     go_to_entry(b);
 }
 
+static void emit_pages(struct build *b, const struct cold *c)
+{
+    struct emit *e = &b->e;
+    emit_mov_imm32(e, SCRATCH1, c->what);
+    emit_call(e, b->jit->thunks.pages);
+    cold_jump(c->slow, emit_jcc_later(e, CC_E));
+    emit_jmp(e, c->resume);
+}
+
 /* PUSHes and POPs, one by one. */
 static void emit_run(struct build *b, const struct cold *c)
 {
@@ -649,6 +658,9 @@ void emit_cold(struct build *b)
             break;
         case COLD_RET:
             emit_elsewhere(b, c);
+            break;
+        case COLD_PAGES:
+            emit_pages(b, c);
             break;
         }
     }

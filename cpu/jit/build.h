@@ -37,6 +37,7 @@ enum cold_kind {
     COLD_LAST, /* an access that is not in the page found last */
     COLD_FULL, /* CALL: too many calls are open, so they are forgotten */
     COLD_RET,  /* RET: not to where the last open call returns */
+    COLD_PAGES, /* REP MOVS, REP STOS: not in one page */
 };
 struct cold {
     uint8_t kind;   /* enum cold_kind */
@@ -50,7 +51,8 @@ struct cold {
     /* SLOW of an indirect branch: where it looks for its target in the other place, and goes on. */
     uint8_t *other;
     const uint8_t *found;
-    struct cold *here, *slow; /* RET: how it goes to C */
+    struct cold *here, *slow; /* RET: how it goes to C; PAGES: `slow` only */
+    uint8_t what;             /* PAGES: for jit_pages() */
     bool group;               /* SLOW: it begins one, whose address is computed again */
     int32_t group_lo;         /* its displacement */
     const uint8_t *code;      /* where it is (running address), once it is emitted */

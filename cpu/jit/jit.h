@@ -228,6 +228,8 @@ struct jit_thunks {
     const void *exit_gate;                           /* JIT_EXIT_GATE */
     /* Called; R10: offset of the next instruction. Comes back when C has to execute it. */
     const void *gate[JIT_GATES];
+    /* Called; R10: what jit_pages() is to do. ZF = 1: C has to do the rest. Changes R10. */
+    const void *pages;
     /* Called: EDX:EAX = the time-stamp counter, CF = 0. CF = 1: C has to execute it. Changes R10,
      * R11. */
     const void *tsc;
@@ -428,6 +430,13 @@ void last_watch(struct jit *jit, struct jit_site *site);
  * the code to go on at. */
 typedef const void *jit_gate_fn(struct cpu *cpu, uint32_t next_off);
 jit_gate_fn jit_gate_syscall, jit_gate_sysret, jit_gate_iret;
+
+/* ---- pages.c --------------------------------------------------------------------------------- */
+
+/* Called by thunks.pages, like a gate: REP MOVS or REP STOS with DF = 0 and 64-bit addresses, of
+ * elements of `what` & JIT_PAGES_SIZE bytes, as far as the view allows. 0: RCX are left. */
+enum { JIT_PAGES_SIZE = 0xf, JIT_PAGES_MOVS = 0x10 };
+uint64_t jit_pages(struct cpu *cpu, uint32_t what);
 
 /* ---- lockstep.c ------------------------------------------------------------------------------ */
 

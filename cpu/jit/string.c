@@ -3,13 +3,14 @@
  *
  * A repeated one whose ranges lie in one page each is the host's own REP MOVS or REP STOS on host
  * addresses. So overlaps are seen as on a processor, element by element, also where two pages of
- * the guest are one frame. Everything else goes to the site before anything has been done: ranges
- * over a page's end, DF = 1, what the view does not show. C goes page by page and lets interrupts
- * in between.
+ * the guest are one frame. Ranges over a page's end go to pages.c. Everything else goes to the site
+ * before anything has been done: long ranges, DF = 1, what the view does not show. C goes page by
+ * page and lets interrupts in between.
  *
  *     test  rcx, rcx                       jz done
- *     DF in the guest's flags, rcx > 4096 / size                 -> site
- *     first and last byte of either range in different pages     -> site
+ *     DF in the guest's flags                                    -> site
+ *     rcx > 4096 / size                                          -> pages.c
+ *     first and last byte of either range in different pages     -> pages.c
  *     lookup of the first bytes            -> site
  *     add   rsi, host - guest              likewise rdi
  *     rep   movs
@@ -105,19 +106,20 @@ static void emit_span(struct build *b, unsigned scratch, unsigned index, unsigne
     emit_rr(e, b->width, XOR_LOAD, scratch, index);
 }
 
-static void check_ranges(struct build *b, const struct string_insn *s, struct cold *site)
+/* Jumps to `pages` when they do not lie in one page each, and the count is not 0. */
+static void check_ranges(struct build *b, const struct string_insn *s, struct cold *pages)
 {
     enum { OR_LOAD = 0x0b };
     struct emit *e = &b->e;
     emit_ri(e, b->width, GRP1_CMP, RCX, (int32_t)(PAGE_SIZE / s->size));
-    cold_jump(site, emit_jcc_later(e, CC_A));
+    cold_jump(pages, emit_jcc_later(e, CC_A));
     emit_span(b, SCRATCH1, RDI, s->size);
     if (s->source) {
         emit_span(b, SCRATCH2, RSI, s->size);
         emit_rr(e, b->width, OR_LOAD, SCRATCH1, SCRATCH2);
     }
     emit_shift(e, b->width, SHIFT_DIGIT_SHR, SCRATCH1, PAGE_SHIFT);
-    cold_jump(site, emit_jcc_later(e, CC_NE));
+    cold_jump(pages, emit_jcc_later(e, CC_NE));
 }
 
 /* R10 = host address less guest address, of the page at `index`. Changes R11. */
@@ -132,15 +134,29 @@ static void find_page(struct build *b, unsigned index, enum access_kind kind, st
     emit_rr(&b->e, 8, OP_SUB_LOAD, SCRATCH1, guest);
 }
 
+/* A site, and in *pages where ranges in several pages go: 64-bit code to pages.c. */
+static struct cold *begin_repeat(struct build *b, const struct string_insn *s, struct cold **pages)
+{
+    flags_spill(b);
+    struct cold *c = b->width == 8 ? cold_new(b, COLD_PAGES) : NULL; /* before what it jumps to */
+    struct cold *site = site_begin(b);
+    if (c) {
+        c->slow = site;
+        c->what = (uint8_t)(s->size | (s->source ? JIT_PAGES_MOVS : 0));
+    }
+    *pages = c ? c : site;
+    return site;
+}
+
 static void repeat(struct build *b, const struct string_insn *s, unsigned opcode)
 {
     struct emit *e = &b->e;
     begin_change(b, s, true);
-    struct cold *site = site_begin_spilled(b);
+    struct cold *pages, *site = begin_repeat(b, s, &pages);
     emit_rr(e, b->width, OP_TEST, RCX, RCX);
     uint8_t *none = emit_jcc_later(e, CC_E);
     check_direction(b, site);
-    check_ranges(b, s, site);
+    check_ranges(b, s, pages);
     if (s->source) {
         find_page(b, RSI, ACCESS_READ, site);
         emit_cpu_store(e, SCRATCH1, CPU_AT(jx.jump));
@@ -165,6 +181,7 @@ static void repeat(struct build *b, const struct string_insn *s, unsigned opcode
     flags_clobbered(b);
     end_change(b, s, true);
     site_resume(b, site);
+    pages->resume = site->resume;
 }
 
 /* ---- Single ---------------------------------------------------------------------------------- */

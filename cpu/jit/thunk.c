@@ -301,18 +301,32 @@ static const uint8_t *make_tsc(struct emit *e)
     return at;
 }
 
-/* A function of gates.c, which leaves vectors alone: so only what C functions may change is moved,
- * and RSP. */
-static const uint8_t *make_gate(struct emit *e, jit_gate_fn *fn)
+/* Calls a function that leaves vectors alone, with R10's lower half: so only what C functions may
+ * change is moved, and RSP. R10 = what it returns; ZF = 1: that is 0. */
+static void call_plain(struct emit *e, const void *fn)
 {
     static const uint8_t caller_saved[] = {RAX, RCX, RDX, RSP, RSI, RDI, R8, R9};
-    const uint8_t *at = emit_here(e);
     store_list(e, caller_saved, sizeof caller_saved);
     emit_mov(e, 4, RSI, SCRATCH1);
     call_with_cpu(e, fn);
     emit_mov(e, 8, SCRATCH1, RAX);
     load_list(e, caller_saved, sizeof caller_saved);
     emit_rr(e, 8, OP_TEST, SCRATCH1, SCRATCH1);
+}
+
+static const uint8_t *make_pages(struct emit *e)
+{
+    const uint8_t *at = emit_here(e);
+    call_plain(e, jit_pages);
+    emit_ret(e);
+    return at;
+}
+
+/* A function of gates.c. */
+static const uint8_t *make_gate(struct emit *e, jit_gate_fn *fn)
+{
+    const uint8_t *at = emit_here(e);
+    call_plain(e, fn);
     uint8_t *done = emit_jcc_later(e, CC_NE);
     emit_ret(e);
     emit_patch32(done, e->shift, emit_here(e));
@@ -373,6 +387,7 @@ void jit_make_thunks(struct jit *jit)
     jit->thunks.gate[GATE_SYSCALL] = make_gate(&e, jit_gate_syscall);
     jit->thunks.gate[GATE_SYSRET] = make_gate(&e, jit_gate_sysret);
     jit->thunks.gate[GATE_IRET] = make_gate(&e, jit_gate_iret);
+    jit->thunks.pages = make_pages(&e);
     jit->thunks.tsc = make_tsc(&e);
     jit->thunks.find_call = make_find_call(&e);
     const uint8_t *to_zero = make_to_zero(jit, &e), *enter = emit_here(&e);
