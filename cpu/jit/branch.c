@@ -161,8 +161,9 @@ static struct cold *cold_edge(struct build *b, struct jit_edge *edge)
 }
 
 /* What was found under the generation in `reg` holds if that is still the address space's, or that
- * of global pages, on which kernels run nearly always and other code hardly ever. */
-static void check_generation(struct build *b, unsigned reg, struct cold *miss)
+ * of global pages, on which kernels run nearly always and other code hardly ever; else it takes the
+ * jump. */
+static uint8_t *check_generation(struct build *b, unsigned reg)
 {
     struct emit *e = &b->e;
     uint8_t *good = NULL;
@@ -171,9 +172,10 @@ static void check_generation(struct build *b, unsigned reg, struct cold *miss)
         good = emit_jcc_later(e, CC_E);
     }
     emit_cpu(e, 8, OP_CMP_LOAD, reg, CPU_AT(mmu.exec_generation));
-    cold_jump(miss, emit_jcc_later(e, CC_NE));
+    uint8_t *bad = emit_jcc_later(e, CC_NE);
     if (good)
         emit_patch32(good, e->shift, emit_here(e));
+    return bad;
 }
 
 /* What the edge remembers holds here and now; R10 = the page's virtual address, from the edge,
@@ -186,7 +188,7 @@ static void check_edge(struct build *b, struct jit_edge *edge, struct cold *miss
     emit_cpu(e, 8, OP_CMP_LOAD, SCRATCH1, CPU_AT(jx.page_va));
     cold_jump(miss, emit_jcc_later(e, CC_NE));
     emit_rip(e, 8, OP_LOAD, SCRATCH2, &edge->generation);
-    check_generation(b, SCRATCH2, miss);
+    cold_jump(miss, check_generation(b, SCRATCH2));
 }
 
 void branch_cross(struct build *b)
@@ -334,9 +336,9 @@ static void find_target(struct build *b, struct cold *site)
     emit_cpu(e, 8, OP_ADD_LOAD, SCRATCH2, CPU_AT(jx.pcs));
     emit_rm(e, 8, OP_CMP_LOAD, SCRATCH1, SCRATCH2, (int32_t)offsetof(struct jit_pc, pc));
     site->other = emit_jcc_later(e, CC_NE);
-    site->found = emit_here(e);
     emit_rm(e, 8, OP_LOAD, SCRATCH1, SCRATCH2, (int32_t)offsetof(struct jit_pc, generation));
-    check_generation(b, SCRATCH1, site);
+    site->outdated = check_generation(b, SCRATCH1);
+    site->found = emit_here(e);
 }
 
 /* R10 = the page of the target in entry R11 */
@@ -517,13 +519,15 @@ bool branch_translate(struct build *b)
 
 /* ---- Cold code ------------------------------------------------------------------------------- */
 
-/* Before the site: R11 = the other place of the target in R10 (jit_pc_other()). */
+/* Before the site: its own place, R11, is for another target than that in R10, or, where R10 is lost,
+ * for the same one but outdated. */
 static void emit_other_place(struct build *b, const struct cold *c)
 {
     struct emit *e = &b->e;
+    emit_patch32(c->outdated, e->shift, emit_here(e));
+    emit_rm(e, 8, OP_LOAD, SCRATCH1, SCRATCH2, (int32_t)offsetof(struct jit_pc, pc));
     emit_patch32(c->other, e->shift, emit_here(e));
-    emit_ri(e, 8, GRP1_XOR, SCRATCH2, sizeof(struct jit_pc));
-    emit_rm(e, 8, OP_CMP_LOAD, SCRATCH1, SCRATCH2, (int32_t)offsetof(struct jit_pc, pc));
+    emit_call(e, b->jit->thunks.other_place);
     emit_patch32(emit_jcc_later(e, CC_E), e->shift, c->found);
 }
 

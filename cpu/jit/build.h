@@ -48,8 +48,9 @@ struct cold {
     uint8_t *jump[6];      /* displacements that lead here (written addresses) */
     const uint8_t *resume; /* SLOW, RUN, FULL: where it goes on (running address) */
     uint32_t site;         /* SLOW: offset in jit->data */
-    /* SLOW of an indirect branch: where it looks for its target in the other place, and goes on. */
-    uint8_t *other;
+    /* SLOW of an indirect branch: the jumps by which it looks for its target in the other place, and
+     * where it goes on. */
+    uint8_t *other, *outdated;
     const uint8_t *found;
     struct cold *here, *slow; /* RET: how it goes to C; PAGES: `slow` only */
     uint8_t what;             /* PAGES: for jit_pages() */

@@ -46,20 +46,15 @@ static uint32_t due(const struct cpu *cpu)
     return atomic_load_explicit(&cpu->request, memory_order_relaxed) & cpu->attention;
 }
 
-static bool is_current(const struct cpu *cpu, uint64_t generation)
-{
-    return generation == cpu->mmu.exec_generation || generation == cpu->mmu.global_generation;
-}
-
 /* The code to go on at. In lockstep the tables are empty. */
 static const void *go(struct cpu *cpu, uint64_t rip)
 {
     struct jit *jit = cpu->jit;
     uint32_t mode = jit_mode(cpu);
     struct jit_pcs *pcs = *jit_recent(jit, mode);
-    const struct jit_pc *slot = jit_pc_find(pcs, rip);
+    const struct jit_pc *slot = jit_pc_find(cpu, pcs, rip);
     cpu->rip = rip;
-    if (pcs->mode != mode || slot->pc != rip || !is_current(cpu, slot->generation) || due(cpu))
+    if (pcs->mode != mode || slot->pc != rip || !jit_is_current(cpu, slot->generation) || due(cpu))
         return jit->thunks.exit_gate;
     cpu->jx.pcs = pcs;
     cpu->jx.page_va = rip & PAGE_MASK;

@@ -233,6 +233,9 @@ struct jit_thunks {
     /* Called: EDX:EAX = the time-stamp counter, CF = 0. CF = 1: C has to execute it. Changes R10,
      * R11. */
     const void *tsc;
+    /* Called: R11 = the other place (jit_pc_other()) of the one in R11. ZF = 1: that is for the
+     * target in R10, here and now. Changes R10. */
+    const void *other_place;
     /* Called: looks for an open call, behind the last one, that returns to R10. ZF = 1: R11 is what
      * RSP is to be. Changes R11. */
     const void *find_call;
@@ -381,17 +384,29 @@ static inline struct jit_pc *jit_pc_other(struct jit_pc *slot)
 {
     return (struct jit_pc *)((uintptr_t)slot ^ sizeof *slot); /* the table is aligned to 64 */
 }
-/* The entry for an address, or where it would have to be. */
-static inline struct jit_pc *jit_pc_find(struct jit_pcs *pcs, uint64_t pc)
+/* What has been found under the generation holds here and now. */
+static inline bool jit_is_current(const struct cpu *cpu, uint64_t generation)
+{
+    return generation == cpu->mmu.exec_generation || generation == cpu->mmu.global_generation;
+}
+/* An entry for the address that is current; or one that is not; or where it would have to be. */
+static inline struct jit_pc *jit_pc_find(const struct cpu *cpu, struct jit_pcs *pcs, uint64_t pc)
 {
     struct jit_pc *slot = jit_pc_slot(pcs, pc), *other = jit_pc_other(slot);
-    return slot->pc != pc && other->pc == pc ? other : slot;
+    if (slot->pc == pc && jit_is_current(cpu, slot->generation))
+        return slot;
+    return other->pc == pc && (slot->pc != pc || jit_is_current(cpu, other->generation)) ? other
+                                                                                         : slot;
 }
-static inline void jit_pc_insert(struct jit_pcs *pcs, const struct jit_pc *entry)
+/* Processes of one program have the same addresses: what another one has found stays in the other
+ * place, unless this one wants something there. */
+static inline void jit_pc_insert(const struct cpu *cpu, struct jit_pcs *pcs,
+                                 const struct jit_pc *entry)
 {
-    struct jit_pc *slot = jit_pc_find(pcs, entry->pc);
-    if (slot->pc != entry->pc)
-        *jit_pc_other(slot) = *slot;
+    struct jit_pc *slot = jit_pc_find(cpu, pcs, entry->pc), *other = jit_pc_other(slot);
+    if (slot->pc != entry->pc ||
+        (slot->generation != entry->generation && !jit_is_current(cpu, other->generation)))
+        *other = *slot;
     *slot = *entry;
 }
 /* After code that may have run was changed through its other mapping (SDM vol. 3, 8.1.3). */

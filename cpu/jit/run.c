@@ -195,11 +195,6 @@ static uint64_t generation_of(const struct cpu *cpu, const struct mmu_xlat *x)
     return x->global ? cpu->mmu.global_generation : cpu->mmu.exec_generation;
 }
 
-static bool is_current(const struct cpu *cpu, uint64_t generation)
-{
-    return generation == cpu->mmu.exec_generation || generation == cpu->mmu.global_generation;
-}
-
 /* The region at cpu->rip, made now if it is hot. Raises what fetching raises. NULL: interpret. */
 static const struct jit_region *find_slowly(struct cpu *cpu, const struct jit_region *region,
                                             uint64_t *generation)
@@ -244,7 +239,7 @@ static const struct jit_region *find_slowly(struct cpu *cpu, const struct jit_re
     struct jit_pcs *pcs = jit_pcs_for(jit, jit_mode(cpu));
     cpu->jx.pcs = pcs;
     if (!jit->lockstep)
-        jit_pc_insert(pcs, &(struct jit_pc){cpu->rip, *generation, region->entry, region});
+        jit_pc_insert(cpu, pcs, &(struct jit_pc){cpu->rip, *generation, region->entry, region});
     return region;
 }
 
@@ -283,10 +278,10 @@ static const void *find(struct cpu *cpu, const struct pending *pending)
     cpu->jx.pcs = pcs;
     const struct jit_region *known = NULL;
     if (!pending || !pending->edge || !pending->edge->patch) { /* in its page an edge is new */
-        const struct jit_pc *slot = jit_pc_find(pcs, cpu->rip);
+        const struct jit_pc *slot = jit_pc_find(cpu, pcs, cpu->rip);
         if (slot->pc == cpu->rip)
             known = slot->region;
-        if (known && !jit->lockstep && is_current(cpu, slot->generation) && !known->stale &&
+        if (known && !jit->lockstep && jit_is_current(cpu, slot->generation) && !known->stale &&
             !(pending && pending->edge))
             return slot->code;
     }

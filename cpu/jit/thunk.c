@@ -345,6 +345,22 @@ static const uint8_t *make_to_zero(const struct jit *jit, struct emit *e)
     return at;
 }
 
+static const uint8_t *make_other_place(struct emit *e)
+{
+    const uint8_t *at = emit_here(e);
+    emit_ri(e, 8, GRP1_XOR, SCRATCH2, sizeof(struct jit_pc));
+    emit_rm(e, 8, OP_CMP_LOAD, SCRATCH1, SCRATCH2, (int32_t)offsetof(struct jit_pc, pc));
+    uint8_t *none = emit_jcc_later(e, CC_NE);
+    emit_rm(e, 8, OP_LOAD, SCRATCH1, SCRATCH2, (int32_t)offsetof(struct jit_pc, generation));
+    emit_cpu(e, 8, OP_CMP_LOAD, SCRATCH1, CPU_AT(mmu.exec_generation));
+    uint8_t *found = emit_jcc_later(e, CC_E);
+    emit_cpu(e, 8, OP_CMP_LOAD, SCRATCH1, CPU_AT(mmu.global_generation));
+    emit_patch32(none, e->shift, emit_here(e));
+    emit_patch32(found, e->shift, emit_here(e));
+    emit_ret(e);
+    return at;
+}
+
 /* Frames are 16 bytes: where the host goes on, and the guest's return address. It sees RSP 8 lower.
  */
 static const uint8_t *make_find_call(struct emit *e)
@@ -389,6 +405,7 @@ void jit_make_thunks(struct jit *jit)
     jit->thunks.gate[GATE_IRET] = make_gate(&e, jit_gate_iret);
     jit->thunks.pages = make_pages(&e);
     jit->thunks.tsc = make_tsc(&e);
+    jit->thunks.other_place = make_other_place(&e);
     jit->thunks.find_call = make_find_call(&e);
     const uint8_t *to_zero = make_to_zero(jit, &e), *enter = emit_here(&e);
     make_enter(&e, to_zero);

@@ -73,4 +73,47 @@ TEST(targets_that_collide)
     paging_reset();
 }
 
-const struct test guest_tests[] = {T(targets_that_collide), {0, 0}};
+/* Processes of one program: two address spaces, kept apart by PCIDs and entered without a flush,
+ * have other code at the same addresses; which one, changes while the other space is current. */
+TEST(two_address_spaces)
+{
+    enum { PCID_KEEP = 63 };
+    static uint64_t tables[2][4][512] __attribute__((aligned(4096)));
+    unsigned shown[2][PAGES] = {{0}, {1, 1, 1, 1, 1, 1}}, bad = 0;
+    word mine = read_cr3(), root[2];
+    set_up();
+    for (unsigned space = 0; space < 2; space++) {
+        uint64_t(*t)[512] = tables[space];
+        memcpy(t[0], boot_pml4, sizeof t[0]);
+        t[0][1] = (word)t[1] | PG_ALL, t[1][0] = (word)t[2] | PG_ALL, t[2][0] = (word)t[3] | PG_ALL;
+        for (unsigned n = 0; n < PAGES; n++)
+            t[3][n * APART / PAGE] = (word)pages[space][n] | PG_P | PG_W;
+        root[space] = (word)t[0] | (space + 1) | 1ull << PCID_KEEP;
+    }
+    write_cr4(read_cr4() | CR4_PCIDE);
+    for (unsigned i = 0; i < 6000 && !bad; i++) {
+        unsigned space = i & 1024 ? any(2) : i & 1, n = any(i & 2048 ? PAGES : 2);
+        write_cr3(root[space]);
+        if (any(100) == 0) {
+            shown[space][n] ^= 1;
+            tables[space][3][n * APART / PAGE] = (word)pages[shown[space][n]][n] | PG_P | PG_W;
+            invlpg((void *)(WINDOW + n * APART));
+        } else if (any(100) == 0) { /* the other one's: a flush when that is entered */
+            unsigned other = space ^ 1;
+            shown[other][n] ^= 1;
+            tables[other][3][n * APART / PAGE] = (word)pages[shown[other][n]][n] | PG_P | PG_W;
+            write_cr3(root[other] & ~(1ull << PCID_KEEP));
+            write_cr3(root[space]);
+        }
+        unsigned got = go_to(WINDOW + n * APART, any(3));
+        if (got != (shown[space][n] << 8 | n)) {
+            print("  page %u in space %u at %u: %x\n", n, space, i, got);
+            bad++;
+        }
+    }
+    write_cr3(mine);
+    write_cr4(read_cr4() & ~CR4_PCIDE);
+    CHECK_EQ(bad, 0);
+}
+
+const struct test guest_tests[] = {T(targets_that_collide), T(two_address_spaces), {0, 0}};
