@@ -6,11 +6,12 @@
  * does. Generated code fills them too (cpu/jit/last.c).
  */
 #include "view.h"
+#include <string.h>
 
 static void forget(struct mmu_cpu *mmu, unsigned priv, unsigned k)
 {
     struct view_last *last = &mmu->last[k][priv];
-    last->limit[0] = last->limit[1] = 0;
+    memset(last->limit, 0, sizeof last->limit);
     mmu->last_used[priv] &= ~(1u << k);
 }
 
@@ -38,9 +39,12 @@ void mmu_last_fill(struct mmu_cpu *mmu, enum mmu_priv priv, unsigned k, uint64_t
     const uint8_t *host = read ? read : write;
     if (!host)
         return;
-    mmu->last[k][priv] =
-        (struct view_last){.page = page,
-                           .delta = (uint64_t)(uintptr_t)host - page,
-                           .limit = {read ? VIEW_LAST_LIMIT : 0, write ? VIEW_LAST_LIMIT : 0}};
+    struct view_last *last = &mmu->last[k][priv];
+    last->page = page;
+    last->delta = (uint64_t)(uintptr_t)host - page;
+    for (enum view_last_size size = 0; size < VIEW_LAST_SIZES; size++) {
+        last->limit[size][0] = read ? view_last_limit(size) : 0;
+        last->limit[size][1] = write ? view_last_limit(size) : 0;
+    }
     mmu->last_used[priv] |= 1u << k;
 }

@@ -64,14 +64,15 @@ _Static_assert(offsetof(struct view_entry, tag_read) == 0 &&
                "lookup");
 
 /* Where R14 points: between the fields of jx that are used most and the MMU's, down to the last
- * pages of the stack pointer. */
+ * pages of the stack pointer, of the user's to those of its fields that are used most. */
 #define CPU_NEAR ((int32_t)offsetof(struct cpu, mmu) + 32)
 static inline bool cpu_is_near(int32_t offset)
 {
     return offset - CPU_NEAR == (int8_t)(offset - CPU_NEAR);
 }
 _Static_assert(CPU_NEAR - CPU_AT(jx.self) <= 128 && CPU_NEAR - CPU_AT(jx.kick) > 0 &&
-                   CPU_LAST(0, 1) - CPU_NEAR <= 128,
+                   CPU_LAST(MMU_USER, 0) + (int32_t)offsetof(struct view_last, limit[1]) - CPU_NEAR <=
+                       128,
                "near");
 
 /* Bytes of host stack for open calls: its end is where RSP is a multiple of it. */

@@ -480,6 +480,29 @@ static struct cold *copy_memory(struct build *b, const struct insn *insn, const 
     return site;
 }
 
+/* May an access that has to be aligned be one by what is held, if the flags are not wanted? */
+static bool may_hold_aligned(const struct build *b, const struct insn *insn)
+{
+    return (insn->row->attr & (INSN_ALIGN | INSN_ALIGN_INTEL)) && !insn->lock &&
+           lookup_can_be_relative(b, insn);
+}
+
+/* The test for it; R10 stays. */
+static struct cold *test_alignment(struct build *b, const struct insn *insn, unsigned aligned)
+{
+    flags_spill(b);
+    bool r10_stays = b->r10_until == b->e.p;
+    struct cold *site = site_begin(b);
+    struct lookup l = {.disp = (int32_t)insn->mem.disp};
+    lookup_relative_linear(b, &l, SCRATCH2);
+    emit_test_byte(&b->e, SCRATCH2, aligned - 1);
+    cold_jump(site, emit_jcc_later(&b->e, CC_NE));
+    flags_clobbered(b);
+    if (r10_stays)
+        held_is_in_r10(b, b->in_r10);
+    return site;
+}
+
 /* Does a lookup cover it, if it has a memory operand? */
 static bool is_plain(const struct build *b, const struct insn *insn, const struct opnd *mem)
 {
@@ -490,7 +513,8 @@ static bool is_plain(const struct build *b, const struct insn *insn, const struc
 const struct opnd *copy_memory_operand(const struct build *b, const struct insn *insn)
 {
     const struct opnd *mem = memory_operand(insn);
-    bool good = mem && copy_may(b, insn) && is_plain(b, insn, mem) && !alignment(b, insn, mem);
+    bool good = mem && copy_may(b, insn) && is_plain(b, insn, mem) &&
+                (!alignment(b, insn, mem) || may_hold_aligned(b, insn));
     return good ? mem : NULL;
 }
 
@@ -600,17 +624,23 @@ bool copy_insn(struct build *b)
         return false;
     bool wants = wants_flags(b, row);
     unsigned aligned = mem ? alignment(b, insn, mem) : 0;
-    struct held *held = mem && !aligned ? held_find(b, mem, mem->access & OPND_W) : NULL;
+    bool may_hold = mem && (!aligned || (!wants && may_hold_aligned(b, insn)));
+    struct held *held = may_hold ? held_find(b, mem, mem->access & OPND_W) : NULL;
+    struct held *begun = NULL;
     for (unsigned n = 0; n < insn->opnds; n++)
         if (changed(&insn->op[n]) != REG_NONE)
-            flags_before_change(b, changed(&insn->op[n]), mem && !held);
+            flags_before_change(b, changed(&insn->op[n]), mem && (!held || aligned));
     if (mem && !held)
-        site = copy_memory(b, insn, mem, aligned, wants, &p.f, &held);
+        site = copy_memory(b, insn, mem, aligned, wants, &p.f, &begun);
+    else if (held && aligned)
+        site = test_alignment(b, insn, aligned);
     if (wants)
         flags_load(b);
-    if (held && !site) {
+    if (held) {
         held_load(b, held);
         name_held(&p.f, &insn->mem, held);
+    } else {
+        held = begun;
     }
     bool kept = mem && keeps(b, insn, mem);
     if (kept)

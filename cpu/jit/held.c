@@ -7,10 +7,11 @@
  * cpu->jx.held[]. The others load it from there; they cannot miss, and leave EFLAGS alone.
  *
  * A held address is good until the registers change, or C may have taken the page away; behind a
- * branch, too, but not at the head of a loop. jit_slow() does not come back to a place where
- * something is held if C has taken anything away (mmu->taken). What cannot be covered in one piece
- * (it crosses a page's end, it is a device) has C execute the first access and leave; where that
- * happens often, the region is made again without the group.
+ * branch, too, but not at the head of a loop. Where a constant is added to a register, as loops do
+ * before their last accesses, it is good for displacements that are less by that. jit_slow() does
+ * not come back to a place where something is held if C has taken anything away (mmu->taken). What
+ * cannot be covered in one piece (it crosses a page's end, it is a device) has C execute the first
+ * access and leave; where that happens often, the region is made again without the group.
  */
 #include "cpu/jit/build.h"
 #include "insn_exec.h"
@@ -62,6 +63,45 @@ static bool changes_base(const struct build *b, unsigned i, const struct held *h
     return b->writes[i] & (1u << h->base | 1u << h->index); /* REG_NONE: a bit that none has */
 }
 
+/* Does instruction i add a constant to a register, and nothing else to any? */
+static bool adds(const struct build *b, unsigned i, unsigned *reg, int64_t *by)
+{
+    const struct insn *insn = &b->insn[i];
+    const struct opnd *to = &insn->op[0];
+    if (insn->opnds == 0 || to->kind != OPND_GPR || to->size != b->width || insn->lock)
+        return false;
+    *reg = to->reg;
+    switch (insn->row->exec) {
+    case EXEC_add:
+    case EXEC_sub:
+        *by = insn->row->exec == EXEC_add ? insn->imm : -insn->imm;
+        return insn->op[1].kind == OPND_IMM;
+    case EXEC_inc:
+    case EXEC_dec:
+        *by = insn->row->exec == EXEC_inc ? 1 : -1;
+        return true;
+    case EXEC_lea:
+        *by = insn->mem.disp;
+        return insn->mem.base == to->reg && insn->mem.index == REG_NONE && insn->adsize == b->width;
+    default:
+        return false;
+    }
+}
+
+/* What instruction i adds to the address that the registers make. False: who knows. */
+static bool moves_base(const struct build *b, unsigned i, const struct held *h, int64_t *by)
+{
+    unsigned reg;
+    int64_t add;
+    *by = 0;
+    if (!changes_base(b, i, h))
+        return true;
+    if (!adds(b, i, &reg, &add) || add != (int32_t)add)
+        return false;
+    *by = (h->base == reg ? add : 0) + (h->index == reg ? add * (1 << h->scale) : 0);
+    return true;
+}
+
 /* An access that a group may have: its operand is all that it accesses. */
 static const struct opnd *groupable(const struct build *b, const struct insn *insn)
 {
@@ -90,15 +130,17 @@ static bool is_ungrouped(const struct build *b)
     return b->jit->ungrouped[jit_mark_index((b->region->gpa & PAGE_MASK) + b->off[b->i])];
 }
 
-/* Covers the instruction's access too, if it is one of the group and not too far away. */
-static bool widen(const struct build *b, struct held *h, const struct insn *insn)
+/* Covers the instruction's access too, if it is one of the group and not too far away; `moved` is
+ * what has been added to the address since the group began. */
+static bool widen(const struct build *b, struct held *h, const struct insn *insn, int64_t moved)
 {
     const struct opnd *mem = same_base(h, insn) ? groupable(b, insn) : NULL;
     if (!mem)
         return false;
-    int64_t lo = insn->mem.disp < h->lo ? insn->mem.disp : h->lo, hi = insn->mem.disp + mem->size;
+    int64_t lo = insn->mem.disp + moved, hi = lo + mem->size;
+    lo = lo < h->lo ? lo : h->lo;
     hi = hi > h->hi ? hi : h->hi;
-    if (hi - lo > SPAN_MAX)
+    if (hi - lo > SPAN_MAX || lo != (int32_t)lo || hi != (int32_t)hi)
         return false;
     h->lo = (int32_t)lo;
     h->hi = (int32_t)hi;
@@ -106,27 +148,47 @@ static bool widen(const struct build *b, struct held *h, const struct insn *insn
     return true;
 }
 
+/* What is known of the instructions behind the beginning of a group. */
+struct ahead {
+    uint8_t ways[REGION_MAX_INSNS];  /* that have been found to lead there from there */
+    int64_t moved[REGION_MAX_INSNS]; /* on each of them, what has been added to the address */
+};
+enum { WAYS_DIFFER = UINT8_MAX };
+
+static void lead_to(struct ahead *a, int i, int64_t moved)
+{
+    if (a->ways[i] && a->moved[i] != moved)
+        a->ways[i] = WAYS_DIFFER;
+    if (a->ways[i] == WAYS_DIFFER)
+        return;
+    a->moved[i] = moved;
+    a->ways[i]++;
+}
+
 /* Looks for more accesses by the current instruction's registers, as far as all ways that lead
  * there come from here: but for loops' heads, blocks stand behind those that lead to them. */
 static bool find_more(const struct build *b, struct held *h)
 {
-    uint8_t ways[REGION_MAX_INSNS]; /* that have been found to lead there from here */
+    struct ahead a;
     unsigned end = b->i + LOOK_AHEAD < b->count ? b->i + LOOK_AHEAD : b->count;
     bool found = false;
-    memset(ways + b->i, 0, end - b->i);
+    int64_t by;
+    memset(a.ways + b->i, 0, end - b->i);
+    a.moved[b->i] = 0;
     for (unsigned i = b->i; i < end; i++) {
         if (i > b->i) {
-            if (b->polls[i] || ways[i] != b->ways[i])
+            if (b->polls[i] || a.ways[i] != b->ways[i])
                 continue;
-            found |= widen(b, h, &b->insn[i]);
+            found |= widen(b, h, &b->insn[i], a.moved[i]);
         }
-        if (changes_base(b, i, h))
+        if (!moves_base(b, i, h, &by))
             continue;
+        by += a.moved[i];
         if (b->flows[i] && i + 1 < end)
-            ways[i + 1]++;
+            lead_to(&a, (int)i + 1, by);
         for (unsigned n = 0; n < 2; n++)
             if (b->to[i][n] > (int)i && b->to[i][n] < (int)end)
-                ways[b->to[i][n]]++;
+                lead_to(&a, b->to[i][n], by);
     }
     return found;
 }
@@ -152,11 +214,21 @@ struct held *held_begin(struct build *b, const struct opnd *mem, bool write)
     return &b->held[k];
 }
 
+static void after(const struct build *b, struct held *h)
+{
+    int64_t by;
+    h->valid = moves_base(b, b->i, h, &by);
+    int64_t lo = h->lo - by, hi = h->hi - by;
+    h->valid &= lo == (int32_t)lo && hi == (int32_t)hi;
+    h->lo = (int32_t)lo;
+    h->hi = (int32_t)hi;
+}
+
 void held_after(struct build *b)
 {
     for (unsigned k = 0; k < HELD_SLOTS; k++)
-        if (b->held[k].valid && changes_base(b, b->i, &b->held[k]))
-            b->held[k].valid = false;
+        if (b->held[k].valid)
+            after(b, &b->held[k]);
 }
 
 void held_forget(struct build *b)

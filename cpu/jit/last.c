@@ -95,7 +95,7 @@ struct jit_watch {
     uint32_t allowance;
     uint8_t *jump; /* the displacement of the jump that says so (written address) */
     uint8_t last, kind;
-    uint8_t phase, probes, hits;
+    uint8_t phase, probes, hits, size;
 };
 
 static void watch(struct build *b, const struct lookup *l, struct cold *c, uint8_t *jump)
@@ -103,11 +103,13 @@ static void watch(struct build *b, const struct lookup *l, struct cold *c, uint8
     if (c->otherwise->kind != COLD_SLOW || l->last == LAST_SP || l->last >= LAST_FS)
         return;
     c->watch = jit_data(b->jit, sizeof *c->watch);
-    *c->watch = (struct jit_watch){.budget = FIRST_ALLOWANCE,
-                                   .allowance = FIRST_ALLOWANCE,
-                                   .jump = jump,
-                                   .last = (uint8_t)l->last,
-                                   .kind = l->kind & ACCESS_WRITE ? ACCESS_WRITE : ACCESS_READ};
+    *c->watch =
+        (struct jit_watch){.budget = FIRST_ALLOWANCE,
+                           .allowance = FIRST_ALLOWANCE,
+                           .jump = jump,
+                           .last = (uint8_t)l->last,
+                           .size = (uint8_t)(l->size < VIEW_LAST_BYTES ? l->size : VIEW_LAST_BYTES),
+                           .kind = l->kind & ACCESS_WRITE ? ACCESS_WRITE : ACCESS_READ};
 }
 
 void last_lookup(struct build *b, const struct lookup *l, struct cold *otherwise)
@@ -121,7 +123,7 @@ void last_lookup(struct build *b, const struct lookup *l, struct cold *otherwise
         emit_mov(e, 8, SCRATCH2, SCRATCH1);
     emit_cpu(e, 8, OP_SUB_LOAD, SCRATCH2, member(b, l->last, offsetof(struct view_last, page)));
     emit_cpu(e, 8, OP_CMP_LOAD, SCRATCH2,
-             member(b, l->last, offsetof(struct view_last, limit[write])));
+             member(b, l->last, offsetof(struct view_last, limit[view_last_size(l->size)][write])));
     uint8_t *jump = emit_jcc_later(e, CC_AE);
     cold_jump(c, jump);
     watch(b, l, c, jump);
@@ -166,31 +168,36 @@ void last_emit_cold(struct build *b, const struct cold *c)
     emit_jmp(e, c->resume);
 }
 
+/* Those of the last page at `at`, for one kind of access. */
+static void store_limits(struct emit *e, int32_t at, bool write, bool allowed)
+{
+    for (enum view_last_size size = 0; size < VIEW_LAST_SIZES; size++) {
+        int32_t limit = at + (int32_t)offsetof(struct view_last, limit[size][write]);
+        emit_cpu_before(e, 8, OP_STORE_IMM, 0, limit, 4);
+        emit32(e, allowed ? (uint32_t)view_last_limit(size) : 0);
+    }
+}
+
 /* Called with the view's entry in R11, which allows the access, and the offset in the page in R10.
  * R10 = the host address; the entry's page is the last one. EFLAGS are lost. */
 static void make_thunk(struct emit *e, unsigned priv, bool write, unsigned k)
 {
-    enum { IMUL = 0x69, OP_0F_SETE = 0x94 };
-    static const uint8_t sete_al[] = {0x0f, OP_0F_SETE, 0xc0};
     int32_t at = CPU_LAST(priv, k);
     int32_t tags[2] = {offsetof(struct view_entry, tag_read),
                        offsetof(struct view_entry, tag_write)};
-    int32_t limits[2] = {at + (int32_t)offsetof(struct view_last, limit[0]),
-                         at + (int32_t)offsetof(struct view_last, limit[1])};
     int32_t page = offsetof(struct view_entry, page);
     emit_push(e, RAX);
     emit_rm(e, 8, OP_LOAD, RAX, SCRATCH2, tags[write]);
     emit_cpu_store(e, RAX, at + (int32_t)offsetof(struct view_last, page));
-    emit_cpu_before(e, 8, OP_STORE_IMM, 0, limits[write], 4);
-    emit32(e, VIEW_LAST_LIMIT);
+    store_limits(e, at, write, true);
     /* The other kind of access is allowed if its tag is the page's, too. */
     emit_rm(e, 8, OP_CMP_LOAD, RAX, SCRATCH2, tags[!write]);
-    emit_mov_imm32(e, RAX, 0);
-    emit_bytes(e, sete_al, sizeof sete_al);
-    emit8(e, IMUL);
-    emit8(e, 0xc0);
-    emit32(e, VIEW_LAST_LIMIT);
-    emit_cpu_store(e, RAX, limits[!write]);
+    uint8_t *only = emit_jcc_later(e, CC_NE);
+    store_limits(e, at, !write, true);
+    uint8_t *both = emit_jmp_later(e);
+    emit_patch32(only, e->shift, emit_here(e));
+    store_limits(e, at, !write, false);
+    emit_patch32(both, e->shift, emit_here(e));
     emit_rm(e, 8, OP_LOAD, RAX, SCRATCH2, page);
     emit_rr(e, 8, OP_ADD_LOAD, SCRATCH1, RAX);
     emit_rm(e, 8, OP_SUB_LOAD, RAX, SCRATCH2, tags[write]);
@@ -249,7 +256,8 @@ void last_watch(struct jit *jit, struct jit_site *site)
         take_always(w, true);
         break;
     case PHASE_PROBING:
-        if (mmu_last_holds(&cpu->mmu, priv, w->last, cpu->jx.asked, (enum access_kind)w->kind))
+        if (mmu_last_holds(&cpu->mmu, priv, w->last, cpu->jx.asked, w->size,
+                           (enum access_kind)w->kind))
             w->hits++;
         else
             mmu_last_fill(&cpu->mmu, priv, w->last, cpu->jx.asked);

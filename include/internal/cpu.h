@@ -159,7 +159,8 @@ struct cpu_jit {
                               pointer when there are none */
     uint64_t next_va;      /* the page_va where an indirect call goes */
     uint64_t kept;         /* the operand in memory of the comparison that made the flags */
-    uint64_t held[4];      /* host addresses of groups of accesses (cpu/jit/held.c) */
+    alignas(64) uint64_t
+        held[4];           /* host addresses of groups of accesses (cpu/jit/held.c) */
     uint64_t jump;         /* kept over a lookup: where an indirect call goes, what PUSH stores */
     uint64_t page_va;      /* rip less the offset in its page */
     uint32_t exit_off;     /* JIT_EXIT_HERE, JIT_EXIT_POLL: from page_va, signed */

@@ -121,15 +121,26 @@ struct view_fast {
 /*
  * The page that accesses of one kind found last: what a register points to, it often points to
  * again. A copy of a view's entry, which goes when that goes. An access of up to VIEW_LAST_BYTES at
- * gva is at gva + delta when gva - page is below the limit for its kind, which is 0 where it may
- * not be made so.
+ * gva is at gva + delta when gva - page is below the limit for its size and kind, which is 0 where
+ * it may not be made so. A limit for several sizes is that of the largest: so that what goes
+ * through memory piece by piece fails at most once at the end of each page, there are three.
  */
-enum { VIEW_LAST_BYTES = 32, VIEW_LAST_LIMIT = PAGE_SIZE - VIEW_LAST_BYTES + 1 };
+enum view_last_size { VIEW_LAST_8, VIEW_LAST_2, VIEW_LAST_32, VIEW_LAST_SIZES };
+enum { VIEW_LAST_BYTES = 32 };
 struct view_last {
     uint64_t page, delta;
-    uint64_t limit[2]; /* for reads, for writes */
+    uint64_t limit[VIEW_LAST_SIZES][2]; /* for reads, for writes */
 };
-_Static_assert(sizeof(struct view_last) == 32, "never in two cache lines");
+_Static_assert(sizeof(struct view_last) == 64, "never in two cache lines");
+static inline enum view_last_size view_last_size(unsigned size)
+{
+    return size <= 2 ? VIEW_LAST_2 : size <= 8 ? VIEW_LAST_8 : VIEW_LAST_32;
+}
+static inline uint64_t view_last_limit(enum view_last_size size)
+{
+    unsigned bytes = size == VIEW_LAST_2 ? 2 : size == VIEW_LAST_8 ? 8 : VIEW_LAST_BYTES;
+    return PAGE_SIZE - bytes + 1;
+}
 /* How many of them there are for each privilege index; what each is for, generated code decides. */
 enum { VIEW_LASTS = 28 };
 
@@ -146,7 +157,7 @@ struct mmu_cpu {
      * them may have become invalid, and stays when the address space changes. The two numbers are
      * never equal. */
     uint64_t global_generation;
-    alignas(32) struct view_last last[VIEW_LASTS][MMU_PRIVS]; /* of the current address space */
+    alignas(64) struct view_last last[VIEW_LASTS][MMU_PRIVS]; /* of the current address space */
     uint32_t last_used[MMU_PRIVS]; /* a bit for each that may have a limit other than 0 */
     /* How often a permission of the fast path has been taken away: host addresses that are kept are
      * good while it stays. */
@@ -194,10 +205,10 @@ const uint8_t *mmu_view_code(const struct mmu_cpu *mmu, enum mmu_priv priv, uint
 
 /* Does the k-th last page hold the address, for this kind of access? */
 static inline bool mmu_last_holds(const struct mmu_cpu *mmu, enum mmu_priv priv, unsigned k,
-                                  uint64_t gva, enum access_kind kind)
+                                  uint64_t gva, unsigned size, enum access_kind kind)
 {
     const struct view_last *last = &mmu->last[k][priv];
-    return gva - last->page < last->limit[kind & ACCESS_WRITE ? 1 : 0];
+    return gva - last->page < last->limit[view_last_size(size)][kind & ACCESS_WRITE ? 1 : 0];
 }
 /* It becomes the page of gva, if the view has that. */
 void mmu_last_fill(struct mmu_cpu *mmu, enum mmu_priv priv, unsigned k, uint64_t gva);

@@ -135,6 +135,108 @@ TEST(registers_that_change)
     }
 }
 
+/* Constants are added between the accesses, by every instruction that may do it; where they are on
+ * two ways different ones, on the taken way with bit 0 of `way`. */
+static NOINLINE word store_and_add(word at, uint64_t v, unsigned way)
+{
+    asm volatile("mov %b1, (%0); add $8, %0; mov %1, -7(%0); inc %0; mov %1, (%0);"
+                 "sub $-128, %0; mov %b1, -120(%0); dec %0; mov %w1, -118(%0);"
+                 "lea -126(%0), %0; mov %b1, 9(%0);"
+                 "test $1, %b2; jz 1f; add $2, %0; mov %b1, 8(%0); 1: mov %b1, 9(%0);"
+                 "test $2, %b2; jz 2f; add $3, %0; jmp 3f; 2: add $3, %0; 3: mov %b1, 9(%0)"
+                 : "+r"(at)
+                 : "q"(v), "r"(way)
+                 : "memory");
+    return at;
+}
+static word model_store_and_add(uint8_t *at, uint64_t v, unsigned way)
+{
+    uint8_t *p = at;
+    p[0] = (uint8_t)v, p += 8, memcpy(p - 7, &v, 8), p++, memcpy(p, &v, 8);
+    p += 128, p[-120] = (uint8_t)v, p--, memcpy(p - 118, &v, 2);
+    p -= 126, p[9] = (uint8_t)v;
+    if (way & 1)
+        p += 2, p[8] = (uint8_t)v;
+    p[9] = (uint8_t)v, p += 3, p[9] = (uint8_t)v;
+    return (word)(p - at);
+}
+
+TEST(registers_that_are_added_to)
+{
+    enum { ROOM = 64 };
+    static uint8_t model[ROOM];
+    map_two(PG_ALL);
+    for (unsigned round = 0; round < 24; round++)
+        for (word at = TWO + PAGE - ROOM; at < TWO + PAGE + 8; at++) {
+            uint64_t v = 0x0102030405060708 * (round + 1) + at;
+            unsigned bad = 0;
+            for (unsigned i = 0; i < ROOM; i++)
+                model[i] = (uint8_t)(i + round);
+            memcpy((void *)at, model, ROOM);
+            CHECK_EQ(store_and_add(at, v, round & 3) - at,
+                     model_store_and_add(model, v, round & 3));
+            for (unsigned i = 0; i < ROOM; i++) {
+                word p = at + i;
+                bad += ((volatile uint8_t *)(word)FRAME(p >= TWO + PAGE))[p % PAGE] != model[i];
+            }
+            CHECK_EQ(bad, 0);
+        }
+}
+
+/* By an index, scaled; in a loop, whose head nothing is kept at. */
+static NOINLINE uint64_t add_up(const uint64_t *p, word n)
+{
+    uint64_t sum = 0;
+    word i = 0;
+    asm volatile("1: add (%2,%1,8), %0; add $1, %1; add (%2,%1,8), %0; sub $-2, %1;"
+                 "add -16(%2,%1,8), %0; cmp %3, %1; jb 1b"
+                 : "+&r"(sum), "+&r"(i)
+                 : "r"(p), "r"(n)
+                 : "memory");
+    return sum;
+}
+
+TEST(an_index_that_is_added_to)
+{
+    map_two(PG_ALL);
+    for (unsigned round = 0; round < 20; round++)
+        for (unsigned at = 0; at < 40; at++) {
+            uint64_t *p = (uint64_t *)(TWO + PAGE) - at, want = 0;
+            for (unsigned i = 0; i < 33; i++)
+                p[i] = (uint64_t)(round + i) << i;
+            for (unsigned i = 0; i < 30; i += 3)
+                want += p[i] + 2 * p[i + 1];
+            CHECK_EQ(add_up(p, 30), want);
+        }
+}
+
+/* What has to be aligned is tested for itself, whatever else is in the group. */
+static NOINLINE struct trap store_aligned(word at)
+{
+    return CATCH(asm volatile("movups (%0), %%xmm0; add $16, %0; movups %%xmm0, (%0);\n" LABEL(
+                                  held_aligned) "movaps %%xmm0, 16(%0); movups %%xmm0, 8(%0)"
+                              : "+r"(at)
+                              :
+                              : "memory"));
+}
+
+TEST(alignment_in_a_group)
+{
+    map_two(PG_ALL);
+    for (volatile unsigned round = 0; round < 24; round++)
+        for (volatile word at = TWO + PAGE - 64; at < TWO + PAGE + 16; at += 4) {
+            memset((void *)at, 0, 64);
+            *(volatile uint64_t *)at = at;
+            struct trap t = store_aligned(at);
+            CHECK_EQ(t.vector, at % 16 == 0 ? NO_TRAP : VECTOR_GP);
+            if (at % 16)
+                CHECK_EQ(t.rip, SYMBOL(held_aligned));
+            CHECK_EQ(*(volatile uint64_t *)(at + 16), at);
+            CHECK_EQ(*(volatile uint64_t *)(at + 24), at % 16 ? 0 : at);
+            CHECK_EQ(*(volatile uint64_t *)(at + 32), 0);
+        }
+}
+
 /* ---- Where ways part and meet -------------------------------------------------------------------
  */
 
@@ -400,6 +502,9 @@ const struct test guest_tests[] = {T(groups_at_the_end_of_a_page),
                                    T(a_fault_inside_a_group),
                                    T(a_store_behind_loads),
                                    T(registers_that_change),
+                                   T(registers_that_are_added_to),
+                                   T(an_index_that_is_added_to),
+                                   T(alignment_in_a_group),
                                    T(groups_over_branches),
                                    T(places_for_others),
                                    T(another_used_last),
