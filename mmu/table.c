@@ -39,8 +39,9 @@ void mmu_fast_paths(struct mmu_cpu *mmu, bool on)
 void view_exec_changed(struct mmu_cpu *mmu, struct space *space)
 {
     space->exec_generation = ++mmu->priv->generation;
-    space->hidden = 0;
-    space->hidden_large = false;
+    if (space->hidden_small)
+        memset(space->hidden, 0, sizeof space->hidden);
+    space->hidden_small = space->hidden_large = false;
     if (space == mmu->priv->current)
         mmu->exec_generation = space->exec_generation;
 }
@@ -50,9 +51,27 @@ void view_global_changed(struct mmu_cpu *mmu)
     mmu->global_generation = ++mmu->priv->generation;
 }
 
-static uint64_t hidden_bit(uint64_t gva)
+static void hide(struct space *space, uint64_t gva)
 {
-    return 1ull << ((gva >> PAGE_SHIFT) & 63);
+    uint64_t bit = gva >> PAGE_SHIFT & (HIDDEN_BITS - 1);
+    space->hidden[bit / 64] |= 1ull << bit % 64;
+    space->hidden_small = true;
+}
+
+/* May something of [gva, gva + size) be hidden? A power of two of pages, and aligned to that. */
+static bool is_hidden(const struct space *space, uint64_t gva, uint64_t size)
+{
+    uint64_t bit = gva >> PAGE_SHIFT & (HIDDEN_BITS - 1), pages = size >> PAGE_SHIFT;
+    if (pages > 1 && space->hidden_large)
+        return true;
+    if (!space->hidden_small || pages >= HIDDEN_BITS)
+        return space->hidden_small;
+    if (pages < 64)
+        return space->hidden[bit / 64] >> bit % 64 & ((1ull << pages) - 1);
+    for (uint64_t i = 0; i < pages / 64; i++)
+        if (space->hidden[bit / 64 + i])
+            return true;
+    return false;
 }
 
 /* ---- Lists ---------------------------------------------------------------------------------- */
@@ -152,7 +171,7 @@ static void evict(struct mmu_cpu *mmu, struct space *space, struct view_table *t
     const struct view_meta *m = &table->meta[id & 0xffff];
     if (m->flags & META_FETCH) {
         if (!source_hide(mmu, id))
-            space->hidden |= hidden_bit(m->gva);
+            hide(space, m->gva);
         else if (!(m->flags & META_GLOBAL))
             space->hidden_large = true;
     }
@@ -341,7 +360,7 @@ void view_drop_list(struct mmu_cpu *mmu, struct space *space, enum space_list li
         last_forget_all(mmu); /* not one by one */
     while (space->head[list] != ENTRY_NONE)
         view_drop(mmu, space->head[list]);
-    if (space->hidden || space->hidden_large)
+    if (space->hidden_small || space->hidden_large)
         view_exec_changed(mmu, space);
 }
 
@@ -405,8 +424,6 @@ void view_drop_range(struct mmu_cpu *mmu, struct space *space, uint64_t gva, uin
     else
         for (unsigned priv = 0; priv < MMU_PRIVS; priv++)
             drop_by_slots(mmu, space, priv, gva, size, what);
-    bool hidden =
-        size == PAGE_SIZE ? space->hidden & hidden_bit(gva) : space->hidden || space->hidden_large;
-    if (hidden)
+    if (is_hidden(space, gva, size))
         view_exec_changed(mmu, space);
 }

@@ -62,6 +62,8 @@ struct view_table {
     uint32_t conflicts; /* evictions by another page since it was last resized */
 };
 
+enum { HIDDEN_BITS = 1 << 14 }; /* 64 MiB of code */
+
 enum space_list { LIST_VOLATILE, LIST_EXACT, LIST_GLOBAL, LISTS };
 
 struct space {
@@ -73,9 +75,11 @@ struct space {
     uint32_t head[LISTS], count[LISTS];
     uint64_t exec_generation;
     /* Pages whose fetch permission was evicted for want of room: no entry shows them, yet a
-     * virtual-PC cache may. A hash bit for each local 4-KiB page, so that an invalidation of such a
-     * page still changes the generation; of large and global ones source.c knows. */
-    uint64_t hidden;
+     * virtual-PC cache may. A bit for each local 4-KiB page, by the low bits of its number, so that
+     * an invalidation of such a page still changes the generation, and hardly any other does; of
+     * large and global ones source.c knows. */
+    uint64_t hidden[HIDDEN_BITS / 64];
+    bool hidden_small;  /* some of these are set */
     bool hidden_large;  /* some are parts of local large pages */
     uint64_t used_at;   /* for LRU */
     unsigned unflushed; /* entries by no-flush MOV CR3 in a row: see the A-bit sweep */

@@ -640,6 +640,36 @@ START_TEST(test_exec_generation_of_an_evicted_part)
 }
 END_TEST
 
+/* A local small page is fetched from and evicted: INVLPG of it changes the generation, INVLPG of
+ * others does not, however many there are. */
+START_TEST(test_exec_generation_of_evicted_small_pages)
+{
+    enum { PAGES = 300 };
+    struct mmu_xlat x;
+    const uint64_t apart = PAGE_SIZE << 16; /* one slot at any size of the table */
+    for (unsigned i = 0; i < PAGES; i++) {
+        guest_map(g, &p, G0 + i * PAGE_SIZE, 0x5000 | PTE_P | PTE_US | PTE_A, 1);
+        guest_map(g, &p, G0 + i * PAGE_SIZE + apart, 0x6000 | PTE_P | PTE_US | PTE_A, 1);
+    }
+    mmu_paging_changed(m, &p);
+    for (unsigned i = 0; i < PAGES; i++) {
+        go(G0 + i * PAGE_SIZE, ACCESS_EXEC, MMU_USER, &x);
+        go(G0 + i * PAGE_SIZE + apart, ACCESS_READ, MMU_USER, &x);
+    }
+    uint64_t gen = m->exec_generation;
+    for (unsigned i = PAGES; i < 2 * PAGES; i++)
+        mmu_invlpg(m, G0 + i * PAGE_SIZE);
+    ck_assert_uint_eq(m->exec_generation, gen);
+    for (unsigned i = 0; i < PAGES; i++) {
+        go(G0 + i * PAGE_SIZE, ACCESS_EXEC, MMU_USER, &x);
+        go(G0 + i * PAGE_SIZE + apart, ACCESS_READ, MMU_USER, &x);
+        gen = m->exec_generation;
+        mmu_invlpg(m, G0 + i * PAGE_SIZE);
+        ck_assert_uint_ne(m->exec_generation, gen);
+    }
+}
+END_TEST
+
 /* More evicted pages than are remembered: none of them may be lost. */
 START_TEST(test_exec_generation_of_many_evicted)
 {
@@ -708,6 +738,7 @@ int main(void)
     tcase_add_test(t, test_global_generation);
     tcase_add_test(t, test_exec_generation_of_an_evicted_global);
     tcase_add_test(t, test_exec_generation_of_an_evicted_part);
+    tcase_add_test(t, test_exec_generation_of_evicted_small_pages);
     tcase_add_test(t, test_exec_generation_of_many_evicted);
     tcase_add_test(t, test_exec_generation_when_the_page_moves);
     suite_add_tcase(s, t);
