@@ -193,6 +193,18 @@ enum mmu_result mmu_translate(struct mmu_cpu *mmu, const struct access *access, 
     return miss(mmu, access, gva, kind, priv, out);
 }
 
+bool mmu_view_grant(struct mmu_cpu *mmu, enum mmu_priv priv, uint64_t gva, enum access_kind kind)
+{
+    const struct view_table *table = &mmu->priv->current->table[priv];
+    bool ruled;
+    if (!table->entries)
+        return false;
+    uint32_t index = table_index(table, gva);
+    struct view_meta *meta = &table->meta[index];
+    return meta->gva == (gva & PAGE_MASK) && (meta->perm & kind) &&
+           derive(mmu, meta, &table->entries[index], gva, kind, &ruled);
+}
+
 const uint8_t *mmu_view_code(const struct mmu_cpu *mmu, enum mmu_priv priv, uint64_t gva)
 {
     const struct view_table *table = &mmu->priv->current->table[priv];

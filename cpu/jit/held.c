@@ -14,6 +14,7 @@
  * access and leave; where that happens often, the region is made again without the group.
  */
 #include "cpu/jit/build.h"
+#include "cpu/sys/internal.h"
 #include "insn_exec.h"
 
 enum {
@@ -266,4 +267,34 @@ void held_load(struct build *b, const struct held *held)
 {
     if (b->in_r10 != held || b->r10_until != b->e.p)
         emit_cpu_load(&b->e, SCRATCH1, held_slot(b, held));
+}
+
+/* ---- When C has made the first access ----------------------------------------------------------
+ */
+
+/* Does the group that has just failed fail so often that it costs more than it saves? That is a
+ * question of time: one that lies in one page a hundred times spares hundreds of lookups. */
+static bool fails_often(struct jit *jit, const struct jit_site *site)
+{
+    enum { TIMES = 8, WINDOW_NS = 8000 };
+    struct jit_failing *f = &jit->failing[(uintptr_t)site / sizeof *site % FAILING_ENTRIES];
+    uint64_t now = sys_tsc(jit->cpu);
+    if (f->site != site || now - f->since > WINDOW_NS)
+        *f = (struct jit_failing){site, now, 0};
+    return ++f->times >= TIMES;
+}
+
+bool held_again(struct jit *jit, struct jit_site *site)
+{
+    struct cpu *cpu = jit->cpu;
+    enum access_kind kind = (enum access_kind)site->kind;
+    void *host = mmu_view_lookup(&cpu->mmu, cpu->priv, cpu->jx.jump, site->span, kind);
+    if (!host && mmu_view_grant(&cpu->mmu, cpu->priv, cpu->jx.jump, kind))
+        host = mmu_view_lookup(&cpu->mmu, cpu->priv, cpu->jx.jump, site->span, kind);
+    cpu->jx.held[site->group] = (uint64_t)(uintptr_t)host - (site->relative ? cpu->jx.jump : 0);
+    if (!host && fails_often(jit, site)) {
+        jit->ungrouped[jit_mark_index((site->region->gpa & PAGE_MASK) + site->off)] = true;
+        jit_make_stale(jit, site->region);
+    }
+    return host;
 }

@@ -42,6 +42,7 @@ enum {
     REGION_MAX_CODE = 128 * 1024, /* upper bound of one region's host code in each zone */
     REGION_FRAMES = 1 << 14,
     MARK_ENTRIES = 1 << 15,
+    FAILING_ENTRIES = 64,
     PLACES_FIRST = 16, /* a power of two; PLACES_FIRST_SHIFT says which part of a page */
     PLACES_FIRST_SHIFT = 8,
     JIT_PCS = 1 << 16, /* most are never touched */
@@ -109,12 +110,17 @@ struct jit_site {
     bool switches : 1; /* a struct jit_switch lies behind it */
     bool relative : 1; /* the group is */
     int8_t group;      /* of addresses that it begins: index of cpu->jx.held[]; -1: none */
-    uint8_t kind : 4;  /* enum access_kind of the group */
-    uint8_t fails : 4; /* to cover the group */
+    uint8_t kind;      /* enum access_kind of the group */
     uint16_t span;     /* bytes of the group */
 };
 _Static_assert(sizeof(struct jit_site) == 32, "there are a hundred thousands of them");
-_Static_assert(ACCESS_EXEC < 16, "kind");
+
+/* How often a site's group has failed to cover its accesses, since when (sys_tsc()). */
+struct jit_failing {
+    const struct jit_site *site;
+    uint64_t since;
+    unsigned times;
+};
 
 /* Of a site that switches: where to. */
 static inline struct jit_switch *site_switch(struct jit_site *site)
@@ -279,6 +285,7 @@ struct jit {
     struct jit_frame *empty; /* frames that have lost all their regions */
     /* By a hash of the address: no group begins there, since one has failed often. */
     bool ungrouped[MARK_ENTRIES];
+    struct jit_failing failing[FAILING_ENTRIES]; /* by a hash of the site */
     /* By the same: the access there looks at no last page, since it is another one too often. */
     bool scattered[MARK_ENTRIES];
     struct jit_thunks thunks;
@@ -437,6 +444,12 @@ const void *jit_slow(struct cpu *cpu, uint32_t site_offset);
 void last_make_thunks(struct jit *jit, struct emit *e);
 /* C executes the access at the site because the budget of cpu->jx.watch is spent. */
 void last_watch(struct jit *jit, struct jit_site *site);
+
+/* ---- held.c ---------------------------------------------------------------------------------- */
+
+/* C has made the access at a site that begins a group, so the page is at hand: keeps the address for
+ * those that follow. False: not all of them can be made so. */
+bool held_again(struct jit *jit, struct jit_site *site);
 
 /* ---- gates.c --------------------------------------------------------------------------------- */
 

@@ -348,22 +348,6 @@ static const void *go_on(struct cpu *cpu)
     return code;
 }
 
-/* The site's access has been made, so the page is at hand: keeps the address for those that follow.
- * False: not all of them can be made so. */
-static bool hold(struct jit *jit, struct jit_site *site)
-{
-    enum { FAILS_MAX = 4 };
-    struct cpu *cpu = jit->cpu;
-    void *host = mmu_view_lookup(&cpu->mmu, cpu->priv, cpu->jx.jump, site->span,
-                                 (enum access_kind)site->kind);
-    cpu->jx.held[site->group] = (uint64_t)(uintptr_t)host - (site->relative ? cpu->jx.jump : 0);
-    if (!host && ++site->fails == FAILS_MAX) {
-        jit->ungrouped[jit_mark_index((site->region->gpa & PAGE_MASK) + site->off)] = true;
-        jit_make_stale(jit, site->region);
-    }
-    return host;
-}
-
 const void *jit_slow(struct cpu *cpu, uint32_t site_offset)
 {
     struct jit *jit = cpu->jit;
@@ -383,11 +367,11 @@ const void *jit_slow(struct cpu *cpu, uint32_t site_offset)
     execute_at(cpu, site);
     cpu->rip = cpu->next_rip;
     bool asked = interp_attention(cpu);
-    /* hold() also counts how often a group fails, for sites that leave in any case, too. */
+    /* held_again() also counts how often a group fails, for sites that leave in any case, too. */
     bool leaves = asked || cpu->rip != next || region->stale ||
                   generation != cpu->mmu.exec_generation || global != cpu->mmu.global_generation ||
                   jit_mode(cpu) != mode || (site->holds && taken != cpu->mmu.taken) ||
-                  (site->group >= 0 && !hold(jit, site)) || site->leaves;
+                  (site->group >= 0 && !held_again(jit, site)) || site->leaves;
     profile_site_over(jit, leaves);
     if (asked)
         return NULL;

@@ -199,6 +199,11 @@ static inline void *mmu_view_lookup(const struct mmu_cpu *mmu, enum mmu_priv pri
     return (char *)e->page + (gva & ~PAGE_MASK);
 }
 
+/* Where the guest's tables have been found to allow this kind of access, and still do, the page of
+ * gva gets its tag for it, as if such an access had been made: that a page has been read shows what
+ * stores to it may do. No walk, so nothing that the guest sees. False: it has none, or not here. */
+bool mmu_view_grant(struct mmu_cpu *mmu, enum mmu_priv priv, uint64_t gva, enum access_kind kind);
+
 /* The host address of the code at gva, up to the page's end, where fetches from it have been found
  * to be allowed and still are; NULL: nobody knows. */
 const uint8_t *mmu_view_code(const struct mmu_cpu *mmu, enum mmu_priv priv, uint64_t gva);

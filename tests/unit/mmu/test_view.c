@@ -518,6 +518,36 @@ START_TEST(test_watch)
 }
 END_TEST
 
+/* What a read has shown of stores is used for stores; but D is for a walk to set, and code, watches
+ * and what has never been read have a say. */
+START_TEST(test_grant)
+{
+    struct mmu_xlat x;
+    mmu_paging_changed(m, &p);
+    guest_map(g, &p, G0, 0x5000 | PTE_P | PTE_RW | PTE_US | PTE_A | PTE_D, 1);
+    ck_assert(!mmu_view_grant(m, MMU_USER, G0, ACCESS_WRITE));
+    go(G0, ACCESS_READ, MMU_USER, &x);
+    ck_assert_ptr_null(hit(G0, ACCESS_WRITE, MMU_USER));
+    ck_assert(mmu_view_grant(m, MMU_USER, G0 + 8, ACCESS_WRITE));
+    ck_assert_ptr_eq(hit(G0, ACCESS_WRITE, MMU_USER), host(0x5000));
+    ck_assert(!mmu_view_grant(m, MMU_SUPERVISOR, G0, ACCESS_WRITE));
+    guest_map(g, &p, G0 + PAGE_SIZE, 0x6000 | PTE_P | PTE_RW | PTE_US | PTE_A, 1);
+    guest_map(g, &p, G0 + 2 * PAGE_SIZE, 0x7000 | PTE_P | PTE_US | PTE_A | PTE_D, 1);
+    guest_map(g, &p, G0 + 3 * PAGE_SIZE, 0x8000 | PTE_P | PTE_RW | PTE_US | PTE_A | PTE_D, 1);
+    guest_map(g, &p, G0 + 4 * PAGE_SIZE, 0x9000 | PTE_P | PTE_RW | PTE_US | PTE_A | PTE_D, 1);
+    mmu_code_added(m, 0x8000, 64);
+    struct mmu_range watched = {G0 + 4 * PAGE_SIZE, G0 + 4 * PAGE_SIZE + 4};
+    mmu_set_watch(m, &watched, 1);
+    for (unsigned i = 1; i <= 4; i++) {
+        go(G0 + i * PAGE_SIZE, ACCESS_READ, MMU_USER, &x);
+        mmu_view_grant(m, MMU_USER, G0 + i * PAGE_SIZE, ACCESS_WRITE);
+        ck_assert_ptr_null(hit(G0 + i * PAGE_SIZE, ACCESS_WRITE, MMU_USER));
+    }
+    ck_assert_uint_eq(peek64(g, guest_entry(g, &p, G0 + PAGE_SIZE, 1)) & PTE_D, 0);
+    mmu_set_watch(m, NULL, 0);
+}
+END_TEST
+
 START_TEST(test_exec_generation)
 {
     struct mmu_xlat x;
@@ -734,6 +764,7 @@ int main(void)
     tcase_add_test(t, test_mmio_and_holes_are_never_fast);
     tcase_add_test(t, test_map_changes_reach_views);
     tcase_add_test(t, test_watch);
+    tcase_add_test(t, test_grant);
     tcase_add_test(t, test_exec_generation);
     tcase_add_test(t, test_global_generation);
     tcase_add_test(t, test_exec_generation_of_an_evicted_global);
