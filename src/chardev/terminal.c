@@ -29,6 +29,7 @@ static struct {
     struct termios cooked, raw;
     volatile sig_atomic_t have_modes; /* stdin is a terminal and `cooked` is what it was */
     volatile sig_atomic_t is_raw;
+    volatile sig_atomic_t stopping; /* on_stop() has given the default action its turn */
     volatile sig_atomic_t flags_changed; /* stdout's O_NONBLOCK was set by us */
     int flags;
     int out;
@@ -47,19 +48,35 @@ static bool in_foreground(void)
     return group < 0 || group == getpgrp();
 }
 
+/* The terminal and what is known of it change together: a signal in between would leave it raw. */
+static void block_signals(sigset_t *before)
+{
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, before);
+}
+
 static void make_raw(void)
 {
-    if (terminal.have_modes && in_foreground() &&
-        tcsetattr(STDIN_FILENO, TCSANOW, &terminal.raw) == 0)
-        terminal.is_raw = 1;
+    sigset_t before;
+    block_signals(&before);
+    if (terminal.have_modes && in_foreground()) {
+        terminal.is_raw = 1; /* first: another thread may be the one that handles the signal */
+        if (tcsetattr(STDIN_FILENO, TCSANOW, &terminal.raw) != 0)
+            terminal.is_raw = 0;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 void chardev_terminal_restore(void)
 {
     int saved = errno;
+    sigset_t before;
+    block_signals(&before);
     if (terminal.is_raw && in_foreground())
         tcsetattr(STDIN_FILENO, TCSANOW, &terminal.cooked);
     terminal.is_raw = 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (terminal.flags_changed)
         fcntl(STDOUT_FILENO, F_SETFL, terminal.flags);
     errno = saved;
@@ -92,13 +109,16 @@ static void on_fatal(int number)
     default_action(number);
 }
 
+static void on_continue(int number);
+
 static void on_stop(int number)
 {
     int saved = errno;
     chardev_terminal_restore();
+    terminal.stopping = 1;
     default_action(number);
-    /* continued: on_continue() has made the terminal raw again */
-    set_handler(number, on_stop, SA_RESTART);
+    if (terminal.stopping) /* nobody to continue it: it has not stopped */
+        on_continue(SIGCONT);
     errno = saved;
 }
 
@@ -106,6 +126,9 @@ static void on_continue(int number)
 {
     int saved = errno;
     (void)number;
+    if (terminal.stopping) /* the next stop may come before on_stop() goes on */
+        set_handler(SIGTSTP, on_stop, SA_RESTART);
+    terminal.stopping = 0;
     if (terminal.flags_changed)
         fcntl(STDOUT_FILENO, F_SETFL, terminal.flags | O_NONBLOCK);
     make_raw();
