@@ -97,8 +97,7 @@ START_TEST(one_vendor)
 END_TEST
 
 /* What a kernel need not spend its time against: nothing here speculates with a guest's data, and
- * VERW would clear nothing. AMD APM vol. 3, E.4.16 (80000021h), and its notes on transient
- * scheduler attacks. */
+ * VERW would clear nothing. AMD APM vol. 3, CPUID Fn8000_0021. */
 START_TEST(immune)
 {
     uint32_t r[4];
