@@ -169,52 +169,52 @@ static enum mmu_result miss(struct mmu_cpu *mmu, const struct access *access, ui
     return MMU_OK;
 }
 
+/* What the current space has of the page of gva, and in *entry its fast half; NULL: nothing. */
+static struct view_meta *present(const struct mmu_cpu *mmu, enum mmu_priv priv, uint64_t gva,
+                                 struct view_entry **entry)
+{
+    const struct view_table *table = &mmu->priv->current->table[priv];
+    if (!table->entries)
+        return NULL;
+    uint32_t index = table_index(table, gva);
+    *entry = &table->entries[index];
+    return table->meta[index].gva == (gva & PAGE_MASK) ? &table->meta[index] : NULL;
+}
+
 enum mmu_result mmu_translate(struct mmu_cpu *mmu, const struct access *access, uint64_t gva,
                               enum access_kind kind, enum mmu_priv priv, struct mmu_xlat *out)
 {
-    const struct view_table *table = &mmu->priv->current->table[priv];
     if (kind & ACCESS_WRITE)
         kind = ACCESS_WRITE; /* a read-modify-write is a write to the tables */
-    if (table->entries) {
-        uint32_t index = table_index(table, gva);
-        struct view_meta *meta = &table->meta[index];
-        struct view_entry *entry = &table->entries[index];
-        if (meta->gva == (gva & PAGE_MASK) && (meta->perm & kind)) {
-            out->gpa = meta->gpa | (gva & ~PAGE_MASK);
-            out->global = meta->flags & META_GLOBAL;
-            out->ruled = false;
-            bool derived = kind == ACCESS_EXEC ? (meta->flags & META_FETCH) != 0
-                                               : view_tag(entry, kind) == meta->gva;
-            out->hva = derived ? (uint8_t *)entry->page + (gva & ~PAGE_MASK)
-                               : derive(mmu, meta, entry, gva, kind, &out->ruled);
-            return MMU_OK;
-        }
-    }
-    return miss(mmu, access, gva, kind, priv, out);
+    struct view_entry *entry;
+    struct view_meta *meta = present(mmu, priv, gva, &entry);
+    if (!meta || !(meta->perm & kind))
+        return miss(mmu, access, gva, kind, priv, out);
+    out->gpa = meta->gpa | (gva & ~PAGE_MASK);
+    out->global = meta->flags & META_GLOBAL;
+    out->ruled = false;
+    bool derived =
+        kind == ACCESS_EXEC ? (meta->flags & META_FETCH) != 0 : view_tag(entry, kind) == meta->gva;
+    out->hva = derived ? (uint8_t *)entry->page + (gva & ~PAGE_MASK)
+                       : derive(mmu, meta, entry, gva, kind, &out->ruled);
+    return MMU_OK;
 }
 
 bool mmu_view_grant(struct mmu_cpu *mmu, enum mmu_priv priv, uint64_t gva, enum access_kind kind)
 {
-    const struct view_table *table = &mmu->priv->current->table[priv];
+    struct view_entry *entry;
+    struct view_meta *meta = present(mmu, priv, gva, &entry);
     bool ruled;
-    if (!table->entries)
-        return false;
-    uint32_t index = table_index(table, gva);
-    struct view_meta *meta = &table->meta[index];
-    return meta->gva == (gva & PAGE_MASK) && (meta->perm & kind) &&
-           derive(mmu, meta, &table->entries[index], gva, kind, &ruled);
+    return meta && (meta->perm & kind) && derive(mmu, meta, entry, gva, kind, &ruled);
 }
 
 const uint8_t *mmu_view_code(const struct mmu_cpu *mmu, enum mmu_priv priv, uint64_t gva)
 {
-    const struct view_table *table = &mmu->priv->current->table[priv];
-    if (!table->entries)
+    struct view_entry *entry;
+    const struct view_meta *meta = present(mmu, priv, gva, &entry);
+    if (!meta || !(meta->flags & META_FETCH))
         return NULL;
-    uint32_t index = table_index(table, gva);
-    const struct view_meta *meta = &table->meta[index];
-    if (meta->gva != (gva & PAGE_MASK) || !(meta->flags & META_FETCH))
-        return NULL;
-    return (const uint8_t *)table->entries[index].page + (gva & ~PAGE_MASK);
+    return (const uint8_t *)entry->page + (gva & ~PAGE_MASK);
 }
 
 /* ---- Watches -------------------------------------------------------------------------------- */

@@ -28,15 +28,15 @@ enum { LAST_NONE = VIEW_LASTS };
 
 /* Code that stands behind the region because it is seldom run. */
 enum cold_kind {
-    COLD_SLOW, /* C executes an instruction */
-    COLD_HERE, /* leaves before an instruction, which C executes */
-    COLD_POLL, /* leaves before an instruction, since something wants attention */
-    COLD_EDGE, /* leaves by an edge that is not linked */
-    COLD_SIDE, /* goes to an offset: a Jcc that is taken, a block that comes later */
-    COLD_RUN,  /* PUSHes or POPs that do not lie in one page, one by one */
-    COLD_LAST, /* an access that is not in the page found last */
-    COLD_FULL, /* CALL: too many calls are open, so they are forgotten */
-    COLD_RET,  /* RET: not to where the last open call returns */
+    COLD_SLOW,  /* C executes an instruction */
+    COLD_HERE,  /* leaves before an instruction, which C executes */
+    COLD_POLL,  /* leaves before an instruction, since something wants attention */
+    COLD_EDGE,  /* leaves by an edge that is not linked */
+    COLD_SIDE,  /* goes to an offset: a Jcc that is taken, a block that comes later */
+    COLD_RUN,   /* PUSHes or POPs that do not lie in one page, one by one */
+    COLD_LAST,  /* an access that is not in the page found last */
+    COLD_FULL,  /* CALL: too many calls are open, so they are forgotten */
+    COLD_RET,   /* RET: not to where the last open call returns */
     COLD_PAGES, /* REP MOVS, REP STOS: not in one page */
 };
 struct cold {
@@ -46,10 +46,10 @@ struct cold {
     int32_t off;    /* HERE, POLL: of the instruction; SIDE: of the target */
     unsigned jumps;
     uint8_t *jump[6];      /* displacements that lead here (written addresses) */
-    const uint8_t *resume; /* SLOW, RUN, FULL: where it goes on (running address) */
+    const uint8_t *resume; /* SLOW, RUN, FULL, PAGES: where it goes on (running address) */
     uint32_t site;         /* SLOW: offset in jit->data */
-    /* SLOW of an indirect branch: the jumps by which it looks for its target in the other place, and
-     * where it goes on. */
+    /* SLOW of an indirect branch: the jumps by which it looks for its target in the other place,
+     * and where it goes on. */
     uint8_t *other, *outdated;
     const uint8_t *found;
     struct cold *here, *slow; /* RET: how it goes to C; PAGES: `slow` only */

@@ -28,7 +28,7 @@ static uint64_t least(uint64_t a, uint64_t b)
 
 /* The two parts of an element that does not lie in one page, or may not; size 2, 4 or 8. */
 struct parts {
-    unsigned char *p[2];
+    void *p[2];
     unsigned len[2];
 };
 
@@ -45,18 +45,15 @@ static bool find_parts(const struct cpu *cpu, uint64_t at, unsigned size, enum a
 static uint64_t load_parts(const struct parts *from)
 {
     uint64_t value = 0;
-    unsigned shift = 0;
-    for (unsigned k = 0; k < 2; k++)
-        for (unsigned i = 0; i < from->len[k]; i++, shift += 8)
-            value |= mem_host_load(from->p[k] + i, 1) << shift;
+    mem_host_read(&value, from->p[0], from->len[0]);
+    mem_host_read((char *)&value + from->len[0], from->p[1], from->len[1]);
     return value;
 }
 
 static void store_parts(const struct parts *to, uint64_t value)
 {
-    for (unsigned k = 0; k < 2; k++)
-        for (unsigned i = 0; i < to->len[k]; i++, value >>= 8)
-            mem_host_store(to->p[k] + i, value, 1);
+    mem_host_write(to->p[0], &value, to->len[0]);
+    mem_host_write(to->p[1], (const char *)&value + to->len[0], to->len[1]);
 }
 
 /* The host's instruction; DF is 0. */

@@ -73,6 +73,12 @@ TEST(targets_that_collide)
     paging_reset();
 }
 
+/* Page `n` of a set in a space of its own, by its last table. */
+static void show_in(uint64_t *table, unsigned set, unsigned n)
+{
+    table[n * APART / PAGE] = (word)pages[set][n] | PG_P | PG_W;
+}
+
 /* Processes of one program: two address spaces, kept apart by PCIDs and entered without a flush,
  * have other code at the same addresses; which one, changes while the other space is current. */
 TEST(two_address_spaces)
@@ -87,7 +93,7 @@ TEST(two_address_spaces)
         memcpy(t[0], boot_pml4, sizeof t[0]);
         t[0][1] = (word)t[1] | PG_ALL, t[1][0] = (word)t[2] | PG_ALL, t[2][0] = (word)t[3] | PG_ALL;
         for (unsigned n = 0; n < PAGES; n++)
-            t[3][n * APART / PAGE] = (word)pages[space][n] | PG_P | PG_W;
+            show_in(t[3], space, n);
         root[space] = (word)t[0] | (space + 1) | 1ull << PCID_KEEP;
     }
     write_cr4(read_cr4() | CR4_PCIDE);
@@ -96,12 +102,12 @@ TEST(two_address_spaces)
         write_cr3(root[space]);
         if (any(100) == 0) {
             shown[space][n] ^= 1;
-            tables[space][3][n * APART / PAGE] = (word)pages[shown[space][n]][n] | PG_P | PG_W;
+            show_in(tables[space][3], shown[space][n], n);
             invlpg((void *)(WINDOW + n * APART));
         } else if (any(100) == 0) { /* the other one's: a flush when that is entered */
             unsigned other = space ^ 1;
             shown[other][n] ^= 1;
-            tables[other][3][n * APART / PAGE] = (word)pages[shown[other][n]][n] | PG_P | PG_W;
+            show_in(tables[other][3], shown[other][n], n);
             write_cr3(root[other] & ~(1ull << PCID_KEEP));
             write_cr3(root[space]);
         }
