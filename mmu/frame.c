@@ -75,9 +75,9 @@ struct ram_block *ram_block_new(struct phys_map *map, uint64_t size, enum region
     block->kind = kind;
     block->base = reserve(size);
     block->frames = block->base ? reserve(frames * sizeof *block->frames) : NULL;
-    if (!block->frames || !enlist(map, block)) {
+    if (!block->frames || !touch_init(block) || !enlist(map, block)) {
         describe_failure(size, err);
-        ram_block_free(block);
+        ram_block_free(map, block);
         return NULL;
     }
     madvise(block->base, size, MADV_HUGEPAGE);
@@ -86,8 +86,9 @@ struct ram_block *ram_block_new(struct phys_map *map, uint64_t size, enum region
     return block;
 }
 
-void ram_block_free(struct ram_block *block)
+void ram_block_free(struct phys_map *map, struct ram_block *block)
 {
+    touch_fini(map, block);
     if (block->base)
         munmap(block->base, block->size);
     if (block->frames)
@@ -118,13 +119,18 @@ uint8_t *phys_block_bytes(struct ram_block *block)
     return block->base;
 }
 
-struct frame *frame_by_number(struct phys_map *map, uint32_t number)
+struct ram_block *block_by_number(struct phys_map *map, uint32_t number)
 {
     struct ram_block *block = atomic_load_explicit(&map->blocks, memory_order_acquire);
-    for (; block; block = block->next)
-        if (number - block->first_frame < block->size >> PAGE_SHIFT)
-            return &block->frames[number - block->first_frame];
-    return NULL;
+    while (block && number - block->first_frame >= block->size >> PAGE_SHIFT)
+        block = block->next;
+    return block;
+}
+
+struct frame *frame_by_number(struct phys_map *map, uint32_t number)
+{
+    struct ram_block *block = block_by_number(map, number);
+    return block ? block_frame(block, number) : NULL;
 }
 
 /* ---- Who may write -------------------------------------------------------------------------- */

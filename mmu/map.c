@@ -9,6 +9,7 @@
  * them that what they got is torn, before they use it.
  */
 #include "map.h"
+#include "internal/ahead.h"
 #include "internal/error.h"
 #include "mail.h"
 #include <sched.h>
@@ -475,7 +476,7 @@ struct phys_map *phys_new(pthread_mutex_t *machine_lock, struct log *log)
 {
     struct phys_map *map = calloc(1, sizeof *map);
     struct flat_table *table = calloc(1, sizeof *table + 64 * sizeof table->range[0]);
-    if (!map || !table) {
+    if (!map || !table || !(map->ahead = ahead_new())) {
         free(map);
         free(table);
         return NULL;
@@ -504,16 +505,22 @@ void phys_free(struct phys_map *map)
     struct ram_block *block = atomic_load(&map->blocks);
     while (block) {
         struct ram_block *next = block->next;
-        ram_block_free(block);
+        ram_block_free(map, block);
         block = next;
     }
     for (unsigned i = 0; i < map->region_count; i++)
         free(map->regions[i]);
     free(map->regions);
+    ahead_free(map->ahead);
     pthread_mutex_destroy(&map->lock);
     pthread_mutex_destroy(&map->loan_lock);
     pthread_cond_destroy(&map->loan_ended);
     free(map);
+}
+
+struct ahead *phys_ahead(struct phys_map *map)
+{
+    return map->ahead;
 }
 
 void phys_dump(struct phys_map *map, FILE *out)

@@ -15,6 +15,7 @@
 #include "internal/phys.h"
 #include <stdatomic.h>
 
+struct ahead;
 struct mmu_cpu;
 struct rules;
 
@@ -42,6 +43,9 @@ struct ram_block {
     enum region_kind kind; /* RAM or ROM */
     struct frame *frames;
     uint32_t first_frame;
+    _Atomic uint8_t *chunk; /* of each 2 MiB of host addresses: written yet? (touch.c) */
+    unsigned chunks;
+    _Atomic unsigned unused; /* asked for, and not written yet */
     struct ram_block *next; /* never changes once the block is in the list */
 };
 
@@ -98,6 +102,7 @@ struct phys_map {
     phys_after_fn *after;
     void *after_opaque;
     _Atomic(struct ram_block *) blocks;
+    struct ahead *ahead;
 
     pthread_mutex_t loan_lock;
     pthread_cond_t loan_ended;
@@ -161,7 +166,13 @@ enum phys_result phys_read_entry(struct phys_map *map, const struct access *acce
 
 struct ram_block *ram_block_new(struct phys_map *map, uint64_t size, enum region_kind kind,
                                 struct error *err);
-void ram_block_free(struct ram_block *block);
+void ram_block_free(struct phys_map *map, struct ram_block *block);
+/* Of the block that the frame lies in; NULL: no such frame. */
+struct ram_block *block_by_number(struct phys_map *map, uint32_t number);
+static inline struct frame *block_frame(const struct ram_block *block, uint32_t number)
+{
+    return &block->frames[number - block->first_frame];
+}
 struct frame *frame_by_number(struct phys_map *map, uint32_t number);
 
 /* Leave for one vCPU to make writable view entries of the frame. False: stores must go slow. */
@@ -190,6 +201,20 @@ uint64_t frame_granules(uint64_t offset, uint64_t len);
  * concerned, the storing one directly, the others by mail. */
 void frame_written(struct phys_map *map, const struct access *access,
                    const struct phys_range *range, uint64_t gpa, uint64_t len);
+
+/* ---- touch.c -------------------------------------------------------------------------------- */
+
+enum { TOUCH_CHUNK_SHIFT = 21, TOUCH_WRITTEN = 2 };
+bool touch_init(struct ram_block *block); /* base and size are set */
+void touch_fini(struct phys_map *map, struct ram_block *block);
+/* A vCPU is about to write to this host address of the block. */
+void touch_first_write(struct phys_map *map, struct ram_block *block, unsigned chunk);
+static inline void touch_write(struct phys_map *map, struct ram_block *block, const uint8_t *host)
+{
+    uintptr_t c = ((uintptr_t)host >> TOUCH_CHUNK_SHIFT) - ((uintptr_t)block->base >> TOUCH_CHUNK_SHIFT);
+    if (atomic_load_explicit(&block->chunk[c], memory_order_relaxed) != TOUCH_WRITTEN)
+        touch_first_write(map, block, (unsigned)c);
+}
 
 /* ---- loan.c --------------------------------------------------------------------------------- */
 

@@ -52,7 +52,8 @@ static void *derive(struct mmu_cpu *mmu, struct view_meta *meta, struct view_ent
     *ruled = false;
     if (meta->frame == FRAME_NONE)
         return NULL;
-    struct frame *frame = frame_by_number(mmu->map, meta->frame);
+    struct ram_block *block = block_by_number(mmu->map, meta->frame);
+    struct frame *frame = block_frame(block, meta->frame);
     uint32_t attr = atomic_load(&frame->attr);
     if (attr & ruled_for(kind)) {
         *ruled = true;
@@ -63,6 +64,7 @@ static void *derive(struct mmu_cpu *mmu, struct view_meta *meta, struct view_ent
     case ACCESS_WRITE:
         if (!frame_grant_write(frame, mmu->vcpu))
             return NULL;
+        touch_write(mmu->map, block, entry->page);
         if (fast)
             entry->tag_write = entry->tag_read = meta->gva;
         break;

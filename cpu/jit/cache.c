@@ -7,6 +7,7 @@
 #include "cpu/interp/block.h"
 #include "cpu/jit/build.h"
 #include "cpu/jit/profile.h"
+#include "internal/ahead.h"
 #include "internal/error.h"
 #include <cpuid.h>
 #include <errno.h>
@@ -43,34 +44,41 @@ static void empty_zones(struct jit *jit)
 }
 
 /* The host gives memory page by page as it is touched, at the price of an exception each time, two
- * for code, which has two mappings: many pages at once are cheaper. Hosts older than Linux 5.14
- * cannot, and go on as they are used to. */
-static bool touch(size_t *touched, size_t begin, size_t used, size_t end, uint8_t *memory,
-                  int advice)
+ * for code, which has two mappings: it is asked for before (ahead.h). Returns how many bytes behind
+ * *asked are to be asked for now. */
+static size_t ask_now(size_t *asked, size_t begin, size_t used, size_t end)
 {
-    enum { AHEAD = 256 * 1024, SOON = 8192 };
-    size_t from = *touched < begin ? begin & PAGE_MASK : *touched;
-    if (used + SOON <= from || from >= end)
-        return false;
-    size_t size = AHEAD < end - from ? AHEAD : end - from;
-    madvise(memory + from, size, advice);
-    *touched = from + size;
-    return true;
+    enum { STEP = 256 * 1024, SOON = 1024 * 1024 };
+    if (*asked < begin)
+        *asked = begin & PAGE_MASK;
+    if (used + SOON <= *asked || *asked >= end)
+        return 0;
+    return STEP < end - *asked ? STEP : end - *asked;
 }
 
-static void touch_zone(struct jit *jit, struct jit_zone *z)
+static void ask_zone(struct jit *jit, struct jit_zone *z)
 {
-    size_t from = z->touched;
-    if (touch(&z->touched, z->begin, z->used, z->end, jit->code_write, MADV_POPULATE_WRITE))
-        touch(&from, z->begin, z->used, z->end, jit->code, MADV_POPULATE_READ);
+    struct ahead *ahead = phys_ahead(jit->cpu->map);
+    for (size_t n; (n = ask_now(&z->asked, z->begin, z->used, z->end)); z->asked += n) {
+        ahead_ask(ahead, jit->code_write + z->asked, n, AHEAD_WRITE_SOON);
+        ahead_ask(ahead, jit->code + z->asked, n, AHEAD_READ_SOON);
+    }
+}
+
+static void ask_data(struct jit *jit)
+{
+    struct ahead *ahead = phys_ahead(jit->cpu->map);
+    for (size_t n; (n = ask_now(&jit->data_asked, 0, jit->data_used, jit->data_size));
+         jit->data_asked += n)
+        ahead_ask(ahead, jit->data + jit->data_asked, n, AHEAD_WRITE_SOON);
 }
 
 void jit_make_room(struct jit *jit)
 {
     enum { REGION_MAX_DATA = 160 * 1024 };
-    touch_zone(jit, &jit->body);
-    touch_zone(jit, &jit->cold);
-    touch(&jit->data_touched, 0, jit->data_used, jit->data_size, jit->data, MADV_POPULATE_WRITE);
+    ask_zone(jit, &jit->body);
+    ask_zone(jit, &jit->cold);
+    ask_data(jit);
     if (jit->body.used + REGION_MAX_CODE > jit->body.end ||
         jit->cold.used + REGION_MAX_CODE > jit->cold.end ||
         jit->data_used + REGION_MAX_DATA > jit->data_size)
@@ -479,6 +487,8 @@ void jit_fini(struct cpu *cpu)
     struct jit *jit = cpu->jit;
     if (!jit)
         return;
+    ahead_forget(phys_ahead(cpu->map), jit->code, jit->code_size + jit->data_size);
+    ahead_forget(phys_ahead(cpu->map), jit->code_write, jit->code_size);
     munmap(jit->code, jit->code_size + jit->data_size);
     munmap(jit->code_write, jit->code_size);
     free(jit->lockstep);

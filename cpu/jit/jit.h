@@ -272,7 +272,7 @@ struct build;
 /* A part of the code: offsets. */
 struct jit_zone {
     size_t begin, used, end;
-    size_t touched; /* the host has given memory up to there */
+    size_t asked; /* the host has been asked for memory up to there */
 };
 
 struct jit {
@@ -296,7 +296,7 @@ struct jit {
     size_t code_size;
     /* What regions mostly run, close together; behind it, what they seldom do. */
     struct jit_zone body, cold;
-    size_t data_size, data_used, data_touched;
+    size_t data_size, data_used, data_asked;
     struct build *build;         /* room for the region that is being made */
     struct lockstep *lockstep;   /* NULL: translated code runs alone */
     struct profile_cpu *profile; /* profile.h; NULL: nobody looks */

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <sys/uio.h>
 
+struct ahead;
 struct error;
 struct log;
 struct phys_map;
@@ -56,6 +57,8 @@ enum frame_attr {
 
 struct phys_map *phys_new(pthread_mutex_t *machine_lock, struct log *log);
 void phys_free(struct phys_map *map);
+/* The machine's thread that gets host memory ahead. */
+struct ahead *phys_ahead(struct phys_map *map);
 
 /* All sizes and addresses are multiples of the page size. RAM is anonymous memory, zeroed, with
  * huge pages advised. `ram_offset` bytes into one RAM block: so the two halves around the PCI hole

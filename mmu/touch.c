@@ -1,0 +1,81 @@
+/*
+ * touch.c - where the guest is working its way through memory that it has not written yet.
+ *
+ * Kernels hand out memory in runs, upwards or downwards. When a chunk is written for the first time
+ * and those beside it have been already, the chunks on the other side are asked for (ahead.h), so
+ * that the host has cleared them before the guest comes there: as many as lie behind in the run,
+ * twice as far each time. What is asked for and not used costs the host memory, so that is a small
+ * part of the block at most.
+ */
+#include "internal/ahead.h"
+#include "map.h"
+#include <stdlib.h>
+
+/* A chunk is what the host clears at once, where it has huge pages. */
+enum { CHUNK_SHIFT = TOUCH_CHUNK_SHIFT, AHEAD_MAX = 16, UNUSED_SHARE = 16 };
+
+enum { CHUNK_NEW, CHUNK_ASKED, CHUNK_WRITTEN = TOUCH_WRITTEN };
+
+static uintptr_t chunk_number(const uint8_t *host)
+{
+    return (uintptr_t)host >> CHUNK_SHIFT;
+}
+
+bool touch_init(struct ram_block *block)
+{
+    block->chunks =
+        (unsigned)(chunk_number(block->base + block->size - 1) - chunk_number(block->base)) + 1;
+    block->chunk = calloc(block->chunks, sizeof *block->chunk);
+    return block->chunk;
+}
+
+void touch_fini(struct phys_map *map, struct ram_block *block)
+{
+    if (block->chunk)
+        ahead_forget(map->ahead, block->base, block->size);
+    free(block->chunk);
+}
+
+/* How many chunks next to c, in this direction, have been written, up to the most that matter. */
+static unsigned run_length(struct ram_block *block, unsigned c, int step)
+{
+    unsigned n = 0;
+    for (; n < AHEAD_MAX / 2 && (c += (unsigned)step) < block->chunks; n++)
+        if (atomic_load_explicit(&block->chunk[c], memory_order_relaxed) != CHUNK_WRITTEN)
+            break;
+    return n;
+}
+
+static void ask(struct phys_map *map, struct ram_block *block, unsigned c)
+{
+    uint8_t is_new = CHUNK_NEW;
+    if (atomic_load(&block->unused) >= block->chunks / UNUSED_SHARE ||
+        !atomic_compare_exchange_strong(&block->chunk[c], &is_new, CHUNK_ASKED))
+        return;
+    atomic_fetch_add(&block->unused, 1);
+    uintptr_t begin = (chunk_number(block->base) + c) << CHUNK_SHIFT,
+              end = begin + (1ul << CHUNK_SHIFT);
+    uintptr_t first = (uintptr_t)block->base, last = first + block->size;
+    begin = begin < first ? first : begin;
+    end = end > last ? last : end;
+    ahead_ask(map->ahead, block->base + (begin - first), end - begin, AHEAD_WRITE);
+}
+
+static void ask_beyond(struct phys_map *map, struct ram_block *block, unsigned c, int step)
+{
+    for (unsigned n = 2 * run_length(block, c, -step);
+         n-- > 0 && (c += (unsigned)step) < block->chunks;)
+        ask(map, block, c);
+}
+
+void touch_first_write(struct phys_map *map, struct ram_block *block, unsigned c)
+{
+    switch (atomic_exchange(&block->chunk[c], CHUNK_WRITTEN)) {
+    case CHUNK_WRITTEN:
+        return;
+    case CHUNK_ASKED:
+        atomic_fetch_sub(&block->unused, 1);
+    }
+    ask_beyond(map, block, c, 1);
+    ask_beyond(map, block, c, -1);
+}
