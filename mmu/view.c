@@ -171,25 +171,13 @@ static enum mmu_result miss(struct mmu_cpu *mmu, const struct access *access, ui
     return MMU_OK;
 }
 
-/* What the current space has of the page of gva, and in *entry its fast half; NULL: nothing. */
-static struct view_meta *present(const struct mmu_cpu *mmu, enum mmu_priv priv, uint64_t gva,
-                                 struct view_entry **entry)
-{
-    const struct view_table *table = &mmu->priv->current->table[priv];
-    if (!table->entries)
-        return NULL;
-    uint32_t index = table_index(table, gva);
-    *entry = &table->entries[index];
-    return table->meta[index].gva == (gva & PAGE_MASK) ? &table->meta[index] : NULL;
-}
-
 enum mmu_result mmu_translate(struct mmu_cpu *mmu, const struct access *access, uint64_t gva,
                               enum access_kind kind, enum mmu_priv priv, struct mmu_xlat *out)
 {
     if (kind & ACCESS_WRITE)
         kind = ACCESS_WRITE; /* a read-modify-write is a write to the tables */
     struct view_entry *entry;
-    struct view_meta *meta = present(mmu, priv, gva, &entry);
+    struct view_meta *meta = view_present(mmu, priv, gva, &entry);
     if (!meta || !(meta->perm & kind))
         return miss(mmu, access, gva, kind, priv, out);
     out->gpa = meta->gpa | (gva & ~PAGE_MASK);
@@ -205,7 +193,7 @@ enum mmu_result mmu_translate(struct mmu_cpu *mmu, const struct access *access, 
 bool mmu_view_grant(struct mmu_cpu *mmu, enum mmu_priv priv, uint64_t gva, enum access_kind kind)
 {
     struct view_entry *entry;
-    struct view_meta *meta = present(mmu, priv, gva, &entry);
+    struct view_meta *meta = view_present(mmu, priv, gva, &entry);
     bool ruled;
     return meta && (meta->perm & kind) && derive(mmu, meta, entry, gva, kind, &ruled);
 }
@@ -213,7 +201,7 @@ bool mmu_view_grant(struct mmu_cpu *mmu, enum mmu_priv priv, uint64_t gva, enum 
 const uint8_t *mmu_view_code(const struct mmu_cpu *mmu, enum mmu_priv priv, uint64_t gva)
 {
     struct view_entry *entry;
-    const struct view_meta *meta = present(mmu, priv, gva, &entry);
+    const struct view_meta *meta = view_present(mmu, priv, gva, &entry);
     if (!meta || !(meta->flags & META_FETCH))
         return NULL;
     return (const uint8_t *)entry->page + (gva & ~PAGE_MASK);

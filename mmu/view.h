@@ -165,6 +165,18 @@ static inline uint32_t table_index(const struct view_table *table, uint64_t gva)
     return (uint32_t)(gva >> PAGE_SHIFT) & ((1u << table->bits) - 1);
 }
 
+/* What the current space has of the page of gva, and in *entry its fast half; NULL: nothing. */
+static inline struct view_meta *view_present(const struct mmu_cpu *mmu, enum mmu_priv priv,
+                                             uint64_t gva, struct view_entry **entry)
+{
+    const struct view_table *table = &mmu->priv->current->table[priv];
+    if (!table->entries)
+        return NULL;
+    uint32_t index = table_index(table, gva);
+    *entry = &table->entries[index];
+    return table->meta[index].gva == (gva & PAGE_MASK) ? &table->meta[index] : NULL;
+}
+
 /* ---- table.c: entries ----------------------------------------------------------------------- */
 
 /* Puts an entry for meta->gva in, making room. Returns its id, or ENTRY_NONE when host memory is

@@ -81,16 +81,17 @@ void site_resume(struct build *b, struct cold *site)
     site->resume = emit_here(&b->e);
 }
 
-static void call_slow(struct build *b, uint32_t site)
+static void call_slow(struct build *b, uint32_t site, bool group)
 {
+    const struct jit_thunks *t = &b->jit->thunks;
     emit_mov_imm32(&b->e, SCRATCH1, site);
-    emit_call(&b->e, b->vectors ? b->jit->thunks.slow_vec : b->jit->thunks.slow);
+    emit_call(&b->e, group ? t->group[b->vectors] : b->vectors ? t->slow_vec : t->slow);
 }
 
 void site_call(struct build *b)
 {
     flags_spill(b);
-    call_slow(b, make_site(b, true));
+    call_slow(b, make_site(b, true), false);
     b->flags = (struct flags_state){.host = true, .memory = true};
 }
 
@@ -148,8 +149,10 @@ static struct jit_edge *make_edge(struct build *b, int32_t target, bool remember
     edge->patch = NULL;
     edge->target = target;
     edge->host = false;
-    if (remembers)
+    if (remembers) {
         edge->va = 1; /* no page */
+        edge->to = NULL;
+    }
     return edge;
 }
 
@@ -184,6 +187,7 @@ static uint8_t *check_generation(struct build *b, unsigned reg)
 static void check_edge(struct build *b, struct jit_edge *edge, struct cold *miss)
 {
     struct emit *e = &b->e;
+    edge->retry = emit_here(e);
     emit_rip(e, 8, OP_LOAD, SCRATCH1, &edge->va);
     emit_cpu(e, 8, OP_CMP_LOAD, SCRATCH1, CPU_AT(jx.page_va));
     cold_jump(miss, emit_jcc_later(e, CC_NE));
@@ -519,8 +523,8 @@ bool branch_translate(struct build *b)
 
 /* ---- Cold code ------------------------------------------------------------------------------- */
 
-/* Before the site: its own place, R11, is for another target than that in R10, or, where R10 is lost,
- * for the same one but outdated. */
+/* Before the site: its own place, R11, is for another target than that in R10, or, where R10 is
+ * lost, for the same one but outdated. */
 static void emit_other_place(struct build *b, const struct cold *c)
 {
     struct emit *e = &b->e;
@@ -538,7 +542,7 @@ static void emit_slow(struct build *b, const struct cold *c)
         lookup_linear(b, c->group_lo);
         emit_cpu_store(&b->e, SCRATCH1, CPU_AT(jx.jump));
     }
-    call_slow(b, c->site);
+    call_slow(b, c->site, c->group);
     if (c->group)
         emit_cpu_load(&b->e, SCRATCH1, held_slot(b, &b->held[site_record(b, c)->group]));
     if (c->resume)
@@ -557,8 +561,11 @@ static void emit_poll(struct build *b, const struct cold *c)
 
 static void emit_edge(struct build *b, const struct cold *c)
 {
+    const struct jit_thunks *t = &b->jit->thunks;
     emit_rip(&b->e, 8, OP_LEA, SCRATCH1, c->edge);
-    emit_jmp(&b->e, c->edge->host ? b->jit->thunks.exit_edge_host : b->jit->thunks.exit_edge);
+    emit_jmp(&b->e, c->edge->host    ? t->exit_edge_host
+                    : c->edge->patch ? t->exit_edge
+                                     : t->again_edge);
 }
 
 /* Straight to the label if nothing has to be done on the way. Without one, the region was cut

@@ -299,10 +299,9 @@ static inline void emit_pop(struct emit *e, unsigned reg)
     emit_rex(e, 4, 0, 0, reg);
     emit8(e, 0x58 | (reg & 7));
 }
-static inline void emit_jmp_r10(struct emit *e)
+static inline void emit_jmp_reg(struct emit *e, unsigned reg)
 {
-    static const uint8_t jmp_r10[] = {0x41, 0xff, 0xe2};
-    emit_bytes(e, jmp_r10, sizeof jmp_r10);
+    emit_rr(e, 4, OP_GRP5, GRP5_JMP, reg);
 }
 /* Over the next `bytes` bytes when RCX is 0; no flag counts or changes. */
 enum { JMP_BYTES = 5, JCC_BYTES = 6, CALL_BYTES = 5 };

@@ -8,7 +8,7 @@
  * something wants attention, or there is no entry, the code leaves, with the instruction done.
  *
  * This file is compiled for general registers only (cpu/CMakeLists.txt). Nothing here may call a
- * function that is not in this file, nor raise.
+ * function that is not, nor raise.
  *
  * In translated code TF, RF, VM, the shadow, debug_pending and MODE_ALIGN are 0, and CS is 64-bit:
  * else cpu->attention has CPU_REQ_DEBUG, or the mode is not eligible (run.c).
@@ -54,9 +54,11 @@ static const void *go(struct cpu *cpu, uint64_t rip)
     struct jit_pcs *pcs = *jit_recent(jit, mode);
     const struct jit_pc *slot = jit_pc_find(cpu, pcs, rip);
     cpu->rip = rip;
-    if (pcs->mode != mode || slot->pc != rip || !jit_is_current(cpu, slot->generation) || due(cpu))
+    if (pcs->mode != mode || slot->pc != rip || due(cpu))
         return jit->thunks.exit_gate;
     cpu->jx.pcs = pcs;
+    if (!jit_is_current(cpu, slot->generation) && !(slot = jit_again_target(cpu, rip)))
+        return jit->thunks.exit_gate;
     cpu->jx.page_va = rip & PAGE_MASK;
     return slot->code;
 }

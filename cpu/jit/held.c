@@ -288,9 +288,9 @@ bool held_again(struct jit *jit, struct jit_site *site)
 {
     struct cpu *cpu = jit->cpu;
     enum access_kind kind = (enum access_kind)site->kind;
-    void *host = mmu_view_lookup(&cpu->mmu, cpu->priv, cpu->jx.jump, site->span, kind);
+    void *host = jit_group_address(cpu, cpu->jx.jump, site->span, kind);
     if (!host && mmu_view_grant(&cpu->mmu, cpu->priv, cpu->jx.jump, kind))
-        host = mmu_view_lookup(&cpu->mmu, cpu->priv, cpu->jx.jump, site->span, kind);
+        host = jit_group_address(cpu, cpu->jx.jump, site->span, kind);
     cpu->jx.held[site->group] = (uint64_t)(uintptr_t)host - (site->relative ? cpu->jx.jump : 0);
     if (!host && fails_often(jit, site)) {
         jit->ungrouped[jit_mark_index((site->region->gpa & PAGE_MASK) + site->off)] = true;

@@ -122,6 +122,13 @@ struct jit_failing {
     unsigned times;
 };
 
+/* Of a site that begins a group, where the code goes on with the address in R10: behind the site.
+ */
+static inline const void **site_begun(const struct jit_site *site)
+{
+    return (const void **)(site + 1);
+}
+
 /* Of a site that switches: where to. */
 static inline struct jit_switch *site_switch(struct jit_site *site)
 {
@@ -139,6 +146,8 @@ struct jit_edge {
      * struct jit_pc). In-page, there is no memory behind these. */
     uint64_t va, generation;
     const void *code;
+    const struct jit_region *to; /* whose code that is; NULL: not found yet, or asked each time */
+    const uint8_t *retry;        /* where the code looks at these */
 };
 enum { EDGE_IN_PAGE_BYTES = offsetof(struct jit_edge, va) };
 
@@ -225,10 +234,12 @@ enum jit_gate { GATE_SYSCALL, GATE_SYSRET, GATE_IRET, JIT_GATES };
 struct jit_thunks {
     int (*enter)(struct cpu *cpu, const void *code); /* enum jit_exit */
     const void *exit_edge;                           /* R10: the edge */
+    const void *again_edge;                          /* likewise, if jit_again_edge() says no */
     const void *exit_poll, *exit_here;               /* R10: offset of the instruction */
     const void *exit_edge_host, *exit_poll_host;     /* the same with flags in EFLAGS */
     const void *slow;                                /* called; R10: the site's offset in `data` */
     const void *slow_vec;                            /* likewise, for a region that has vectors */
+    const void *group[2];                            /* likewise, if jit_again_group() says no */
     const void *vec_in;                              /* called: vectors into registers */
     const void *last[MMU_PRIVS][2][VIEW_LASTS];      /* called: last.c; reads and writes */
     const void *exit_gate;                           /* JIT_EXIT_GATE */
@@ -239,8 +250,8 @@ struct jit_thunks {
     /* Called: EDX:EAX = the time-stamp counter, CF = 0. CF = 1: C has to execute it. Changes R10,
      * R11. */
     const void *tsc;
-    /* Called: R11 = the other place (jit_pc_other()) of the one in R11. ZF = 1: that is for the
-     * target in R10, here and now. Changes R10. */
+    /* Called with the place of the target in R10 in R11, which is for another one or outdated. ZF =
+     * 1: R11 is a place that is for it, here and now. Changes R10, R11. */
     const void *other_place;
     /* Called: looks for an open call, behind the last one, that returns to R10. ZF = 1: R11 is what
      * RSP is to be. Changes R11. */
@@ -447,8 +458,8 @@ void last_watch(struct jit *jit, struct jit_site *site);
 
 /* ---- held.c ---------------------------------------------------------------------------------- */
 
-/* C has made the access at a site that begins a group, so the page is at hand: keeps the address for
- * those that follow. False: not all of them can be made so. */
+/* C has made the access at a site that begins a group, so the page is at hand: keeps the address
+ * for those that follow. False: not all of them can be made so. */
 bool held_again(struct jit *jit, struct jit_site *site);
 
 /* ---- gates.c --------------------------------------------------------------------------------- */
@@ -458,6 +469,19 @@ bool held_again(struct jit *jit, struct jit_site *site);
  * the code to go on at. */
 typedef const void *jit_gate_fn(struct cpu *cpu, uint32_t next_off);
 jit_gate_fn jit_gate_syscall, jit_gate_sysret, jit_gate_iret;
+
+/* ---- again.c --------------------------------------------------------------------------------- */
+
+/* Called by thunks, like a gate. The edge leads where it did: where the code looks at it again.
+ * NULL: C has to look. */
+const void *jit_again_edge(struct cpu *cpu, struct jit_edge *edge);
+/* A place in the present table that is for the target; NULL: there is none, or C has to look. */
+struct jit_pc *jit_again_target(struct cpu *cpu, uint64_t pc);
+/* The host address of [lin, lin + span), a page at most, if the view has it in one piece. */
+void *jit_group_address(const struct cpu *cpu, uint64_t lin, unsigned span, enum access_kind kind);
+/* The group at the site, its linear address in jx.jump, can be had in one piece: that becomes its
+ * host address, or less the linear one, if it is relative. Returns where the code goes on. */
+const void *jit_again_group(struct cpu *cpu, uint32_t site_offset);
 
 /* ---- pages.c --------------------------------------------------------------------------------- */
 

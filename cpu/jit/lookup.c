@@ -174,6 +174,7 @@ void lookup_operand(struct build *b, unsigned size, enum access_kind kind, unsig
 void lookup_group(struct build *b, const struct held *held, struct cold *site)
 {
     struct jit_site *s = site_record(b, site);
+    const void **begun = jit_data(b->jit, sizeof *begun); /* it lies right behind the site */
     site->group = true;
     site->group_lo = held->lo;
     s->group = (int8_t)(held - b->held);
@@ -184,6 +185,7 @@ void lookup_group(struct build *b, const struct held *held, struct cold *site)
         lookup_relative(b, held->lo, s->span, s->kind, 0, site);
     else
         lookup_at(b, held->lo, s->span, s->kind, 0, site);
+    *begun = emit_here(&b->e);
     emit_cpu_store(&b->e, SCRATCH1, held_slot(b, held));
 }
 

@@ -9,7 +9,7 @@
  * are the site's.
  *
  * This file is compiled for general registers only (cpu/CMakeLists.txt). Nothing here may call a
- * function that is not in this file, nor raise.
+ * function that is not, nor raise.
  */
 #include "cpu/jit/jit.h"
 #include "cpu/mem_inline.h"

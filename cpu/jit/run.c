@@ -266,6 +266,7 @@ static void link_edge(struct cpu *cpu, const struct pending *p, const struct jit
     edge->va = p->va;
     edge->generation = generation;
     edge->code = to->entry;
+    edge->to = to;
 }
 
 /* Where cpu->rip goes on in translated code. Raises what fetching raises. NULL: interpret. */

@@ -132,7 +132,7 @@ static bool set_ac(struct build *b, bool on)
     emit_cpu_imm8(e, OP_STORE_IMM8, 0, CPU_AT(priv), on ? MMU_SUPERVISOR_AC : MMU_SUPERVISOR);
     emit_cpu_store(e, SCRATCH2, CPU_AT(jx.pcs));
     emit_cpu_load(e, RSP, CPU_AT(jx.stack)); /* open calls return to regions of this mode */
-    emit_jmp_r10(e);
+    emit_jmp_reg(e, SCRATCH1);
     return end(b, site);
 }
 

@@ -163,7 +163,7 @@ static void make_enter(struct emit *e, const uint8_t *to_zero)
     emit_cpu_store(e, RSP, CPU_AT(jx.stack));
     emit_mov(e, 8, SCRATCH1, RSI);
     load_registers(e);
-    emit_jmp_r10(e);
+    emit_jmp_reg(e, SCRATCH1);
 }
 
 /* Returns from enter(); eax says why. */
@@ -245,7 +245,7 @@ static const uint8_t *make_slow(const struct jit *jit, struct emit *e, bool vect
     emit_cpu_load(e, RSP, CPU_AT(jx.sp));
     emit_mov(e, 8, SCRATCH1, RAX);
     load_registers(e);
-    emit_jmp_r10(e);
+    emit_jmp_reg(e, SCRATCH1);
     emit_patch32(left, e->shift, emit_here(e));
     emit_mov_imm32(e, RAX, JIT_EXIT_LEFT);
     emit_jmp(e, to_c);
@@ -301,13 +301,13 @@ static const uint8_t *make_tsc(struct emit *e)
     return at;
 }
 
-/* Calls a function that leaves vectors alone, with R10's lower half: so only what C functions may
- * change is moved, and RSP. R10 = what it returns; ZF = 1: that is 0. */
+/* Calls a function that leaves vectors alone, with R10: so only what C functions may change is
+ * moved, and RSP. R10 = what it returns; ZF = 1: that is 0. */
 static void call_plain(struct emit *e, const void *fn)
 {
     static const uint8_t caller_saved[] = {RAX, RCX, RDX, RSP, RSI, RDI, R8, R9};
     store_list(e, caller_saved, sizeof caller_saved);
-    emit_mov(e, 4, RSI, SCRATCH1);
+    emit_mov(e, 8, RSI, SCRATCH1);
     call_with_cpu(e, fn);
     emit_mov(e, 8, SCRATCH1, RAX);
     load_list(e, caller_saved, sizeof caller_saved);
@@ -331,7 +331,38 @@ static const uint8_t *make_gate(struct emit *e, jit_gate_fn *fn)
     emit_ret(e);
     emit_patch32(done, e->shift, emit_here(e));
     emit_cpu_load(e, RSP, CPU_AT(jx.stack)); /* open calls return to regions of this mode */
-    emit_jmp_r10(e);
+    emit_jmp_reg(e, SCRATCH1);
+    return at;
+}
+
+/* To where the edge is looked at again, or out. Flags are stored on such ways. */
+static const uint8_t *make_again_edge(const struct jit *jit, struct emit *e)
+{
+    const uint8_t *at = emit_here(e);
+    emit_cpu_store(e, SCRATCH1, CPU_AT(jx.edge));
+    call_plain(e, jit_again_edge);
+    uint8_t *no = emit_jcc_later(e, CC_E);
+    emit_jmp_reg(e, SCRATCH1);
+    emit_patch32(no, e->shift, emit_here(e));
+    emit_cpu_load(e, SCRATCH1, CPU_AT(jx.edge));
+    emit_jmp(e, jit->thunks.exit_edge);
+    return at;
+}
+
+/* Called, like slow; does not return where the code goes on without it. */
+static const uint8_t *make_group(struct emit *e, const void *slow)
+{
+    const uint8_t *at = emit_here(e);
+    emit_cpu(e, 4, OP_STORE, SCRATCH1, CPU_AT(jx.exit_off));
+    call_plain(e, jit_again_group);
+    uint8_t *no = emit_jcc_later(e, CC_E);
+    emit_mov(e, 8, SCRATCH2, SCRATCH1);
+    emit_cpu_load(e, SCRATCH1, CPU_AT(jx.jump));
+    emit_rm(e, 8, OP_LEA, RSP, RSP, 8);
+    emit_jmp_reg(e, SCRATCH2);
+    emit_patch32(no, e->shift, emit_here(e));
+    emit_cpu(e, 4, OP_LOAD, SCRATCH1, CPU_AT(jx.exit_off));
+    emit_jmp(e, slow);
     return at;
 }
 
@@ -345,18 +376,36 @@ static const uint8_t *make_to_zero(const struct jit *jit, struct emit *e)
     return at;
 }
 
+/* The other one of the pair; then, if one of them is for the target, what C says of that. */
 static const uint8_t *make_other_place(struct emit *e)
 {
+    const int32_t pc = (int32_t)offsetof(struct jit_pc, pc);
     const uint8_t *at = emit_here(e);
     emit_ri(e, 8, GRP1_XOR, SCRATCH2, sizeof(struct jit_pc));
-    emit_rm(e, 8, OP_CMP_LOAD, SCRATCH1, SCRATCH2, (int32_t)offsetof(struct jit_pc, pc));
-    uint8_t *none = emit_jcc_later(e, CC_NE);
+    emit_rm(e, 8, OP_CMP_LOAD, SCRATCH1, SCRATCH2, pc);
+    uint8_t *not_other = emit_jcc_later(e, CC_NE);
     emit_rm(e, 8, OP_LOAD, SCRATCH1, SCRATCH2, (int32_t)offsetof(struct jit_pc, generation));
     emit_cpu(e, 8, OP_CMP_LOAD, SCRATCH1, CPU_AT(mmu.exec_generation));
-    uint8_t *found = emit_jcc_later(e, CC_E);
+    uint8_t *local = emit_jcc_later(e, CC_E);
     emit_cpu(e, 8, OP_CMP_LOAD, SCRATCH1, CPU_AT(mmu.global_generation));
-    emit_patch32(none, e->shift, emit_here(e));
+    uint8_t *global = emit_jcc_later(e, CC_E);
+    emit_rm(e, 8, OP_LOAD, SCRATCH1, SCRATCH2, pc);
+    uint8_t *outdated = emit_jmp_later(e);
+    emit_patch32(not_other, e->shift, emit_here(e));
+    emit_ri(e, 8, GRP1_XOR, SCRATCH2, sizeof(struct jit_pc));
+    emit_rm(e, 8, OP_CMP_LOAD, SCRATCH1, SCRATCH2, pc);
+    uint8_t *none = emit_jcc_later(e, CC_NE);
+    emit_patch32(outdated, e->shift, emit_here(e));
+    call_plain(e, jit_again_target);
+    emit_mov(e, 8, SCRATCH2, SCRATCH1); /* leaves ZF alone */
+    uint8_t *found = emit_jcc_later(e, CC_NE);
+    emit_rr(e, 8, OP_TEST, RSP, RSP); /* ZF = 0 */
+    emit_ret(e);
     emit_patch32(found, e->shift, emit_here(e));
+    emit_rr(e, 8, OP_CMP_LOAD, SCRATCH1, SCRATCH1); /* ZF = 1 */
+    emit_patch32(local, e->shift, emit_here(e));
+    emit_patch32(global, e->shift, emit_here(e));
+    emit_patch32(none, e->shift, emit_here(e));
     emit_ret(e);
     return at;
 }
@@ -398,6 +447,9 @@ void jit_make_thunks(struct jit *jit)
     jit->thunks.exit_here = make_exit(jit, &e, JIT_EXIT_HERE, CPU_AT(jx.exit_off), to_c);
     jit->thunks.slow = make_slow(jit, &e, false, to_c);
     jit->thunks.slow_vec = make_slow(jit, &e, true, to_c);
+    jit->thunks.again_edge = make_again_edge(jit, &e);
+    jit->thunks.group[false] = make_group(&e, jit->thunks.slow);
+    jit->thunks.group[true] = make_group(&e, jit->thunks.slow_vec);
     jit->thunks.vec_in = make_vec_in(jit, &e);
     jit->thunks.exit_gate = make_exit_gate(jit, &e, to_c);
     jit->thunks.gate[GATE_SYSCALL] = make_gate(&e, jit_gate_syscall);

@@ -208,6 +208,12 @@ bool mmu_view_grant(struct mmu_cpu *mmu, enum mmu_priv priv, uint64_t gva, enum 
  * to be allowed and still are; NULL: nobody knows. */
 const uint8_t *mmu_view_code(const struct mmu_cpu *mmu, enum mmu_priv priv, uint64_t gva);
 
+/* Where fetches from gva have been found to be allowed and still are: its guest-physical address,
+ * and the number under which that holds on (mmu->exec_generation, or global_generation). False:
+ * nobody knows. Changes nothing, and leaves the host's vector registers alone. */
+bool mmu_fetch_known(const struct mmu_cpu *mmu, enum mmu_priv priv, uint64_t gva, uint64_t *gpa,
+                     uint64_t *generation);
+
 /* Does the k-th last page hold the address, for this kind of access? */
 static inline bool mmu_last_holds(const struct mmu_cpu *mmu, enum mmu_priv priv, unsigned k,
                                   uint64_t gva, unsigned size, enum access_kind kind)

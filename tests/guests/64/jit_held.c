@@ -1,15 +1,21 @@
 /*
  * jit_held.c - accesses by the same registers, which a translator may look up together: each has to
- * behave as if it stood alone. Groups at every distance from a page's end, with pages that do not
- * lie together, with the second page absent or read-only; registers that change between; a page
- * that is protected by a store between two stores to it, and one whose table entry goes meanwhile;
- * comparisons with memory whose flags are asked for behind other accesses.
+ * behave as if it stood alone. Groups at every distance from a page's end, with pages that lie
+ * together and such that do not, with the second page absent or read-only, or moved meanwhile;
+ * registers that change between; a page that is protected by a store between two stores to it, and
+ * one whose table entry goes meanwhile; comparisons with memory whose flags are asked for behind
+ * other accesses.
  */
 #include "paging.h"
 #include "watch.h"
 
-#define TWO      WINDOW /* two pages, their frames in the other order */
-#define FRAME(n) (FREE_RAM + 0x100000 - 2 * (n)*PAGE)
+#define TWO WINDOW /* two pages */
+/* Their frames: apart in the other order, side by side in that, or as the pages are. */
+static const int64_t layouts[] = {-2 * PAGE, -PAGE, PAGE};
+static int64_t layout = -2 * PAGE;
+#define FRAME(n) (FREE_RAM + 0x100000 + (n)*layout)
+#define EACH_LAYOUT(i)                                                                             \
+    for (unsigned i = 3; i-- > 0 && (layout = layouts[i]);) /* leaves the first */
 
 #define NOINLINE __attribute__((noinline)) /* so that a region begins with it */
 
@@ -46,7 +52,7 @@ static void store_five(word at, struct five v)
                  : "memory");
 }
 
-TEST(groups_at_the_end_of_a_page)
+static void groups_at_the_end(void)
 {
     map_two(PG_ALL);
     for (unsigned round = 0; round < 40; round++)
@@ -73,8 +79,32 @@ TEST(groups_at_the_end_of_a_page)
         }
 }
 
+TEST(groups_at_the_end_of_a_page)
+{
+    EACH_LAYOUT(i)
+    groups_at_the_end();
+}
+
+/* It lay side by side with the first, and does not any more; then it does again. */
+TEST(the_second_page_moved)
+{
+    layout = PAGE;
+    map_two(PG_ALL);
+    volatile uint64_t *entry = entry_of(TWO + PAGE, 1);
+    uint64_t entries[] = {*entry, FRAME(3) | (*entry & 0xfff)};
+    ((volatile uint64_t *)(word)FRAME(1))[0] = 10;
+    ((volatile uint64_t *)(word)FRAME(3))[0] = 30;
+    for (unsigned i = 0; i < 200; i++) {
+        unsigned away = (i / 3) & 1;
+        *entry = entries[away];
+        invlpg((void *)(TWO + PAGE));
+        CHECK_EQ(load_five(TWO + PAGE - 16).c, away ? 30 : 10);
+    }
+    layout = layouts[0];
+}
+
 /* The third store faults, at its own address, and those before it have been made. */
-TEST(a_fault_inside_a_group)
+static void fault_inside(void)
 {
     for (volatile unsigned round = 0; round < 30; round++)
         for (volatile unsigned absent = 0; absent < 2; absent++) {
@@ -89,6 +119,12 @@ TEST(a_fault_inside_a_group)
             CHECK_EQ(((volatile uint64_t *)at)[0], 1);
             CHECK_EQ(((volatile uint64_t *)at)[1], 2);
         }
+}
+
+TEST(a_fault_inside_a_group)
+{
+    EACH_LAYOUT(i)
+    fault_inside();
 }
 
 /* A load by the same register does not make the page writable. */
@@ -499,6 +535,7 @@ TEST(flags_behind_other_accesses)
 }
 
 const struct test guest_tests[] = {T(groups_at_the_end_of_a_page),
+                                   T(the_second_page_moved),
                                    T(a_fault_inside_a_group),
                                    T(a_store_behind_loads),
                                    T(registers_that_change),
