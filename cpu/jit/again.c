@@ -66,12 +66,12 @@ void *jit_group_address(const struct cpu *cpu, uint64_t lin, unsigned span, enum
 
 const void *jit_again_group(struct cpu *cpu, uint32_t site_offset)
 {
-    const struct jit_site *site = (const struct jit_site *)(cpu->jit->data + site_offset);
+    const struct jit_group *group = site_group((struct jit_site *)(cpu->jit->data + site_offset));
     uint64_t lin = cpu->jx.jump;
-    uint64_t host =
-        (uint64_t)(uintptr_t)jit_group_address(cpu, lin, site->span, (enum access_kind)site->kind);
+    uint64_t host = (uint64_t)(uintptr_t)jit_group_address(cpu, lin, group->span,
+                                                           (enum access_kind)group->kind);
     if (!host || cpu->jx.watch) /* C is to watch this access (last.c) */
         return NULL;
-    cpu->jx.jump = host - (site->relative ? lin : 0);
-    return *site_begun(site);
+    cpu->jx.jump = host - (group->relative ? lin : 0);
+    return group->begun;
 }

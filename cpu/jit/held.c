@@ -273,26 +273,33 @@ void held_load(struct build *b, const struct held *held)
  */
 
 /* Does the group that has just failed fail so often that it costs more than it saves? That is a
- * question of time: one that lies in one page a hundred times spares hundreds of lookups. */
-static bool fails_often(struct jit *jit, const struct jit_site *site)
+ * question of time: one that lies in one page a hundred times spares hundreds of lookups, at most
+ * one each nanosecond in a loop that goes through memory. Elsewhere it cannot be that many, nor for
+ * something that lies over the end of the same page each time. */
+static bool fails_often(struct cpu *cpu, struct jit_group *group)
 {
-    enum { TIMES = 8, WINDOW_NS = 8000 };
-    struct jit_failing *f = &jit->failing[(uintptr_t)site / sizeof *site % FAILING_ENTRIES];
-    uint64_t now = sys_tsc(jit->cpu);
-    if (f->site != site || now - f->since > WINDOW_NS)
-        *f = (struct jit_failing){site, now, 0};
-    return ++f->times >= TIMES;
+    enum { TIMES = 8, UNIT_SHIFT = 10, MANY = 8, FEW = 128 };
+    uint32_t now = (uint32_t)(sys_tsc(cpu) >> UNIT_SHIFT); /* nearly microseconds */
+    uint32_t page = (uint32_t)(cpu->jx.jump >> PAGE_SHIFT);
+    uint32_t window = group->in_loop && page != group->page ? MANY : FEW;
+    if (now - group->since > window) {
+        group->since = now;
+        group->times = 0;
+    }
+    group->page = page;
+    return ++group->times >= TIMES;
 }
 
 bool held_again(struct jit *jit, struct jit_site *site)
 {
     struct cpu *cpu = jit->cpu;
-    enum access_kind kind = (enum access_kind)site->kind;
-    void *host = jit_group_address(cpu, cpu->jx.jump, site->span, kind);
+    struct jit_group *group = site_group(site);
+    enum access_kind kind = (enum access_kind)group->kind;
+    void *host = jit_group_address(cpu, cpu->jx.jump, group->span, kind);
     if (!host && mmu_view_grant(&cpu->mmu, cpu->priv, cpu->jx.jump, kind))
-        host = jit_group_address(cpu, cpu->jx.jump, site->span, kind);
-    cpu->jx.held[site->group] = (uint64_t)(uintptr_t)host - (site->relative ? cpu->jx.jump : 0);
-    if (!host && fails_often(jit, site)) {
+        host = jit_group_address(cpu, cpu->jx.jump, group->span, kind);
+    cpu->jx.held[site->group] = (uint64_t)(uintptr_t)host - (group->relative ? cpu->jx.jump : 0);
+    if (!host && fails_often(cpu, group)) {
         jit->ungrouped[jit_mark_index((site->region->gpa & PAGE_MASK) + site->off)] = true;
         jit_make_stale(jit, site->region);
     }

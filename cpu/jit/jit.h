@@ -42,7 +42,6 @@ enum {
     REGION_MAX_CODE = 128 * 1024, /* upper bound of one region's host code in each zone */
     REGION_FRAMES = 1 << 14,
     MARK_ENTRIES = 1 << 15,
-    FAILING_ENTRIES = 64,
     PLACES_FIRST = 16, /* a power of two; PLACES_FIRST_SHIFT says which part of a page */
     PLACES_FIRST_SHIFT = 8,
     JIT_PCS = 1 << 16, /* most are never touched */
@@ -108,25 +107,25 @@ struct jit_site {
     bool holds : 1;
     bool always : 1;   /* there is no translation: C executes it each time */
     bool switches : 1; /* a struct jit_switch lies behind it */
-    bool relative : 1; /* the group is */
-    int8_t group;      /* of addresses that it begins: index of cpu->jx.held[]; -1: none */
-    uint8_t kind;      /* enum access_kind of the group */
-    uint16_t span;     /* bytes of the group */
+    /* Of addresses that it begins: index of cpu->jx.held[]; -1: none. A struct jit_group lies
+     * behind it. */
+    int8_t group;
 };
 _Static_assert(sizeof(struct jit_site) == 32, "there are a hundred thousands of them");
 
-/* How often a site's group has failed to cover its accesses, since when (sys_tsc()). */
-struct jit_failing {
-    const struct jit_site *site;
-    uint64_t since;
-    unsigned times;
+/* What a site that begins a group of accesses (held.c) has behind it. */
+struct jit_group {
+    const void *begun;    /* where the code goes on with the address in R10 */
+    uint16_t span;        /* bytes */
+    uint8_t kind;         /* enum access_kind */
+    bool relative;        /* the address is host less guest address */
+    bool in_loop;         /* the site is */
+    uint8_t times;        /* that it has failed to cover its accesses, */
+    uint32_t since, page; /* since when, and where the last time (held.c) */
 };
-
-/* Of a site that begins a group, where the code goes on with the address in R10: behind the site.
- */
-static inline const void **site_begun(const struct jit_site *site)
+static inline struct jit_group *site_group(struct jit_site *site)
 {
-    return (const void **)(site + 1);
+    return (struct jit_group *)(site + 1);
 }
 
 /* Of a site that switches: where to. */
@@ -296,7 +295,6 @@ struct jit {
     struct jit_frame *empty; /* frames that have lost all their regions */
     /* By a hash of the address: no group begins there, since one has failed often. */
     bool ungrouped[MARK_ENTRIES];
-    struct jit_failing failing[FAILING_ENTRIES]; /* by a hash of the site */
     /* By the same: the access there looks at no last page, since it is another one too often. */
     bool scattered[MARK_ENTRIES];
     struct jit_thunks thunks;

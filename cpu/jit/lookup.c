@@ -173,19 +173,19 @@ void lookup_operand(struct build *b, unsigned size, enum access_kind kind, unsig
 
 void lookup_group(struct build *b, const struct held *held, struct cold *site)
 {
-    struct jit_site *s = site_record(b, site);
-    const void **begun = jit_data(b->jit, sizeof *begun); /* it lies right behind the site */
+    struct jit_group *group = jit_data(b->jit, sizeof *group); /* right behind the site */
     site->group = true;
     site->group_lo = held->lo;
-    s->group = (int8_t)(held - b->held);
-    s->span = (uint16_t)(held->hi - held->lo);
-    s->kind = held->write ? ACCESS_WRITE : ACCESS_READ;
-    s->relative = held->relative;
+    site_record(b, site)->group = (int8_t)(held - b->held);
+    *group = (struct jit_group){.span = (uint16_t)(held->hi - held->lo),
+                                .kind = held->write ? ACCESS_WRITE : ACCESS_READ,
+                                .relative = held->relative,
+                                .in_loop = b->in_loop[b->i]};
     if (held->relative)
-        lookup_relative(b, held->lo, s->span, s->kind, 0, site);
+        lookup_relative(b, held->lo, group->span, group->kind, 0, site);
     else
-        lookup_at(b, held->lo, s->span, s->kind, 0, site);
-    *begun = emit_here(&b->e);
+        lookup_at(b, held->lo, group->span, group->kind, 0, site);
+    group->begun = emit_here(&b->e);
     emit_cpu_store(&b->e, SCRATCH1, held_slot(b, held));
 }
 
