@@ -5,7 +5,7 @@
 #include "paging.h"
 
 enum { MILLISECOND = 1000000 }; /* TSC ticks in Bailey */
-enum { CALLS = 50000, PORTS = 3000, MISALIGNED = 2000 };
+enum { CALLS = 50000, PORTS = 3000, MISALIGNED = 2000, OBJECTS = 400000 };
 
 __attribute__((noinline)) static uint64_t hot_function(uint64_t x)
 {
@@ -78,4 +78,22 @@ TEST(rare_things)
     CHECK_EQ(cross_pages(), 3ull * MISALIGNED);
 }
 
-const struct test guest_tests[] = {T(hot_and_warm), T(changed_once), T(rare_things), {0, 0}};
+/* Four objects, of which the last lies over a page's end, its pages not side by side: one in 300
+ * looks at it, each some microseconds after the other. */
+__attribute__((noinline)) static uint64_t look_at(const volatile uint64_t *p)
+{
+    return p[0] + p[1] + p[2] + p[3];
+}
+TEST(over_a_page_end)
+{
+    uint64_t sum = 0;
+    map_page(WINDOW, FREE_RAM + 0x20000, 1, PG_ALL);
+    map_page(WINDOW + PAGE, FREE_RAM + 0x30000, 1, PG_ALL);
+    for (unsigned i = 0; i < OBJECTS; i++)
+        sum +=
+            look_at((const volatile uint64_t *)(WINDOW + PAGE - (i % 300 ? 64 + i % 3 * 8 : 16)));
+    CHECK_EQ(sum, 0);
+}
+
+const struct test guest_tests[] = {
+    T(hot_and_warm), T(changed_once), T(rare_things), T(over_a_page_end), {0, 0}};
