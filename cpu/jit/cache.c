@@ -48,7 +48,7 @@ static void empty_zones(struct jit *jit)
  * *asked are to be asked for now. */
 static size_t ask_now(size_t *asked, size_t begin, size_t used, size_t end)
 {
-    enum { STEP = 256 * 1024, SOON = 1024 * 1024 };
+    enum { STEP = 512 * 1024, SOON = 1024 * 1024 };
     if (*asked < begin)
         *asked = begin & PAGE_MASK;
     if (used + SOON <= *asked || *asked >= end)

@@ -30,6 +30,7 @@ struct ahead {
     pthread_cond_t changed; /* something to do, quit, or `now` is done */
     pthread_t thread;
     bool started, quit;
+    bool idle;             /* the thread waits for something to do */
     bool useless;          /* the host cannot, or there is no thread */
     struct queue queue[2]; /* what is wanted soon, what else */
     struct piece now;      /* empty: none */
@@ -90,7 +91,9 @@ static void *run(void *opaque)
     while (!ahead->quit) {
         struct queue *q = next_queue(ahead);
         if (!q) {
+            ahead->idle = true;
             pthread_cond_wait(&ahead->changed, &ahead->lock);
+            ahead->idle = false;
             continue;
         }
         struct piece piece = ahead->now = next_piece(q);
@@ -133,7 +136,8 @@ void ahead_ask(struct ahead *ahead, void *memory, size_t size, enum ahead_kind k
     if (!ahead->useless && q->count < QUEUE) {
         uintptr_t begin = (uintptr_t)memory;
         q->piece[(q->first + q->count++) % QUEUE] = (struct piece){begin, begin + size, kind};
-        pthread_cond_broadcast(&ahead->changed);
+        if (ahead->idle) /* else it looks before it does */
+            pthread_cond_broadcast(&ahead->changed);
     }
     pthread_mutex_unlock(&ahead->lock);
 }
