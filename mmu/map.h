@@ -43,7 +43,7 @@ struct ram_block {
     enum region_kind kind; /* RAM or ROM */
     struct frame *frames;
     uint32_t first_frame;
-    _Atomic uint8_t *chunk; /* of each 2 MiB of host addresses: written yet? (touch.c) */
+    _Atomic uint8_t *chunk; /* enum touch of each */
     unsigned chunks;
     _Atomic unsigned unused; /* asked for, and not written yet */
     struct ram_block *next; /* never changes once the block is in the list */
@@ -204,16 +204,24 @@ void frame_written(struct phys_map *map, const struct access *access,
 
 /* ---- touch.c -------------------------------------------------------------------------------- */
 
-enum { TOUCH_CHUNK_SHIFT = 21, TOUCH_WRITTEN = 2 };
+/* Of a chunk: 2 MiB of host addresses, which the host clears at once where it has huge pages. */
+enum { TOUCH_CHUNK_SHIFT = 21 };
+enum touch { TOUCH_NEW, TOUCH_ASKED, TOUCH_WRITTEN };
+/* Which of the block's a host address lies in. */
+static inline unsigned touch_chunk(const struct ram_block *block, const uint8_t *host)
+{
+    return (unsigned)(((uintptr_t)host >> TOUCH_CHUNK_SHIFT) -
+                      ((uintptr_t)block->base >> TOUCH_CHUNK_SHIFT));
+}
 bool touch_init(struct ram_block *block); /* base and size are set */
 void touch_fini(struct phys_map *map, struct ram_block *block);
 /* A vCPU is about to write to this host address of the block. */
 void touch_first_write(struct phys_map *map, struct ram_block *block, unsigned chunk);
 static inline void touch_write(struct phys_map *map, struct ram_block *block, const uint8_t *host)
 {
-    uintptr_t c = ((uintptr_t)host >> TOUCH_CHUNK_SHIFT) - ((uintptr_t)block->base >> TOUCH_CHUNK_SHIFT);
+    unsigned c = touch_chunk(block, host);
     if (atomic_load_explicit(&block->chunk[c], memory_order_relaxed) != TOUCH_WRITTEN)
-        touch_first_write(map, block, (unsigned)c);
+        touch_first_write(map, block, c);
 }
 
 /* ---- loan.c --------------------------------------------------------------------------------- */

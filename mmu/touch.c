@@ -11,20 +11,11 @@
 #include "map.h"
 #include <stdlib.h>
 
-/* A chunk is what the host clears at once, where it has huge pages. */
-enum { CHUNK_SHIFT = TOUCH_CHUNK_SHIFT, AHEAD_MAX = 16, UNUSED_SHARE = 16 };
-
-enum { CHUNK_NEW, CHUNK_ASKED, CHUNK_WRITTEN = TOUCH_WRITTEN };
-
-static uintptr_t chunk_number(const uint8_t *host)
-{
-    return (uintptr_t)host >> CHUNK_SHIFT;
-}
+enum { AHEAD_MAX = 16, UNUSED_SHARE = 16 };
 
 bool touch_init(struct ram_block *block)
 {
-    block->chunks =
-        (unsigned)(chunk_number(block->base + block->size - 1) - chunk_number(block->base)) + 1;
+    block->chunks = touch_chunk(block, block->base + block->size - 1) + 1;
     block->chunk = calloc(block->chunks, sizeof *block->chunk);
     return block->chunk;
 }
@@ -41,21 +32,21 @@ static unsigned run_length(struct ram_block *block, unsigned c, int step)
 {
     unsigned n = 0;
     for (; n < AHEAD_MAX / 2 && (c += (unsigned)step) < block->chunks; n++)
-        if (atomic_load_explicit(&block->chunk[c], memory_order_relaxed) != CHUNK_WRITTEN)
+        if (atomic_load_explicit(&block->chunk[c], memory_order_relaxed) != TOUCH_WRITTEN)
             break;
     return n;
 }
 
 static void ask(struct phys_map *map, struct ram_block *block, unsigned c)
 {
-    uint8_t is_new = CHUNK_NEW;
+    uint8_t is_new = TOUCH_NEW;
     if (atomic_load(&block->unused) >= block->chunks / UNUSED_SHARE ||
-        !atomic_compare_exchange_strong(&block->chunk[c], &is_new, CHUNK_ASKED))
+        !atomic_compare_exchange_strong(&block->chunk[c], &is_new, TOUCH_ASKED))
         return;
     atomic_fetch_add(&block->unused, 1);
-    uintptr_t begin = (chunk_number(block->base) + c) << CHUNK_SHIFT,
-              end = begin + (1ul << CHUNK_SHIFT);
     uintptr_t first = (uintptr_t)block->base, last = first + block->size;
+    uintptr_t begin = ((first >> TOUCH_CHUNK_SHIFT) + c) << TOUCH_CHUNK_SHIFT,
+              end = begin + (1ul << TOUCH_CHUNK_SHIFT);
     begin = begin < first ? first : begin;
     end = end > last ? last : end;
     ahead_ask(map->ahead, block->base + (begin - first), end - begin, AHEAD_WRITE);
@@ -70,10 +61,10 @@ static void ask_beyond(struct phys_map *map, struct ram_block *block, unsigned c
 
 void touch_first_write(struct phys_map *map, struct ram_block *block, unsigned c)
 {
-    switch (atomic_exchange(&block->chunk[c], CHUNK_WRITTEN)) {
-    case CHUNK_WRITTEN:
+    switch (atomic_exchange(&block->chunk[c], TOUCH_WRITTEN)) {
+    case TOUCH_WRITTEN:
         return;
-    case CHUNK_ASKED:
+    case TOUCH_ASKED:
         atomic_fetch_sub(&block->unused, 1);
     }
     ask_beyond(map, block, c, 1);

@@ -29,7 +29,7 @@ USES["cpu"] |= {"symbols"}  # for profiles
 
 # Who implements each seam header; users must be allowed to use that room (or be it).
 SEAMS = {
-    "error.h": "base", "ahead.h": "base", "log.h": "base", "clock.h": "base", "event.h": "base", "fields.h": "base",
+    "error.h": "base", "ahead.h": "base", "thread.h": "base", "log.h": "base", "clock.h": "base", "event.h": "base", "fields.h": "base",
     "exclusive.h": "base", "random.h": "base", "access.h": "base", "irq.h": "base",
     "io.h": "mmu", "phys.h": "mmu", "mmu.h": "mmu", "rules.h": "mmu",
     "insn.h": "cpu", "cpu.h": "cpu", "profile.h": "cpu", "symbols.h": "symbols",

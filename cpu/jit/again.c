@@ -16,19 +16,20 @@
  */
 #include "cpu/jit/jit.h"
 #include "cpu/mem_inline.h"
+#include "cpu/mem_internal.h"
 
 /* At gva there still is what the region was made for; sets the number under which that holds. Of
  * one that goes on in another page both would have to be asked for. */
 static bool still_there(const struct cpu *cpu, uint64_t gva, const struct jit_region *region,
                         uint64_t *generation)
 {
-    enum mmu_priv priv = cpu->cpl == 3 ? MMU_USER : MMU_SUPERVISOR;
+    enum mmu_priv priv = mem_cpl_priv(cpu);
     uint64_t gpa, now;
     if (region->stale || region->tail || !mmu_fetch_known(&cpu->mmu, priv, gva, &gpa, &now) ||
         gpa != region->gpa)
         return false;
-    if (priv == MMU_USER &&
-        now != cpu->mmu.exec_generation) /* which programs' code asks for only */
+    /* Programs' code compares with no other number. */
+    if (priv == MMU_USER && now != cpu->mmu.exec_generation)
         return false;
     *generation = now;
     return true;
@@ -36,9 +37,7 @@ static bool still_there(const struct cpu *cpu, uint64_t gva, const struct jit_re
 
 const void *jit_again_edge(struct cpu *cpu, struct jit_edge *edge)
 {
-    uint64_t gva = cpu->jx.page_va + (uint64_t)(int64_t)edge->target;
-    if (!(cpu->mode & MODE_CODE64))
-        gva = (uint32_t)gva;
+    uint64_t gva = jit_wrap(cpu, cpu->jx.page_va + (uint64_t)(int64_t)edge->target);
     if (!edge->to || !still_there(cpu, gva, edge->to, &edge->generation))
         return NULL;
     edge->va = cpu->jx.page_va;

@@ -85,7 +85,7 @@ static void call_slow(struct build *b, uint32_t site, bool group)
 {
     const struct jit_thunks *t = &b->jit->thunks;
     emit_mov_imm32(&b->e, SCRATCH1, site);
-    emit_call(&b->e, group ? t->group[b->vectors] : b->vectors ? t->slow_vec : t->slow);
+    emit_call(&b->e, (group ? t->group : t->slow)[b->vectors]);
 }
 
 void site_call(struct build *b)

@@ -236,9 +236,9 @@ struct jit_thunks {
     const void *again_edge;                          /* likewise, if jit_again_edge() says no */
     const void *exit_poll, *exit_here;               /* R10: offset of the instruction */
     const void *exit_edge_host, *exit_poll_host;     /* the same with flags in EFLAGS */
-    const void *slow;                                /* called; R10: the site's offset in `data` */
-    const void *slow_vec;                            /* likewise, for a region that has vectors */
-    const void *group[2];                            /* likewise, if jit_again_group() says no */
+    /* Called; R10: the site's offset in `data`. [1]: for a region that has vectors. */
+    const void *slow[2];
+    const void *group[2]; /* likewise, if jit_again_group() says no */
     const void *vec_in;                              /* called: vectors into registers */
     const void *last[MMU_PRIVS][2][VIEW_LASTS];      /* called: last.c; reads and writes */
     const void *exit_gate;                           /* JIT_EXIT_GATE */
@@ -345,6 +345,12 @@ static inline uint16_t jit_pack_flags(uint64_t rflags)
 static inline uint64_t jit_unpack_flags(uint16_t flags)
 {
     return (flags >> 8 & 0xd5) | (flags & 1 ? FLAG_OF : 0);
+}
+
+/* An address in code of the present width. */
+static inline uint64_t jit_wrap(const struct cpu *cpu, uint64_t rip)
+{
+    return cpu->mode & MODE_CODE64 ? rip : (uint32_t)rip;
 }
 
 /* What a region of this vCPU's present state must have been made for. */

@@ -18,11 +18,6 @@
 
 /* ---- State in and out ------------------------------------------------------------------------ */
 
-static uint64_t wrap(const struct cpu *cpu, uint64_t rip)
-{
-    return cpu->mode & MODE_CODE64 ? rip : (uint32_t)rip;
-}
-
 static void unpack_flags(struct cpu *cpu)
 {
     cpu_set_arith(cpu, jit_unpack_flags(cpu->jx.flags));
@@ -133,7 +128,7 @@ static bool is_hot(struct jit *jit, struct jit_place *place)
  * for translated code. */
 static bool page_behind(struct cpu *cpu, struct mmu_xlat *x)
 {
-    mem_fetch_page(cpu, wrap(cpu, (cpu->rip & PAGE_MASK) + PAGE_SIZE), x);
+    mem_fetch_page(cpu, jit_wrap(cpu, (cpu->rip & PAGE_MASK) + PAGE_SIZE), x);
     return !x->ruled && x->hva;
 }
 
@@ -357,8 +352,8 @@ const void *jit_slow(struct cpu *cpu, uint32_t site_offset)
     uint64_t generation = cpu->mmu.exec_generation, global = cpu->mmu.global_generation,
              taken = cpu->mmu.taken;
     uint32_t mode = region->mode;
-    cpu->rip = wrap(cpu, cpu->jx.page_va + site->off);
-    uint64_t next = wrap(cpu, cpu->rip + site->len);
+    cpu->rip = jit_wrap(cpu, cpu->jx.page_va + site->off);
+    uint64_t next = jit_wrap(cpu, cpu->rip + site->len);
     describe_flags(cpu, &site->flags);
     mxcsr_out(cpu);
     jit->counters.slow++;
@@ -408,11 +403,11 @@ static void leave(struct cpu *cpu, enum jit_exit why, struct pending *pending)
         return;
     if (why != JIT_EXIT_EDGE) {
         pending->here = why == JIT_EXIT_HERE;
-        cpu->rip = wrap(cpu, cpu->jx.page_va + (uint64_t)(int32_t)cpu->jx.exit_off);
+        cpu->rip = jit_wrap(cpu, cpu->jx.page_va + (uint64_t)(int32_t)cpu->jx.exit_off);
         return;
     }
     struct jit_edge *edge = cpu->jx.edge;
-    cpu->rip = wrap(cpu, cpu->jx.page_va + (uint64_t)(int64_t)edge->target);
+    cpu->rip = jit_wrap(cpu, cpu->jx.page_va + (uint64_t)(int64_t)edge->target);
     *pending = (struct pending){edge, cpu->jx.page_va, cpu->jit->counters.flushes, false};
 }
 

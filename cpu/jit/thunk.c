@@ -445,11 +445,11 @@ void jit_make_thunks(struct jit *jit)
     jit->thunks.exit_edge_host = make_exit_host(&e, jit->thunks.exit_edge);
     jit->thunks.exit_poll_host = make_exit_host(&e, jit->thunks.exit_poll);
     jit->thunks.exit_here = make_exit(jit, &e, JIT_EXIT_HERE, CPU_AT(jx.exit_off), to_c);
-    jit->thunks.slow = make_slow(jit, &e, false, to_c);
-    jit->thunks.slow_vec = make_slow(jit, &e, true, to_c);
+    for (unsigned vectors = 0; vectors < 2; vectors++) {
+        jit->thunks.slow[vectors] = make_slow(jit, &e, vectors, to_c);
+        jit->thunks.group[vectors] = make_group(&e, jit->thunks.slow[vectors]);
+    }
     jit->thunks.again_edge = make_again_edge(jit, &e);
-    jit->thunks.group[false] = make_group(&e, jit->thunks.slow);
-    jit->thunks.group[true] = make_group(&e, jit->thunks.slow_vec);
     jit->thunks.vec_in = make_vec_in(jit, &e);
     jit->thunks.exit_gate = make_exit_gate(jit, &e, to_c);
     jit->thunks.gate[GATE_SYSCALL] = make_gate(&e, jit_gate_syscall);

@@ -93,9 +93,6 @@ struct control_message {
     char state[16];
 };
 
-/* Starts a thread for a client; it gets none of the process's signals. */
-bool control_thread(pthread_t *thread, void *(*fn)(void *), void *opaque);
-
 /* wake(opaque) is called, from any thread and with a lock held, when there is a message: it may
  * only signal. NULL: CONTROL_CLIENTS are there already. */
 struct control_client *control_join(struct control *control, void (*wake)(void *opaque),

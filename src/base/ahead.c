@@ -5,9 +5,9 @@
  * something: the host's kernel keeps the list of mappings locked while it fills one.
  */
 #include "internal/ahead.h"
+#include "internal/thread.h"
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -112,17 +112,6 @@ static void *run(void *opaque)
     return NULL;
 }
 
-/* Signals are for the threads that expect them. */
-static bool start(struct ahead *ahead)
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    bool ok = pthread_create(&ahead->thread, NULL, run, ahead) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return ok;
-}
-
 /* ---- Asking ---------------------------------------------------------------------------------- */
 
 void ahead_ask(struct ahead *ahead, void *memory, size_t size, enum ahead_kind kind)
@@ -130,7 +119,7 @@ void ahead_ask(struct ahead *ahead, void *memory, size_t size, enum ahead_kind k
     struct queue *q = &ahead->queue[kind == AHEAD_WRITE];
     pthread_mutex_lock(&ahead->lock);
     if (!ahead->started && !ahead->useless) {
-        ahead->started = start(ahead);
+        ahead->started = thread_start(&ahead->thread, run, ahead) == 0;
         ahead->useless = !ahead->started;
     }
     if (!ahead->useless && q->count < QUEUE) {

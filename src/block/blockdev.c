@@ -13,9 +13,9 @@
 #include "image.h"
 #include "internal/error.h"
 #include "internal/event.h"
+#include "internal/thread.h"
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -217,16 +217,11 @@ static void *worker(void *opaque)
     return NULL;
 }
 
-/* Another thread, if it can be had. Signals are the main thread's; a worker must not run its
- * handlers (and a file-size limit is an error of the write, not the end of the process). */
+/* Another thread, if it can be had. */
 static void start_worker_locked(struct blockdev *dev)
 {
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    if (pthread_create(&dev->threads[dev->workers], NULL, worker, dev) == 0)
+    if (thread_start(&dev->threads[dev->workers], worker, dev) == 0)
         dev->workers++;
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
 /* ---- The event queue's side -------------------------------------------------------------------

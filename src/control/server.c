@@ -13,6 +13,7 @@
 #include "server.h"
 #include "clients.h"
 #include "internal/error.h"
+#include "internal/thread.h"
 #include "ops.h"
 #include <errno.h>
 #include <poll.h>
@@ -481,7 +482,7 @@ static bool start(struct server *s, struct error *err)
     s->worker = s->listen_fd >= 0 ? worker_new(err) : NULL;
     if (!s->worker)
         return false;
-    s->thread_started = control_thread(&s->thread, server_main, s);
+    s->thread_started = thread_start(&s->thread, server_main, s) == 0;
     return s->thread_started || error_set(err, "could not start a thread for the control socket");
 }
 

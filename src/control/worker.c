@@ -5,9 +5,9 @@
  * Answers to asks do not come this way (server.c): what waits here may be waiting for one.
  */
 #include "internal/error.h"
+#include "internal/thread.h"
 #include "ops.h"
 #include "server.h"
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -61,21 +61,6 @@ static void *worker_main(void *opaque)
     return NULL;
 }
 
-bool control_thread(pthread_t *thread, void *(*fn)(void *), void *opaque)
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    sigdelset(&all, SIGSEGV); /* faults of its own are to end the program as ever */
-    sigdelset(&all, SIGBUS);
-    sigdelset(&all, SIGFPE);
-    sigdelset(&all, SIGILL);
-    sigdelset(&all, SIGABRT);
-    pthread_sigmask(SIG_BLOCK, &all, &before);
-    bool ok = pthread_create(thread, NULL, fn, opaque) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return ok;
-}
-
 struct worker *worker_new(struct error *err)
 {
     struct worker *w = calloc(1, sizeof(*w));
@@ -83,7 +68,7 @@ struct worker *worker_new(struct error *err)
         pthread_mutex_init(&w->lock, NULL);
         pthread_cond_init(&w->changed, NULL);
         w->last = &w->first;
-        if (control_thread(&w->thread, worker_main, w))
+        if (thread_start(&w->thread, worker_main, w) == 0)
             return w;
     }
     free(w);

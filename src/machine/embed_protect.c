@@ -7,6 +7,7 @@
  */
 #include "bailey.h"
 #include "internal/control.h"
+#include "internal/thread.h"
 #include "pc.h"
 #include <stdlib.h>
 #include <string.h>
@@ -138,7 +139,7 @@ static bool start(struct bailey_protection *p, struct machine *m, const uint64_t
         control_subscribe(p->client, c->all ? CONTROL_ALL : CONTROL_OWN);
     if (c->ask && control_handle(p->client, p->context, true, c->timeout_ms) != PROTECT_OK)
         return error_set(err, "a time-out of %u ms is too long", c->timeout_ms);
-    p->started = control_thread(&p->thread, protection_main, p);
+    p->started = thread_start(&p->thread, protection_main, p) == 0;
     return p->started || error_set(err, "could not start a thread for the callbacks");
 }
 

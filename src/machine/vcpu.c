@@ -5,8 +5,8 @@
  * Pausing sets the state first and CPU_REQ_STOP second, so a thread that has just passed the check
  * leaves cpu_run() at once; a stop request that nobody needed only costs one turn of the loop.
  */
+#include "internal/thread.h"
 #include "pc.h"
-#include <signal.h>
 #include <string.h>
 
 static void ask_for_safepoint(void *cpu)
@@ -96,33 +96,16 @@ static void *vcpu_main(void *opaque)
     return NULL;
 }
 
-/* The process's signals are for the program's own threads; only faults must stay deliverable. */
-static void block_signals(sigset_t *before)
-{
-    sigset_t set;
-    sigfillset(&set);
-    sigdelset(&set, SIGSEGV);
-    sigdelset(&set, SIGBUS);
-    sigdelset(&set, SIGFPE);
-    sigdelset(&set, SIGILL);
-    sigdelset(&set, SIGTRAP);
-    sigdelset(&set, SIGABRT);
-    pthread_sigmask(SIG_BLOCK, &set, before);
-}
-
 bool vcpus_start_threads(struct machine *m, struct error *err)
 {
-    sigset_t before;
     bool ok = true;
-    block_signals(&before);
     for (unsigned i = 0; ok && i < m->vcpu_count; i++) {
-        int error = pthread_create(&m->vcpu[i].thread, NULL, vcpu_main, &m->vcpu[i]);
+        int error = thread_start(&m->vcpu[i].thread, vcpu_main, &m->vcpu[i]);
         if (error)
             ok =
                 error_set(err, "could not start a thread for processor %u: %s", i, strerror(error));
         m->vcpu[i].started = ok;
     }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
     return ok;
 }
 

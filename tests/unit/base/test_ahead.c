@@ -1,16 +1,11 @@
 /*
  * test_ahead.c - memory that is asked for comes; what has been forgotten does not.
  */
+#include "../resident.h"
 #include "internal/ahead.h"
-#include <check.h>
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <time.h>
 
 #define MIB  (1024ul * 1024)
-#define PAGE 4096ul
+#define PAGE RESIDENT_PAGE
 
 static struct ahead *ahead;
 
@@ -31,38 +26,16 @@ static char *map(size_t size)
     return p;
 }
 
-static size_t resident_pages(char *memory, size_t size)
-{
-    unsigned char *there = malloc(size / PAGE);
-    size_t n = 0;
-    ck_assert_int_eq(mincore(memory, size, there), 0);
-    for (size_t i = 0; i < size / PAGE; i++)
-        n += there[i] & 1;
-    free(there);
-    return n;
-}
-
-/* False after ten seconds. */
-static bool comes(char *memory, size_t size)
-{
-    for (int i = 0; i < 10000; i++) {
-        if (resident_pages(memory, size) == size / PAGE)
-            return true;
-        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-    }
-    return false;
-}
-
 START_TEST(what_is_asked_for_comes)
 {
     size_t size = 9 * MIB;
     char *memory = map(size);
     ck_assert_uint_eq(resident_pages(memory, size), 0);
     ahead_ask(ahead, memory + MIB, size - 2 * MIB, AHEAD_WRITE);
-    ck_assert(comes(memory + MIB, size - 2 * MIB));
+    ck_assert(resident_comes(memory + MIB, size - 2 * MIB));
     ahead_ask(ahead, memory, MIB, AHEAD_WRITE_SOON);
     ahead_ask(ahead, memory + size - MIB, MIB, AHEAD_READ_SOON);
-    ck_assert(comes(memory, size));
+    ck_assert(resident_comes(memory, size));
     for (size_t i = 0; i < size; i += PAGE)
         ck_assert_int_eq(memory[i], 0);
     munmap(memory, size);
@@ -78,7 +51,7 @@ START_TEST(what_is_forgotten_does_not_come)
     ahead_ask(ahead, after, MIB, AHEAD_WRITE);
     ahead_forget(ahead, between + size - PAGE, PAGE); /* a part is enough */
     size_t n = resident_pages(between, size);
-    ck_assert(comes(before, size) && comes(after, MIB));
+    ck_assert(resident_comes(before, size) && resident_comes(after, MIB));
     ck_assert_uint_eq(resident_pages(between, size), n);
     ck_assert_uint_lt(n, size / PAGE);
     munmap(before, size);
@@ -96,7 +69,7 @@ START_TEST(more_than_it_takes_and_what_is_not_mapped)
     ahead_forget(ahead, memory, MIB);
     memory = map(MIB);
     ahead_ask(ahead, memory, MIB, AHEAD_WRITE);
-    ck_assert(comes(memory, MIB));
+    ck_assert(resident_comes(memory, MIB));
     munmap(memory, MIB);
 }
 END_TEST
@@ -117,10 +90,8 @@ END_TEST
 
 int main(void)
 {
-    if (madvise(NULL, 0, MADV_POPULATE_WRITE) != 0 && errno == EINVAL) {
-        puts("skipped: this host's madvise() knows no MADV_POPULATE_WRITE (Linux 5.14)");
+    if (!resident_can_be_asked_for())
         return EXIT_SUCCESS;
-    }
     TCase *tc = tcase_create("ahead");
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_set_timeout(tc, 60);
