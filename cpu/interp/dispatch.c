@@ -86,10 +86,21 @@ const struct uop *interp_dispatch(struct cpu *cpu)
     }
 }
 
+/* A near branch to an address that is not canonical faults itself (SDM vol. 2, JMP, Jcc). A block
+ * may run at many addresses, so nobody knows before; links stay in the page, and need not ask. */
+static _Noreturn void bad_link_target(struct cpu *cpu, const struct uop_link *l)
+{
+    cpu->rip += (uint64_t)((int64_t)l->delta[0] - l->delta[1] - l->branch);
+    cpu->retired--;
+    cpu_raise_error(cpu, VECTOR_GP, 0);
+}
+
 const struct uop *interp_follow(struct cpu *cpu, struct uop_link *l, unsigned way)
 {
     if (l->code != 64)
         cpu->rip = l->code == 32 ? (uint32_t)cpu->rip : (uint16_t)cpu->rip;
+    if (way == 1 && l->code == 64 && !is_canonical(cpu->rip))
+        bad_link_target(cpu, l);
     uint64_t flushes = cpu->blocks->flushes, target_rip = cpu->rip;
     const struct uop *to = interp_dispatch(cpu);
     /* After a flush the link's memory is another block's. When the target has no block, it has been

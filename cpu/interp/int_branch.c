@@ -3,7 +3,7 @@
  * before them.
  *
  * [0] of a pair is for flat 32-bit code, [1] for 64-bit code: their stacks and targets need no
- * limits. Whether a direct target is canonical has been checked by lower.c.
+ * limits. Whether the target of a direct jump is canonical is interp_follow()'s question.
  */
 #include "cpu/interp/handlers.h"
 #include "cpu/interp/int_ops.h"
@@ -95,7 +95,7 @@ CONDITIONS(FUSED, 8)
 #define BRANCHES(S)                                                                                \
     HANDLER(call##S)                                                                               \
     {                                                                                              \
-        PUSH_RETURN(S, 0);                                                                         \
+        PUSH_RETURN(S, cpu->rip + (uint64_t)(int64_t)uop_link(u)->delta[1]);                       \
         GO(u, 1);                                                                                  \
     }                                                                                              \
     HANDLER(ret##S)                                                                                \

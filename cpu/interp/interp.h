@@ -63,7 +63,8 @@ struct uop_link {
     const struct uop *to[2]; /* first uop of the block there when linked: [1] taken, [0] not */
     int32_t delta[2];        /* target minus the block's beginning */
     uint16_t count;          /* instructions in the block */
-    uint8_t same_page;       /* bit i: to[i] may be linked */
+    uint8_t same_page : 2;   /* bit i: to[i] may be linked */
+    uint8_t branch : 4;      /* bytes of the instruction that leads to [1] */
     uint8_t code;            /* 16, 32, 64 */
     uint32_t owner;          /* bytes from struct block to this slot */
 };

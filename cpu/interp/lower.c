@@ -391,19 +391,16 @@ static bool lower_small(struct builder *b, const struct insn *insn)
 
 /* ---- Ends of blocks -------------------------------------------------------------------------- */
 
-static bool canonical_delta(const struct builder *b, int64_t delta)
-{
-    return !(b->mode & MODE_CODE64) || is_canonical(b->cpu->rip + (uint64_t)delta);
-}
-
 static bool in_page(const struct builder *b, int64_t delta)
 {
     uint64_t at = b->cpu->rip & (PAGE_SIZE - 1);
     return at + (uint64_t)delta < PAGE_SIZE;
 }
 
-/* The slot that says where the block goes; `taken` and `next` count from its beginning. */
-static bool put_link(struct builder *b, struct uop *u, uop_fn *fn, int64_t taken, int64_t next)
+/* The slot that says where the block goes, by a branch of `len` bytes; `taken` and `next` count
+ * from its beginning. */
+static bool put_link(struct builder *b, struct uop *u, uop_fn *fn, unsigned len, int64_t taken,
+                     int64_t next)
 {
     /* Where CS has limits or a base, targets in the page are not known to be good: nothing is
      * linked. */
@@ -412,7 +409,8 @@ static bool put_link(struct builder *b, struct uop *u, uop_fn *fn, int64_t taken
     struct uop_link link = {
         .delta = {(int32_t)next, (int32_t)taken},
         .count = b->count,
-        .same_page = linkable ? in_page(b, next) | in_page(b, taken) << 1 : 0,
+        .same_page = linkable ? (in_page(b, next) | in_page(b, taken) << 1) & 3 : 0,
+        .branch = len & 15,
         .code = b->mode & MODE_CODE64 ? 64 : 32,
     };
     u->flags = UOP_DATA | UOP_LAST;
@@ -430,7 +428,7 @@ static bool direct_target(const struct builder *b, const struct insn *insn, int6
     *next = b->off + insn->len;
     *taken = *next + insn->imm;
     return b->stack >= 0 && insn->op[0].kind == OPND_REL && insn->opsize == (b->stack ? 8 : 4) &&
-           *taken == (int32_t)*taken && canonical_delta(b, *taken);
+           *taken == (int32_t)*taken;
 }
 
 static bool lower_indirect(struct builder *b, const struct insn *insn, uop_fn *const reg[2],
@@ -456,12 +454,12 @@ static bool lower_branch(struct builder *b, const struct insn *insn)
     bool direct = direct_target(b, insn, &taken, &next);
     switch (insn->row->exec) {
     case EXEC_jmp:
-        return direct ? put_link(b, &u, h->jmp, taken, next)
+        return direct ? put_link(b, &u, h->jmp, insn->len, taken, next)
                       : lower_indirect(b, insn, h->jmp_r, h->jmp_m);
     case EXEC_jcc:
-        return direct && put_link(b, &u, h->jcc[insn->row->exec_arg & 15], taken, next);
+        return direct && put_link(b, &u, h->jcc[insn->row->exec_arg & 15], insn->len, taken, next);
     case EXEC_call:
-        return direct ? put_link(b, &u, h->call[b->stack], taken, next)
+        return direct ? put_link(b, &u, h->call[b->stack], insn->len, taken, next)
                       : lower_indirect(b, insn, h->call_r, h->call_m);
     default: /* ret */
         if (b->stack < 0 || insn->opsize != (b->stack ? 8 : 4) ||
@@ -492,12 +490,13 @@ static bool lower_fused(struct builder *b, const struct insn *insn, const struct
     u.a = reg_offset(&o[0]);
     if (is_reg(&o[1])) {
         u.b = reg_offset(&o[1]);
-        return put_link(b, &u, (cmp ? h->cmp_jcc_rr : h->test_jcc_rr)[s][cond], taken, next);
+        return put_link(b, &u, (cmp ? h->cmp_jcc_rr : h->test_jcc_rr)[s][cond], jcc->len, taken,
+                        next);
     }
     if (!is_imm(&o[1]))
         return false;
     u.imm = imm_value(insn, &o[1], o[0].size);
-    return put_link(b, &u, (cmp ? h->cmp_jcc_ri : h->test_jcc_ri)[s][cond], taken, next);
+    return put_link(b, &u, (cmp ? h->cmp_jcc_ri : h->test_jcc_ri)[s][cond], jcc->len, taken, next);
 }
 
 /* ---- One instruction ------------------------------------------------------------------------- */
@@ -631,7 +630,7 @@ struct block *block_lower(struct cpu *cpu, const struct insn *insns, unsigned co
     if (!(insns[count - 1].row->attr & INSN_END)) {
         b.number = (uint8_t)count;
         struct uop u = {.off = b.off, .number = b.number};
-        put_link(&b, &u, int_branch_handlers.fall, b.off, b.off);
+        put_link(&b, &u, int_branch_handlers.fall, 0, b.off, b.off);
     }
     block->uops_count = (uint16_t)(b.u - block->uops);
     size_t size = (size_t)((char *)b.u - (char *)block);

@@ -178,6 +178,7 @@ static struct jit_frame *frame_add(struct jit *jit, uint64_t gpa)
     *f = (struct jit_frame){.gpa = gpa & PAGE_MASK,
                             .next = *chain,
                             .place = new_places(jit, PLACES_FIRST),
+                            .slack = UINT32_MAX,
                             .shift = PLACES_FIRST_SHIFT};
     return *chain = f;
 }
@@ -330,6 +331,7 @@ static void insert_in_frame(struct jit *jit, struct jit_region *region)
 {
     struct jit_frame *f = frame_add(jit, region->gpa);
     region->frame = f;
+    f->reach = region->reach > f->reach ? region->reach : f->reach;
     region->frame_next = f->regions;
     f->regions = region;
 }
@@ -433,6 +435,41 @@ static void flush(struct jit *jit)
     empty_zones(jit);
     jit->counters.flushes++;
     jit_serialise();
+}
+
+/* ---- The end of the address space --------------------------------------------------------------
+ *
+ * A near branch to an address that is not canonical raises #GP at the branch (SDM vol. 2, JMP,
+ * CALL, Jcc), and no edge looks at that. A region may run at many addresses, and jumps in its page
+ * are made without asking: so it is asked when one comes to the page, of all regions there
+ * together. Libraries and the vDSO often lie in the last gigabytes before the hole.
+ */
+
+/* Bytes from the page of rip to the nearest address on its way out that is not canonical. */
+static uint32_t slack_at(uint64_t rip)
+{
+    uint64_t page = rip & PAGE_MASK, hole = 1ull << 47;
+    uint64_t slack = page < hole ? hole - page : page + hole;
+    return slack < UINT32_MAX ? (uint32_t)slack : UINT32_MAX;
+}
+
+bool jit_may_run(const struct jit_region *region, uint64_t rip)
+{
+    struct jit_frame *f = region->frame;
+    uint32_t slack = region->mode & MODE_CODE64 ? slack_at(rip) : UINT32_MAX;
+    if (f->reach > slack)
+        return false;
+    f->slack = slack < f->slack ? slack : f->slack;
+    return true;
+}
+
+bool jit_outreaches(struct jit *jit, const struct jit_region *region)
+{
+    const struct jit_frame *f = frame_find(jit, region->gpa);
+    if (!f || region->reach <= f->slack)
+        return false;
+    flush(jit);
+    return true;
 }
 
 /* ---- Life ------------------------------------------------------------------------------------ */

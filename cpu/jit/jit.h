@@ -166,6 +166,7 @@ struct jit_region {
     uint16_t lo, len; /* the part of the page that its instructions lie in */
     uint16_t count;   /* instructions */
     bool stale;
+    uint32_t reach; /* where it leads to by itself is nearer to the page than this, in bytes */
     /* Running addresses: where it begins when flags are in cpu->jx.flags, and when they are in
      * EFLAGS; the same for leaving before the first instruction. */
     const uint8_t *entry, *entry_host;
@@ -208,6 +209,9 @@ struct jit_frame {
     uint16_t places;
     uint8_t shift;
     bool queued;
+    /* Addresses that are not canonical are beyond the reach of all its regions (jit_may_run()): the
+     * farthest of these, and the nearest that such addresses have been to the page. */
+    uint32_t reach, slack;
     struct jit_region *regions;   /* those that are not stale */
     struct jit_frame *next_empty; /* see jit_sweep() */
 };
@@ -385,6 +389,12 @@ struct jit_region *jit_place_region(struct jit *jit, const struct jit_place *pla
 const struct jit_region *jit_place_stale(struct jit *jit, uint64_t gpa, uint32_t mode);
 /* Makes it known; takes the place of a stale one with the same key. */
 void jit_insert(struct jit *jit, struct jit_region *region);
+/* The region, and so all that it is linked to in its page, may run at rip: no branch leads from
+ * there to an address that is not canonical. The interpreter runs it else. */
+bool jit_may_run(const struct jit_region *region, uint64_t rip);
+/* A new region, not inserted yet, would make that wrong for others; so the cache has been emptied.
+ */
+bool jit_outreaches(struct jit *jit, const struct jit_region *region);
 void jit_link(struct jit *jit, struct jit_edge *edge, const struct jit_region *to);
 /* It is to be made anew. */
 void jit_make_stale(struct jit *jit, struct jit_region *region);

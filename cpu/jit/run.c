@@ -105,15 +105,6 @@ static bool eligible(const struct cpu *cpu)
     return (cpu->mode & MODE_CODE64) || (cpu->mode & flat32) == flat32;
 }
 
-/* Displacements of 32 bits from here are canonical, so that no branch needs to look. */
-static bool far_from_hole(const struct cpu *cpu)
-{
-    uint64_t from = cpu->rip - (1ull << 33), to = cpu->rip + (1ull << 33);
-    if (!(cpu->mode & MODE_CODE64))
-        return true;
-    return is_canonical(cpu->rip) && is_canonical(from) == is_canonical(to) && is_canonical(to);
-}
-
 static bool is_hot(struct jit *jit, struct jit_place *place)
 {
     if (place->heat < jit->hot) {
@@ -180,6 +171,8 @@ static struct jit_region *make(struct jit *jit, const struct mmu_xlat *x)
     if (!same_bytes(region, page, behind.hva) ||
         jit_place_region(jit, jit_place_add(jit, x->gpa), region->mode))
         return NULL; /* it changed meanwhile; the memory is not missed */
+    if (jit_outreaches(jit, region))
+        return NULL;
     jit_insert(jit, region);
     return region;
 }
@@ -197,8 +190,6 @@ static const struct jit_region *find_slowly(struct cpu *cpu, const struct jit_re
     struct jit *jit = cpu->jit;
     struct mmu_xlat x;
     jit_sweep(jit);
-    if (!far_from_hole(cpu))
-        return NULL;
     unsigned avail = mem_fetch_page(cpu, cpu->rip, &x);
     if (x.ruled || !x.hva)
         return NULL;
@@ -219,6 +210,8 @@ static const struct jit_region *find_slowly(struct cpu *cpu, const struct jit_re
         if (!region)
             return NULL;
     }
+    if (!jit_may_run(region, cpu->rip))
+        return NULL;
     *generation = generation_of(cpu, &x);
     if (region->tail) {
         struct mmu_xlat behind;

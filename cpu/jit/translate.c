@@ -368,6 +368,18 @@ static void log_host(const struct build *b, const uint8_t *code, size_t size)
     }
 }
 
+/* How far from the page the code goes on without asking where that is: jit_may_run(). */
+static uint32_t reach(const struct build *b)
+{
+    int64_t most = PAGE_SIZE + INSN_MAX_BYTES;
+    for (unsigned i = 0; i < b->count; i++) {
+        int64_t off = b->insn[i].op[0].kind == OPND_REL ? build_branch_offset(b, i) : 0;
+        off = off < 0 ? -off : off;
+        most = off > most ? off : most;
+    }
+    return (uint32_t)most + 1;
+}
+
 /* Keeps the guest code that the region was made from. */
 static void keep_code(struct build *b)
 {
@@ -438,6 +450,7 @@ struct jit_region *jit_translate(struct jit *jit, uint64_t gpa, const uint8_t *p
         return NULL;
     }
     keep_code(b);
+    b->region->reach = reach(b);
     uint8_t *body = b->e.p, *cold = b->cold_e.p;
     copy_prepare(b);
     mark_blocks(b);

@@ -116,6 +116,13 @@ def check_again():
     expect(unknown < 50000, f"{unknown} times C looked for a target")
 
 
+def check_hole():
+    """Code tens of pages before the addresses that are not canonical is translated: 50000 calls in this guest."""
+    r = profile("jit_hole", accel="jit,hot=1")
+    unknown = r.row(EXITS, "indirect target not found")[1]
+    expect(unknown < 30000, f"{unknown} times C looked for a target")
+
+
 def check_pressure():
     """A cache that is too small for the guest is emptied, again and again, and does not grow."""
     r = profile("jit_pressure", accel="jit,hot=0,tb-size=1")
@@ -210,6 +217,7 @@ def check_errors():
 
 check_guest()
 check_again()
+check_hole()
 check_pressure()
 check_processors()
 check_end_by_signal()
