@@ -20,7 +20,7 @@
 enum {
     VIEW_SPACES = 32,
     VIEW_MIN_BITS = 8,     /* 256 entries: 1 MiB */
-    VIEW_AMPLE_BITS = 12,  /* 4096 entries: no larger for a few pages */
+    VIEW_AMPLE_BITS = 12,  /* 4096 entries: not soon larger for a few pages */
     VIEW_MAX_BITS = 16,    /* 65536 entries: 256 MiB */
     VIEW_BUDGET = 1 << 19, /* entries of one vCPU: 40 MiB of host memory */
 };
