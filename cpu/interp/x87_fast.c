@@ -25,6 +25,7 @@ enum {
     CONDITIONS = 1 << 7, /* C0, C2 and C3 are results, not only C1 */
     EFLAGS = 1 << 8,
     HOST_POPS = 1 << 9, /* the host's ST0 is gone after the instruction */
+    NORMAL = 1 << 10,   /* of other operands than normal numbers some conditions stay as they are */
     FAST = 1 << 15,     /* this instruction can take this way */
 };
 enum { C1 = 1 << 9, C_ALL = 0x4700 };
@@ -110,10 +111,18 @@ static struct form with_register(unsigned opcode, unsigned modrm)
     }
 }
 
-/* D9 E0 and above: ST0 alone, and constants. */
+/* D9 E0 and above: ST0 alone, ST0 and ST1, and constants. */
 static struct form with_nothing(unsigned modrm)
 {
     struct form form = {0xd9, (uint8_t)modrm, 0};
+    if (modrm == 0xf5 || modrm == 0xf8) /* FPREM1 FPREM */
+        form.flags = FAST | READ_0 | READ_I | WRITE_0 | CONDITIONS | NORMAL;
+    if (modrm == 0xfd) /* FSCALE */
+        form.flags = FAST | READ_0 | READ_I | WRITE_0;
+    if (modrm == 0xf1 || modrm == 0xf3 || modrm == 0xf9) /* FYL2X FPATAN FYL2XP1 */
+        form.flags = FAST | READ_0 | READ_I | WRITE_I | POP | HOST_POPS;
+    if (modrm == 0xf0) /* F2XM1 */
+        form.flags = FAST | READ_0 | WRITE_0;
     if (modrm == 0xe0 || modrm == 0xe1 || modrm == 0xfa || modrm == 0xfc)
         form.flags = FAST | READ_0 | WRITE_0; /* FCHS FABS FSQRT FRNDINT */
     if (modrm == 0xe4 || modrm == 0xe5)
@@ -171,11 +180,17 @@ static x87_fast_code *make_stub(struct cpu *cpu, const struct form *form)
     return (x87_fast_code *)(uintptr_t)vec_arena_add(&cpu->vectors->arena, code, len);
 }
 
+/* The i of ST(i), where there is one: with D9 that is ST1. */
+static unsigned register_of(const struct insn *insn, unsigned opcode)
+{
+    return opcode == 0xd9 && insn->modrm >= 0xe0 ? 1 : insn->modrm & 7;
+}
+
 static void learn(struct cpu *cpu, const struct insn *insn, unsigned opcode,
                   struct x87_entry *entry)
 {
     struct form form = form_of(insn, opcode);
-    bool self = !insn->has_mem && !(insn->modrm & 7); /* ST(i) is ST0 */
+    bool self = !insn->has_mem && register_of(insn, opcode) == 0; /* ST(i) is ST0 */
     if ((form.flags & READ_I) && self) {
         if (form.flags & WRITE_I)
             form.flags |= WRITE_0;
@@ -195,8 +210,16 @@ static bool in_use(const struct x87 *x87, unsigned i)
     return (x87->ftw >> physical * 2 & 3) != 3;
 }
 
+static bool is_normal(const uint8_t value[16])
+{
+    unsigned exponent = value[8] | (value[9] & 0x7fu) << 8;
+    return exponent != 0 && exponent != 0x7fff && value[7] & 0x80;
+}
+
 static bool possible(const struct x87 *x87, unsigned flags, unsigned i)
 {
+    if ((flags & NORMAL) && !(is_normal(x87->st[0]) && is_normal(x87->st[i])))
+        return false;
     if ((x87->fcw & X87_EXCEPTIONS) != X87_EXCEPTIONS)
         return false;
     if ((flags & PUSH) && in_use(x87, 7))
@@ -258,7 +281,7 @@ static void restore_control_word(void)
 bool x87_fast(struct cpu *cpu, const struct insn *insn, const struct opnd *mem)
 {
     struct x87 *x87 = &cpu->x87;
-    unsigned opcode = insn->bytes[insn->off_modrm - 1], i = insn->modrm & 7;
+    unsigned opcode = insn->bytes[insn->off_modrm - 1], i = register_of(insn, opcode);
     struct x87_entry *entry = &cpu->vectors->x87[opcode & 7][x87_canonical_modrm(insn)];
     if (!entry->known)
         learn(cpu, insn, opcode, entry);

@@ -91,7 +91,13 @@ static void call_slow(struct build *b, uint32_t site, bool group)
 void site_call(struct build *b)
 {
     flags_spill(b);
-    call_slow(b, make_site(b, true), false);
+    const uint8_t *begin = b->e.p;
+    uint32_t site = make_site(b, true);
+    if (b->call_end == begin && site == b->call_site + sizeof(struct jit_site))
+        ((struct jit_site *)(b->jit->data + b->call_site))->chained = true;
+    call_slow(b, site, false);
+    b->call_site = site;
+    b->call_end = b->e.p == begin + SITE_CALL_BYTES ? b->e.p : NULL;
     b->flags = (struct flags_state){.host = true, .memory = true};
 }
 

@@ -105,6 +105,10 @@ struct build {
     const struct held *in_r10; /* what is held is in R10, too, */
     const uint8_t *r10_until;  /* if no more code has been emitted (written address) */
     bool in_cold;              /* cold code is being emitted */
+    /* The last call of C for an instruction without translation: its site, and where it ends
+     * (written address). */
+    uint32_t call_site;
+    const uint8_t *call_end;
     /* -- not cleared for each region -- */
     struct insn insn[REGION_MAX_INSNS];
     /* A block begins there; something later in the code leads there. */

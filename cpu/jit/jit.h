@@ -107,11 +107,16 @@ struct jit_site {
     bool holds : 1;
     bool always : 1;   /* there is no translation: C executes it each time */
     bool switches : 1; /* a struct jit_switch lies behind it */
+    /* Another site that C executes each time lies behind it, and that one's call behind its own. */
+    bool chained : 1;
     /* Of addresses that it begins: index of cpu->jx.held[]; -1: none. A struct jit_group lies
      * behind it. */
     int8_t group;
 };
 _Static_assert(sizeof(struct jit_site) == 32, "there are a hundred thousands of them");
+
+/* Of the code that has C execute an instruction always. */
+enum { SITE_CALL_BYTES = 11 };
 
 /* What a site that begins a group of accesses (held.c) has behind it. */
 struct jit_group {
