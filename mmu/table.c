@@ -111,7 +111,7 @@ static void list_remove(struct mmu_cpu *mmu, struct space *space, struct view_me
 static bool link_entry(struct mmu_cpu *mmu, struct space *space, struct view_table *table,
                        uint32_t id, const struct view_meta *meta)
 {
-    struct view_meta *m = &table->meta[id & 0xffff];
+    struct view_meta *m = &table->meta[entry_index(id)];
     *m = *meta;
     bool in_rmap = m->frame != FRAME_NONE && rmap_link(mmu, id);
     if ((m->frame != FRAME_NONE && !in_rmap) || !source_link(mmu, id)) {
@@ -130,8 +130,8 @@ static bool link_entry(struct mmu_cpu *mmu, struct space *space, struct view_tab
 static void unlink_entry(struct mmu_cpu *mmu, struct space *space, struct view_table *table,
                          uint32_t id)
 {
-    struct view_meta *m = &table->meta[id & 0xffff];
-    struct view_entry *e = &table->entries[id & 0xffff];
+    struct view_meta *m = &table->meta[entry_index(id)];
+    struct view_entry *e = &table->entries[entry_index(id)];
     if (m->frame != FRAME_NONE)
         rmap_unlink(mmu, id);
     source_unlink(mmu, id);
@@ -152,7 +152,7 @@ void view_drop(struct mmu_cpu *mmu, uint32_t id)
 {
     struct space *space = entry_space(mmu, id);
     struct view_table *table = entry_table(mmu, id);
-    const struct view_meta *m = &table->meta[id & 0xffff];
+    const struct view_meta *m = &table->meta[entry_index(id)];
     bool exec = m->flags & META_FETCH;
     bool global = exec && (m->flags & META_GLOBAL);
     if (global && mmu->priv->forgetting)
@@ -168,7 +168,7 @@ void view_drop(struct mmu_cpu *mmu, uint32_t id)
  * an invalidation of that page must not be overlooked for want of an entry. */
 static void evict(struct mmu_cpu *mmu, struct space *space, struct view_table *table, uint32_t id)
 {
-    const struct view_meta *m = &table->meta[id & 0xffff];
+    const struct view_meta *m = &table->meta[entry_index(id)];
     if (m->flags & META_FETCH) {
         if (!source_hide(mmu, id))
             hide(space, m->gva);
@@ -241,10 +241,10 @@ static void move_entry(struct mmu_cpu *mmu, struct space *space, enum mmu_priv p
 {
     struct view_table *table = &space->table[priv];
     uint32_t id = entry_id(mmu, space, priv, table_index(table, meta->gva));
-    if (table->meta[id & 0xffff].gva != GVA_NONE)
+    if (table->meta[entry_index(id)].gva != GVA_NONE)
         evict(mmu, space, table, id); /* only when it shrinks */
     if (link_entry(mmu, space, table, id, meta))
-        table->entries[id & 0xffff] = *entry;
+        table->entries[entry_index(id)] = *entry;
 }
 
 static void resize(struct mmu_cpu *mmu, struct space *space, enum mmu_priv priv,
@@ -291,8 +291,8 @@ static bool is_crowded(const struct view_table *table)
     enum { MANY = 8192 };
     uint32_t slots = 1u << table->bits;
     bool sparse = table->bits >= VIEW_AMPLE_BITS && table->live < slots / 16;
-    return table->conflicts > (sparse && slots / 2 < MANY ? MANY : slots / 2) &&
-           table->bits < VIEW_MAX_BITS;
+    return table->conflicts > (sparse ? MANY : slots / 2) &&
+           table->bits < (sparse ? VIEW_SPARSE_BITS : VIEW_MAX_BITS);
 }
 
 enum { TRIM_AFTER = 16 };
@@ -329,7 +329,7 @@ uint32_t view_insert(struct mmu_cpu *mmu, struct space *space, enum mmu_priv pri
         resize(mmu, space, priv,
                table->bits + 2u > VIEW_MAX_BITS ? VIEW_MAX_BITS : table->bits + 2u);
     uint32_t id = entry_id(mmu, space, priv, table_index(table, meta->gva));
-    struct view_meta *there = &table->meta[id & 0xffff];
+    struct view_meta *there = &table->meta[entry_index(id)];
     bool keep_exec = false;
     if (there->gva == meta->gva) {
         /* Filled before for another kind of access, say before D was set. Fetches that were valid

@@ -9,7 +9,7 @@
  *   - one of its space's three lists: VOLATILE entries go with the next flushing MOV CR3; EXACT
  *     ones survive it, because every table behind them is traced; GLOBAL ones survive it as the
  *     manual says, and even a change of the root.
- * An entry is named by a 32-bit id: table number in the high half, index in the low half.
+ * An entry is named by a 32-bit id: table number in the high byte, index in the others.
  */
 #ifndef MMU_VIEW_H
 #define MMU_VIEW_H
@@ -20,9 +20,11 @@
 enum {
     VIEW_SPACES = 32,
     VIEW_MIN_BITS = 8,     /* 256 entries: 1 MiB */
-    VIEW_AMPLE_BITS = 12,  /* 4096 entries: not soon larger for a few pages */
-    VIEW_MAX_BITS = 16,    /* 65536 entries: 256 MiB */
-    VIEW_BUDGET = 1 << 19, /* entries of one vCPU: 40 MiB of host memory */
+    VIEW_AMPLE_BITS = 12,  /* 4096 entries: not soon larger for a few pages, */
+    VIEW_SPARSE_BITS = 14, /* 16384: no larger for these */
+    ID_INDEX_BITS = 24,    /* of an entry's id */
+    VIEW_MAX_BITS = 18,    /* 262144 entries: 1 GiB */
+    VIEW_BUDGET = 1 << 20, /* entries of one vCPU: 88 MiB of host memory */
 };
 #define ENTRY_NONE UINT32_MAX
 #define GVA_NONE   (~0ull) /* no page's address */
@@ -30,7 +32,8 @@ enum {
 #define VIEW_RESERVE (VIEW_SPACES * MMU_PRIVS << VIEW_MIN_BITS)
 _Static_assert(VIEW_RESERVE <= VIEW_BUDGET / 4, "most of the budget is for growing");
 _Static_assert(VIEW_SPACES <= 32, "a bit each in source.hidden_in");
-_Static_assert(VIEW_SPACES *MMU_PRIVS < 0xffff && VIEW_MAX_BITS <= 16, "ids are 16 + 16 bits");
+_Static_assert(VIEW_SPACES *MMU_PRIVS < 0xff && VIEW_MAX_BITS <= ID_INDEX_BITS,
+               "ids are 8 + 24 bits");
 
 enum meta_flags {
     META_GLOBAL = 1 << 0, /* G in the leaf, CR4.PGE = 1 */
@@ -140,25 +143,29 @@ struct mmu_cpu_private {
 
 static inline struct view_table *entry_table(struct mmu_cpu *mmu, uint32_t id)
 {
-    unsigned table = id >> 16;
+    unsigned table = id >> ID_INDEX_BITS;
     return &mmu->priv->space[table / MMU_PRIVS].table[table % MMU_PRIVS];
 }
 static inline struct space *entry_space(struct mmu_cpu *mmu, uint32_t id)
 {
-    return &mmu->priv->space[(id >> 16) / MMU_PRIVS];
+    return &mmu->priv->space[(id >> ID_INDEX_BITS) / MMU_PRIVS];
+}
+static inline uint32_t entry_index(uint32_t id)
+{
+    return id & ((1u << ID_INDEX_BITS) - 1);
 }
 static inline struct view_meta *entry_meta(struct mmu_cpu *mmu, uint32_t id)
 {
-    return &entry_table(mmu, id)->meta[id & 0xffff];
+    return &entry_table(mmu, id)->meta[entry_index(id)];
 }
 static inline struct view_entry *entry_fast(struct mmu_cpu *mmu, uint32_t id)
 {
-    return &entry_table(mmu, id)->entries[id & 0xffff];
+    return &entry_table(mmu, id)->entries[entry_index(id)];
 }
 static inline uint32_t entry_id(struct mmu_cpu *mmu, const struct space *space, unsigned priv,
                                 uint32_t index)
 {
-    return ((uint32_t)(space - mmu->priv->space) * MMU_PRIVS + priv) << 16 | index;
+    return ((uint32_t)(space - mmu->priv->space) * MMU_PRIVS + priv) << ID_INDEX_BITS | index;
 }
 static inline uint32_t table_index(const struct view_table *table, uint64_t gva)
 {

@@ -363,6 +363,27 @@ START_TEST(test_conflicts_between_flushes_count_too)
 }
 END_TEST
 
+/* All pages of 800 MiB, again and again, find room in the end; and go together. */
+START_TEST(test_a_large_working_set)
+{
+    enum { LARGE = 400, PAGES = LARGE * 512 };
+    struct mmu_xlat x;
+    unsigned hits = 0;
+    mmu_paging_changed(m, &p);
+    for (unsigned i = 0; i < LARGE; i++)
+        guest_map(g, &p, G0 + ((uint64_t)i << 21), PTE_P | PTE_US | PTE_PS, 2);
+    for (unsigned round = 0; round < 5; round++)
+        for (unsigned i = 0; i < PAGES; i++)
+            ck_assert(go(G0 + i * PAGE_SIZE, ACCESS_READ, MMU_USER, &x));
+    for (unsigned i = 0; i < PAGES; i++)
+        hits += hit(G0 + i * PAGE_SIZE, ACCESS_READ, MMU_USER) == host(i % 512 * PAGE_SIZE);
+    ck_assert_uint_eq(hits, PAGES);
+    mmu_flush_all(m);
+    for (unsigned i = 0; i < PAGES; i++)
+        ck_assert_ptr_null(hit(G0 + i * PAGE_SIZE, ACCESS_READ, MMU_USER));
+}
+END_TEST
+
 /* Two pages that share a slot of a table in which they are nearly alone. */
 START_TEST(test_two_pages_in_a_large_table)
 {
@@ -777,6 +798,7 @@ int main(void)
     tcase_add_test(t, test_pae_pdptes_at_cr3_load);
     tcase_add_test(t, test_growth_and_conflicts);
     tcase_add_test(t, test_conflicts_between_flushes_count_too);
+    tcase_add_test(t, test_a_large_working_set);
     tcase_add_test(t, test_two_pages_in_a_large_table);
     tcase_add_test(t, test_growth_leaves_room_for_other_spaces);
     tcase_add_test(t, test_invlpg_costs_what_it_drops);
