@@ -2,8 +2,8 @@
  * string.c - MOVS, STOS, LODS, CMPS, SCAS, alone and repeated (plain.h).
  *
  * SDM vol. 2, REP. Registers are committed after each iteration, so a fault in the middle leaves
- * those of the iterations that are done. Forward and backward runs of MOVS and STOS inside one page
- * on either side go at once where the view has both. After each page, and after so many single
+ * those of the iterations that are done. Forward and backward runs inside one page on either side,
+ * but of LODS, go at once where the view has both. After each page, and after so many single
  * iterations, the instruction lets go for interrupts: next_rip is then still its own address.
  */
 #include "cpu/interp/block.h"
@@ -199,6 +199,85 @@ static uint64_t stos_run(const struct string_op *s, uint64_t count)
     return n;
 }
 
+/* Elements of `size` bytes at a and at b, in steps of `step` bytes, or at a and a value: how many
+ * come before the first one that differs, or that is equal. */
+MEM_RACY static inline uint64_t alike(const char *a, const char *b, unsigned size, int64_t step,
+                                      uint64_t count, bool equal)
+{
+    uint64_t n = 0, x, y;
+    if (equal && step > 0)
+        for (; (count - n) * size >= sizeof x; n += sizeof x / size) {
+            memcpy(&x, a + n * size, sizeof x);
+            memcpy(&y, b + n * size, sizeof y);
+            if (x != y)
+                break;
+        }
+    for (a += (int64_t)n * step, b += (int64_t)n * step; n < count; n++, a += step, b += step)
+        if ((mem_host_load(a, size) == mem_host_load(b, size)) != equal)
+            break;
+    return n;
+}
+MEM_RACY static inline uint64_t alike_value(const char *a, uint64_t value, unsigned size,
+                                            int64_t step, uint64_t count, bool equal)
+{
+    uint64_t n = 0;
+    if (!equal && size == 1 && step > 0) {
+        const char *found = memchr(a, (int)(value & 0xff), count);
+        return found ? (uint64_t)(found - a) : count;
+    }
+    for (; n < count; n++, a += step)
+        if ((mem_host_load(a, size) == value) != equal)
+            break;
+    return n;
+}
+
+/* Where the first element is of `n` in the direction of travel, the lowest of which is at `host`.
+ */
+static const char *first_of(const struct string_op *s, const char *host, uint64_t n)
+{
+    return s->step == s->size ? host : host + (n - 1) * s->size;
+}
+
+/* The last one that is compared, which ends the run or may end the instruction, gives the flags. */
+static uint64_t cmps_run(const struct string_op *s, uint64_t count)
+{
+    struct cpu *cpu = s->cpu;
+    uint64_t from = flat_address(s, RSI, s->src_seg), to = flat_address(s, RDI, SEG_ES);
+    uint64_t n = run_in_page(s, from), m = run_in_page(s, to);
+    int64_t step = (int64_t)s->step;
+    n = n < m ? n : m;
+    n = n < count ? n : count;
+    const char *a = n ? mem_hit(cpu, run_start(s, from, n), 1, ACCESS_READ) : NULL;
+    const char *b = n ? mem_hit(cpu, run_start(s, to, n), 1, ACCESS_READ) : NULL;
+    if (!a || !b)
+        return 0;
+    a = first_of(s, a, n);
+    b = first_of(s, b, n);
+    uint64_t last = alike(a, b, s->size, step, n - 1, s->insn->rep == 0xf3);
+    op_sub(cpu, mem_host_load(a + (int64_t)last * step, s->size),
+           mem_host_load(b + (int64_t)last * step, s->size), s->size);
+    advance(s, RSI, last + 1);
+    advance(s, RDI, last + 1);
+    return last + 1;
+}
+
+static uint64_t scas_run(const struct string_op *s, uint64_t count)
+{
+    struct cpu *cpu = s->cpu;
+    uint64_t to = flat_address(s, RDI, SEG_ES), n = run_in_page(s, to);
+    uint64_t value = opnd_gpr(cpu, RAX, s->size);
+    int64_t step = (int64_t)s->step;
+    n = n < count ? n : count;
+    const char *b = n ? mem_hit(cpu, run_start(s, to, n), 1, ACCESS_READ) : NULL;
+    if (!b)
+        return 0;
+    b = first_of(s, b, n);
+    uint64_t last = alike_value(b, value, s->size, step, n - 1, s->insn->rep == 0xf3);
+    op_sub(cpu, value, mem_host_load(b + (int64_t)last * step, s->size), s->size);
+    advance(s, RDI, last + 1);
+    return last + 1;
+}
+
 /* ---- REP ------------------------------------------------------------------------------------- */
 
 typedef uint64_t run_fn(const struct string_op *s, uint64_t count);
@@ -267,9 +346,9 @@ void plain_lods(struct cpu *cpu, const struct insn *insn)
 }
 void plain_cmps(struct cpu *cpu, const struct insn *insn)
 {
-    repeat(cpu, insn, cmps, 0);
+    repeat(cpu, insn, cmps, cmps_run);
 }
 void plain_scas(struct cpu *cpu, const struct insn *insn)
 {
-    repeat(cpu, insn, scas, 0);
+    repeat(cpu, insn, scas, scas_run);
 }

@@ -338,11 +338,12 @@ static const void *go_on(struct cpu *cpu)
 }
 
 /* C goes on with the next site at once, since going back and forth takes longer than most
- * instructions: what its code would return to is behind that one's call. Returns the address behind
- * the instruction. */
+ * instructions: what its code would return to is behind that one's call. In the guest's code there
+ * may be something in between that needs no code. Returns the address behind the instruction. */
 static uint64_t next_in_chain(struct cpu *cpu, struct jit_site **site)
 {
     ++*site;
+    cpu->rip = jit_wrap(cpu, cpu->jx.page_va + (*site)->off);
     *(uint64_t *)(cpu->jx.sp - 8) += SITE_CALL_BYTES;
     cpu->jit->counters.slow++;
     profile_site(cpu->jit, *site);

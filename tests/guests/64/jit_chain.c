@@ -108,6 +108,28 @@ TEST(the_next_one_is_new)
     }
 }
 
+/* With something between them that does nothing; and a fault behind it. */
+TEST(nothing_in_between)
+{
+    paging_reset();
+    for (volatile unsigned i = 0; i < TIMES; i++) {
+        int64_t got;
+        asm volatile("fninit; fildll %1; nop; nop; fildll %1; nopl 0(%%rax); jmp 1f; 1: faddp; "
+                     "nop; fistpll %0"
+                     : "=m"(got)
+                     : "m"(two));
+        CHECK_EQ(got, 4);
+        word begin;
+        asm volatile("fninit; lea 1f(%%rip), %0" : "=r"(begin));
+        struct trap t = CATCH(({
+            asm volatile("1: fld1; nop; nop; fildll (%0)" : : "r"(WINDOW));
+        }));
+        CHECK_EQ(t.vector, VECTOR_PF);
+        CHECK_EQ(t.rip, begin + 4);
+        CHECK_EQ(depth_of_stack(), 1);
+    }
+}
+
 /* A jump to the second one. */
 TEST(way_into_the_middle)
 {
@@ -125,5 +147,6 @@ const struct test guest_tests[] = {T(values),
                                    T(fault_in_the_middle),
                                    T(exception_of_the_one_before),
                                    T(the_next_one_is_new),
+                                   T(nothing_in_between),
                                    T(way_into_the_middle),
                                    {0, 0}};
