@@ -60,7 +60,7 @@ struct vec_stub {
  * flags. */
 typedef uint64_t x87_code(void *image, void *mem, uint64_t flags);
 /* x87_fast.c: returns FSW, and EFLAGS above bit 31. */
-typedef uint64_t x87_fast_code(void *st0, void *sti, void *mem, const uint16_t *fcw);
+typedef uint64_t x87_fast_code(void *st0, void *sti, void *mem, const uint16_t *fcw, uint16_t fsw);
 struct x87_entry {
     x87_code *full;      /* NULL: not made yet */
     x87_fast_code *fast; /* NULL: there is none, or (known) not made yet */

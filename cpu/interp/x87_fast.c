@@ -5,11 +5,14 @@
  * exceptions are masked, every register that is read is in use and every one that is pushed is
  * empty, there can be no stack fault and no instruction stops halfway. Then a small stub does:
  *
+ *     fnclex if an exception is flagged that the guest's status word, r8, has not
  *     fldcw [rcx]; (fld tbyte [rsi]); (fld tbyte [rdi]); INSN; fnstsw ax; (pushfq; pop r8)
- *     (fstp tbyte [rdi]); (fstp tbyte [rsi]); fnclex if an exception was flagged; ret
+ *     (fstp tbyte [rdi]); (fstp tbyte [rsi]); ret
  *
- * with rdi at ST0, rsi at ST(i) and rdx at the memory operand. Pops and pushes of the guest's stack
- * are done here, so instructions that pop run in their form that does not where there is one.
+ * with rdi at ST0, rsi at ST(i) and rdx at the memory operand. The host's flags may stay from one
+ * to the next since the guest's are as sticky: FNCLEX takes ten times as long as all the rest. Pops
+ * and pushes of the guest's stack are done here, so instructions that pop run in their form that
+ * does not where there is one.
  */
 #include "cpu/interp/vec_internal.h"
 #include "cpu/interp/x87.h"
@@ -155,7 +158,9 @@ static x87_fast_code *make_stub(struct cpu *cpu, const struct form *form)
 {
     uint8_t code[64];
     unsigned len = 0, flags = form->flags;
-    PUT("\xd9\x29"); /* fldcw [rcx] */
+    PUT("\xdf\xe0\x41\xf7\xd0\x44\x21\xc0"); /* fnstsw ax; not r8d; and eax, r8d */
+    PUT("\xa8\x7f\x74\x02\xdb\xe2");         /* test al, 7fh; jz over; fnclex */
+    PUT("\xd9\x29");                         /* fldcw [rcx] */
     if (flags & READ_I)
         PUT("\xdb\x2e"); /* fld tbyte [rsi] */
     if (flags & READ_0)
@@ -173,7 +178,6 @@ static x87_fast_code *make_stub(struct cpu *cpu, const struct form *form)
         PUT("\xdb\x3e"); /* fstp tbyte [rsi] */
     else if (flags & READ_I)
         PUT("\xdd\xd8");
-    PUT("\xa8\x7f\x74\x02\xdb\xe2"); /* test al, 7fh; jz over; fnclex */
     if (flags & EFLAGS)
         PUT("\x4c\x09\xc0"); /* or rax, r8 */
     PUT("\xc3");
@@ -298,7 +302,7 @@ bool x87_fast(struct cpu *cpu, const struct insn *insn, const struct opnd *mem)
     else if (mem)
         vec_read_mem(cpu, insn, operand, mem->size);
     uint64_t result =
-        entry->fast(flags & PUSH ? value : x87->st[0], x87->st[i], operand, &x87->fcw);
+        entry->fast(flags & PUSH ? value : x87->st[0], x87->st[i], operand, &x87->fcw, x87->fsw);
     if (x87->fcw != 0x37f)
         restore_control_word();
     if (store)
