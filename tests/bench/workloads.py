@@ -39,6 +39,14 @@ def parse(name, text):
     return int(match.group(1)), match.group(2)
 
 
+def make_initrd():
+    """Of what ./dev has built. The archive comes first, as it is a multiple of 512 bytes long."""
+    with open(os.path.join(m.GUESTS, "bench-initrd"), "wb") as out:
+        for part in ("bench.cpio", "test.cpio.gz"):
+            with open(os.path.join(m.GUESTS, part), "rb") as source:
+                out.write(source.read())
+
+
 def native(name):
     root = ["chroot"] if os.geteuid() == 0 else ["unshare", "-r", "chroot"]
     cpus = os.sched_getaffinity(0)
@@ -192,11 +200,7 @@ def main():
     unknown = set(options.only or []) - set(TITLES)
     if unknown:
         parser.error(f"no workload {', '.join(sorted(unknown))}: {', '.join(TITLES)}")
-    # "./dev" has built these. The archive comes first, as it is a multiple of 512 bytes long.
-    with open(os.path.join(m.GUESTS, "bench-initrd"), "wb") as out:
-        for part in ("bench.cpio", "test.cpio.gz"):
-            with open(os.path.join(m.GUESTS, part), "rb") as source:
-                out.write(source.read())
+    make_initrd()
     results = Results([n for n in TITLES if not options.only or n in options.only], m.machines(options))
     for name in results.names:
         if name != BOOT:

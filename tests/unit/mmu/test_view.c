@@ -372,7 +372,7 @@ START_TEST(test_a_large_working_set)
     mmu_paging_changed(m, &p);
     for (unsigned i = 0; i < LARGE; i++)
         guest_map(g, &p, G0 + ((uint64_t)i << 21), PTE_P | PTE_US | PTE_PS, 2);
-    for (unsigned round = 0; round < 5; round++)
+    for (unsigned round = 0; round < 2; round++)
         for (unsigned i = 0; i < PAGES; i++)
             ck_assert(go(G0 + i * PAGE_SIZE, ACCESS_READ, MMU_USER, &x));
     for (unsigned i = 0; i < PAGES; i++)
