@@ -88,6 +88,7 @@ static struct jit_row describe(const struct insn_row *row)
     case EXEC_dec:
     case EXEC_gen_fence: /* guest memory is host memory */
     case EXEC_gen_cmpxchg8b:
+    case EXEC_vec_stmxcsr: /* the host's is the guest's, where all exceptions are masked */
         r.copy = true;
         break;
     case EXEC_nop:
@@ -113,6 +114,12 @@ bool jit_rows_init(struct jit *jit)
 /* ---- Whether ----------------------------------------------------------------------------------
  */
 
+/* MXCSR comes with vectors, also where none is named: CVTTSD2SI from memory, STMXCSR. */
+static bool needs_mxcsr(const struct insn_row *row)
+{
+    return row->attr & INSN_MXCSR || row->exec == EXEC_vec_stmxcsr;
+}
+
 static bool copy_is_allowed(const struct build *b, const struct insn *insn)
 {
     const struct insn_row *row = insn->row;
@@ -120,7 +127,7 @@ static bool copy_is_allowed(const struct build *b, const struct insn *insn)
         return false;
     if ((row->attr & (INSN_SSE | INSN_AVX)) && execute_needs_check(b->cpu->mode, row))
         return false;
-    if ((row->attr & INSN_MXCSR) && !(b->mode & JIT_MODE_MASKED))
+    if (needs_mxcsr(row) && !(b->mode & JIT_MODE_MASKED))
         return false;
     return true;
 }
@@ -137,8 +144,8 @@ bool copy_uses_vectors(const struct build *b, const struct insn *insn)
         return false;
     if (insn->row->exec == EXEC_vec_zero || insn->row->exec == EXEC_vec_pcmpstr)
         return true; /* which they do not name */
-    if (insn->row->attr & INSN_MXCSR)
-        return true; /* MXCSR comes with vectors, which CVTTSD2SI from memory has none of */
+    if (needs_mxcsr(insn->row))
+        return true;
     for (unsigned n = 0; n < insn->opnds; n++)
         if (insn->op[n].kind == OPND_XMM || insn->op[n].kind == OPND_YMM)
             return true;

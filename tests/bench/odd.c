@@ -107,8 +107,9 @@ static void x87_logarithm(long n)
 }
 static void mmx_add(long n)
 {
+    static uint64_t bytes = 0x0102030405060708;
     while (n--)
-        __asm__ volatile("movq %0, %%mm0; paddb %%mm0, %%mm0; movq %%mm0, %0" : "+m"(*text));
+        __asm__ volatile("movq %0, %%mm0; paddb %%mm0, %%mm0; movq %%mm0, %0" : "+m"(bytes));
     __asm__ volatile("emms");
 }
 static void sine(long n)
@@ -240,7 +241,7 @@ static void rep_scasb(long n) /* 64 KiB */
 static void rep_cmpsb(long n)
 {
     for (n /= TEXT; n > 0; n--) {
-        const char *p = text, *q = large;
+        const char *p = text, *q = text;
         long left = TEXT - 1;
         __asm__ volatile("repe cmpsb" : "+D"(p), "+S"(q), "+c"(left) : : "memory", "cc");
     }
