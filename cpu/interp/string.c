@@ -148,14 +148,26 @@ MEM_RACY static inline void host_move(void *to, const void *from, size_t len)
     memmove(to, from, len);
 }
 
+/* Of `count` elements at both addresses, those that lie in one page each. */
+static uint64_t run_in_pages(const struct string_op *s, uint64_t from, uint64_t to, uint64_t count)
+{
+    uint64_t n = run_in_page(s, from), m = run_in_page(s, to);
+    n = n < m ? n : m;
+    return n < count ? n : count;
+}
+
+/* How far the first of `n` elements, in the direction of travel, is from the lowest one. */
+static uint64_t first_offset(const struct string_op *s, uint64_t n)
+{
+    return s->step == s->size ? 0 : (n - 1) * s->size;
+}
+
 /* How many elements were moved at once; 0: none, go one by one. */
 static uint64_t movs_run(const struct string_op *s, uint64_t count)
 {
     struct cpu *cpu = s->cpu;
     uint64_t from = flat_address(s, RSI, s->src_seg), to = flat_address(s, RDI, SEG_ES);
-    uint64_t n = run_in_page(s, from), m = run_in_page(s, to);
-    n = n < m ? n : m;
-    n = n < count ? n : count;
+    uint64_t n = run_in_pages(s, from, to, count);
     if (n < 2)
         return 0;
     uint64_t len = n * s->size;
@@ -167,7 +179,7 @@ static uint64_t movs_run(const struct string_op *s, uint64_t count)
     bool forward = s->step == s->size;
     bool seen = forward ? dst > src && dst < src + len : dst < src && src < dst + len;
     if (seen) {
-        uint64_t back = forward ? 0 : len - s->size;
+        uint64_t back = first_offset(s, n);
         copy_elements(s, dst + back, src + back, n);
     } else {
         host_move(dst, src, len);
@@ -231,28 +243,19 @@ MEM_RACY static inline uint64_t alike_value(const char *a, uint64_t value, unsig
     return n;
 }
 
-/* Where the first element is of `n` in the direction of travel, the lowest of which is at `host`.
- */
-static const char *first_of(const struct string_op *s, const char *host, uint64_t n)
-{
-    return s->step == s->size ? host : host + (n - 1) * s->size;
-}
-
 /* The last one that is compared, which ends the run or may end the instruction, gives the flags. */
 static uint64_t cmps_run(const struct string_op *s, uint64_t count)
 {
     struct cpu *cpu = s->cpu;
     uint64_t from = flat_address(s, RSI, s->src_seg), to = flat_address(s, RDI, SEG_ES);
-    uint64_t n = run_in_page(s, from), m = run_in_page(s, to);
+    uint64_t n = run_in_pages(s, from, to, count);
     int64_t step = (int64_t)s->step;
-    n = n < m ? n : m;
-    n = n < count ? n : count;
     const char *a = n ? mem_hit(cpu, run_start(s, from, n), 1, ACCESS_READ) : NULL;
     const char *b = n ? mem_hit(cpu, run_start(s, to, n), 1, ACCESS_READ) : NULL;
     if (!a || !b)
         return 0;
-    a = first_of(s, a, n);
-    b = first_of(s, b, n);
+    a += first_offset(s, n);
+    b += first_offset(s, n);
     uint64_t last = alike(a, b, s->size, step, n - 1, s->insn->rep == 0xf3);
     op_sub(cpu, mem_host_load(a + (int64_t)last * step, s->size),
            mem_host_load(b + (int64_t)last * step, s->size), s->size);
@@ -271,7 +274,7 @@ static uint64_t scas_run(const struct string_op *s, uint64_t count)
     const char *b = n ? mem_hit(cpu, run_start(s, to, n), 1, ACCESS_READ) : NULL;
     if (!b)
         return 0;
-    b = first_of(s, b, n);
+    b += first_offset(s, n);
     uint64_t last = alike_value(b, value, s->size, step, n - 1, s->insn->rep == 0xf3);
     op_sub(cpu, value, mem_host_load(b + (int64_t)last * step, s->size), s->size);
     advance(s, RDI, last + 1);

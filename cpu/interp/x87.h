@@ -29,6 +29,8 @@ void x87_rotate_stack(struct x87 *x87, unsigned by);
 void x87_note(struct cpu *cpu, const struct insn *insn);
 /* False: FXSAVE and the XSAVE family store zeros for them. */
 bool x87_shows_pointers(const struct cpu *cpu);
+/* SDM vol. 1, 8.1.7: 00 valid, 01 zero, 10 special (invalid, NaN, infinity, denormal). */
+unsigned x87_tag_of(const uint8_t st[16]);
 /* x87_fast.c: executes the instruction if it can in the state that it finds; false: nothing was
  * done. `mem` is the memory operand or NULL. FIP is the caller's. */
 bool x87_fast(struct cpu *cpu, const struct insn *insn, const struct opnd *mem);

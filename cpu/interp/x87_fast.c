@@ -214,15 +214,9 @@ static bool in_use(const struct x87 *x87, unsigned i)
     return (x87->ftw >> physical * 2 & 3) != 3;
 }
 
-static bool is_normal(const uint8_t value[16])
-{
-    unsigned exponent = value[8] | (value[9] & 0x7fu) << 8;
-    return exponent != 0 && exponent != 0x7fff && value[7] & 0x80;
-}
-
 static bool possible(const struct x87 *x87, unsigned flags, unsigned i)
 {
-    if ((flags & NORMAL) && !(is_normal(x87->st[0]) && is_normal(x87->st[i])))
+    if ((flags & NORMAL) && (x87_tag_of(x87->st[0]) || x87_tag_of(x87->st[i])))
         return false;
     if ((x87->fcw & X87_EXCEPTIONS) != X87_EXCEPTIONS)
         return false;

@@ -6,8 +6,7 @@
 
 /* ---- Tags ------------------------------------------------------------------------------------ */
 
-/* SDM vol. 1, 8.1.7: 00 valid, 01 zero, 10 special (invalid, NaN, infinity, denormal). */
-static unsigned tag_of(const uint8_t st[16])
+unsigned x87_tag_of(const uint8_t st[16])
 {
     uint64_t mantissa;
     uint16_t head;
@@ -27,7 +26,7 @@ uint16_t x87_full_tags(const struct x87 *x87)
     for (unsigned physical = 0; physical < 8; physical++) {
         unsigned tag = x87->ftw >> physical * 2 & 3;
         if (tag != 3)
-            tag = tag_of(x87->st[(physical - top) & 7]);
+            tag = x87_tag_of(x87->st[(physical - top) & 7]);
         tags |= tag << physical * 2;
     }
     return (uint16_t)tags;

@@ -339,15 +339,12 @@ static const void *go_on(struct cpu *cpu)
 
 /* C goes on with the next site at once, since going back and forth takes longer than most
  * instructions: what its code would return to is behind that one's call. In the guest's code there
- * may be something in between that needs no code. Returns the address behind the instruction. */
-static uint64_t next_in_chain(struct cpu *cpu, struct jit_site **site)
+ * may be something in between that needs no code. */
+static struct jit_site *next_in_chain(struct cpu *cpu, struct jit_site *site)
 {
-    ++*site;
-    cpu->rip = jit_wrap(cpu, cpu->jx.page_va + (*site)->off);
+    cpu->rip = jit_wrap(cpu, cpu->jx.page_va + site[1].off);
     *(uint64_t *)(cpu->jx.sp - 8) += SITE_CALL_BYTES;
-    cpu->jit->counters.slow++;
-    profile_site(cpu->jit, *site);
-    return jit_wrap(cpu, cpu->rip + (*site)->len);
+    return site + 1;
 }
 
 const void *jit_slow(struct cpu *cpu, uint32_t site_offset)
@@ -359,15 +356,15 @@ const void *jit_slow(struct cpu *cpu, uint32_t site_offset)
              taken = cpu->mmu.taken;
     uint32_t mode = region->mode;
     cpu->rip = jit_wrap(cpu, cpu->jx.page_va + site->off);
-    uint64_t next = jit_wrap(cpu, cpu->rip + site->len);
     describe_flags(cpu, &site->flags);
     mxcsr_out(cpu);
-    jit->counters.slow++;
-    profile_site(jit, site);
     if (cpu->jx.watch)
         last_watch(jit, site);
     bool asked, leaves;
     for (;;) {
+        uint64_t next = jit_wrap(cpu, cpu->rip + site->len);
+        jit->counters.slow++;
+        profile_site(jit, site);
         execute_at(cpu, site);
         cpu->rip = cpu->next_rip;
         asked = interp_attention(cpu);
@@ -380,7 +377,7 @@ const void *jit_slow(struct cpu *cpu, uint32_t site_offset)
         profile_site_over(jit, leaves);
         if (leaves || !site->chained)
             break;
-        next = next_in_chain(cpu, &site);
+        site = next_in_chain(cpu, site);
     }
     if (asked)
         return NULL;

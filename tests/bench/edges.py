@@ -42,20 +42,6 @@ def run(command, right_status, timeout=300):
     return {name: int(ps) / 1000 for name, ps in LINE.findall(done.stdout)}
 
 
-def table(options, found, times):
-    labels = [NATIVE, *found]
-    names = [n for n in times[m.TRANSLATOR][0] if not options.only or n in options.only]
-    values = lambda label, name: [one[name] for one in times[label] if name in one]
-    head = ["event", *labels] + (["QEMU / translator"] if m.QEMU in found else [])
-    rows = []
-    for name in names:
-        row = [name.replace("_", " ")] + [m.spread(values(x, name)) for x in labels]
-        if m.QEMU in found:
-            row.append(m.spread([a / b for a, b in zip(values(m.QEMU, name), values(m.TRANSLATOR, name))]))
-        rows.append(row)
-    return "\n".join("| " + " | ".join(r) + " |" for r in [head, ["---"] * len(head), *rows]) + "\n"
-
-
 def main():
     parser = argparse.ArgumentParser()
     m.add_options(parser, runs=3)
@@ -73,9 +59,10 @@ def main():
     missing = set(options.only or []) - set(times[m.TRANSLATOR][0])
     if missing:
         sys.exit(f"no edge {', '.join(sorted(missing))}: {', '.join(times[m.TRANSLATOR][0])}")
+    names = [n for n in times[m.TRANSLATOR][0] if not options.only or n in options.only]
     text = ("# Edges\n\n" + m.description(options, found) + " Nanoseconds per event; minimum / median / maximum of the runs. "
             "What needs privilege has no native figure. What the events are: [performance.md](../performance.md).\n\n"
-            + table(options, found, times))
+            + m.event_table("event", names, times))
     print(text)
     if options.write:
         m.write_page("edges.md", text)

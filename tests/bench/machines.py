@@ -63,6 +63,19 @@ def description(options, found):
     return text + f". {options.runs} run{'s' if options.runs > 1 else ''}, interleaved."
 
 
+def event_table(title, names, times):
+    """Of each name: the spreads of times[label], one dictionary for each run, which may lack it; nanoseconds."""
+    values = lambda label, name: [one[name] for one in times[label] if name in one]
+    head = [title, *times] + (["QEMU / translator"] if QEMU in times else [])
+    rows = []
+    for name in names:
+        row = [name.replace("_", " ")] + [spread(values(x, name)) for x in times]
+        if QEMU in times:
+            row.append(spread([a / b for a, b in zip(values(QEMU, name), values(TRANSLATOR, name))]))
+        rows.append(row)
+    return "\n".join("| " + " | ".join(r) + " |" for r in [head, ["---"] * len(head), *rows]) + "\n"
+
+
 def write_page(name, text):
     folder = os.path.join(ROOT, "docs", "bench")
     os.makedirs(folder, exist_ok=True)

@@ -38,18 +38,6 @@ def guest(command):
         machine.end(kill=True)
 
 
-def table(names, times, with_qemu):
-    values = lambda label, name: [one[name] for one in times[label]]
-    head = ["operation", *times] + (["QEMU / translator"] if with_qemu else [])
-    rows = []
-    for name in names:
-        row = [name.replace("_", " ")] + [m.spread(values(x, name)) for x in times]
-        if with_qemu:
-            row.append(m.spread([a / b for a, b in zip(values(m.QEMU, name), values(m.TRANSLATOR, name))]))
-        rows.append(row)
-    return "\n".join("| " + " | ".join(r) + " |" for r in [head, ["---"] * len(head), *rows]) + "\n"
-
-
 def main():
     parser = argparse.ArgumentParser()
     m.add_options(parser, runs=3)
@@ -70,7 +58,7 @@ def main():
         sys.exit(f"no operation {', '.join(sorted(missing))}: {', '.join(times[NATIVE][0])}")
     text = ("# Odd things\n\n" + m.description(options, found) + " Nanoseconds for each; minimum / median / maximum of the runs. In "
             "the last column more is better for Bailey. What they are: `tests/bench/odd.c`; of `rep scasb` and `rep cmpsb` a byte is "
-            "meant, of `recursion` a call.\n\n" + table(names, times, m.QEMU in found))
+            "meant, of `recursion` a call.\n\n" + m.event_table("operation", names, times))
     print(text)
     if options.write:
         m.write_page("odd.md", text)

@@ -3,6 +3,7 @@
  * might have: what a translator remembers of the way must be asked about again, and that must give
  * what the tables say.
  */
+#include "any.h"
 #include "paging.h"
 
 enum { SETS = 3, PLACES = 2 };
@@ -59,13 +60,6 @@ static void outdate(unsigned how)
     else if (how == 2)
         invlpg(caller);
     go_to(OTHER);
-}
-
-static unsigned seed = 1;
-static unsigned any(unsigned n)
-{
-    seed = seed * 1664525 + 1013904223;
-    return (seed >> 16) % n;
 }
 
 static void run(uint64_t rights)

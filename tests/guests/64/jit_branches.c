@@ -2,6 +2,7 @@
  * jit_branches.c - indirect calls, jumps and returns to addresses that a table of targets may hold
  * in the same places, next to each other, or no longer: each goes where it says.
  */
+#include "any.h"
 #include "pieces.h"
 
 enum { PAGES = 6, APART = 0x10000 };
@@ -40,13 +41,6 @@ static __attribute__((noinline)) unsigned go_to(word target, unsigned way)
                      : "r"(target)
                      : "rcx", "memory", "cc");
     return got;
-}
-
-static unsigned seed = 1;
-static unsigned any(unsigned n)
-{
-    seed = seed * 1664525 + 1013904223;
-    return (seed >> 16) % n;
 }
 
 /* Two, three and more targets in turn and at random; the mapping changes now and then. */

@@ -5,6 +5,7 @@
  *
  * SDM vol. 2, JMP, CALL, Jcc: #GP(0) if the target is not canonical, at the branch.
  */
+#include "any.h"
 #include "paging.h"
 
 enum { NEAR_PAGES = 12, STUB = 0x10, AHEAD = 3 };
@@ -14,6 +15,11 @@ static word copy; /* of the page of code: physical */
 
 #define HOLE     (1ull << 47)
 #define HOLE_END (0ull - HOLE)
+
+static bool is_canonical(uint64_t at)
+{
+    return (uint64_t)((int64_t)(at << 16) >> 16) == at;
+}
 
 /* Functions in the page, by their offsets; those behind COUNT branch by a number of pages, and say
  * so by that branch's own offset. */
@@ -90,7 +96,7 @@ static void place(uint64_t at)
     map_page(at, copy, 1, PG_P | PG_W);
     for (int d = -AHEAD; d <= AHEAD; d += 2 * AHEAD) {
         uint64_t to = at + (uint64_t)(int64_t)d * PAGE;
-        if ((uint64_t)((int64_t)(to << 16) >> 16) == to)
+        if (is_canonical(to))
             map_page(to, (word)stub, 1, PG_P | PG_W);
     }
 }
@@ -117,13 +123,6 @@ static uint64_t place_of(unsigned n)
     return n <= NEAR_PAGES ? HOLE - n * 16 * PAGE : HOLE_END + (n - NEAR_PAGES - 1) * 16 * PAGE;
 }
 
-static unsigned seed = 1;
-static unsigned any(unsigned n)
-{
-    seed = seed * 1664525 + 1013904223;
-    return (seed >> 16) % n;
-}
-
 /* Where a function's branch is, and whether it leads up or down. */
 static unsigned branch_of(unsigned fn, bool *up)
 {
@@ -146,7 +145,7 @@ static void check(uint64_t page, unsigned fn, unsigned edi)
     bool up, is_if = fn != JUMP_UP && fn != JUMP_DOWN && fn != CALL_UP;
     volatile unsigned branch = branch_of(fn, &up);
     uint64_t to = page + (up ? AHEAD * PAGE : 0 - AHEAD * PAGE);
-    bool canonical = (uint64_t)((int64_t)(to << 16) >> 16) == to;
+    bool canonical = is_canonical(to);
     bool taken = !is_if || edi;
     volatile unsigned got = 0;
     struct trap t = CATCH(got = run(page + fn, edi));
