@@ -2,8 +2,9 @@
  * branch.c - leaving a region: edges, calls, returns, indirect branches; and the cold code behind
  * it.
  *
- * What can lead backwards, or anywhere, polls: cpu->jx.kick is not 0 when something may want
- * attention. Where EFLAGS count the poll uses JRCXZ, which leaves them alone.
+ * What can be part of a circle polls (polls.c), and so does what can lead anywhere: cpu->jx.kick is
+ * not 0 when something may want attention. Where EFLAGS count the poll uses JRCXZ, which leaves
+ * them alone.
  *
  * An edge inside the page is a JMP that is patched when the target has a region: one frame, one
  * mode, so that nothing can be wrong with it; flags may be in EFLAGS on this way. An edge to
@@ -231,7 +232,7 @@ static void edge_leave(struct build *b, int32_t target, enum out how)
     else if (!b->flags.memory)
         flags_load(b);
     edge->host = !b->flags.memory;
-    if (how == OUT_JUMP && (!near || target <= b->off[b->i])) {
+    if (how == OUT_JUMP && (!near || target <= b->off[0])) {
         struct flags_state flags = b->flags;
         cold_poll(b, target, flags, poll(b));
     }

@@ -111,8 +111,9 @@ struct build {
     const uint8_t *call_end;
     /* -- not cleared for each region -- */
     struct insn insn[REGION_MAX_INSNS];
-    /* A block begins there; something later in the code leads there. */
-    bool leader[REGION_MAX_INSNS], polls[REGION_MAX_INSNS];
+    /* A block begins there; the instruction itself or one behind it leads back there: the head of a
+     * loop; it polls, which of the heads in each circle one does (polls.c). */
+    bool leader[REGION_MAX_INSNS], head[REGION_MAX_INSNS], polls[REGION_MAX_INSNS];
     bool in_loop[REGION_MAX_INSNS]; /* a branch behind leads back to before it */
     struct label label[REGION_MAX_INSNS];
     uint8_t ways[REGION_MAX_INSNS];  /* in the region that lead to it */
@@ -195,6 +196,11 @@ static inline bool build_easy_segment(const struct build *b, const struct insn *
 
 /* Orders what has been decoded. */
 void order_blocks(struct build *b);
+
+/* ---- polls.c --------------------------------------------------------------------------------- */
+
+/* Of the loops' heads, those that poll. */
+void polls_choose(struct build *b);
 
 /* ---- flags.c --------------------------------------------------------------------------------- */
 

@@ -178,7 +178,7 @@ static bool find_more(const struct build *b, struct held *h)
     a.moved[b->i] = 0;
     for (unsigned i = b->i; i < end; i++) {
         if (i > b->i) {
-            if (b->polls[i] || a.ways[i] != b->ways[i])
+            if (b->head[i] || a.ways[i] != b->ways[i])
                 continue;
             found |= widen(b, h, &b->insn[i], a.moved[i]);
         }

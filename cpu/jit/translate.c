@@ -86,7 +86,7 @@ static bool append(struct build *b, struct code *code, int32_t off)
     code->more = result == DECODE_MORE;
     if (result != DECODE_OK)
         return false;
-    b->leader[b->count] = b->polls[b->count] = b->in_loop[b->count] = false;
+    b->leader[b->count] = b->head[b->count] = b->in_loop[b->count] = false;
     b->label[b->count].code = NULL;
     b->label[b->count].met = false;
     b->label[b->count].flags = (struct flags_state){.host = false};
@@ -166,9 +166,7 @@ static void mark_target(struct build *b, unsigned from, unsigned n, int64_t off)
     b->to[from][n] = (int16_t)to;
     b->ways[to]++;
     b->leader[to] = true;
-    /* Backwards in the region, so that its own loops are left; and backwards in the page, so that
-     * loops through several regions are, which may have their blocks in any order. */
-    b->polls[to] |= (unsigned)to <= from || b->off[to] <= b->off[from];
+    b->head[to] |= (unsigned)to <= from;
 }
 
 static void mark_blocks(struct build *b)
@@ -211,7 +209,7 @@ static void emit_entries(struct build *b)
 {
     static const uint8_t nop5[] = {0x0f, 0x1f, 0x44, 0x00, 0x00};
     struct emit *e = &b->e;
-    bool visible = b->visible_before[0] != 0, loop = b->polls[0] && flags_stay(b, 0);
+    bool visible = b->visible_before[0] != 0, loop = b->head[0] && flags_stay(b, 0);
     const uint8_t *host = emit_here(e);
     if (visible && loop) {
         uint8_t *over = emit_jmp_later(e); /* over what loads them */
@@ -271,7 +269,7 @@ static void meet_held(struct build *b, bool falls)
 {
     const struct label *label = &b->label[b->i];
     b->r10_until = NULL;
-    if (b->i == 0 || b->polls[b->i] || (!falls && !label->met))
+    if (b->i == 0 || b->head[b->i] || (!falls && !label->met))
         held_forget(b);
     else if (!falls)
         memcpy(b->held, label->held, sizeof b->held);
@@ -289,7 +287,7 @@ static void begin_block(struct build *b)
         emit_entries(b);
     if (!b->visible_before[i])
         b->flags = dead;
-    else if (b->polls[i])
+    else if (b->head[i])
         begin_loop(b, i == 0 || falls);
     else if (i > 0)
         meet(b, falls);
@@ -454,6 +452,7 @@ struct jit_region *jit_translate(struct jit *jit, uint64_t gpa, const uint8_t *p
     uint8_t *body = b->e.p, *cold = b->cold_e.p;
     copy_prepare(b);
     mark_blocks(b);
+    polls_choose(b);
     held_prepare(b);
     flags_liveness(b);
     emit_region(b);

@@ -84,6 +84,21 @@ TEST(loops_of_every_kind)
     LOOP("1: cmp rsi, 3; je 2f; ud2; 2: cmp rsi, 4; jne 1b; ud2", );
 }
 
+/* Where an inner loop is always entered it polls for the outer one; where it may be left out, it
+ * cannot. */
+TEST(loops_in_loops)
+{
+    LOOP("1: mov edx, 3; 2: dec edx; jnz 2b; dec rcx; jnz 1b; ud2", CHECK(t.frame.rdx <= 3));
+    LOOP("1: xor edx, edx; jmp 3f; 2: dec edx; jnz 2b; 3: test edx, edx; jnz 2b; jmp 1b", );
+    LOOP("1: test rdx, rdx; jz 3f; 2: dec rdx; jnz 2b; 3: xor edx, edx; jmp 1b", );
+    LOOP("1: cmp rsi, 3; jne 4f; 2: cmp rsi, 4; jne 1b; 4: mov edx, 2; 3: dec edx; jnz 3b; jmp 2b",
+         CHECK_EQ(t.frame.rsi, 3));
+    LOOP("1: mov edx, 2; 2: mov ebx, 2; 3: dec ebx; jnz 3b; dec edx; jnz 2b; mov edx, 2; "
+         "4: dec edx; jnz 4b; jmp 1b",
+         CHECK(t.frame.rbx <= 2));
+    LOOP("1: xor rsi, 1; jz 2f; test rsi, 1; jz 1b; jmp 1b; 2: ud2", CHECK(t.frame.rsi - 2 < 2));
+}
+
 static void call_with(word code, word rsi, word rdi)
 {
     asm volatile("call *%0" ::"r"(code), "S"(rsi), "D"(rdi) : "r8", "r10", "memory", "cc");
@@ -182,6 +197,7 @@ TEST(flags_at_interrupts_between_rounds)
 }
 
 const struct test guest_tests[] = {T(loops_of_every_kind),
+                                   T(loops_in_loops),
                                    T(a_loop_of_two_regions),
                                    T(a_loop_through_two_pages),
                                    T(flags_at_interrupts),
