@@ -625,7 +625,7 @@ static void emit_pages(struct build *b, const struct cold *c)
     emit_jmp(e, c->resume);
 }
 
-/* PUSHes and POPs, one by one. */
+/* Instructions that share a lookup, one by one. */
 static void emit_run(struct build *b, const struct cold *c)
 {
     b->flags = c->flags;

@@ -23,6 +23,7 @@ struct lookup {
     unsigned last;    /* which last page is looked at first (last.c); or LAST_NONE */
     bool relative;    /* R10 is to be host address less guest address: lookup_relative() */
     int32_t disp;     /* of the operand, if relative */
+    bool indexed;     /* relative, with two registers: lookup_add() */
 };
 enum { LAST_NONE = VIEW_LASTS };
 
@@ -279,10 +280,16 @@ void lookup_effective(struct build *b, unsigned dest, unsigned width);
 void lookup_operand(struct build *b, unsigned size, enum access_kind kind, unsigned aligned,
                     struct cold *site);
 /* The same, but R10 = host address less guest address, so that the operand is R10 + its own
- * register; where that can be named (lookup_can_be_relative()). */
+ * register; where that can be named (lookup_can_be_named()). Of two registers one is in R10. */
 void lookup_relative(struct build *b, int64_t disp, unsigned size, enum access_kind kind,
                      unsigned aligned, struct cold *site);
+bool lookup_can_be_named(const struct build *b, const struct insn *insn);
+/* With one register only, so that R10 depends on no register. */
 bool lookup_can_be_relative(const struct build *b, const struct insn *insn);
+/* The register that stands beside R10; the index (and its scale) where that has a register. */
+unsigned lookup_named(const struct insn_mem *m);
+/* The last step: R10 += the register that is not named, if there are two. */
+void lookup_add(struct build *b, const struct lookup *l);
 /* The same with another displacement. */
 void lookup_at(struct build *b, int64_t disp, unsigned size, enum access_kind kind,
                unsigned aligned, struct cold *site);
@@ -349,8 +356,7 @@ struct cold *cold_new(struct build *b, enum cold_kind kind);
 /* A site for the current instruction, reached by jumps that are added; code resumes where
  * site_resume() is called. */
 struct cold *site_begin(struct build *b);
-/* The same for `length` PUSHes or POPs from the current one on, which special_single() translates.
- */
+/* The same for `length` instructions from the current one on, which special_single() translates. */
 struct cold *run_begin(struct build *b, unsigned length);
 void site_resume(struct build *b, struct cold *site);
 /* The same, keeping flags that are still wanted. */
@@ -388,7 +394,7 @@ void emit_cold(struct build *b);
 /* The instructions that are neither copied nor branches: stack, division, no operation. False:
  * nothing emitted. */
 bool special_translate(struct build *b);
-/* One PUSH or POP of those that make up a run. */
+/* One instruction of those that make up a run: PUSH, POP or a move. */
 void special_single(struct build *b);
 
 /* ---- string.c, bits.c ------------------------------------------------------------------------ */

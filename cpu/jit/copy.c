@@ -441,11 +441,12 @@ static bool wants_flags(const struct build *b, const struct insn_row *row)
     return ((row->flags_read & FLAGS_ARITH) | survive) != 0;
 }
 
-/* What R10 has got is relative to: the one register that the operand has. */
+/* What R10 has got is relative to. */
 static void name_relative(struct fields *f, const struct insn_mem *m)
 {
-    f->index = (uint8_t)abi_host(m->base == REG_NONE ? m->index : m->base);
-    f->scale = m->base == REG_NONE ? m->scale : 0;
+    unsigned reg = lookup_named(m);
+    f->index = (uint8_t)abi_host(reg);
+    f->scale = reg == m->index ? m->scale : 0;
     f->disp = (int32_t)m->disp;
 }
 
@@ -475,7 +476,7 @@ static struct cold *copy_memory(struct build *b, const struct insn *insn, const 
     if (held) {
         lookup_group(b, held, site);
         name_held(f, &insn->mem, held);
-    } else if (lookup_can_be_relative(b, insn)) {
+    } else if (lookup_can_be_named(b, insn)) {
         lookup_relative(b, insn->mem.disp, mem->size, kind, aligned, site);
         name_relative(f, &insn->mem);
     } else {

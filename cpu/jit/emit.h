@@ -73,11 +73,11 @@ static inline void emit_modrm_mem(struct emit *e, unsigned reg, unsigned base, i
         emit32(e, (uint32_t)disp);
 }
 
-/* [base + index << scale + disp], where the base is none of RBP, R13 and the index not RSP. */
+/* [base + index << scale + disp], where the index is not RSP. */
 static inline void emit_modrm_sib(struct emit *e, unsigned reg, unsigned base, unsigned index,
                                   unsigned scale, int32_t disp)
 {
-    unsigned mod = disp == 0 ? 0 : disp == (int8_t)disp ? 1 : 2;
+    unsigned mod = disp == 0 && (base & 7) != 5 ? 0 : disp == (int8_t)disp ? 1 : 2;
     emit8(e, mod << 6 | (reg & 7) << 3 | 4);
     emit8(e, scale << 6 | (index & 7) << 3 | (base & 7));
     if (mod == 1)

@@ -14,7 +14,8 @@
  *
  *     mov   r10, [r11 + delta]              host address less guest address
  *
- * and the instruction names [r10 + register + displacement]: two steps less in a chain of loads.
+ * and the instruction names [r10 + register + displacement]: two steps less in a chain of loads. Of
+ * two registers it names one so, and the other is added to R10.
  *
  * The comparison is the proof that no guest value reaches host memory: what is added to the host
  * address of a page of guest memory is below 4096 - size + 1 (docs/isolation.md).
@@ -39,8 +40,12 @@ static void lea(struct emit *e, unsigned width, unsigned to, unsigned base, unsi
     bool no_base = base == REG_NONE;
     emit_rex(e, width, to, index, no_base ? 0 : base);
     emit8(e, OP_LEA);
-    emit8(e, (no_base ? 0 : 0x80) | (to & 7) << 3 | 4);
-    emit8(e, scale << 6 | (index & 7) << 3 | (no_base ? 5 : (base & 7)));
+    if (!no_base) {
+        emit_modrm_sib(e, to, base, index, scale, disp);
+        return;
+    }
+    emit8(e, (to & 7) << 3 | 4);
+    emit8(e, scale << 6 | (index & 7) << 3 | 5);
     emit32(e, (uint32_t)disp);
 }
 
@@ -113,6 +118,24 @@ unsigned lookup_hashed(struct build *b, const struct lookup *l, uint8_t *jump[HA
     return n;
 }
 
+/* Of an operand's two registers, the one that is not named beside R10. */
+static unsigned added(const struct insn_mem *m)
+{
+    return lookup_named(m) == m->index ? m->base : m->index;
+}
+
+void lookup_add(struct build *b, const struct lookup *l)
+{
+    unsigned reg;
+    if (!l->indexed)
+        return;
+    reg = added(&build_insn(b)->mem);
+    if (abi_is_homed(reg))
+        emit_cpu(&b->e, 8, OP_ADD_LOAD, SCRATCH1, CPU_GPR(reg));
+    else
+        emit_rr(&b->e, 8, OP_ADD_LOAD, SCRATCH1, abi_host(reg));
+}
+
 /* R10: linear address; to the host address. */
 static void lookup(struct build *b, const struct lookup *l, struct cold *site)
 {
@@ -126,6 +149,7 @@ static void lookup(struct build *b, const struct lookup *l, struct cold *site)
     emit_rm(&b->e, 8, l->relative ? OP_LOAD : OP_ADD_LOAD, SCRATCH1, SCRATCH2,
             l->relative ? (int32_t)offsetof(struct view_entry, delta)
                         : (int32_t)offsetof(struct view_entry, page));
+    lookup_add(b, l);
 }
 
 void lookup_add_segment(struct build *b)
@@ -145,22 +169,42 @@ void lookup_at(struct build *b, int64_t disp, unsigned size, enum access_kind ki
                unsigned aligned, struct cold *site)
 {
     lookup_linear(b, disp);
-    lookup(b, &(struct lookup){size, kind, aligned, last_of_operand(b), false, 0}, site);
+    struct lookup l = {.size = size, .kind = kind, .aligned = aligned, .last = last_of_operand(b)};
+    lookup(b, &l, site);
+}
+
+unsigned lookup_named(const struct insn_mem *m)
+{
+    bool base =
+        m->index == REG_NONE || (m->base != REG_NONE && abi_is_homed(m->index) && m->scale == 0);
+    return base ? m->base : m->index;
+}
+
+bool lookup_can_be_named(const struct build *b, const struct insn *insn)
+{
+    const struct insn_mem *m = &insn->mem;
+    unsigned reg = lookup_named(m);
+    return b->code64 && insn->adsize == 8 && m->seg != SEG_FS && m->seg != SEG_GS &&
+           reg != REG_NONE && m->base != REG_PC && !abi_is_homed(reg);
 }
 
 bool lookup_can_be_relative(const struct build *b, const struct insn *insn)
 {
     const struct insn_mem *m = &insn->mem;
-    unsigned reg = m->base == REG_NONE ? m->index : m->base;
-    return b->code64 && insn->adsize == 8 && m->seg != SEG_FS && m->seg != SEG_GS &&
-           (m->base == REG_NONE || m->index == REG_NONE) && reg != REG_NONE && reg != REG_PC &&
-           !abi_is_homed(reg);
+    return (m->base == REG_NONE || m->index == REG_NONE) && lookup_can_be_named(b, insn);
 }
 
 void lookup_relative(struct build *b, int64_t disp, unsigned size, enum access_kind kind,
                      unsigned aligned, struct cold *site)
 {
-    struct lookup l = {size, kind, aligned, last_of_operand(b), true, (int32_t)disp};
+    const struct insn_mem *m = &build_insn(b)->mem;
+    struct lookup l = {size,
+                       kind,
+                       aligned,
+                       last_of_operand(b),
+                       true,
+                       (int32_t)disp,
+                       m->base != REG_NONE && m->index != REG_NONE};
     lookup_relative_linear(b, &l, l.last == LAST_NONE ? SCRATCH1 : SCRATCH2);
     lookup(b, &l, site);
 }
@@ -193,5 +237,6 @@ void lookup_stack(struct build *b, unsigned host, int32_t disp, unsigned size,
                   enum access_kind kind, struct cold *site)
 {
     emit_rm(&b->e, b->width, OP_LEA, SCRATCH1, host, disp);
-    lookup(b, &(struct lookup){size, kind, 0, last_of_register(b, host), false, 0}, site);
+    struct lookup l = {.size = size, .kind = kind, .last = last_of_register(b, host)};
+    lookup(b, &l, site);
 }

@@ -40,63 +40,114 @@ static bool is_simple(const struct build *b, const struct insn *insn, unsigned e
     return (is_register(o) && o->reg != RSP) || (exec == EXEC_push && o->kind == OPND_IMM);
 }
 
-enum { RUN_MAX = 8 };
-
-/* How many of them follow each other, the current one included. */
-static unsigned run_length(const struct build *b, unsigned exec)
+/* Changes general registers other than rSP and nothing else, can do so always and needs no flags:
+ * MOV, LEA and their kind. */
+static bool is_move(const struct build *b, const struct insn *insn)
 {
-    unsigned n = 0;
-    while (n < RUN_MAX && b->i + n < b->count && is_simple(b, &b->insn[b->i + n], exec) &&
-           (n == 0 || (b->flows[b->i + n - 1] && !b->leader[b->i + n])))
-        n++;
-    return n;
+    unsigned exec = insn->row->exec;
+    bool lea = exec == EXEC_lea;
+    if (!(lea || exec == EXEC_mov || exec == EXEC_movzx || exec == EXEC_movsx) ||
+        !copy_may(b, insn) || insn->opsize == 2 || insn->adsize == 2)
+        return false;
+    for (unsigned n = 0; n < insn->opnds; n++) {
+        const struct opnd *o = &insn->op[n];
+        bool good = o->kind == OPND_IMM || (is_register(o) && o->reg != RSP) ||
+                    (lea && n == 1 && insn->mem.base != RSP);
+        if (!good)
+            return false;
+    }
+    return true;
 }
 
-/* A run shares one lookup: all of it lies in one page, or each instruction goes by itself. */
-static struct cold *begin_run(struct build *b, unsigned n, bool pops)
+/* Instructions that share one lookup: PUSHes or POPs. */
+struct run {
+    unsigned length; /* instructions */
+    unsigned words;  /* PUSHes or POPs among them */
+};
+enum { RUN_MAX = 8, RUN_MAX_LENGTH = 20 };
+
+/* Those that begin with the current one. Among PUSHes there may be moves, as compilers put them
+ * where functions begin, except to what is pushed behind: then it does not matter when they are
+ * made. */
+static struct run find_run(const struct build *b, unsigned exec)
+{
+    struct run run = {0, 0};
+    unsigned moved = 0; /* registers, a bit each */
+    for (unsigned n = 0; n < RUN_MAX_LENGTH && b->i + n < b->count && run.words < RUN_MAX; n++) {
+        const struct insn *insn = &b->insn[b->i + n];
+        if (n > 0 && (!b->flows[b->i + n - 1] || b->leader[b->i + n]))
+            break;
+        if (is_simple(b, insn, exec)) {
+            if (is_register(&insn->op[0]) && (moved >> insn->op[0].reg & 1))
+                break;
+            run.words++;
+            run.length = n + 1;
+        } else if (exec != EXEC_push || run.words == 0 || !is_move(b, insn)) {
+            break;
+        } else {
+            moved |= b->writes[b->i + n];
+        }
+    }
+    return run;
+}
+
+/* All of it lies in one page, or each instruction goes by itself. */
+static struct cold *begin_run(struct build *b, struct run run, bool pops)
 {
     unsigned first = b->i;
-    for (unsigned k = 0; k < n; k++, b->i++) {
+    for (unsigned k = 0; k < run.length; k++, b->i++) {
         flags_before_change(b, RSP, true);
         if (pops)
             flags_before_change(b, b->insn[b->i].op[0].reg, true);
     }
     b->i = first;
-    flags_spill(b);
-    struct cold *site = n > 1 ? run_begin(b, n) : site_begin(b);
-    b->i = first + n - 1;
-    return site;
+    flags_spill(b); /* moves find and leave flags alike on both ways: they stand behind a PUSH */
+    return run.length > 1 ? run_begin(b, run.length) : site_begin(b);
 }
 
-static bool push_run(struct build *b, unsigned n)
+static void push_words(struct build *b, struct run run, int32_t all)
 {
-    int32_t width = (int32_t)b->width, all = width * (int32_t)n;
     const struct insn *insn = build_insn(b);
-    struct cold *site = begin_run(b, n, false);
-    lookup_stack(b, HOST_SP, -all, (unsigned)all, ACCESS_WRITE, site);
-    for (unsigned k = 0; k < n; k++, insn++) {
-        int32_t at = all - width * (int32_t)(k + 1);
+    int32_t at = all;
+    for (unsigned k = 0; k < run.length; k++, insn++) {
+        if (insn->row->exec != EXEC_push)
+            continue;
+        at -= (int32_t)b->width;
         if (insn->op[0].kind == OPND_IMM)
             store_immediate(b, at, (int32_t)insn->imm);
         else
             emit_rm(&b->e, b->width, OP_STORE, guest_value(b, insn->op[0].reg, SCRATCH2), SCRATCH1,
                     at);
     }
+}
+
+static bool push_run(struct build *b, struct run run)
+{
+    int32_t all = (int32_t)(b->width * run.words);
+    unsigned end = b->i + run.length;
+    struct cold *site = begin_run(b, run, false);
+    lookup_stack(b, HOST_SP, -all, (unsigned)all, ACCESS_WRITE, site);
+    push_words(b, run, all);
     flags_clobbered(b);
     move_sp(b, -all);
     flags_after_change(b, RSP);
+    for (; b->i < end; b->i++)
+        if (build_insn(b)->row->exec != EXEC_push)
+            copy_insn(b);
+    b->i = end - 1;
     site_resume(b, site);
     return true;
 }
 
-static bool pop_run(struct build *b, unsigned n)
+static bool pop_run(struct build *b, struct run run)
 {
-    int32_t width = (int32_t)b->width, all = width * (int32_t)n;
+    int32_t width = (int32_t)b->width, all = width * (int32_t)run.words;
     const struct insn *insn = build_insn(b);
-    struct cold *site = begin_run(b, n, true);
+    struct cold *site = begin_run(b, run, true);
     lookup_stack(b, HOST_SP, 0, (unsigned)all, ACCESS_READ, site);
     flags_clobbered(b);
-    for (unsigned k = 0; k < n; k++, insn++) {
+    b->i += run.length - 1;
+    for (unsigned k = 0; k < run.words; k++, insn++) {
         unsigned reg = insn->op[0].reg, to = guest_target(reg, SCRATCH2);
         emit_rm(&b->e, b->width, OP_LOAD, to, SCRATCH1, width * (int32_t)k);
         guest_written(b, reg, to);
@@ -110,10 +161,13 @@ static bool pop_run(struct build *b, unsigned n)
 
 void special_single(struct build *b)
 {
-    if (build_insn(b)->row->exec == EXEC_push)
-        push_run(b, 1);
+    unsigned exec = build_insn(b)->row->exec;
+    if (exec == EXEC_push)
+        push_run(b, (struct run){1, 1});
+    else if (exec == EXEC_pop)
+        pop_run(b, (struct run){1, 1});
     else
-        pop_run(b, 1);
+        copy_insn(b);
 }
 
 /* PUSH of memory or rSP. */
@@ -146,8 +200,8 @@ static bool push_other(struct build *b)
 
 static bool push(struct build *b)
 {
-    unsigned n = run_length(b, EXEC_push);
-    return n ? push_run(b, n) : push_other(b);
+    struct run run = find_run(b, EXEC_push);
+    return run.words ? push_run(b, run) : push_other(b);
 }
 
 static bool pop_sp(struct build *b)
@@ -187,9 +241,9 @@ static bool pop_memory(struct build *b)
 static bool pop(struct build *b)
 {
     const struct insn *insn = build_insn(b);
-    unsigned n = run_length(b, EXEC_pop);
-    if (n)
-        return pop_run(b, n);
+    struct run run = find_run(b, EXEC_pop);
+    if (run.words)
+        return pop_run(b, run);
     if (!easy(b, insn))
         return false;
     return insn->op[0].kind == OPND_MEM ? pop_memory(b) : is_register(&insn->op[0]) && pop_sp(b);

@@ -74,6 +74,9 @@ enum kind {
     PUSH_FROM,
     CALL,
     FRAME_POINTER, /* RBP = RSP, RSP moves, RSP = RBP */
+    COPY,          /* a register to another one */
+    ADDRESS,       /* a register and a constant to another one */
+    EXTEND,        /* the low half of a register to another one */
     BLOCK,         /* ends */
     IN_C,
     KINDS
@@ -101,10 +104,26 @@ static struct op any_op(void)
     return o;
 }
 
+static unsigned from_register(const struct op *o)
+{
+    return (unsigned)o->imm & 15;
+}
+
+/* As where functions begin: few registers, RSP among those that are looked at. */
+static struct op any_op_of_a_beginning(void)
+{
+    static const enum kind kinds[] = {PUSH, PUSH, PUSH, PUSH_IMM, COPY, COPY, ADDRESS, EXTEND};
+    static const uint8_t regs[] = {R_RBX, R_RBP, 14}, from[] = {R_RBX, R_RSP, 14, R_RDI};
+    struct op o = {.kind = any(24) ? kinds[any(8)] : (enum kind)any(KINDS), .reg = regs[any(3)]};
+    o.imm = (int8_t)(from[any(4)] | any(2) << 4);
+    return o;
+}
+
 static void put_code(struct op *o)
 {
     uint8_t rex = 0x48 | (o->reg >> 3) << 2, mem = (uint8_t)(0x44 | (o->reg & 7) << 3);
     uint8_t imm = (uint8_t)o->imm;
+    unsigned from = from_register(o);
 #define CODE(...)                                                                                  \
     do {                                                                                           \
         const uint8_t code_[] = {__VA_ARGS__};                                                     \
@@ -147,6 +166,18 @@ static void put_code(struct op *o)
         break;
     case FRAME_POINTER:
         CODE(0x48, 0x89, 0xe5, 0x48, 0x83, 0xec, 0x10, 0x48, 0x89, 0xec);
+        break;
+    case COPY:
+        CODE(rex | from >> 3, 0x8b, (uint8_t)(0xc0 | (o->reg & 7) << 3 | (from & 7)));
+        break;
+    case ADDRESS:
+        CODE(rex | from >> 3, 0x8d, (uint8_t)(0x40 | (o->reg & 7) << 3 | (from & 7)));
+        if ((from & 7) == R_RSP)
+            CODE(0x24);
+        CODE(imm);
+        break;
+    case EXTEND:
+        CODE(rex | from >> 3, 0x63, (uint8_t)(0xc0 | (o->reg & 7) << 3 | (from & 7)));
         break;
     case BLOCK:
         CODE(0x74, 0);
@@ -195,6 +226,15 @@ static bool happens(const struct op *o)
         return push(o->next, 8);
     case FRAME_POINTER:
         reg[R_RBP] = reg[R_RSP];
+        return true;
+    case COPY:
+        reg[o->reg] = reg[from_register(o)];
+        return true;
+    case ADDRESS:
+        reg[o->reg] = reg[from_register(o)] + (uint64_t)(int64_t)o->imm;
+        return true;
+    case EXTEND:
+        reg[o->reg] = (uint64_t)(int64_t)(int32_t)reg[from_register(o)];
         return true;
     default:
         return true;
@@ -259,7 +299,7 @@ static void compare(unsigned first, unsigned second)
         pieces_begin_sized(LONGEST * 10 + 1);
         word code = pieces_here();
         for (unsigned i = 0; i < count; i++) {
-            op[i] = any_op();
+            op[i] = n & 1 ? any_op() : any_op_of_a_beginning();
             put_code(&op[i]);
         }
         put_bytes("\xcc", 1);
