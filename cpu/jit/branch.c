@@ -481,6 +481,13 @@ static void pop_return(struct build *b)
     emit_rm(&b->e, b->width, OP_LEA, HOST_SP, HOST_SP, (int32_t)b->width + more);
 }
 
+/* R10 = the address to return to */
+static void load_return(struct build *b, struct cold *site)
+{
+    lookup_stack(b, HOST_SP, 0, b->width, ACCESS_READ, site);
+    emit_rm(&b->e, b->width, OP_LOAD, SCRATCH1, SCRATCH1, 0);
+}
+
 static bool ret(struct build *b)
 {
     struct emit *e = &b->e;
@@ -489,8 +496,13 @@ static bool ret(struct build *b)
     if (!system_in_shadow(b)) /* STI has polled */
         elsewhere->here = cold_new(b, COLD_HERE);
     elsewhere->slow = site_begin(b);
-    lookup_stack(b, HOST_SP, 0, b->width, ACCESS_READ, elsewhere->slow);
-    emit_rm(e, b->width, OP_LOAD, SCRATCH1, SCRATCH1, 0);
+    if (b->ret_run && b->ret_from == e->p) {
+        emit_rm(e, b->width, OP_LOAD, SCRATCH1, SCRATCH1, b->ret_at);
+        b->ret_run->slow = elsewhere->slow;
+        b->ret_run->resume = emit_here(e);
+    } else {
+        load_return(b, elsewhere->slow);
+    }
     emit_rm(e, 8, OP_CMP_LOAD, SCRATCH1, RSP, 8);
     cold_jump(elsewhere, emit_jcc_later(e, CC_NE));
     pop_return(b);
@@ -632,6 +644,10 @@ static void emit_run(struct build *b, const struct cold *c)
     for (unsigned k = 0; k < c->length; k++) {
         b->i = c->index + k;
         special_single(b);
+    }
+    if (c->slow) {
+        b->i = c->index + c->length;
+        load_return(b, c->slow);
     }
     emit_jmp(&b->e, c->resume);
 }

@@ -53,7 +53,8 @@ struct cold {
      * and where it goes on. */
     uint8_t *other, *outdated;
     const uint8_t *found;
-    struct cold *here, *slow; /* RET: how it goes to C; PAGES: `slow` only */
+    /* RET: how it goes to C; PAGES: `slow` only; RUN: RET's, where R10 is to be what RET reads */
+    struct cold *here, *slow;
     uint8_t what;             /* PAGES: for jit_pages() */
     bool group;               /* SLOW: it begins one, whose address is computed again */
     int32_t group_lo;         /* its displacement */
@@ -106,6 +107,11 @@ struct build {
     const struct held *in_r10; /* what is held is in R10, too, */
     const uint8_t *r10_until;  /* if no more code has been emitted (written address) */
     bool in_cold;              /* cold code is being emitted */
+    /* The POPs before a RET, whose word is at R10 + `ret_at`, if no more code has been emitted
+     * (written address). */
+    struct cold *ret_run;
+    const uint8_t *ret_from;
+    int32_t ret_at;
     /* The last call of C for an instruction without translation: its site, and where it ends
      * (written address). */
     uint32_t call_site;

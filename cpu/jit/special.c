@@ -63,6 +63,7 @@ static bool is_move(const struct build *b, const struct insn *insn)
 struct run {
     unsigned length; /* instructions */
     unsigned words;  /* PUSHes or POPs among them */
+    bool returns;    /* POPs, with a RET behind them whose word the lookup covers, too */
 };
 enum { RUN_MAX = 8, RUN_MAX_LENGTH = 20 };
 
@@ -71,7 +72,7 @@ enum { RUN_MAX = 8, RUN_MAX_LENGTH = 20 };
  * made. */
 static struct run find_run(const struct build *b, unsigned exec)
 {
-    struct run run = {0, 0};
+    struct run run = {.length = 0};
     unsigned moved = 0; /* registers, a bit each */
     for (unsigned n = 0; n < RUN_MAX_LENGTH && b->i + n < b->count && run.words < RUN_MAX; n++) {
         const struct insn *insn = &b->insn[b->i + n];
@@ -102,7 +103,7 @@ static struct cold *begin_run(struct build *b, struct run run, bool pops)
     }
     b->i = first;
     flags_spill(b); /* moves find and leave flags alike on both ways: they stand behind a PUSH */
-    return run.length > 1 ? run_begin(b, run.length) : site_begin(b);
+    return run.length > 1 || run.returns ? run_begin(b, run.length) : site_begin(b);
 }
 
 static void push_words(struct build *b, struct run run, int32_t all)
@@ -143,8 +144,10 @@ static bool pop_run(struct build *b, struct run run)
 {
     int32_t width = (int32_t)b->width, all = width * (int32_t)run.words;
     const struct insn *insn = build_insn(b);
+    if (run.returns)
+        flags_store(b); /* which RET would do, and lose R10 */
     struct cold *site = begin_run(b, run, true);
-    lookup_stack(b, HOST_SP, 0, (unsigned)all, ACCESS_READ, site);
+    lookup_stack(b, HOST_SP, 0, (unsigned)(run.returns ? all + width : all), ACCESS_READ, site);
     flags_clobbered(b);
     b->i += run.length - 1;
     for (unsigned k = 0; k < run.words; k++, insn++) {
@@ -156,6 +159,11 @@ static bool pop_run(struct build *b, struct run run)
     move_sp(b, all);
     flags_after_change(b, RSP);
     site_resume(b, site);
+    if (run.returns) {
+        b->ret_run = site;
+        b->ret_from = b->e.p;
+        b->ret_at = all;
+    }
     return true;
 }
 
@@ -163,9 +171,9 @@ void special_single(struct build *b)
 {
     unsigned exec = build_insn(b)->row->exec;
     if (exec == EXEC_push)
-        push_run(b, (struct run){1, 1});
+        push_run(b, (struct run){.length = 1, .words = 1});
     else if (exec == EXEC_pop)
-        pop_run(b, (struct run){1, 1});
+        pop_run(b, (struct run){.length = 1, .words = 1});
     else
         copy_insn(b);
 }
@@ -238,12 +246,22 @@ static bool pop_memory(struct build *b)
     return true;
 }
 
+static bool is_ret_behind(const struct build *b, struct run run)
+{
+    unsigned last = b->i + run.length - 1;
+    const struct insn *next = &b->insn[last + 1];
+    return b->flows[last] && last + 1 < b->count && !b->leader[last + 1] &&
+           next->row->exec == EXEC_ret && easy(b, next);
+}
+
 static bool pop(struct build *b)
 {
     const struct insn *insn = build_insn(b);
     struct run run = find_run(b, EXEC_pop);
-    if (run.words)
+    if (run.words) {
+        run.returns = is_ret_behind(b, run);
         return pop_run(b, run);
+    }
     if (!easy(b, insn))
         return false;
     return insn->op[0].kind == OPND_MEM ? pop_memory(b) : is_register(&insn->op[0]) && pop_sp(b);

@@ -73,6 +73,7 @@ enum kind {
     ADD_TO,
     PUSH_FROM,
     CALL,
+    RETURN,        /* behind 0 to 3 POPs, to what follows */
     FRAME_POINTER, /* RBP = RSP, RSP moves, RSP = RBP */
     COPY,          /* a register to another one */
     ADDRESS,       /* a register and a constant to another one */
@@ -85,7 +86,7 @@ struct op {
     enum kind kind;
     unsigned reg;
     int8_t imm;
-    word next; /* CALL */
+    word next; /* CALL, RETURN */
 };
 
 static uint64_t seed = 0x9e3779b97f4a7c15;
@@ -107,6 +108,12 @@ static struct op any_op(void)
 static unsigned from_register(const struct op *o)
 {
     return (unsigned)o->imm & 15;
+}
+
+/* Of RETURN, into RCX and those behind it. */
+static unsigned pops(const struct op *o)
+{
+    return (unsigned)o->imm & 3;
 }
 
 /* As where functions begin: few registers, RSP among those that are looked at. */
@@ -162,6 +169,14 @@ static void put_code(struct op *o)
         break;
     case CALL:
         CODE(0xe8, 0, 0, 0, 0);
+        o->next = pieces_here();
+        break;
+    case RETURN: /* LEA RAX, [RIP + ...]; MOV [RSP + ...], RAX */
+        CODE(0x48, 0x8d, 0x05, (uint8_t)(5 + pops(o) + 1), 0, 0, 0);
+        CODE(0x48, 0x89, 0x44, 0x24, (uint8_t)(8 * pops(o)));
+        for (unsigned i = 0; i < pops(o); i++)
+            CODE((uint8_t)(0x59 + i));
+        CODE(0xc3);
         o->next = pieces_here();
         break;
     case FRAME_POINTER:
@@ -224,6 +239,17 @@ static bool happens(const struct op *o)
         return load(at, &value) && push(value, 8);
     case CALL:
         return push(o->next, 8);
+    case RETURN:
+        reg[R_RAX] = o->next;
+        if (!store(reg[R_RSP] + 8 * pops(o), o->next, 8))
+            return false;
+        for (unsigned i = 0; i <= pops(o); i++, reg[R_RSP] += 8) {
+            if (!load(reg[R_RSP], &value))
+                return false;
+            if (i < pops(o))
+                reg[R_RCX + i] = value;
+        }
+        return true;
     case FRAME_POINTER:
         reg[R_RBP] = reg[R_RSP];
         return true;
@@ -296,7 +322,7 @@ static void compare(unsigned first, unsigned second)
         pattern[i] = (uint8_t)(i * 7 + (i >> 8));
     for (unsigned n = 0; n < RUNS && bad < 5; n++) {
         unsigned count = 2 + any(LONGEST - 1);
-        pieces_begin_sized(LONGEST * 10 + 1);
+        pieces_begin_sized(LONGEST * 16 + 1);
         word code = pieces_here();
         for (unsigned i = 0; i < count; i++) {
             op[i] = n & 1 ? any_op() : any_op_of_a_beginning();
@@ -313,6 +339,32 @@ TEST(both_pages_there)
 {
     vectors_on();
     compare(0, 0);
+}
+
+/* Of what shares a lookup each word comes to lie over the boundary. */
+static void around_the_boundary(struct op *op, unsigned count)
+{
+    unsigned bad = 0;
+    pieces_begin_sized(256);
+    word code = pieces_here();
+    for (unsigned i = 0; i < count; i++)
+        put_code(&op[i]);
+    put_bytes("\xcc", 1);
+    for (int d = -40; d <= 40; d += 4)
+        bad += runs_wrongly(op, count, code, TWO + PAGE + (word)d);
+    CHECK_EQ(bad, 0);
+}
+TEST(runs_over_the_boundary)
+{
+    for (unsigned pages = 0; pages < 4; pages++) {
+        map_two(pages & 1 ? 2 : 0, pages & 2 ? 2 : 0);
+        for (int8_t n = 0; n < 4; n++)
+            around_the_boundary(&(struct op){.kind = RETURN, .imm = n}, 1);
+        struct op begin[] = {{.kind = PUSH, .reg = 14}, {.kind = COPY, .reg = 14, .imm = R_RDI},
+                             {.kind = PUSH, .reg = 12}, {.kind = EXTEND, .reg = 12, .imm = R_RSI},
+                             {.kind = PUSH, .reg = 3},  {.kind = ADDRESS, .reg = 3, .imm = 14}};
+        around_the_boundary(begin, 6);
+    }
 }
 TEST(lower_page_absent)
 {
@@ -379,8 +431,12 @@ TEST(elsewhere_by_the_same_displacement)
                       PIECE("mov rcx, [rsp]"), TWO + PAGE - 24, TWO + PAGE);
 }
 
-const struct test guest_tests[] = {
-    T(a_store_far_behind_loads), T(elsewhere_by_the_same_displacement),
-    T(both_pages_there),         T(lower_page_absent),
-    T(upper_page_absent),        T(lower_page_read_only),
-    T(upper_page_read_only),     {0, 0}};
+const struct test guest_tests[] = {T(a_store_far_behind_loads),
+                                   T(elsewhere_by_the_same_displacement),
+                                   T(both_pages_there),
+                                   T(runs_over_the_boundary),
+                                   T(lower_page_absent),
+                                   T(upper_page_absent),
+                                   T(lower_page_read_only),
+                                   T(upper_page_read_only),
+                                   {0, 0}};
