@@ -412,10 +412,10 @@ static void push_return(struct build *b, struct cold *site)
 {
     struct emit *e = &b->e;
     int32_t after = b->off[b->i] + build_insn(b)->len;
-    lookup_stack(b, HOST_SP, -(int32_t)b->width, b->width, ACCESS_WRITE, site);
+    lookup_word(b, -(int32_t)b->width, ACCESS_WRITE, site);
     emit_cpu_load(e, SCRATCH2, CPU_AT(jx.page_va));
     emit_rm(e, b->width, OP_LEA, SCRATCH2, SCRATCH2, after);
-    emit_rm(e, b->width, OP_STORE, SCRATCH2, SCRATCH1, 0);
+    emit_word(b, OP_STORE, SCRATCH2, -(int32_t)b->width);
     emit_rm(e, b->width, OP_LEA, HOST_SP, HOST_SP, -(int32_t)b->width);
 }
 
@@ -484,8 +484,8 @@ static void pop_return(struct build *b)
 /* R10 = the address to return to */
 static void load_return(struct build *b, struct cold *site)
 {
-    lookup_stack(b, HOST_SP, 0, b->width, ACCESS_READ, site);
-    emit_rm(&b->e, b->width, OP_LOAD, SCRATCH1, SCRATCH1, 0);
+    lookup_word(b, 0, ACCESS_READ, site);
+    emit_word(b, OP_LOAD, SCRATCH1, 0);
 }
 
 static bool ret(struct build *b)

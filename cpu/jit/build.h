@@ -24,6 +24,7 @@ struct lookup {
     bool relative;    /* R10 is to be host address less guest address: lookup_relative() */
     int32_t disp;     /* of the operand, if relative */
     bool indexed;     /* relative, with two registers: lookup_add() */
+    bool stack;       /* relative to rSP, whatever the operand: lookup_word() */
 };
 enum { LAST_NONE = VIEW_LASTS };
 
@@ -313,6 +314,10 @@ void lookup_rotate(struct build *b, unsigned by);
 /* The same for the linear address that is a host register + disp. */
 void lookup_stack(struct build *b, unsigned host, int32_t disp, unsigned size,
                   enum access_kind kind, struct cold *site);
+/* The same for one word of the stack at rSP + disp, which emit_word() then names. */
+void lookup_word(struct build *b, int32_t disp, enum access_kind kind, struct cold *site);
+/* op reg, [the word] */
+void emit_word(struct build *b, unsigned opcode, unsigned reg, int32_t disp);
 
 /* R11 = the view's entry that the page of linear address R10 would have, R10 = the offset in that
  * page; jumps, which are returned, when that entry does not allow the access. */

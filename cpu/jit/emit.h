@@ -94,6 +94,15 @@ static inline void emit_rm(struct emit *e, unsigned w, unsigned opcode, unsigned
     emit_modrm_mem(e, reg, base, disp);
 }
 
+/* op reg, [base + index + disp] */
+static inline void emit_rm_indexed(struct emit *e, unsigned w, unsigned opcode, unsigned reg,
+                                   unsigned base, unsigned index, int32_t disp)
+{
+    emit_rex(e, w, reg, index, base);
+    emit8(e, opcode);
+    emit_modrm_sib(e, reg, base, index, 0, disp);
+}
+
 /* The displacement of [struct cpu + offset] by RIP, behind a ModRM byte that says so; `more` bytes
  * of the instruction follow. */
 static inline void emit_cpu_disp(struct emit *e, int32_t offset, unsigned more)

@@ -77,7 +77,12 @@ static void effective(struct build *b, unsigned dest, unsigned width, int64_t di
 
 void lookup_relative_linear(struct build *b, const struct lookup *l, unsigned dest)
 {
-    effective(b, dest, 8, l->disp);
+    if (!l->stack)
+        effective(b, dest, 8, l->disp);
+    else if (l->disp)
+        emit_rm(&b->e, 8, OP_LEA, dest, HOST_SP, l->disp);
+    else
+        emit_mov(&b->e, 8, dest, HOST_SP);
 }
 
 void lookup_effective(struct build *b, unsigned dest, unsigned width)
@@ -198,13 +203,13 @@ void lookup_relative(struct build *b, int64_t disp, unsigned size, enum access_k
                      unsigned aligned, struct cold *site)
 {
     const struct insn_mem *m = &build_insn(b)->mem;
-    struct lookup l = {size,
-                       kind,
-                       aligned,
-                       last_of_operand(b),
-                       true,
-                       (int32_t)disp,
-                       m->base != REG_NONE && m->index != REG_NONE};
+    struct lookup l = {.size = size,
+                       .kind = kind,
+                       .aligned = aligned,
+                       .last = last_of_operand(b),
+                       .relative = true,
+                       .disp = (int32_t)disp,
+                       .indexed = m->base != REG_NONE && m->index != REG_NONE};
     lookup_relative_linear(b, &l, l.last == LAST_NONE ? SCRATCH1 : SCRATCH2);
     lookup(b, &l, site);
 }
@@ -239,4 +244,29 @@ void lookup_stack(struct build *b, unsigned host, int32_t disp, unsigned size,
     emit_rm(&b->e, b->width, OP_LEA, SCRATCH1, host, disp);
     struct lookup l = {.size = size, .kind = kind, .last = last_of_register(b, host)};
     lookup(b, &l, site);
+}
+
+/* 32-bit code has addresses that wrap, which a delta does not. */
+void lookup_word(struct build *b, int32_t disp, enum access_kind kind, struct cold *site)
+{
+    struct lookup l = {.size = b->width,
+                       .kind = kind,
+                       .last = last_of_register(b, HOST_SP),
+                       .relative = true,
+                       .disp = disp,
+                       .stack = true};
+    if (!b->code64) {
+        lookup_stack(b, HOST_SP, disp, b->width, kind, site);
+        return;
+    }
+    lookup_relative_linear(b, &l, l.last == LAST_NONE ? SCRATCH1 : SCRATCH2);
+    lookup(b, &l, site);
+}
+
+void emit_word(struct build *b, unsigned opcode, unsigned reg, int32_t disp)
+{
+    if (b->code64)
+        emit_rm_indexed(&b->e, 8, opcode, reg, SCRATCH1, HOST_SP, disp);
+    else
+        emit_rm(&b->e, 4, opcode, reg, SCRATCH1, 0);
 }

@@ -18,14 +18,6 @@ static void move_sp(struct build *b, int32_t by)
     emit_rm(&b->e, b->width, OP_LEA, HOST_SP, HOST_SP, by);
 }
 
-static void store_immediate(struct build *b, int32_t disp, int32_t imm)
-{
-    emit_rex(&b->e, b->width, 0, 0, SCRATCH1);
-    emit8(&b->e, 0xc7);
-    emit_modrm_mem(&b->e, 0, SCRATCH1, disp);
-    emit32(&b->e, (uint32_t)imm);
-}
-
 static bool easy(const struct build *b, const struct insn *insn)
 {
     return insn->opsize == b->width && insn->adsize == b->width && !insn->lock;
@@ -114,11 +106,26 @@ static void push_words(struct build *b, struct run run, int32_t all)
         if (insn->row->exec != EXEC_push)
             continue;
         at -= (int32_t)b->width;
-        if (insn->op[0].kind == OPND_IMM)
-            store_immediate(b, at, (int32_t)insn->imm);
-        else
+        if (insn->op[0].kind == OPND_IMM) {
+            emit_rm(&b->e, b->width, OP_STORE_IMM, 0, SCRATCH1, at);
+            emit32(&b->e, (uint32_t)insn->imm);
+        } else {
             emit_rm(&b->e, b->width, OP_STORE, guest_value(b, insn->op[0].reg, SCRATCH2), SCRATCH1,
                     at);
+        }
+    }
+}
+
+static void push_word(struct build *b, struct cold *site)
+{
+    const struct insn *insn = build_insn(b);
+    int32_t at = -(int32_t)b->width;
+    lookup_word(b, at, ACCESS_WRITE, site);
+    if (insn->op[0].kind == OPND_IMM) {
+        emit_word(b, OP_STORE_IMM, 0, at);
+        emit32(&b->e, (uint32_t)insn->imm);
+    } else {
+        emit_word(b, OP_STORE, guest_value(b, insn->op[0].reg, SCRATCH2), at);
     }
 }
 
@@ -127,8 +134,12 @@ static bool push_run(struct build *b, struct run run)
     int32_t all = (int32_t)(b->width * run.words);
     unsigned end = b->i + run.length;
     struct cold *site = begin_run(b, run, false);
-    lookup_stack(b, HOST_SP, -all, (unsigned)all, ACCESS_WRITE, site);
-    push_words(b, run, all);
+    if (run.words == 1) {
+        push_word(b, site);
+    } else {
+        lookup_stack(b, HOST_SP, -all, (unsigned)all, ACCESS_WRITE, site);
+        push_words(b, run, all);
+    }
     flags_clobbered(b);
     move_sp(b, -all);
     flags_after_change(b, RSP);
@@ -147,12 +158,18 @@ static bool pop_run(struct build *b, struct run run)
     if (run.returns)
         flags_store(b); /* which RET would do, and lose R10 */
     struct cold *site = begin_run(b, run, true);
-    lookup_stack(b, HOST_SP, 0, (unsigned)(run.returns ? all + width : all), ACCESS_READ, site);
+    if (run.words == 1 && !run.returns)
+        lookup_word(b, 0, ACCESS_READ, site);
+    else
+        lookup_stack(b, HOST_SP, 0, (unsigned)(run.returns ? all + width : all), ACCESS_READ, site);
     flags_clobbered(b);
     b->i += run.length - 1;
     for (unsigned k = 0; k < run.words; k++, insn++) {
         unsigned reg = insn->op[0].reg, to = guest_target(reg, SCRATCH2);
-        emit_rm(&b->e, b->width, OP_LOAD, to, SCRATCH1, width * (int32_t)k);
+        if (run.words == 1 && !run.returns)
+            emit_word(b, OP_LOAD, to, 0);
+        else
+            emit_rm(&b->e, b->width, OP_LOAD, to, SCRATCH1, width * (int32_t)k);
         guest_written(b, reg, to);
         flags_after_change(b, reg);
     }
