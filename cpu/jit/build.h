@@ -23,7 +23,6 @@ struct lookup {
     unsigned last;    /* which last page is looked at first (last.c); or LAST_NONE */
     bool relative;    /* R10 is to be host address less guest address: lookup_relative() */
     int32_t disp;     /* of the operand, if relative */
-    bool indexed;     /* relative, with two registers: lookup_add() */
     bool stack;       /* relative to rSP, whatever the operand: lookup_word() */
 };
 enum { LAST_NONE = VIEW_LASTS };
@@ -108,6 +107,9 @@ struct build {
     const struct held *in_r10; /* what is held is in R10, too, */
     const uint8_t *r10_until;  /* if no more code has been emitted (written address) */
     bool in_cold;              /* cold code is being emitted */
+    /* The last copied operation that names no memory and has no site, if no more code has been
+     * emitted (written addresses). */
+    const uint8_t *op_from, *op_until;
     /* The POPs before a RET, whose word is at R10 + `ret_at`, if no more code has been emitted
      * (written address). */
     struct cold *ret_run;
@@ -287,16 +289,10 @@ void lookup_effective(struct build *b, unsigned dest, unsigned width);
 void lookup_operand(struct build *b, unsigned size, enum access_kind kind, unsigned aligned,
                     struct cold *site);
 /* The same, but R10 = host address less guest address, so that the operand is R10 + its own
- * register; where that can be named (lookup_can_be_named()). Of two registers one is in R10. */
+ * register; where that can be named (lookup_can_be_relative()). */
 void lookup_relative(struct build *b, int64_t disp, unsigned size, enum access_kind kind,
                      unsigned aligned, struct cold *site);
-bool lookup_can_be_named(const struct build *b, const struct insn *insn);
-/* With one register only, so that R10 depends on no register. */
 bool lookup_can_be_relative(const struct build *b, const struct insn *insn);
-/* The register that stands beside R10; the index (and its scale) where that has a register. */
-unsigned lookup_named(const struct insn_mem *m);
-/* The last step: R10 += the register that is not named, if there are two. */
-void lookup_add(struct build *b, const struct lookup *l);
 /* The same with another displacement. */
 void lookup_at(struct build *b, int64_t disp, unsigned size, enum access_kind kind,
                unsigned aligned, struct cold *site);

@@ -441,12 +441,11 @@ static bool wants_flags(const struct build *b, const struct insn_row *row)
     return ((row->flags_read & FLAGS_ARITH) | survive) != 0;
 }
 
-/* What R10 has got is relative to. */
+/* What R10 has got is relative to: the one register that the operand has. */
 static void name_relative(struct fields *f, const struct insn_mem *m)
 {
-    unsigned reg = lookup_named(m);
-    f->index = (uint8_t)abi_host(reg);
-    f->scale = reg == m->index ? m->scale : 0;
+    f->index = (uint8_t)abi_host(m->base == REG_NONE ? m->index : m->base);
+    f->scale = m->base == REG_NONE ? m->scale : 0;
     f->disp = (int32_t)m->disp;
 }
 
@@ -476,7 +475,7 @@ static struct cold *copy_memory(struct build *b, const struct insn *insn, const 
     if (held) {
         lookup_group(b, held, site);
         name_held(f, &insn->mem, held);
-    } else if (lookup_can_be_named(b, insn)) {
+    } else if (lookup_can_be_relative(b, insn)) {
         lookup_relative(b, insn->mem.disp, mem->size, kind, aligned, site);
         name_relative(f, &insn->mem);
     } else {
@@ -572,12 +571,14 @@ static void put(struct build *b, const struct insn *insn, const struct plan *p)
     for (unsigned n = 0; n < p->generals; n++)
         if (p->general[n].load)
             homed_load(b, p->general[n].scratch, p->general[n].guest);
+    b->op_from = b->e.p;
     if (insn->vex)
         put_vex(&b->e, insn, &b->jit->rows[insn->row->id], &p->f);
     else if (swaps_high(b, insn, p))
         put_swapped(b, insn, p);
     else
         put_legacy(&b->e, insn, &b->jit->rows[insn->row->id], &p->f, forbids_rex(insn));
+    b->op_until = p->f.memory ? NULL : b->e.p;
     for (unsigned n = 0; n < p->generals; n++)
         if (p->general[n].store)
             homed_store(b, p->general[n].scratch, p->general[n].guest);
@@ -665,7 +666,9 @@ bool copy_insn(struct build *b)
             flags_after_change(b, changed(&insn->op[n]));
     if (flags_killed(row))
         flags_produced(b, flags_describe(insn, kept));
-    if (site)
+    if (site) {
         site_resume(b, site);
+        b->op_until = NULL; /* it stays where C comes back to */
+    }
     return true;
 }

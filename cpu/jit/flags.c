@@ -212,9 +212,16 @@ void flags_spill(struct build *b)
 
 bool flags_mark(struct build *b, const struct flags_state *to)
 {
+    struct emit *e = &b->e;
+    uint8_t op[INSN_MAX_BYTES];
+    size_t size = b->op_until == e->p ? (size_t)(e->p - b->op_from) : 0;
     if (!to->desc.either || b->flags.memory || !would_be(&b->flags.desc, &to->desc))
         return false;
-    emit_cpu_imm8(&b->e, OP_STORE_IMM8, 0, CPU_AT(jx.flags) + 1, FLAGS_ELSEWHERE);
+    /* In front of what made the flags, which the processor then joins with the jump. */
+    e->p -= size;
+    memcpy(op, e->p, size);
+    emit_cpu_imm8(e, OP_STORE_IMM8, 0, CPU_AT(jx.flags) + 1, FLAGS_ELSEWHERE);
+    emit_bytes(e, op, size);
     return true;
 }
 

@@ -141,7 +141,6 @@ void last_lookup(struct build *b, const struct lookup *l, struct cold *otherwise
              member(b, l->last, offsetof(struct view_last, delta)));
     if (!l->relative)
         c->resume = emit_here(e);
-    lookup_add(b, l);
 }
 
 void last_emit_cold(struct build *b, const struct cold *c)

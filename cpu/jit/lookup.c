@@ -14,8 +14,7 @@
  *
  *     mov   r10, [r11 + delta]              host address less guest address
  *
- * and the instruction names [r10 + register + displacement]: two steps less in a chain of loads. Of
- * two registers it names one so, and the other is added to R10.
+ * and the instruction names [r10 + register + displacement]: two steps less in a chain of loads.
  *
  * The comparison is the proof that no guest value reaches host memory: what is added to the host
  * address of a page of guest memory is below 4096 - size + 1 (docs/isolation.md).
@@ -123,24 +122,6 @@ unsigned lookup_hashed(struct build *b, const struct lookup *l, uint8_t *jump[HA
     return n;
 }
 
-/* Of an operand's two registers, the one that is not named beside R10. */
-static unsigned added(const struct insn_mem *m)
-{
-    return lookup_named(m) == m->index ? m->base : m->index;
-}
-
-void lookup_add(struct build *b, const struct lookup *l)
-{
-    unsigned reg;
-    if (!l->indexed)
-        return;
-    reg = added(&build_insn(b)->mem);
-    if (abi_is_homed(reg))
-        emit_cpu(&b->e, 8, OP_ADD_LOAD, SCRATCH1, CPU_GPR(reg));
-    else
-        emit_rr(&b->e, 8, OP_ADD_LOAD, SCRATCH1, abi_host(reg));
-}
-
 /* R10: linear address; to the host address. */
 static void lookup(struct build *b, const struct lookup *l, struct cold *site)
 {
@@ -154,7 +135,6 @@ static void lookup(struct build *b, const struct lookup *l, struct cold *site)
     emit_rm(&b->e, 8, l->relative ? OP_LOAD : OP_ADD_LOAD, SCRATCH1, SCRATCH2,
             l->relative ? (int32_t)offsetof(struct view_entry, delta)
                         : (int32_t)offsetof(struct view_entry, page));
-    lookup_add(b, l);
 }
 
 void lookup_add_segment(struct build *b)
@@ -178,38 +158,24 @@ void lookup_at(struct build *b, int64_t disp, unsigned size, enum access_kind ki
     lookup(b, &l, site);
 }
 
-unsigned lookup_named(const struct insn_mem *m)
-{
-    bool base =
-        m->index == REG_NONE || (m->base != REG_NONE && abi_is_homed(m->index) && m->scale == 0);
-    return base ? m->base : m->index;
-}
-
-bool lookup_can_be_named(const struct build *b, const struct insn *insn)
-{
-    const struct insn_mem *m = &insn->mem;
-    unsigned reg = lookup_named(m);
-    return b->code64 && insn->adsize == 8 && m->seg != SEG_FS && m->seg != SEG_GS &&
-           reg != REG_NONE && m->base != REG_PC && !abi_is_homed(reg);
-}
-
 bool lookup_can_be_relative(const struct build *b, const struct insn *insn)
 {
     const struct insn_mem *m = &insn->mem;
-    return (m->base == REG_NONE || m->index == REG_NONE) && lookup_can_be_named(b, insn);
+    unsigned reg = m->base == REG_NONE ? m->index : m->base;
+    return b->code64 && insn->adsize == 8 && m->seg != SEG_FS && m->seg != SEG_GS &&
+           (m->base == REG_NONE || m->index == REG_NONE) && reg != REG_NONE && reg != REG_PC &&
+           !abi_is_homed(reg);
 }
 
 void lookup_relative(struct build *b, int64_t disp, unsigned size, enum access_kind kind,
                      unsigned aligned, struct cold *site)
 {
-    const struct insn_mem *m = &build_insn(b)->mem;
     struct lookup l = {.size = size,
                        .kind = kind,
                        .aligned = aligned,
                        .last = last_of_operand(b),
                        .relative = true,
-                       .disp = (int32_t)disp,
-                       .indexed = m->base != REG_NONE && m->index != REG_NONE};
+                       .disp = (int32_t)disp};
     lookup_relative_linear(b, &l, l.last == LAST_NONE ? SCRATCH1 : SCRATCH2);
     lookup(b, &l, site);
 }
