@@ -219,6 +219,10 @@ static inline uint16_t flags_killed(const struct insn_row *row)
 {
     return (row->flags_written | row->flags_undefined) & FLAGS_ARITH;
 }
+/* The arithmetic flags that an instruction reads. Shifts and rotations leave them all alone when
+ * they are by 0, which the table counts as reading; those by another constant do not (SDM vol. 2,
+ * SAL, ROL). */
+uint16_t flags_read(const struct insn *insn);
 /* Before EFLAGS are lost to us: nothing of them that is still wanted may be. */
 void flags_spill(struct build *b);
 /* Have been lost. */

@@ -434,11 +434,11 @@ static unsigned changed(const struct opnd *o)
 
 /* Flags that the instruction finds in EFLAGS: those it reads, and those it leaves alone but that
  * somebody wants afterwards, beside others that it changes. */
-static bool wants_flags(const struct build *b, const struct insn_row *row)
+static bool wants_flags(const struct build *b, const struct insn *insn)
 {
-    uint16_t kills = flags_killed(row);
+    uint16_t kills = flags_killed(insn->row);
     uint16_t survive = kills ? (uint16_t)(b->visible_after[b->i] & ~kills) : 0;
-    return ((row->flags_read & FLAGS_ARITH) | survive) != 0;
+    return (flags_read(insn) | survive) != 0;
 }
 
 /* What R10 has got is relative to: the one register that the operand has. */
@@ -631,7 +631,7 @@ bool copy_insn(struct build *b)
         return copy_lea(b);
     if (!can_copy(b, insn, mem, &p))
         return false;
-    bool wants = wants_flags(b, row);
+    bool wants = wants_flags(b, insn);
     unsigned aligned = mem ? alignment(b, insn, mem) : 0;
     bool may_hold = mem && (!aligned || (!wants && may_hold_aligned(b, insn)));
     struct held *held = may_hold ? held_find(b, mem, mem->access & OPND_W) : NULL;

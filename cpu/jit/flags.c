@@ -210,6 +210,27 @@ void flags_spill(struct build *b)
         flags_store(b);
 }
 
+uint16_t flags_read(const struct insn *insn)
+{
+    uint16_t read = insn->row->flags_read & FLAGS_ARITH;
+    unsigned size = insn->op[0].size;
+    bool constant = insn->opnds > 1 && insn->op[insn->opnds - 1].kind == OPND_IMM;
+    if (!read || !constant || size < 4 || !(insn->imm & (size == 8 ? 63 : 31)))
+        return read;
+    switch (insn->row->exec) {
+    case EXEC_shl:
+    case EXEC_shr:
+    case EXEC_sar:
+    case EXEC_shld:
+    case EXEC_shrd:
+    case EXEC_rol:
+    case EXEC_ror:
+        return 0;
+    default:
+        return read;
+    }
+}
+
 bool flags_mark(struct build *b, const struct flags_state *to)
 {
     struct emit *e = &b->e;
@@ -263,8 +284,8 @@ static bool describes(const struct build *b, unsigned reg)
 /* The flags of before that the instruction reads, or that outlive it. */
 static uint16_t outlive(const struct build *b, unsigned i)
 {
-    const struct insn_row *row = b->insn[i].row;
-    return (uint16_t)(((b->visible_after[i] & ~flags_killed(row)) | row->flags_read) & FLAGS_ARITH);
+    const struct insn *insn = &b->insn[i];
+    return (b->visible_after[i] & (uint16_t)~flags_killed(insn->row)) | flags_read(insn);
 }
 
 void flags_before_change(struct build *b, unsigned reg, bool lookup)
@@ -373,8 +394,7 @@ static bool lasts(const struct build *b, unsigned head, const struct flags_desc 
     for (unsigned i = head; i < b->count; i++) {
         if (flags_killed(b->insn[i].row))
             return !outlive(b, i);
-        if ((b->insn[i].row->flags_read & FLAGS_ARITH) || changes(&b->insn[i], d) || !b->flows[i] ||
-            b->leader[i + 1])
+        if (flags_read(&b->insn[i]) || changes(&b->insn[i], d) || !b->flows[i] || b->leader[i + 1])
             return false;
     }
     return false;
@@ -432,7 +452,7 @@ bool flags_stay(const struct build *b, unsigned i)
 bool flags_first(const struct build *b, unsigned i)
 {
     for (; i < b->count && b->quiet[i]; i++)
-        if (flags_killed(b->insn[i].row) || (b->insn[i].row->flags_read & FLAGS_ARITH))
+        if (flags_killed(b->insn[i].row) || flags_read(&b->insn[i]))
             return true;
     return false;
 }
