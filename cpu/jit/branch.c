@@ -80,6 +80,7 @@ void site_leaves(struct build *b, struct cold *site)
 void site_resume(struct build *b, struct cold *site)
 {
     site->resume = emit_here(&b->e);
+    b->op_until = b->r11_until = NULL;
 }
 
 static void call_slow(struct build *b, uint32_t site, bool group)

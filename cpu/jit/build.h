@@ -107,6 +107,8 @@ struct build {
     const struct held *in_r10; /* what is held is in R10, too, */
     const uint8_t *r10_until;  /* if no more code has been emitted (written address) */
     bool in_cold;              /* cold code is being emitted */
+    unsigned r11_guest; /* the homed register whose value R11 has, too, */
+    const uint8_t *r11_until; /* if no more code has been emitted (written address) */
     /* The last copied operation that names no memory and has no site, if no more code has been
      * emitted (written addresses). */
     const uint8_t *op_from, *op_until;
@@ -443,7 +445,11 @@ bool copy_uses_vectors(const struct build *b, const struct insn *insn);
 /* Loads or stores a homed register. */
 static inline void homed_load(struct build *b, unsigned scratch, unsigned guest)
 {
-    emit_cpu_load(&b->e, scratch, CPU_GPR(guest));
+    bool in_r11 = b->r11_until == b->e.p && b->r11_guest == guest;
+    if (!in_r11)
+        emit_cpu_load(&b->e, scratch, CPU_GPR(guest));
+    else if (scratch != SCRATCH2)
+        emit_mov(&b->e, 8, scratch, SCRATCH2);
 }
 static inline void homed_store(struct build *b, unsigned scratch, unsigned guest)
 {

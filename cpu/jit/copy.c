@@ -620,6 +620,15 @@ static void keep(struct build *b, unsigned size, struct plan *p)
     f->rm = (uint8_t)to;
 }
 
+/* The homed register that R11 will have behind the copy. */
+static unsigned in_r11(const struct build *b, const struct plan *p)
+{
+    for (unsigned n = 0; n < p->generals; n++)
+        if (p->general[n].scratch == SCRATCH2)
+            return p->general[n].guest;
+    return p->generals == 0 && !p->f.memory && b->r11_until == b->e.p ? b->r11_guest : REG_NONE;
+}
+
 bool copy_insn(struct build *b)
 {
     const struct insn *insn = build_insn(b);
@@ -658,7 +667,10 @@ bool copy_insn(struct build *b)
         site_leaves(b, site);
     bool r10_stays = mem ? held && (!kept || p.frees) && !swaps_high(b, insn, &p)
                          : p.generals == 0 && b->r10_until == b->e.p;
+    unsigned r11_guest = in_r11(b, &p);
     put(b, insn, &p);
+    b->r11_guest = r11_guest;
+    b->r11_until = b->e.p;
     if (r10_stays)
         held_is_in_r10(b, mem ? held : b->in_r10);
     for (unsigned n = 0; n < insn->opnds; n++)
@@ -666,9 +678,7 @@ bool copy_insn(struct build *b)
             flags_after_change(b, changed(&insn->op[n]));
     if (flags_killed(row))
         flags_produced(b, flags_describe(insn, kept));
-    if (site) {
+    if (site)
         site_resume(b, site);
-        b->op_until = NULL; /* it stays where C comes back to */
-    }
     return true;
 }

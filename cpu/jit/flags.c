@@ -403,10 +403,7 @@ static bool lasts(const struct build *b, unsigned head, const struct flags_desc 
 struct flags_desc flags_on_way_back(const struct build *b, unsigned head)
 {
     for (unsigned i = head; i < b->count; i++) {
-        int32_t to = build_is_conditional(&b->insn[i])
-                         ? b->off[i] + b->insn[i].len + (int32_t)b->insn[i].imm
-                         : b->next[i];
-        if (to != b->off[head])
+        if (b->to[i][0] != (int)head && b->to[i][1] != (int)head)
             continue;
         unsigned k = i;
         while (k > head && !flags_killed(b->insn[k].row) && b->flows[k - 1])

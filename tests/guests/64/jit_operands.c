@@ -446,6 +446,34 @@ TEST(locked_over_boundaries)
     CHECK_EQ(*(volatile uint32_t *)(WINDOW + 2 * PAGE - 4), 7);
 }
 
+/* A register that a translator keeps in memory, with its value elsewhere, too, for a while: not
+ * where ways meet, nor where the access has been made another way. */
+TEST(values_where_ways_meet)
+{
+    paging_reset();
+    map_page(WINDOW + PAGE, FREE_RAM, 1, PG_ALL);
+    map_page(WINDOW + 2 * PAGE, FREE_RAM + 5 * PAGE, 1, PG_ALL);
+    for (unsigned round = 0; round < 6; round++) {
+        struct context c = any_stack();
+        pieces_begin();
+        put(PIECE(
+            "test dil, 1; jz 1f; mov r14, rsi; mov r15, r8; 2: mov rbx, r14; add rbx, r14; "
+            "mov [r8], rsi; mov r15, [r8]; mov rcx, r15; shl r15, 4; mov r11d, r15d; mov rdx, r11; "
+            "mov r10b, 7; mov rax, r10; mov r9, r15; int3; 1: mov r15, 5; mov r11, 3; mov r14, "
+            "rdx; "
+            "jmp 2b"));
+        c.rdi = round, c.rsi = 0x1122334455667788, c.rdx = 0x99, c.r10 = 0x1234;
+        c.r8 = round < 4 ? (word)arena : WINDOW + 2 * PAGE - 4;
+        struct trap t = pieces_run(&c);
+        CHECK_EQ(t.vector, V_BP);
+        CHECK_EQ(t.frame.rbx, 2 * (round & 1 ? c.rsi : c.rdx));
+        CHECK_EQ(t.frame.rcx, c.rsi);
+        CHECK_EQ(t.frame.rdx, (uint32_t)(c.rsi << 4));
+        CHECK_EQ(t.frame.rax, 0x1207);
+        CHECK_EQ(t.frame.r9, c.rsi << 4);
+    }
+}
+
 const struct test guest_tests[] = {T(every_register_everywhere),
                                    T(every_pair),
                                    T(high_bytes),
@@ -455,4 +483,5 @@ const struct test guest_tests[] = {T(every_register_everywhere),
                                    T(branches_that_lead_on),
                                    T(calls_and_returns_that_do_not_match),
                                    T(locked_over_boundaries),
+                                   T(values_where_ways_meet),
                                    {0, 0}};
