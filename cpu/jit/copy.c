@@ -412,14 +412,18 @@ static bool copy_lea(struct build *b)
     if (to->size == 2 || insn->adsize == 2)
         return false;
     flags_before_change(b, to->reg, false);
-    unsigned dest = guest_target(to->reg, SCRATCH1);
-    bool r10_stays = b->r10_until == b->e.p && dest != SCRATCH1 && insn->mem.base < REG_NONE &&
+    unsigned dest = guest_target(to->reg, SCRATCH2);
+    bool r10_stays = b->r10_until == b->e.p && insn->mem.base < REG_NONE &&
                      !abi_is_homed(insn->mem.base);
     /* LEA with a 32-bit address cuts first, with a 32-bit register afterwards: the same. */
     lookup_effective(b, dest, to->size);
     guest_written(b, to->reg, dest);
     if (r10_stays)
         held_is_in_r10(b, b->in_r10);
+    if (dest == SCRATCH2) {
+        b->r11_guest = to->reg;
+        b->r11_until = b->e.p;
+    }
     flags_after_change(b, to->reg);
     return true;
 }
