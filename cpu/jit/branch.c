@@ -36,7 +36,8 @@
 struct cold *cold_new(struct build *b, enum cold_kind kind)
 {
     struct cold *c = &b->cold[b->colds++];
-    *c = (struct cold){.kind = (uint8_t)kind, .index = (uint8_t)b->i, .off = b->off[b->i]};
+    *c = (struct cold){
+        .kind = (uint8_t)kind, .index = (uint8_t)b->i, .off = b->off[b->i], .r11_guest = REG_NONE};
     return c;
 }
 
@@ -287,16 +288,31 @@ void branch_go(struct build *b, int32_t target)
     }
 }
 
+/* The block that the branch leads to is the next one, and what it falls into is elsewhere. */
+static bool is_followed_by_target(const struct build *b, int32_t target)
+{
+    return !b->flows[b->i] && b->next[b->i] != NEXT_NONE &&
+           build_target(b, b->i, target) == (int)b->i + 1;
+}
+
 /* On the way back in a loop flags stay as they are described, if the loop's head can do with that.
  */
 static void conditional(struct build *b, int32_t target)
 {
+    unsigned cc = build_insn(b)->row->exec_arg & 15;
+    if (is_followed_by_target(b, target)) { /* then the other way is the one that jumps */
+        int32_t on = b->next[b->i];
+        b->next[b->i] = target;
+        b->flows[b->i] = true;
+        target = on;
+        cc ^= 1;
+    }
     int to = build_target(b, b->i, target);
     flags_load(b);
     struct flags_state flags = b->flags;
     if (to >= 0 && b->label[to].code && flags_mark(b, &b->label[to].flags))
         b->flags = b->label[to].flags;
-    jump_later(b, target, emit_jcc_later(&b->e, build_insn(b)->row->exec_arg & 15));
+    jump_later(b, target, emit_jcc_later(&b->e, cc));
     b->flags = flags;
 }
 
@@ -565,6 +581,8 @@ static void emit_slow(struct build *b, const struct cold *c)
     call_slow(b, c->site, c->group);
     if (c->group)
         emit_cpu_load(&b->e, SCRATCH1, held_slot(b, &b->held[site_record(b, c)->group]));
+    if (c->resume && c->r11_guest != REG_NONE)
+        emit_cpu_load(&b->e, SCRATCH2, CPU_GPR(c->r11_guest));
     if (c->resume)
         emit_jmp(&b->e, c->resume);
     /* else a branch: it does not come back */

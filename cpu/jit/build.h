@@ -56,6 +56,7 @@ struct cold {
     /* RET: how it goes to C; PAGES: `slow` only; RUN: RET's, where R10 is to be what RET reads */
     struct cold *here, *slow;
     uint8_t what;             /* PAGES: for jit_pages() */
+    uint8_t r11_guest;        /* SLOW: the homed register that R11 is to have where it resumes */
     bool group;               /* SLOW: it begins one, whose address is computed again */
     int32_t group_lo;         /* its displacement */
     const uint8_t *code;      /* where it is (running address), once it is emitted */

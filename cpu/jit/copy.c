@@ -682,7 +682,10 @@ bool copy_insn(struct build *b)
             flags_after_change(b, changed(&insn->op[n]));
     if (flags_killed(row))
         flags_produced(b, flags_describe(insn, kept));
-    if (site)
+    if (site) {
         site_resume(b, site);
+        site->r11_guest = (uint8_t)r11_guest;
+        b->r11_until = b->e.p;
+    }
     return true;
 }
