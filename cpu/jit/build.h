@@ -204,6 +204,13 @@ static inline bool build_easy_segment(const struct build *b, const struct insn *
     return insn->mem.seg < SEG_FS && (insn->mem.seg != SEG_CS || !write);
 }
 
+/* Another way comes in here: what registers have got beside their own, and where the last operation
+ * is, holds no more. */
+static inline void build_joined(struct build *b)
+{
+    b->r10_until = b->r11_until = b->op_until = NULL;
+}
+
 /* ---- order.c ----------------------------------------------------------------------------------
  */
 

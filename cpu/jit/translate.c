@@ -268,7 +268,7 @@ static void meet(struct build *b, bool falls)
 static void meet_held(struct build *b, bool falls)
 {
     const struct label *label = &b->label[b->i];
-    b->r10_until = b->r11_until = NULL;
+    build_joined(b);
     if (b->i == 0 || b->head[b->i] || (!falls && !label->met))
         held_forget(b);
     else if (!falls)

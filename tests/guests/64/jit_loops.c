@@ -99,6 +99,17 @@ TEST(loops_in_loops)
     LOOP("1: xor rsi, 1; jz 2f; test rsi, 1; jz 1b; jmp 1b; 2: ud2", CHECK(t.frame.rsi - 2 < 2));
 }
 
+/* Both ways to the branch that leads back have made the same comparison. */
+TEST(a_way_back_where_ways_meet)
+{
+    LOOP("1: mov rdx, [rsp]; add r10, 1; test r10b, 1; jz 3f; cmp rax, 5; 2: jne 1b; ud2; "
+         "3: lea r11, [r11+1]; cmp rax, 5; jmp 2b",
+         CHECK(t.frame.r10 / 2 - t.frame.r11 <= 1));
+    LOOP("1: mov rdx, [rsp]; add r10, 1; test r10b, 1; jz 3f; cmp eax, ecx; 2: jne 1b; ud2; "
+         "3: lea r11, [r11+1]; cmp eax, ecx; jmp 2b",
+         CHECK(t.frame.r10 / 2 - t.frame.r11 <= 1));
+}
+
 static void call_with(word code, word rsi, word rdi)
 {
     asm volatile("call *%0" ::"r"(code), "S"(rsi), "D"(rdi) : "r8", "r10", "memory", "cc");
@@ -198,6 +209,7 @@ TEST(flags_at_interrupts_between_rounds)
 
 const struct test guest_tests[] = {T(loops_of_every_kind),
                                    T(loops_in_loops),
+                                   T(a_way_back_where_ways_meet),
                                    T(a_loop_of_two_regions),
                                    T(a_loop_through_two_pages),
                                    T(flags_at_interrupts),
