@@ -431,7 +431,7 @@ static void push_return(struct build *b, struct cold *site)
 {
     struct emit *e = &b->e;
     int32_t after = b->off[b->i] + build_insn(b)->len;
-    lookup_word(b, -(int32_t)b->width, ACCESS_WRITE, site);
+    lookup_words(b, -(int32_t)b->width, b->width, ACCESS_WRITE, site);
     emit_cpu_load(e, SCRATCH2, CPU_AT(jx.page_va));
     emit_rm(e, b->width, OP_LEA, SCRATCH2, SCRATCH2, after);
     emit_word(b, OP_STORE, SCRATCH2, -(int32_t)b->width);
@@ -500,11 +500,9 @@ static void pop_return(struct build *b)
     emit_rm(&b->e, b->width, OP_LEA, HOST_SP, HOST_SP, (int32_t)b->width + more);
 }
 
-/* R10 = the address to return to */
-static void load_return(struct build *b, struct cold *site)
+static void lookup_return(struct build *b, struct cold *site)
 {
-    lookup_word(b, 0, ACCESS_READ, site);
-    emit_word(b, OP_LOAD, SCRATCH1, 0);
+    lookup_words(b, 0, b->width, ACCESS_READ, site);
 }
 
 static bool ret(struct build *b)
@@ -515,13 +513,11 @@ static bool ret(struct build *b)
     if (!system_in_shadow(b)) /* STI has polled */
         elsewhere->here = cold_new(b, COLD_HERE);
     elsewhere->slow = site_begin(b);
-    if (b->ret_run && b->ret_from == e->p) {
-        emit_rm(e, b->width, OP_LOAD, SCRATCH1, SCRATCH1, b->ret_at);
+    if (b->ret_from == e->p)
         b->ret_run->slow = elsewhere->slow;
-        b->ret_run->resume = emit_here(e);
-    } else {
-        load_return(b, elsewhere->slow);
-    }
+    else
+        lookup_return(b, elsewhere->slow);
+    emit_word(b, OP_LOAD, SCRATCH1, 0);
     emit_rm(e, 8, OP_CMP_LOAD, SCRATCH1, RSP, 8);
     cold_jump(elsewhere, emit_jcc_later(e, CC_NE));
     pop_return(b);
@@ -668,7 +664,7 @@ static void emit_run(struct build *b, const struct cold *c)
     }
     if (c->slow) {
         b->i = c->index + c->length;
-        load_return(b, c->slow);
+        lookup_return(b, c->slow);
     }
     emit_jmp(&b->e, c->resume);
 }

@@ -23,7 +23,7 @@ struct lookup {
     unsigned last;    /* which last page is looked at first (last.c); or LAST_NONE */
     bool relative;    /* R10 is to be host address less guest address: lookup_relative() */
     int32_t disp;     /* of the operand, if relative */
-    bool stack;       /* relative to rSP, whatever the operand: lookup_word() */
+    bool stack;       /* relative to rSP, whatever the operand: lookup_words() */
 };
 enum { LAST_NONE = VIEW_LASTS };
 
@@ -53,7 +53,7 @@ struct cold {
      * and where it goes on. */
     uint8_t *other, *outdated;
     const uint8_t *found;
-    /* RET: how it goes to C; PAGES: `slow` only; RUN: RET's, where R10 is to be what RET reads */
+    /* RET: how it goes to C; PAGES: `slow` only; RUN: RET's, for which R10 is to be as well */
     struct cold *here, *slow;
     uint8_t what;             /* PAGES: for jit_pages() */
     uint8_t r11_guest;        /* SLOW: the homed register that R11 is to have where it resumes */
@@ -113,11 +113,10 @@ struct build {
     /* The last copied operation that names no memory and has no site, if no more code has been
      * emitted (written addresses). */
     const uint8_t *op_from, *op_until;
-    /* The POPs before a RET, whose word is at R10 + `ret_at`, if no more code has been emitted
+    /* The POPs before a RET, whose word lookup_words() has covered, if no more code has been emitted
      * (written address). */
     struct cold *ret_run;
     const uint8_t *ret_from;
-    int32_t ret_at;
     /* The last call of C for an instruction without translation: its site, and where it ends
      * (written address). */
     uint32_t call_site;
@@ -194,6 +193,12 @@ static inline int build_target(const struct build *b, unsigned from, int32_t off
     if (!build_in_page(off) || b->cross || (b->jit->lockstep && off <= b->off[from]))
         return -1;
     return b->index_at[off];
+}
+
+/* Is the next instruction of the array the one that always follows, and comes from here only? */
+static inline bool build_goes_on(const struct build *b, unsigned i)
+{
+    return b->flows[i] && i + 1 < b->count && !b->leader[i + 1];
 }
 
 /* Is the memory operand's segment one that has no base and no limit that matters? */
@@ -324,9 +329,11 @@ void lookup_rotate(struct build *b, unsigned by);
 /* The same for the linear address that is a host register + disp. */
 void lookup_stack(struct build *b, unsigned host, int32_t disp, unsigned size,
                   enum access_kind kind, struct cold *site);
-/* The same for one word of the stack at rSP + disp, which emit_word() then names. */
-void lookup_word(struct build *b, int32_t disp, enum access_kind kind, struct cold *site);
-/* op reg, [the word] */
+/* The same for what lies on the stack from rSP + disp on, but R10 = host address less rSP: its words
+ * are what emit_word() names, by where rSP is then. */
+void lookup_words(struct build *b, int32_t disp, unsigned size, enum access_kind kind,
+                  struct cold *site);
+/* op reg, [rSP + disp] behind it */
 void emit_word(struct build *b, unsigned opcode, unsigned reg, int32_t disp);
 
 /* R11 = the view's entry that the page of linear address R10 would have, R10 = the offset in that
@@ -458,6 +465,12 @@ static inline void homed_load(struct build *b, unsigned scratch, unsigned guest)
         emit_cpu_load(&b->e, scratch, CPU_GPR(guest));
     else if (scratch != SCRATCH2)
         emit_mov(&b->e, 8, scratch, SCRATCH2);
+}
+/* The code emitted up to here leaves it in R11, too; REG_NONE: none. */
+static inline void homed_is_in_r11(struct build *b, unsigned guest)
+{
+    b->r11_guest = guest;
+    b->r11_until = b->e.p;
 }
 static inline void homed_store(struct build *b, unsigned scratch, unsigned guest)
 {

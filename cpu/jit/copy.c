@@ -413,17 +413,15 @@ static bool copy_lea(struct build *b)
         return false;
     flags_before_change(b, to->reg, false);
     unsigned dest = guest_target(to->reg, SCRATCH2);
-    bool r10_stays = b->r10_until == b->e.p && insn->mem.base < REG_NONE &&
-                     !abi_is_homed(insn->mem.base);
+    bool r10_stays =
+        b->r10_until == b->e.p && insn->mem.base < REG_NONE && !abi_is_homed(insn->mem.base);
     /* LEA with a 32-bit address cuts first, with a 32-bit register afterwards: the same. */
     lookup_effective(b, dest, to->size);
     guest_written(b, to->reg, dest);
     if (r10_stays)
         held_is_in_r10(b, b->in_r10);
-    if (dest == SCRATCH2) {
-        b->r11_guest = to->reg;
-        b->r11_until = b->e.p;
-    }
+    if (dest == SCRATCH2)
+        homed_is_in_r11(b, to->reg);
     flags_after_change(b, to->reg);
     return true;
 }
@@ -673,8 +671,7 @@ bool copy_insn(struct build *b)
                          : p.generals == 0 && b->r10_until == b->e.p;
     unsigned r11_guest = in_r11(b, &p);
     put(b, insn, &p);
-    b->r11_guest = r11_guest;
-    b->r11_until = b->e.p;
+    homed_is_in_r11(b, r11_guest);
     if (r10_stays)
         held_is_in_r10(b, mem ? held : b->in_r10);
     for (unsigned n = 0; n < insn->opnds; n++)
@@ -685,7 +682,7 @@ bool copy_insn(struct build *b)
     if (site) {
         site_resume(b, site);
         site->r11_guest = (uint8_t)r11_guest;
-        b->r11_until = b->e.p;
+        homed_is_in_r11(b, r11_guest);
     }
     return true;
 }

@@ -394,7 +394,7 @@ static bool lasts(const struct build *b, unsigned head, const struct flags_desc 
     for (unsigned i = head; i < b->count; i++) {
         if (flags_killed(b->insn[i].row))
             return !outlive(b, i);
-        if (flags_read(&b->insn[i]) || changes(&b->insn[i], d) || !b->flows[i] || b->leader[i + 1])
+        if (flags_read(&b->insn[i]) || changes(&b->insn[i], d) || !build_goes_on(b, i))
             return false;
     }
     return false;

@@ -212,27 +212,29 @@ void lookup_stack(struct build *b, unsigned host, int32_t disp, unsigned size,
     lookup(b, &l, site);
 }
 
-/* 32-bit code has addresses that wrap, which a delta does not. */
-void lookup_word(struct build *b, int32_t disp, enum access_kind kind, struct cold *site)
+/* In 32-bit code an address may have wrapped, so the host address is made, and less rSP and `disp`
+ * again: what lies in one page does not wrap in it. */
+void lookup_words(struct build *b, int32_t disp, unsigned size, enum access_kind kind,
+                  struct cold *site)
 {
-    struct lookup l = {.size = b->width,
+    struct lookup l = {.size = size,
                        .kind = kind,
                        .last = last_of_register(b, HOST_SP),
                        .relative = true,
                        .disp = disp,
                        .stack = true};
-    if (!b->code64) {
-        lookup_stack(b, HOST_SP, disp, b->width, kind, site);
+    if (b->code64) {
+        lookup_relative_linear(b, &l, l.last == LAST_NONE ? SCRATCH1 : SCRATCH2);
+        lookup(b, &l, site);
         return;
     }
-    lookup_relative_linear(b, &l, l.last == LAST_NONE ? SCRATCH1 : SCRATCH2);
-    lookup(b, &l, site);
+    lookup_stack(b, HOST_SP, disp, size, kind, site);
+    emit_rr(&b->e, 8, OP_SUB_LOAD, SCRATCH1, HOST_SP);
+    if (disp)
+        emit_rm(&b->e, 8, OP_LEA, SCRATCH1, SCRATCH1, -disp);
 }
 
 void emit_word(struct build *b, unsigned opcode, unsigned reg, int32_t disp)
 {
-    if (b->code64)
-        emit_rm_indexed(&b->e, 8, opcode, reg, SCRATCH1, HOST_SP, disp);
-    else
-        emit_rm(&b->e, 4, opcode, reg, SCRATCH1, 0);
+    emit_rm_indexed(&b->e, b->width, opcode, reg, SCRATCH1, HOST_SP, disp);
 }

@@ -66,9 +66,9 @@ static struct run find_run(const struct build *b, unsigned exec)
 {
     struct run run = {.length = 0};
     unsigned moved = 0; /* registers, a bit each */
-    for (unsigned n = 0; n < RUN_MAX_LENGTH && b->i + n < b->count && run.words < RUN_MAX; n++) {
+    for (unsigned n = 0; n < RUN_MAX_LENGTH && run.words < RUN_MAX; n++) {
         const struct insn *insn = &b->insn[b->i + n];
-        if (n > 0 && (!b->flows[b->i + n - 1] || b->leader[b->i + n]))
+        if (n > 0 && !build_goes_on(b, b->i + n - 1))
             break;
         if (is_simple(b, insn, exec)) {
             if (is_register(&insn->op[0]) && (moved >> insn->op[0].reg & 1))
@@ -98,34 +98,20 @@ static struct cold *begin_run(struct build *b, struct run run, bool pops)
     return run.length > 1 || run.returns ? run_begin(b, run.length) : site_begin(b);
 }
 
-static void push_words(struct build *b, struct run run, int32_t all)
+static void push_words(struct build *b, struct run run)
 {
     const struct insn *insn = build_insn(b);
-    int32_t at = all;
+    int32_t at = 0;
     for (unsigned k = 0; k < run.length; k++, insn++) {
         if (insn->row->exec != EXEC_push)
             continue;
         at -= (int32_t)b->width;
         if (insn->op[0].kind == OPND_IMM) {
-            emit_rm(&b->e, b->width, OP_STORE_IMM, 0, SCRATCH1, at);
+            emit_word(b, OP_STORE_IMM, 0, at);
             emit32(&b->e, (uint32_t)insn->imm);
         } else {
-            emit_rm(&b->e, b->width, OP_STORE, guest_value(b, insn->op[0].reg, SCRATCH2), SCRATCH1,
-                    at);
+            emit_word(b, OP_STORE, guest_value(b, insn->op[0].reg, SCRATCH2), at);
         }
-    }
-}
-
-static void push_word(struct build *b, struct cold *site)
-{
-    const struct insn *insn = build_insn(b);
-    int32_t at = -(int32_t)b->width;
-    lookup_word(b, at, ACCESS_WRITE, site);
-    if (insn->op[0].kind == OPND_IMM) {
-        emit_word(b, OP_STORE_IMM, 0, at);
-        emit32(&b->e, (uint32_t)insn->imm);
-    } else {
-        emit_word(b, OP_STORE, guest_value(b, insn->op[0].reg, SCRATCH2), at);
     }
 }
 
@@ -134,12 +120,8 @@ static bool push_run(struct build *b, struct run run)
     int32_t all = (int32_t)(b->width * run.words);
     unsigned end = b->i + run.length;
     struct cold *site = begin_run(b, run, false);
-    if (run.words == 1) {
-        push_word(b, site);
-    } else {
-        lookup_stack(b, HOST_SP, -all, (unsigned)all, ACCESS_WRITE, site);
-        push_words(b, run, all);
-    }
+    lookup_words(b, -all, (unsigned)all, ACCESS_WRITE, site);
+    push_words(b, run);
     flags_clobbered(b);
     move_sp(b, -all);
     flags_after_change(b, RSP);
@@ -158,18 +140,12 @@ static bool pop_run(struct build *b, struct run run)
     if (run.returns)
         flags_store(b); /* which RET would do, and lose R10 */
     struct cold *site = begin_run(b, run, true);
-    if (run.words == 1 && !run.returns)
-        lookup_word(b, 0, ACCESS_READ, site);
-    else
-        lookup_stack(b, HOST_SP, 0, (unsigned)(run.returns ? all + width : all), ACCESS_READ, site);
+    lookup_words(b, 0, (unsigned)(run.returns ? all + width : all), ACCESS_READ, site);
     flags_clobbered(b);
     b->i += run.length - 1;
     for (unsigned k = 0; k < run.words; k++, insn++) {
         unsigned reg = insn->op[0].reg, to = guest_target(reg, SCRATCH2);
-        if (run.words == 1 && !run.returns)
-            emit_word(b, OP_LOAD, to, 0);
-        else
-            emit_rm(&b->e, b->width, OP_LOAD, to, SCRATCH1, width * (int32_t)k);
+        emit_word(b, OP_LOAD, to, width * (int32_t)k);
         guest_written(b, reg, to);
         flags_after_change(b, reg);
     }
@@ -179,7 +155,6 @@ static bool pop_run(struct build *b, struct run run)
     if (run.returns) {
         b->ret_run = site;
         b->ret_from = b->e.p;
-        b->ret_at = all;
     }
     return true;
 }
@@ -212,10 +187,10 @@ static bool push_other(struct build *b)
         emit_rm(&b->e, b->width, OP_LOAD, SCRATCH1, SCRATCH1, 0);
         emit_cpu_store(&b->e, SCRATCH1, CPU_AT(jx.jump));
     }
-    lookup_stack(b, HOST_SP, -(int32_t)b->width, b->width, ACCESS_WRITE, site);
+    lookup_words(b, -(int32_t)b->width, b->width, ACCESS_WRITE, site);
     if (memory)
         emit_cpu_load(&b->e, SCRATCH2, CPU_AT(jx.jump));
-    emit_rm(&b->e, b->width, OP_STORE, memory ? SCRATCH2 : HOST_SP, SCRATCH1, 0);
+    emit_word(b, OP_STORE, memory ? SCRATCH2 : HOST_SP, -(int32_t)b->width);
     flags_clobbered(b);
     move_sp(b, -(int32_t)b->width);
     flags_after_change(b, RSP);
@@ -233,9 +208,9 @@ static bool pop_sp(struct build *b)
 {
     flags_before_change(b, RSP, true);
     struct cold *site = site_begin_spilled(b);
-    lookup_stack(b, HOST_SP, 0, b->width, ACCESS_READ, site);
+    lookup_words(b, 0, b->width, ACCESS_READ, site);
     flags_clobbered(b);
-    emit_rm(&b->e, b->width, OP_LOAD, HOST_SP, SCRATCH1, 0);
+    emit_word(b, OP_LOAD, HOST_SP, 0);
     flags_after_change(b, RSP);
     site_resume(b, site);
     return true;
@@ -250,8 +225,8 @@ static bool pop_memory(struct build *b)
         return false;
     flags_before_change(b, RSP, true);
     struct cold *site = site_begin_spilled(b);
-    lookup_stack(b, HOST_SP, 0, b->width, ACCESS_READ, site);
-    emit_rm(&b->e, b->width, OP_LOAD, SCRATCH1, SCRATCH1, 0);
+    lookup_words(b, 0, b->width, ACCESS_READ, site);
+    emit_word(b, OP_LOAD, SCRATCH1, 0);
     emit_cpu_store(&b->e, SCRATCH1, CPU_AT(jx.jump));
     lookup_at(b, insn->mem.disp + moved, b->width, ACCESS_WRITE, 0, site);
     emit_cpu_load(&b->e, SCRATCH2, CPU_AT(jx.jump));
@@ -267,8 +242,7 @@ static bool is_ret_behind(const struct build *b, struct run run)
 {
     unsigned last = b->i + run.length - 1;
     const struct insn *next = &b->insn[last + 1];
-    return b->flows[last] && last + 1 < b->count && !b->leader[last + 1] &&
-           next->row->exec == EXEC_ret && easy(b, next);
+    return build_goes_on(b, last) && next->row->exec == EXEC_ret && easy(b, next);
 }
 
 static bool pop(struct build *b)

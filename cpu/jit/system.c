@@ -36,7 +36,7 @@ static bool is_sti(const struct build *b, unsigned i)
 
 bool system_in_shadow(const struct build *b)
 {
-    return b->i && b->flows[b->i - 1] && !b->leader[b->i] && is_sti(b, b->i - 1);
+    return b->i && build_goes_on(b, b->i - 1) && is_sti(b, b->i - 1);
 }
 
 /* Not before it has been executed: JMP polls at its target, RET asks system_in_shadow(). */
@@ -93,9 +93,9 @@ static bool pushf(struct build *b)
     struct cold *site = site_begin(b);
     rflags_image(b);
     emit_cpu_store(&b->e, SCRATCH2, CPU_AT(jx.jump));
-    lookup_stack(b, HOST_SP, -(int32_t)b->width, b->width, ACCESS_WRITE, site);
+    lookup_words(b, -(int32_t)b->width, b->width, ACCESS_WRITE, site);
     emit_cpu_load(&b->e, SCRATCH2, CPU_AT(jx.jump));
-    emit_rm(&b->e, b->width, OP_STORE, SCRATCH2, SCRATCH1, 0);
+    emit_word(b, OP_STORE, SCRATCH2, -(int32_t)b->width);
     flags_clobbered(b);
     emit_rm(&b->e, b->width, OP_LEA, HOST_SP, HOST_SP, -(int32_t)b->width);
     flags_after_change(b, RSP);

@@ -4,6 +4,7 @@
  * instructions, near the boundary of two pages that do not lie together, are compared with a model;
  * the pages are there, or one of them is absent or read-only.
  */
+#include "any.h"
 #include "paging.h"
 #include "pieces.h"
 
@@ -88,13 +89,6 @@ struct op {
     int8_t imm;
     word next; /* CALL, RETURN */
 };
-
-static uint64_t seed = 0x9e3779b97f4a7c15;
-static unsigned any(unsigned below)
-{
-    seed = seed * 6364136223846793005 + 1442695040888963407;
-    return (unsigned)(seed >> 33) % below;
-}
 
 static struct op any_op(void)
 {
