@@ -39,8 +39,12 @@ execute_fn *execute_function(const struct insn *insn)
 
 bool execute_needs_check(uint32_t mode, const struct insn_row *row)
 {
-    if (row->attr & (INSN_X87 | INSN_MMX))
-        return true; /* pending exceptions too */
+    return (row->attr & (INSN_X87 | INSN_MMX)) || /* pending exceptions too */
+           execute_vector_needs_check(mode, row);
+}
+
+bool execute_vector_needs_check(uint32_t mode, const struct insn_row *row)
+{
     if (row->attr & INSN_AVX)
         return (mode & (MODE_AVX | MODE_TS)) != MODE_AVX;
     if (row->attr & INSN_SSE)

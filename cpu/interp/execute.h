@@ -15,6 +15,8 @@ execute_fn *execute_function(const struct insn *insn);
 /* Must sys_check_fpu() be called before each execution of this row in this mode? SDM vol. 3, 2.5.
  */
 bool execute_needs_check(uint32_t mode, const struct insn_row *row);
+/* The same, as far as SSE and AVX are concerned. */
+bool execute_vector_needs_check(uint32_t mode, const struct insn_row *row);
 
 /* Executes at cpu->rip and sets cpu->next_rip, or raises. `prepared` is of vec_prepare(). */
 void execute_insn(struct cpu *cpu, const struct insn *insn, const void *prepared);

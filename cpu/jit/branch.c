@@ -62,6 +62,7 @@ struct cold *site_begin(struct build *b)
 {
     struct cold *c = cold_new(b, COLD_SLOW);
     c->site = make_site(b, false);
+    c->x87_due = b->x87_due;
     return c;
 }
 
@@ -88,11 +89,12 @@ static void call_slow(struct build *b, uint32_t site, bool group)
 {
     const struct jit_thunks *t = &b->jit->thunks;
     emit_mov_imm32(&b->e, SCRATCH1, site);
-    emit_call(&b->e, (group ? t->group : t->slow)[b->vectors]);
+    emit_call(&b->e, (group ? t->group : t->slow)[(b->vectors ? JIT_VECTORS : 0) | (b->x87 ? JIT_X87 : 0)]);
 }
 
 void site_call(struct build *b)
 {
+    x87_emit_due(b);
     flags_spill(b);
     const uint8_t *begin = b->e.p;
     uint32_t site = make_site(b, true);
@@ -571,6 +573,7 @@ static void emit_other_place(struct build *b, const struct cold *c)
 
 static void emit_slow(struct build *b, const struct cold *c)
 {
+    x87_emit_note(b, c->x87_due);
     if (c->group) {
         b->i = c->index;
         lookup_linear(b, c->group_lo);

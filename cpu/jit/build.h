@@ -27,6 +27,12 @@ struct lookup {
 };
 enum { LAST_NONE = VIEW_LASTS };
 
+/* The last x87 instruction, and the last with an operand in memory, whose pointers have not been
+ * written (x87.c): index + 1, or 0. */
+struct x87_due {
+    uint8_t insn, operand;
+};
+
 /* Code that stands behind the region because it is seldom run. */
 enum cold_kind {
     COLD_SLOW,  /* C executes an instruction */
@@ -61,6 +67,7 @@ struct cold {
     int32_t group_lo;         /* its displacement */
     const uint8_t *code;      /* where it is (running address), once it is emitted */
     struct jit_watch *watch;  /* LAST; NULL: it is not watched */
+    struct x87_due x87_due;   /* SLOW: in front of it */
     struct cold *otherwise;   /* LAST: what follows if the view has not got it either */
     struct lookup lookup;     /* LAST */
     struct flags_state flags; /* RUN: before it; POLL, SIDE, EDGE: on the way here */
@@ -101,6 +108,8 @@ struct build {
     unsigned i; /* the current instruction */
     struct flags_state flags;
     bool vectors; /* some instruction names vector registers */
+    bool x87;     /* the x87's, or MMX's */
+    struct x87_due x87_due;
     bool cross;   /* there is one instruction only, which crosses the page's end */
     unsigned colds;
     struct held held[HELD_SLOTS];
@@ -430,6 +439,24 @@ void special_single(struct build *b);
 /* For special_translate(); the same result. */
 bool string_translate(struct build *b);
 bool bits_translate(struct build *b);
+
+/* ---- x87.c ----------------------------------------------------------------------------------- */
+
+/* A row of the x87 or of MMX that can be copied, where x87_may_copy() says so for the region. */
+bool x87_row_copies(const struct insn_row *row);
+bool x87_may_copy(const struct build *b);
+/* Does the instruction want the x87's registers in the host's? */
+bool x87_is_used(const struct build *b, const struct insn *insn);
+/* Before and behind each instruction: what is due is written where it has to be. */
+void x87_before(struct build *b);
+void x87_after(struct build *b);
+/* Writes it, or what is due; changes R10, R11 and no flags. */
+void x87_emit_note(struct build *b, struct x87_due due);
+void x87_emit_due(struct build *b);
+/* FLDCW, LDMXCSR. False: nothing emitted. The latter is done in place, so vectors are to be in
+ * registers. */
+bool x87_control(struct build *b);
+bool x87_loads_mxcsr(const struct build *b, const struct insn *insn);
 
 /* ---- system.c -------------------------------------------------------------------------------- */
 

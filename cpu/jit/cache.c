@@ -483,9 +483,10 @@ static void ask_host(struct jit *jit)
 
 bool jit_init(struct cpu *cpu, uint64_t cache_size, uint8_t hot, bool lockstep, struct error *err)
 {
-    struct jit *jit = calloc(1, sizeof *jit);
+    struct jit *jit = aligned_alloc(alignof(struct jit), sizeof *jit);
     if (!jit)
         return error_set(err, "no memory for the translator");
+    memset(jit, 0, sizeof *jit);
     jit->cpu = cpu;
     jit->hot = hot;
     ask_host(jit);
@@ -507,7 +508,7 @@ bool jit_init(struct cpu *cpu, uint64_t cache_size, uint8_t hot, bool lockstep, 
     jit_make_thunks(jit);
     empty_zones(jit);
     cpu->jx.self = cpu;
-    cpu->jx.vec_home = 1;
+    cpu->jx.vec_home = cpu->jx.x87_home = 1;
     cpu->jit = jit;
     return true;
 fail:

@@ -44,9 +44,6 @@ static void read_operand(struct jit_row *row, const char *token, uint8_t number)
     case 'L':
         row->is4 = FIELD_VEC;
         break;
-    case 'P':
-    case 'N':
-    case 'Q':
     case 'O':
     case '[': /* memory that ModRM does not name */
         row->copy = false;
@@ -73,8 +70,9 @@ static uint8_t mandatory_prefix(const char *encoding)
 
 static struct jit_row describe(const struct insn_row *row)
 {
-    enum { NEVER = INSN_MMX | INSN_X87 | INSN_BRANCH | INSN_SYSTEM | INSN_CPL0 | INSN_NO64 };
-    struct jit_row r = {.copy = (row->attr & INSN_PASS) && !(row->attr & NEVER),
+    enum { NEVER = INSN_BRANCH | INSN_SYSTEM | INSN_CPL0 | INSN_NO64 };
+    bool x87 = row->attr & (INSN_MMX | INSN_X87);
+    struct jit_row r = {.copy = (x87 ? x87_row_copies(row) : row->attr & INSN_PASS) && !(row->attr & NEVER),
                         .prefix = mandatory_prefix(row->encoding),
                         .wig = strstr(row->encoding, "WIG") != NULL};
     const char *p = row->operands;
@@ -125,7 +123,9 @@ static bool copy_is_allowed(const struct build *b, const struct insn *insn)
     const struct insn_row *row = insn->row;
     if (!b->jit->rows[row->id].copy || insn->adsize == 2)
         return false;
-    if ((row->attr & (INSN_SSE | INSN_AVX)) && execute_needs_check(b->cpu->mode, row))
+    if ((row->attr & (INSN_X87 | INSN_MMX)) && !x87_may_copy(b))
+        return false;
+    if ((row->attr & (INSN_SSE | INSN_AVX)) && execute_vector_needs_check(b->cpu->mode, row))
         return false;
     if (needs_mxcsr(row) && !(b->mode & JIT_MODE_MASKED))
         return false;
@@ -239,7 +239,7 @@ static bool put_legacy(struct emit *e, const struct insn *insn, const struct jit
         emit8(e, row->prefix);
     if (need)
         emit8(e, 0x40 | rex);
-    if (insn->row->map != MAP_1B)
+    if (insn->row->map != MAP_1B && insn->row->map != MAP_X87)
         emit8(e, 0x0f);
     if (insn->row->map == MAP_0F38 || insn->row->map == MAP_0F3A)
         emit8(e, insn->row->map == MAP_0F38 ? 0x38 : 0x3a);

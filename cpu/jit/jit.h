@@ -24,6 +24,7 @@
  *     cpu/jit/bits.c        BT to BTC beyond their operand
  *     cpu/jit/system.c      system instructions in place
  *     cpu/jit/gates.c       SYSCALL, SYSRET, IRET: by C that leaves vectors alone
+ *     cpu/jit/x87.c         x87 and MMX, by the host's registers
  *     cpu/jit/branch.c      edges, calls, returns, indirect branches
  *     cpu/jit/cache.c       finding, linking, invalidating regions
  *     cpu/jit/thunk.c       into translated code and out of it
@@ -51,9 +52,11 @@ enum {
 };
 
 /* Beyond MODE_*, a region's key says: MXCSR masks all exceptions (and MM is clear); the kernel has
- * AC set, so that it may touch user pages in spite of SMAP. */
+ * AC set, so that it may touch user pages in spite of SMAP; the x87's control word masks all
+ * exceptions. */
 #define JIT_MODE_MASKED (1u << 31)
 #define JIT_MODE_AC     (1u << 30)
+#define JIT_MODE_X87    (1u << 29)
 
 /* ---- Sites and edges ------------------------------------------------------------------------- */
 
@@ -239,16 +242,20 @@ struct jit_pcs {
 /* What goes from one privilege level to another by a function of gates.c. */
 enum jit_gate { GATE_SYSCALL, GATE_SYSRET, GATE_IRET, JIT_GATES };
 
+/* Guest registers that a region has in the host's beside the general ones. */
+enum { JIT_VECTORS = 1, JIT_X87 = 2, JIT_HOMES = 4 };
+
 struct jit_thunks {
     int (*enter)(struct cpu *cpu, const void *code); /* enum jit_exit */
     const void *exit_edge;                           /* R10: the edge */
     const void *again_edge;                          /* likewise, if jit_again_edge() says no */
     const void *exit_poll, *exit_here;               /* R10: offset of the instruction */
     const void *exit_edge_host, *exit_poll_host;     /* the same with flags in EFLAGS */
-    /* Called; R10: the site's offset in `data`. [1]: for a region that has vectors. */
-    const void *slow[2];
-    const void *group[2]; /* likewise, if jit_again_group() says no */
+    /* Called; R10: the site's offset in `data`. For a region that has JIT_VECTORS, JIT_X87. */
+    const void *slow[JIT_HOMES];
+    const void *group[JIT_HOMES]; /* likewise, if jit_again_group() says no */
     const void *vec_in;                              /* called: vectors into registers */
+    const void *x87_in;                              /* called: the x87's likewise */
     const void *last[MMU_PRIVS][2][VIEW_LASTS];      /* called: last.c; reads and writes */
     const void *exit_gate;                           /* JIT_EXIT_GATE */
     /* Called; R10: offset of the next instruction. Comes back when C has to execute it. */
@@ -286,6 +293,18 @@ struct jit_counters {
 #undef X
 };
 
+/* What XSAVE makes of the x87 (SDM vol. 1, 13.4). */
+struct jit_x87_image {
+    alignas(64) uint16_t fcw;
+    uint16_t fsw, ftw, fop; /* ftw: a bit for each physical register */
+    uint64_t fip, fdp;
+    uint32_t mxcsr[2];
+    uint8_t st[8][16];
+    uint8_t vectors[352];
+    uint64_t xstate_bv, header[7];
+};
+_Static_assert(sizeof(struct jit_x87_image) == 576, "XSAVE");
+
 struct build;
 
 /* A part of the code: offsets. */
@@ -321,7 +340,8 @@ struct jit {
     struct jit_counters counters;
     /* rules_users_word(), rules_deferred_word(); or of a 0 where there are no rules. */
     const _Atomic unsigned *rules_users, *rules_deferred;
-    bool host_avx, host_bmi2;
+    struct jit_x87_image x87_image;
+    bool host_avx, host_bmi2; /* with the first also XSAVE */
     bool interpret; /* what comes next, after JIT_EXIT_LEFT */
     /* Where cpu->rip's code lies, when find() has just found out that it is cold; NULL: not so. */
     const uint8_t *cold_code;
@@ -365,10 +385,11 @@ static inline uint64_t jit_wrap(const struct cpu *cpu, uint64_t rip)
 /* What a region of this vCPU's present state must have been made for. */
 static inline uint32_t jit_mode(const struct cpu *cpu)
 {
-    enum { MASKS = 0x3f << 7, MM = 1 << 17 };
+    enum { MASKS = 0x3f << 7, MM = 1 << 17, X87_MASKS = 0x3f };
     bool masked = (cpu->mxcsr & (MASKS | MM)) == MASKS;
     return cpu->mode | (masked ? JIT_MODE_MASKED : 0) |
-           (cpu->priv == MMU_SUPERVISOR_AC ? JIT_MODE_AC : 0);
+           (cpu->priv == MMU_SUPERVISOR_AC ? JIT_MODE_AC : 0) |
+           ((cpu->x87.fcw & X87_MASKS) == X87_MASKS ? JIT_MODE_X87 : 0);
 }
 
 /* A kernel and its programs take turns, with and without AC: to each its own. */
@@ -501,6 +522,18 @@ void *jit_group_address(const struct cpu *cpu, uint64_t lin, unsigned span, enum
 /* The group at the site, its linear address in jx.jump, can be had in one piece: that becomes its
  * host address, or less the linear one, if it is relative. Returns where the code goes on. */
 const void *jit_again_group(struct cpu *cpu, uint32_t site_offset);
+
+/* ---- x87_home.c ------------------------------------------------------------------------------ */
+
+/* The x87's registers from cpu->x87 into the host's, and back. */
+void jit_x87_in(struct cpu *cpu);
+void jit_x87_out(struct cpu *cpu);
+/* Before C does anything. */
+static inline void jit_x87_settle(struct cpu *cpu)
+{
+    if (!cpu->jx.x87_home)
+        jit_x87_out(cpu);
+}
 
 /* ---- pages.c --------------------------------------------------------------------------------- */
 

@@ -355,6 +355,7 @@ const void *jit_slow(struct cpu *cpu, uint32_t site_offset)
     uint64_t generation = cpu->mmu.exec_generation, global = cpu->mmu.global_generation,
              taken = cpu->mmu.taken;
     uint32_t mode = region->mode;
+    jit_x87_settle(cpu);
     cpu->rip = jit_wrap(cpu, cpu->jx.page_va + site->off);
     describe_flags(cpu, &site->flags);
     mxcsr_out(cpu);
@@ -402,6 +403,7 @@ const void *jit_slow(struct cpu *cpu, uint32_t site_offset)
 static void leave(struct cpu *cpu, enum jit_exit why, struct pending *pending)
 {
     profile_exit(cpu->jit, why);
+    jit_x87_settle(cpu);
     if (why == JIT_EXIT_LEFT) {
         pending->here = cpu->jit->interpret;
         cpu->jit->interpret = false;

@@ -369,6 +369,9 @@ bool special_translate(struct build *b)
     case EXEC_div:
     case EXEC_idiv:
         return divide(b);
+    case EXEC_x87_fldcw:
+    case EXEC_vec_ldmxcsr:
+        return x87_control(b);
     case EXEC_movs:
     case EXEC_stos:
     case EXEC_lods:

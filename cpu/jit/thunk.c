@@ -146,6 +146,23 @@ static const uint8_t *make_vec_in(const struct jit *jit, struct emit *e)
     return at;
 }
 
+static void call_with_cpu(struct emit *e, const void *fn);
+static void call_plain(struct emit *e, const void *fn);
+
+/* Called where EFLAGS count, with the guest's RCX in R10; changes R11 only. */
+static const uint8_t *make_x87_in(struct emit *e)
+{
+    static const uint8_t pushfq = 0x9c, popfq = 0x9d;
+    const uint8_t *at = emit_here(e);
+    emit8(e, pushfq);
+    emit_push(e, SCRATCH1);
+    call_plain(e, jit_x87_in);
+    emit_pop(e, SCRATCH1);
+    emit8(e, popfq);
+    emit_ret(e);
+    return at;
+}
+
 /* Below what C functions keep stands one call that is always open, and returns to address 0. */
 static void make_enter(struct emit *e, const uint8_t *to_zero)
 {
@@ -223,7 +240,7 @@ static const uint8_t *make_exit_host(struct emit *e, const void *exit)
     return at;
 }
 
-static const uint8_t *make_slow(const struct jit *jit, struct emit *e, bool vectors,
+static const uint8_t *make_slow(const struct jit *jit, struct emit *e, unsigned homes,
                                 const uint8_t *to_c)
 {
     const uint8_t *at = emit_here(e);
@@ -235,7 +252,9 @@ static const uint8_t *make_slow(const struct jit *jit, struct emit *e, bool vect
     call_with_cpu(e, jit_slow);
     emit_ri(e, 8, GRP1_CMP, RAX, 1); /* JIT_BACK */
     uint8_t *elsewhere = emit_jcc_later(e, CC_NE);
-    if (vectors)
+    if (homes & JIT_X87)
+        call_with_cpu(e, jit_x87_in);
+    if (homes & JIT_VECTORS)
         vectors_from_c(jit, e);
     flags_emit_load(e);
     load_registers(e);
@@ -445,12 +464,13 @@ void jit_make_thunks(struct jit *jit)
     jit->thunks.exit_edge_host = make_exit_host(&e, jit->thunks.exit_edge);
     jit->thunks.exit_poll_host = make_exit_host(&e, jit->thunks.exit_poll);
     jit->thunks.exit_here = make_exit(jit, &e, JIT_EXIT_HERE, CPU_AT(jx.exit_off), to_c);
-    for (unsigned vectors = 0; vectors < 2; vectors++) {
-        jit->thunks.slow[vectors] = make_slow(jit, &e, vectors, to_c);
-        jit->thunks.group[vectors] = make_group(&e, jit->thunks.slow[vectors]);
+    for (unsigned homes = 0; homes < JIT_HOMES; homes++) {
+        jit->thunks.slow[homes] = make_slow(jit, &e, homes, to_c);
+        jit->thunks.group[homes] = make_group(&e, jit->thunks.slow[homes]);
     }
     jit->thunks.again_edge = make_again_edge(jit, &e);
     jit->thunks.vec_in = make_vec_in(jit, &e);
+    jit->thunks.x87_in = make_x87_in(&e);
     jit->thunks.exit_gate = make_exit_gate(jit, &e, to_c);
     jit->thunks.gate[GATE_SYSCALL] = make_gate(&e, jit_gate_syscall);
     jit->thunks.gate[GATE_SYSRET] = make_gate(&e, jit_gate_sysret);

@@ -180,23 +180,30 @@ static void mark_blocks(struct build *b)
             b->ways[i + 1]++;
         else if (b->next[i] != NEXT_NONE)
             mark_target(b, i, 1, b->next[i]);
-        b->vectors |= copy_uses_vectors(b, insn);
+        b->vectors |= copy_uses_vectors(b, insn) || x87_loads_mxcsr(b, insn);
+        b->x87 |= x87_is_used(b, insn);
     }
 }
 
 /* ---- Blocks ---------------------------------------------------------------------------------- */
 
-/* Vectors into registers, if they are not; EFLAGS stay. */
-static void emit_vectors_in(struct build *b)
+/* Vectors, or the x87's registers, into the host's, if they are not there; EFLAGS stay. */
+static void emit_in(struct build *b, int32_t home, const void *thunk)
 {
     struct emit *e = &b->e;
-    if (!b->vectors)
-        return;
     emit_mov(e, 8, SCRATCH1, RCX);
-    emit_cpu(e, 4, OP_LOAD, RCX, CPU_AT(jx.vec_home));
+    emit_cpu(e, 4, OP_LOAD, RCX, home);
     emit_jrcxz(e, CALL_BYTES);
-    emit_call(e, b->jit->thunks.vec_in);
+    emit_call(e, thunk);
     emit_mov(e, 8, RCX, SCRATCH1);
+}
+
+static void emit_homes_in(struct build *b)
+{
+    if (b->vectors)
+        emit_in(b, CPU_AT(jx.vec_home), b->jit->thunks.vec_in);
+    if (b->x87)
+        emit_in(b, CPU_AT(jx.x87_home), b->jit->thunks.x87_in);
 }
 
 static const struct flags_state in_host = {.host = true}, in_memory = {.memory = true},
@@ -227,7 +234,7 @@ static void emit_entries(struct build *b)
     b->region->entry_host = host;
     if (b->cross)
         branch_cross(b);
-    emit_vectors_in(b);
+    emit_homes_in(b);
     b->flags = !visible ? dead : loop ? in_host : in_memory;
 }
 
@@ -306,11 +313,13 @@ static void translate_one(struct build *b)
     profile_mark(b->jit, emit_here(&b->e), b->off[b->i]);
     if (b->leader[b->i])
         begin_block(b);
+    x87_before(b);
     if (branch ? !branch_translate(b) : !copy_insn(b) && !special_translate(b))
         site_call(b);
     for (last = b->i, b->i = first; b->i <= last; b->i++)
         held_after(b); /* a run of PUSHes has moved it */
     b->i = last;
+    x87_after(b);
     if (!b->flows[b->i] && b->next[b->i] != NEXT_NONE)
         branch_go(b, b->next[b->i]);
 }
@@ -325,6 +334,7 @@ static void emit_region(struct build *b)
     b->region->count = (uint16_t)b->i;
     if (b->flows[b->i - 1]) {
         b->i--;
+        x87_emit_due(b);
         branch_go(b, b->next[b->i]);
     }
     body = *e;

@@ -146,6 +146,8 @@ struct x87 {
 /* What translated code keeps outside registers (cpu/jit/abi.h); what it uses most comes last. */
 struct cpu_jit {
     uint32_t mxcsr; /* the host's, while they are there: what it is to be, and has become */
+    uint32_t control;  /* a word on its way to MXCSR or to the x87's control word */
+    uint32_t x87_home; /* the x87's registers are in cpu->x87, not in the host's */
     void *edge;     /* JIT_EXIT_EDGE */
     struct jit_watch
         *watch;          /* cpu/jit/last.c: C is to have a look at this access, NULL: at none; */
