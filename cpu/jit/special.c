@@ -275,6 +275,54 @@ static bool leave(struct build *b)
     return true;
 }
 
+/* ENTER without a display, which is PUSH, MOV and SUB: the last word of the frame has to be
+ * writable, too. Frames that are not long take one lookup. */
+static bool enter(struct build *b)
+{
+    enum { SHORT = 512 };
+    const struct insn *insn = build_insn(b);
+    int32_t width = (int32_t)b->width, size = (uint16_t)insn->imm, all = width + size;
+    if (insn->opsize != b->width || (insn->imm2 & 31))
+        return false;
+    flags_before_change(b, RSP, true);
+    flags_before_change(b, RBP, true);
+    struct cold *site = site_begin_spilled(b);
+    if (size > SHORT)
+        lookup_stack(b, HOST_SP, -all, b->width, ACCESS_WRITE, site);
+    lookup_words(b, size > SHORT ? -width : -all, size > SHORT ? b->width : (unsigned)all,
+                 ACCESS_WRITE, site);
+    emit_word(b, OP_STORE, RBP, -width);
+    emit_rm(&b->e, b->width, OP_LEA, RBP, HOST_SP, -width);
+    flags_clobbered(b);
+    move_sp(b, -all);
+    flags_after_change(b, RSP);
+    flags_after_change(b, RBP);
+    site_resume(b, site);
+    return true;
+}
+
+/* ---- XLAT ------------------------------------------------------------------------------------ */
+
+static bool xlat(struct build *b)
+{
+    static const uint8_t movzx_r10d_al[] = {0x44, 0x0f, 0xb6, 0xd0},
+                         mov_al_r10[] = {0x41, 0x8a, 0x02};
+    const struct insn *insn = build_insn(b);
+    if (insn->adsize == 2 || !build_easy_segment(b, insn, false))
+        return false;
+    flags_before_change(b, RAX, true);
+    struct cold *site = site_begin_spilled(b);
+    emit_bytes(&b->e, movzx_r10d_al, sizeof movzx_r10d_al);
+    emit_rm_indexed(&b->e, insn->adsize, OP_LEA, SCRATCH1, RBX, SCRATCH1, 0);
+    lookup_add_segment(b);
+    lookup_stack(b, SCRATCH1, 0, 1, ACCESS_READ, site);
+    emit_bytes(&b->e, mov_al_r10, sizeof mov_al_r10);
+    flags_clobbered(b);
+    flags_after_change(b, RAX);
+    site_resume(b, site);
+    return true;
+}
+
 /* ---- Division -------------------------------------------------------------------------------- */
 
 /* op reg, [R10] or the divisor's register */
@@ -364,6 +412,10 @@ bool special_translate(struct build *b)
         return push(b);
     case EXEC_pop:
         return pop(b);
+    case EXEC_gen_enter:
+        return enter(b);
+    case EXEC_gen_xlat:
+        return xlat(b);
     case EXEC_leave:
         return leave(b);
     case EXEC_div:

@@ -102,6 +102,36 @@ static bool pushf(struct build *b)
     return end(b, site);
 }
 
+/* Where it changes arithmetic flags only, as in programs. What it would change beside them, RF and
+ * the like included, is for C. */
+static bool popf(struct build *b)
+{
+    enum { XOR_LOAD = 0x33, STORE_BYTE = 0x88, OF_SHIFT = 11 };
+    const uint32_t clears = RFLAGS_RF | RFLAGS_VM | RFLAGS_VIF | RFLAGS_VIP;
+    struct emit *e = &b->e;
+    if (build_insn(b)->opsize != b->width)
+        return false;
+    flags_before_change(b, RSP, true);
+    struct cold *site = site_begin_spilled(b);
+    lookup_words(b, 0, b->width, ACCESS_READ, site);
+    emit_word(b, OP_LOAD, SCRATCH1, 0);
+    emit_cpu(e, 4, OP_LOAD, SCRATCH2, CPU_AT(rflags));
+    emit_rr(e, 4, XOR_LOAD, SCRATCH2, SCRATCH1);
+    emit_test_imm32(e, SCRATCH2, ~(uint32_t)(FLAGS_ARITH | RFLAGS_FIXED));
+    cold_jump(site, emit_jcc_later(e, CC_NE));
+    emit_test_imm32(e, SCRATCH1, clears);
+    cold_jump(site, emit_jcc_later(e, CC_NE));
+    emit_cpu(e, 4, STORE_BYTE, SCRATCH1, CPU_AT(jx.flags) + 1);
+    emit_shift(e, 4, SHIFT_DIGIT_SHR, SCRATCH1, OF_SHIFT);
+    emit_ri(e, 4, GRP1_AND, SCRATCH1, 1);
+    emit_cpu(e, 4, STORE_BYTE, SCRATCH1, CPU_AT(jx.flags));
+    emit_rm(e, b->width, OP_LEA, HOST_SP, HOST_SP, (int32_t)b->width);
+    flags_after_change(b, RSP);
+    b->flags = (struct flags_state){.memory = true};
+    site_resume(b, site);
+    return true;
+}
+
 /*
  * AC is part of a region's mode, so code goes on in another region: of the same frame, so that
  * nothing can be wrong with it once it has been found, as with an edge in the page. The table of
@@ -368,6 +398,8 @@ bool system_translate(struct build *b)
         return kernel && sti(b);
     case EXEC_sys_pushf:
         return pushf(b);
+    case EXEC_sys_popf:
+        return popf(b);
     case EXEC_sys_stac:
     case EXEC_sys_clac:
         return kernel && set_ac(b, build_insn(b)->row->exec == EXEC_sys_stac);

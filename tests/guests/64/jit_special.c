@@ -1,6 +1,7 @@
 /*
  * jit_special.c - instructions that a translator cannot copy as they are: bits beyond their
- * operand, branches on rCX that leave flags alone, wide compare-and-exchange, POP of memory.
+ * operand, branches on rCX that leave flags alone, wide compare-and-exchange, POP of memory, POPF,
+ * ENTER, XLAT.
  */
 #include "pieces.h"
 
@@ -263,6 +264,98 @@ TEST(pop_of_memory)
     }
 }
 
+/* ---- POPF, ENTER, XLAT -------------------------------------------------------------------------
+ */
+
+/* Arithmetic flags alone, and with each other flag that POPF may change or not (SDM vol. 2, POPF).
+ */
+TEST(popf_of_everything)
+{
+    enum { ID = 1 << 21, ARITH = F_ARITH, ALWAYS = 2 };
+    static const uint32_t bits[] = {0,    F_CF, F_OF, 0x80, 0x55,    F_ARITH, F_IF,     F_DF,
+                                    F_NT, F_AC, ID,   F_RF, F_IOPL3, 0x28,    1u << 31, F_VM};
+    for (unsigned i = 0; i < 2 * 16 * 16; i++) {
+        uint32_t before = bits[i & 15] & (F_ARITH | F_DF | ID), value = bits[i >> 4 & 15];
+        bool user = i >> 8;
+        struct context c = user ? any_stack() : kernel_context();
+        uint32_t fixed = (uint32_t)c.rflags & ~(F_ARITH | F_DF | ID),
+                 may = F_ARITH | F_DF | F_NT | F_AC | ID | (user ? 0 : F_IF | F_IOPL3);
+        c.rflags = fixed | before;
+        c.rsp = (word)&memory[2048], c.rax = value | (i & 1 ? ALWAYS : 0), c.rbp = c.rsp;
+        struct piece p = PIECE("push rax; popfq; mov rcx, rsp; mov rsp, rbp; pushfq; pop rbx; "
+                               "push 2; popfq; mov rsp, rbp");
+        pieces_begin_sized(64);
+        put(p);
+        if (!user) /* which has no stack of its own */
+            c.rbp = c.rsp = (word)&memory[2048];
+        struct trap t = pieces_run(&c);
+        uint32_t want = ((fixed | before) & ~may) | (value & may) | ALWAYS;
+        bool bad = differs("vector", t.vector, V_BP, &p, 1) |
+                   differs("flags", t.frame.rbx & 0x3fffff, want & ~F_RF & 0x3fffff, &p, 1) |
+                   differs("RSP", t.frame.rcx, c.rsp, &p, 1);
+        CHECK(!bad);
+    }
+}
+
+/* The last word of the frame has to be writable; what cannot be leaves registers alone. */
+TEST(enter_and_its_frame)
+{
+    static const uint16_t sizes[] = {0, 8, 100, 488, 504, 511, 512, 513, 520, 4000, 5000, 0xffff};
+    enum { PAGES = 20, ABSENT = 18 };
+    static const word from[] = {WINDOW + 20 * PAGE, WINDOW + 19 * PAGE, WINDOW + 17 * PAGE + 300};
+    paging_reset();
+    for (unsigned n = 0; n < PAGES; n++)
+        if (n != ABSENT)
+            map_page(WINDOW + n * PAGE, FREE_RAM + (PAGES - n) * PAGE, 1, PG_ALL);
+    for (unsigned i = 0; i < 12 * 3 * 12; i++) {
+        unsigned size = sizes[i % 12], level = i / 12 % 3;
+        word sp = from[i / 36 % 3] - 16 * (i / 108) - 24;
+        struct context c = any_stack();
+        c.rsp = sp, c.rbp = WINDOW + 17 * PAGE + 512;
+        for (unsigned n = 0; n < PAGES; n++)
+            if (n != ABSENT)
+                memset((void *)(FREE_RAM + (PAGES - n) * PAGE), 0x5a, PAGE);
+        word first = sp - 8, last = sp - 8 * (level + 1) - size;
+        bool fails = (first - WINDOW) / PAGE == ABSENT || (last - WINDOW) / PAGE == ABSENT;
+        uint8_t enter[] = {0xc8, size & 0xff, size >> 8, level};
+        pieces_begin_sized(16);
+        put_bytes(enter, 4);
+        struct trap t = pieces_run(&c);
+        CHECK_EQ(t.vector, fails ? V_PF : V_BP);
+        CHECK_EQ(t.rsp, fails ? sp : last);
+        CHECK_EQ(t.frame.rbp, fails ? c.rbp : first);
+        if (fails)
+            continue;
+        const uint64_t *frame = (const uint64_t *)first;
+        CHECK_EQ(frame[0], c.rbp);
+        if (level)
+            CHECK_EQ(frame[-(int)level], first);
+        CHECK_EQ(frame[-(int)level - 1], 0x5a5a5a5a5a5a5a5a);
+        CHECK_EQ(*(const uint64_t *)(FREE_RAM + ABSENT * PAGE), 0x5a5a5a5a5a5a5a5a);
+    }
+}
+
+TEST(xlat_of_every_byte)
+{
+    for (unsigned i = 0; i < 512; i++)
+        memory[4096 - 256 + i] = (uint8_t)(i * 7 + 3);
+    for (unsigned i = 0; i < 256; i++) {
+        struct context c = kernel_context();
+        c.rbx = (word)memory + 4096 - (i & 1 ? 256 : 100), c.rax = 0xabcdef00 | i;
+        struct piece p =
+            i & 2 ? PIECE("cmp rbx, rbx; xlatb") : PIECE("cmp rbx, rbx; .byte 0x67; xlatb");
+        word table = c.rbx - (word)memory;
+        if (!(i & 2))
+            c.rbx |= 1ull << 40; /* which the address does not have */
+        pieces_begin_sized(16);
+        put(p);
+        struct trap t = pieces_run(&c);
+        bool bad = differs("RAX", t.frame.rax, 0xabcdef00 | memory[table + i], &p, 1) |
+                   differs("flags", t.rflags & F_ARITH, 0x44, &p, 1);
+        CHECK(!bad);
+    }
+}
+
 const struct test guest_tests[] = {T(bits_beyond_the_operand),
                                    T(bits_that_are_not_there),
                                    T(bits_over_4_gib),
@@ -271,4 +364,7 @@ const struct test guest_tests[] = {T(bits_beyond_the_operand),
                                    T(wide_exchanges),
                                    T(wide_exchanges_need_to_write),
                                    T(pop_of_memory),
+                                   T(popf_of_everything),
+                                   T(enter_and_its_frame),
+                                   T(xlat_of_every_byte),
                                    {0, 0}};
