@@ -215,7 +215,9 @@ static inline bool build_easy_segment(const struct build *b, const struct insn *
 {
     if (b->code64)
         return true;
-    return insn->mem.seg < SEG_FS && (insn->mem.seg != SEG_CS || !write);
+    if (insn->mem.seg >= SEG_FS)
+        return b->mode & (insn->mem.seg == SEG_FS ? MODE_FS : MODE_GS);
+    return insn->mem.seg != SEG_CS || !write;
 }
 
 /* Another way comes in here: what registers have got beside their own, and where the last operation

@@ -44,7 +44,9 @@ static void read_operand(struct jit_row *row, const char *token, uint8_t number)
     case 'L':
         row->is4 = FIELD_VEC;
         break;
-    case 'O':
+    case 'O': /* A0h to A3h are copied as 8Ah, 8Bh, 88h, 89h */
+        row->copy = true;
+        break;
     case '[': /* memory that ModRM does not name */
         row->copy = false;
         break;
@@ -72,7 +74,8 @@ static struct jit_row describe(const struct insn_row *row)
 {
     enum { NEVER = INSN_BRANCH | INSN_SYSTEM | INSN_CPL0 | INSN_NO64 };
     bool x87 = row->attr & (INSN_MMX | INSN_X87);
-    struct jit_row r = {.copy = (x87 ? x87_row_copies(row) : row->attr & INSN_PASS) && !(row->attr & NEVER),
+    struct jit_row r = {.copy = (x87 ? x87_row_copies(row) : row->attr & INSN_PASS) &&
+                                !(row->attr & NEVER),
                         .prefix = mandatory_prefix(row->encoding),
                         .wig = strstr(row->encoding, "WIG") != NULL};
     const char *p = row->operands;
@@ -127,6 +130,8 @@ static bool copy_is_allowed(const struct build *b, const struct insn *insn)
         return false;
     if ((row->attr & (INSN_SSE | INSN_AVX)) && execute_vector_needs_check(b->cpu->mode, row))
         return false;
+    if (insn->mem.disp != (int32_t)insn->mem.disp && b->code64)
+        return false; /* the offset is longer than a displacement */
     if (needs_mxcsr(row) && !(b->mode & JIT_MODE_MASKED))
         return false;
     return true;
@@ -185,9 +190,20 @@ static unsigned high_index(const struct fields *f)
     return f->memory && f->index != REG_NONE ? f->index >> 3 : 0;
 }
 
+/* MOV between rAX and memory whose address is in the instruction. */
+static bool names_offset(const struct insn *insn, const struct fields *f)
+{
+    return f->memory && !insn->has_modrm;
+}
+
 static void put_tail(struct emit *e, const struct insn *insn, const struct fields *f)
 {
     unsigned opcode = insn->bytes[insn->off_opcode];
+    if (names_offset(insn, f)) {
+        emit8(e, (opcode ^ 2) - 0x18);
+        put_memory(e, RAX, f);
+        return;
+    }
     if (!insn->has_modrm && f->opcode != REG_NONE)
         opcode = (opcode & ~7u) | (f->opcode & 7);
     emit8(e, opcode);
@@ -225,7 +241,7 @@ static bool put_legacy(struct emit *e, const struct insn *insn, const struct jit
                        const struct fields *f, bool high)
 {
     unsigned rm = f->memory ? SCRATCH1 : f->rm;
-    unsigned low = insn->has_modrm ? rm : f->opcode != REG_NONE ? f->opcode : 0;
+    unsigned low = insn->has_modrm || f->memory ? rm : f->opcode != REG_NONE ? f->opcode : 0;
     unsigned rex = (insn->rex & 8) | (insn->has_modrm ? (unsigned)f->reg >> 3 << 2 : 0) |
                    high_index(f) << 1 | low >> 3;
     bool need = rex || wants_rex(insn);

@@ -140,8 +140,8 @@ static void lookup(struct build *b, const struct lookup *l, struct cold *site)
 void lookup_add_segment(struct build *b)
 {
     unsigned seg = build_insn(b)->mem.seg;
-    if (b->code64 && (seg == SEG_FS || seg == SEG_GS))
-        emit_cpu(&b->e, 8, OP_ADD_LOAD, SCRATCH1, CPU_SEG_BASE(seg));
+    if (seg == SEG_FS || seg == SEG_GS) /* in 32-bit code the sum wraps */
+        emit_cpu(&b->e, b->width, OP_ADD_LOAD, SCRATCH1, CPU_SEG_BASE(seg));
 }
 
 void lookup_linear(struct build *b, int64_t disp)

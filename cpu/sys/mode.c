@@ -62,13 +62,19 @@ void cpu_set_rflags(struct cpu *cpu, uint64_t rflags)
         update_flag_dependents(cpu);
 }
 
-static bool is_flat(const struct segment *seg, bool code)
+/* Everything may be accessed through it. */
+static bool is_open(const struct segment *seg, bool code)
 {
     const unsigned need = SEG_ATTR_P | SEG_ATTR_S | TYPE_WRITABLE; /* readable, for code */
 
-    if (seg->base != 0 || seg->limit != 0xffffffff || (seg->attr & need) != need)
+    if (seg->limit != 0xffffffff || (seg->attr & need) != need)
         return false;
     return code || !(seg->attr & (TYPE_CODE | TYPE_EXPAND_DOWN));
+}
+
+static bool is_flat(const struct segment *seg, bool code)
+{
+    return seg->base == 0 && is_open(seg, code);
 }
 
 static uint32_t segment_mode(const struct cpu *cpu)
@@ -84,7 +90,8 @@ static uint32_t segment_mode(const struct cpu *cpu)
         mode |= MODE_STACK32;
     if (is_flat(cs, true) && is_flat(&cpu->seg[SEG_SS], false) &&
         is_flat(&cpu->seg[SEG_DS], false) && is_flat(&cpu->seg[SEG_ES], false))
-        mode |= MODE_FLAT;
+        mode |= MODE_FLAT | (is_open(&cpu->seg[SEG_FS], false) ? MODE_FS : 0) |
+                (is_open(&cpu->seg[SEG_GS], false) ? MODE_GS : 0);
     return mode;
 }
 

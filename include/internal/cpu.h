@@ -191,6 +191,8 @@ enum cpu_mode_bits {
     MODE_AVX = 1 << 12,   /* CR4.OSXSAVE and XCR0[2:1] = 3 */
     MODE_ALIGN = 1 << 13, /* CR0.AM, RFLAGS.AC, CPL 3: #AC is live */
     MODE_OSXMMEXCPT = 1 << 14,
+    MODE_FS = 1 << 15, /* with MODE_FLAT, not in 64-bit code: limit 4 GiB, usable, writable */
+    MODE_GS = 1 << 16,
 };
 
 struct guard;      /* cpu/guard_internal.h */

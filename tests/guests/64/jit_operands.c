@@ -474,6 +474,36 @@ TEST(values_where_ways_meet)
     }
 }
 
+/* MOV with the address in the instruction, of 64 bits: A0h to A3h. */
+TEST(addresses_in_the_instruction)
+{
+    static uint64_t cell[512] __attribute__((aligned(4096))),
+        other[512] __attribute__((aligned(4096)));
+    word above = WINDOW + phys(other); /* whose low half is the address of something else */
+    paging_reset();
+    map_page(above, phys(cell), 1, PG_ALL);
+    for (unsigned i = 0; i < 16 * 4; i++) {
+        unsigned size = 1u << (i & 3);
+        bool store = i & 4, high = i & 8;
+        uint64_t at = high ? above : (word)cell, old = 0x1122334455667788, rax = 0xa1a2a3a4a5a6a7a8;
+        uint64_t mask = size == 8 ? ~0ull : (1ull << 8 * size) - 1;
+        struct context c = kernel_context();
+        cell[0] = old, c.rax = rax;
+        pieces_begin_sized(24);
+        if (size == 2)
+            put_bytes("\x66", 1);
+        if (size == 8)
+            put_bytes("\x48", 1);
+        put_bytes((uint8_t[]){0xa0 | store << 1 | (size > 1)}, 1);
+        put_bytes(&at, 8);
+        struct trap t = pieces_run(&c);
+        uint64_t loaded = size == 4 ? old & mask : (rax & ~mask) | (old & mask);
+        CHECK_EQ(t.vector, V_BP);
+        CHECK_EQ(t.frame.rax, store ? rax : loaded);
+        CHECK_EQ(cell[0], store ? (old & ~mask) | (rax & mask) : old);
+    }
+}
+
 const struct test guest_tests[] = {T(every_register_everywhere),
                                    T(every_pair),
                                    T(high_bytes),
@@ -484,4 +514,5 @@ const struct test guest_tests[] = {T(every_register_everywhere),
                                    T(calls_and_returns_that_do_not_match),
                                    T(locked_over_boundaries),
                                    T(values_where_ways_meet),
+                                   T(addresses_in_the_instruction),
                                    {0, 0}};

@@ -9,13 +9,19 @@
  *     put(PIECE("mov ebx, [rdx]"));
  *     struct trap t = pieces_run(&c); // ends by INT3, or by an earlier trap
  *
- * PIECE() takes Intel syntax. Included once per guest.
+ * PIECE() takes Intel syntax. Included once per guest, of 64 or 32 bits.
  */
 #ifndef GUEST_PIECES_H
 #define GUEST_PIECES_H
 
 #include "context.h"
+#ifdef __x86_64__
 #include "paging.h"
+#define PIECE_AT "lea 771b(%%rip), %0\n lea 772b(%%rip), %1"
+#else
+#define MAYBE    static __attribute__((unused))
+#define PIECE_AT "mov $771b, %0\n mov $772b, %1"
+#endif
 
 struct piece {
     const char *text;
@@ -25,7 +31,7 @@ struct piece {
     ({                                                                                             \
         struct piece piece_ = {.text = text_};                                                     \
         asm(".pushsection .rodata\n.intel_syntax noprefix\n771: " text_                            \
-            "\n772:\n.att_syntax prefix\n.popsection\n lea 771b(%%rip), %0\n lea 772b(%%rip), %1"  \
+            "\n772:\n.att_syntax prefix\n.popsection\n " PIECE_AT                                  \
             : "=r"(piece_.at), "=r"(piece_.end));                                                  \
         piece_;                                                                                    \
     })
@@ -77,6 +83,14 @@ MAYBE struct trap pieces_run(struct context *c)
     return RUN(*c);
 }
 
+/* The same once more. */
+MAYBE struct trap pieces_again(struct context *c)
+{
+    c->rip = (word)(pieces_room + pieces_start);
+    return RUN(*c);
+}
+
+#ifdef __x86_64__
 /* A trap at CPL 3 changes stacks, so that RSP may be anything. INT3 ends a run there, too. */
 MAYBE struct context any_stack(void)
 {
@@ -99,6 +113,8 @@ MAYBE uint64_t register_at_trap(const struct trap *t, unsigned n)
                           f->r8,  f->r9,  f->r10, f->r11, f->r12, f->r13, f->r14, f->r15};
     return v[n];
 }
+
+#endif
 
 #define F_ARITH 0x8d5ull /* OF SF ZF AF PF CF */
 
