@@ -489,6 +489,7 @@ TEST(addresses_in_the_instruction)
         uint64_t mask = size == 8 ? ~0ull : (1ull << 8 * size) - 1;
         struct context c = kernel_context();
         cell[0] = old, c.rax = rax;
+        ((volatile uint64_t *)other)[0] = i;
         pieces_begin_sized(24);
         if (size == 2)
             put_bytes("\x66", 1);
