@@ -313,13 +313,15 @@ static void translate_one(struct build *b)
     profile_mark(b->jit, emit_here(&b->e), b->off[b->i]);
     if (b->leader[b->i])
         begin_block(b);
-    x87_before(b);
+    if (b->x87)
+        x87_before(b);
     if (branch ? !branch_translate(b) : !copy_insn(b) && !special_translate(b))
         site_call(b);
     for (last = b->i, b->i = first; b->i <= last; b->i++)
         held_after(b); /* a run of PUSHes has moved it */
     b->i = last;
-    x87_after(b);
+    if (b->x87)
+        x87_after(b);
     if (!b->flows[b->i] && b->next[b->i] != NEXT_NONE)
         branch_go(b, b->next[b->i]);
 }
