@@ -112,6 +112,13 @@ static bool legacy_prefix(struct scan *s, uint8_t byte)
     }
 }
 
+/* Most bytes are not, by their first digit. */
+static bool may_be_prefix(uint8_t byte)
+{
+    enum { DIGITS = 1 << 2 | 1 << 3 | 1 << 6 | 1 << 0xf };
+    return DIGITS >> (byte >> 4) & 1;
+}
+
 /* Leaves pos at the first byte that is no prefix. A REX counts only directly before the opcode. */
 static bool read_prefixes(struct scan *s)
 {
@@ -119,12 +126,12 @@ static bool read_prefixes(struct scan *s)
         if (!have(s, 1))
             return false;
         uint8_t byte = s->bytes[s->pos];
-        if (legacy_prefix(s, byte))
-            s->insn->rex = 0;
-        else if (s->insn->code == 64 && (byte & 0xf0) == 0x40)
+        if ((byte & 0xf0) == 0x40 && s->insn->code == 64)
             s->insn->rex = byte;
-        else
+        else if (!may_be_prefix(byte) || !legacy_prefix(s, byte))
             return true;
+        else
+            s->insn->rex = 0;
     }
 }
 
@@ -376,8 +383,7 @@ static enum decode_result read_modrm(struct scan *s)
     unsigned mod = insn->modrm >> 6, rm = insn->modrm & 7;
     if (mod == 3 || (s->shape->flags & SHAPE_MOD_IGNORED))
         return DECODE_OK;
-    for (unsigned i = 0; i < s->shape->opnds; i++)
-        insn->mem.vsib |= s->shape->op[i].source == SRC_MX || s->shape->op[i].source == SRC_MY;
+    insn->mem.vsib = s->shape->flags & SHAPE_VSIB;
     if (insn->mem.vsib && (rm != 4 || insn->adsize == 2))
         return DECODE_UD;
     insn->has_mem = true;
@@ -392,9 +398,9 @@ static uint16_t operand_size(const struct scan *s, const struct opnd_shape *shap
 {
     const struct insn *insn = s->insn;
     unsigned wide = insn->code == 64, vector = 16u << insn->vex_l;
+    if (shape->size <= SIZE_V) /* nearly always; which of the two is not known beforehand */
+        return ((const uint16_t[]){shape->bytes, insn->opsize})[shape->size];
     switch (shape->size) {
-    case SIZE_V:
-        return insn->opsize;
     case SIZE_Z:
         return insn->opsize > 4 ? 4 : insn->opsize;
     case SIZE_Y:
@@ -419,10 +425,8 @@ static uint16_t operand_size(const struct scan *s, const struct opnd_shape *shap
         return is_register ? 16 : 8;
     case SIZE_N:
         return wide ? 8 : 4;
-    case SIZE_AD:
+    default: /* SIZE_AD */
         return insn->adsize;
-    default:
-        return shape->bytes;
     }
 }
 
@@ -540,6 +544,10 @@ static enum decode_result read_operand(struct scan *s, struct opnd *op,
     op->access = shape->access;
     op->implicit = shape->hidden;
     op->size = operand_size(s, shape, !memory || shape->source == SRC_V || shape->source == SRC_H);
+    if (shape->source == SRC_G || (shape->source == SRC_E && !memory)) {
+        set_gpr(s, op, shape->source == SRC_G ? reg : rm);
+        return DECODE_OK;
+    }
     switch (shape->source) {
     case SRC_E:
     case SRC_M:
@@ -551,17 +559,12 @@ static enum decode_result read_operand(struct scan *s, struct opnd *op,
             op->kind = OPND_MEM;
             return DECODE_OK;
         }
-        if (shape->source == SRC_E) {
-            set_gpr(s, op, rm);
-        } else if (shape->source == SRC_Q) {
+        if (shape->source == SRC_Q) {
             op->kind = OPND_MMX;
             op->reg = insn->modrm & 7;
         } else {
             set_vector(op, rm);
         }
-        return DECODE_OK;
-    case SRC_G:
-        set_gpr(s, op, reg);
         return DECODE_OK;
     case SRC_R:
         set_gpr(s, op, rm);
@@ -663,10 +666,32 @@ static enum decode_result decode(struct scan *s)
     return read_operands(s);
 }
 
+/* `len` bytes of 15, and zeros: no call, and no loop. */
+static void copy_bytes(uint8_t to[15], const uint8_t *from, unsigned len)
+{
+    uint64_t lo, hi; /* the last byte of one is the first of the other */
+    memcpy(&lo, from, 8);
+    memcpy(&hi, from + 7, 8);
+    lo = len < 8 ? lo & ~(UINT64_MAX << 8 * len) : lo;
+    hi = len < 8 ? 0 : len < 15 ? hi & ~(UINT64_MAX << 8 * (len - 7)) : hi;
+    memcpy(to + 7, &hi, 8);
+    memcpy(to, &lo, 8);
+}
+
+/* In parts that the compiler makes stores of: REP STOS takes longer than reading the prefixes. */
+static void clear(struct insn *insn)
+{
+    enum { PART = 28 };
+    char *at = (char *)insn;
+    _Static_assert(sizeof *insn % PART == 0, "parts");
+    for (unsigned i = 0; i < sizeof *insn / PART; i++)
+        memset(at + i * PART, 0, PART);
+}
+
 enum decode_result insn_decode(const uint8_t *bytes, size_t avail, unsigned code, bool real_or_v86,
                                const struct insn_features *features, struct insn *insn)
 {
-    memset(insn, 0, sizeof(*insn));
+    clear(insn);
     insn->code = (uint8_t)code;
     insn->mem.base = insn->mem.index = REG_NONE;
     insn->mem.seg = SEG_DS;
@@ -681,6 +706,9 @@ enum decode_result insn_decode(const uint8_t *bytes, size_t avail, unsigned code
     };
     enum decode_result result = decode(&s);
     insn->len = (uint8_t)(result == DECODE_OK ? s.pos : s.seen);
-    memcpy(insn->bytes, bytes, insn->len);
+    if (s.cut)
+        copy_bytes(insn->bytes, bytes, insn->len);
+    else
+        memcpy(insn->bytes, bytes, insn->len);
     return result;
 }

@@ -378,9 +378,12 @@ static void constrain_by_operand(struct gen_row *row, const struct opnd_shape *o
     bool ignored = row->shape.flags & SHAPE_MOD_IGNORED;
     bool needs_modrm = true;
     switch (op->source) {
-    case SRC_M:
     case SRC_MX:
     case SRC_MY:
+        row->shape.flags |= SHAPE_VSIB;
+        narrow(row, DIM_MOD, 1 << 0);
+        break;
+    case SRC_M:
         narrow(row, DIM_MOD, 1 << 0);
         break;
     case SRC_R:

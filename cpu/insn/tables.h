@@ -111,7 +111,8 @@ enum {
     SHAPE_MODRM = 1,       /* has a ModRM byte */
     SHAPE_MOD_IGNORED = 2, /* mod is ignored, rm is always a register (MOV CR, MOV DR) */
     SHAPE_VEX = 4,
-    SHAPE_VVVV = 8, /* VEX.vvvv names a register; otherwise it must be 1111b */
+    SHAPE_VVVV = 8,  /* VEX.vvvv names a register; otherwise it must be 1111b */
+    SHAPE_VSIB = 16, /* memory by a vector of indices */
 };
 
 struct insn_shape {
