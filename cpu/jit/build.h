@@ -460,6 +460,12 @@ void x87_emit_due(struct build *b);
 bool x87_control(struct build *b);
 bool x87_loads_mxcsr(const struct build *b, const struct insn *insn);
 
+/* ---- gather.c -------------------------------------------------------------------------------- */
+
+/* For special_translate(); and whether it does so, for which vectors are to be in registers. */
+bool gather_translate(struct build *b);
+bool gather_is_direct(const struct build *b, const struct insn *insn);
+
 /* ---- system.c -------------------------------------------------------------------------------- */
 
 /* System instructions, where the common case is simple. False: nothing emitted. */

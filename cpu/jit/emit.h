@@ -231,6 +231,15 @@ static inline void emit_cpu_0f(struct emit *e, unsigned opcode, unsigned reg, in
     emit_cpu_modrm(e, reg, offset, 0);
 }
 enum { OP_0F_MOVUPS_LOAD = 0x10, OP_0F_MOVUPS_STORE, OP_0F_ORPS = 0x56, OP_0F_GRP15 = 0xae };
+/* VMOVUPS between a YMM register and its home. */
+static inline void emit_cpu_ymm(struct emit *e, unsigned opcode, unsigned reg)
+{
+    emit8(e, 0xc5);
+    emit8(e, (reg & 8 ? 0 : 0x80) | 0x7c);
+    emit8(e, opcode);
+    emit8(e, (reg & 7) << 3 | 5);
+    emit_cpu_disp(e, CPU_YMM(reg), 0);
+}
 enum { OP_0F_MOVZX_BYTE = 0xb6, OP_0F_MOVZX_WORD };
 
 static inline void emit_test_imm32(struct emit *e, unsigned reg, uint32_t imm)

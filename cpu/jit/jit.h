@@ -25,6 +25,7 @@
  *     cpu/jit/system.c      system instructions in place
  *     cpu/jit/gates.c       SYSCALL, SYSRET, IRET: by C that leaves vectors alone
  *     cpu/jit/x87.c         x87 and MMX, by the host's registers
+ *     cpu/jit/gather.c      gathers, by C that leaves vectors alone
  *     cpu/jit/branch.c      edges, calls, returns, indirect branches
  *     cpu/jit/cache.c       finding, linking, invalidating regions
  *     cpu/jit/thunk.c       into translated code and out of it
@@ -262,6 +263,7 @@ struct jit_thunks {
     const void *gate[JIT_GATES];
     /* Called; R10: what jit_pages() is to do. ZF = 1: C has to do the rest. Changes R10. */
     const void *pages;
+    const void *gather; /* likewise jit_gather() */
     /* Called: EDX:EAX = the time-stamp counter, CF = 0. CF = 1: C has to execute it. Changes R10,
      * R11. */
     const void *tsc;
@@ -541,6 +543,11 @@ static inline void jit_x87_settle(struct cpu *cpu)
  * elements of `what` & JIT_PAGES_SIZE bytes, as far as the view allows. 0: RCX are left. */
 enum { JIT_PAGES_SIZE = 0xf, JIT_PAGES_MOVS = 0x10 };
 uint64_t jit_pages(struct cpu *cpu, uint32_t what);
+
+/* ---- gather.c -------------------------------------------------------------------------------- */
+
+/* Called by thunks.gather, like a gate: the gather that `what` describes. 0: C has to do it. */
+uint64_t jit_gather(struct cpu *cpu, uint32_t what);
 
 /* ---- lockstep.c ------------------------------------------------------------------------------ */
 

@@ -421,6 +421,8 @@ bool special_translate(struct build *b)
     case EXEC_div:
     case EXEC_idiv:
         return divide(b);
+    case EXEC_vec_gather:
+        return gather_translate(b);
     case EXEC_x87_fldcw:
     case EXEC_vec_ldmxcsr:
         return x87_control(b);

@@ -45,15 +45,10 @@ static void store_registers(struct emit *e)
 static void move_vector(struct emit *e, unsigned reg, bool wide, bool store)
 {
     unsigned opcode = store ? OP_0F_MOVUPS_STORE : OP_0F_MOVUPS_LOAD;
-    if (!wide) {
+    if (wide)
+        emit_cpu_ymm(e, opcode, reg);
+    else
         emit_cpu_0f(e, opcode, reg, CPU_YMM(reg));
-        return;
-    }
-    emit8(e, 0xc5);
-    emit8(e, (reg & 8 ? 0 : 0x80) | 0x7c);
-    emit8(e, opcode);
-    emit8(e, (reg & 7) << 3 | 5);
-    emit_cpu_disp(e, CPU_YMM(reg), 0);
 }
 
 static void move_vectors(struct emit *e, bool wide, bool store)
@@ -333,10 +328,10 @@ static void call_plain(struct emit *e, const void *fn)
     emit_rr(e, 8, OP_TEST, SCRATCH1, SCRATCH1);
 }
 
-static const uint8_t *make_pages(struct emit *e)
+static const uint8_t *make_plain(struct emit *e, const void *fn)
 {
     const uint8_t *at = emit_here(e);
-    call_plain(e, jit_pages);
+    call_plain(e, fn);
     emit_ret(e);
     return at;
 }
@@ -475,7 +470,8 @@ void jit_make_thunks(struct jit *jit)
     jit->thunks.gate[GATE_SYSCALL] = make_gate(&e, jit_gate_syscall);
     jit->thunks.gate[GATE_SYSRET] = make_gate(&e, jit_gate_sysret);
     jit->thunks.gate[GATE_IRET] = make_gate(&e, jit_gate_iret);
-    jit->thunks.pages = make_pages(&e);
+    jit->thunks.pages = make_plain(&e, jit_pages);
+    jit->thunks.gather = make_plain(&e, jit_gather);
     jit->thunks.tsc = make_tsc(&e);
     jit->thunks.other_place = make_other_place(&e);
     jit->thunks.find_call = make_find_call(&e);

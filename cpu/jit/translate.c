@@ -180,7 +180,8 @@ static void mark_blocks(struct build *b)
             b->ways[i + 1]++;
         else if (b->next[i] != NEXT_NONE)
             mark_target(b, i, 1, b->next[i]);
-        b->vectors |= copy_uses_vectors(b, insn) || x87_loads_mxcsr(b, insn);
+        b->vectors |= copy_uses_vectors(b, insn) || x87_loads_mxcsr(b, insn) ||
+                      gather_is_direct(b, insn);
         b->x87 |= x87_is_used(b, insn);
     }
 }

@@ -1,6 +1,6 @@
 /*
  * jit_vectors.c - what a translator keeps in the host's vector registers and MXCSR: rounding modes
- * and masks that change between runs of instructions, #XM exactly, upper halves (SDM vol.
+ * and masks that change between runs of instructions, #XM exactly, upper halves, gathers (SDM vol.
  * 1, 10.2.3, 14.1; vol. 2, VZEROUPPER); and SMAP's AC between user accesses.
  *
  * guest options: -cpu max
@@ -192,6 +192,107 @@ TEST(misaligned)
     CHECK_EQ(t.rflags & F_ARITH, 0x95);
 }
 
+/* ---- Gathers --------------------------------------------------------------------------------- */
+
+static uint32_t number(unsigned at)
+{
+    return 0x01010101 * (at & 0xff) + (at >> 8);
+}
+/* What 4 or 8 bytes at an offset of the window should be. */
+static uint64_t bytes_at(unsigned at, unsigned size)
+{
+    uint8_t b[8];
+    for (unsigned i = 0; i < size; i++) {
+        unsigned n = at + i;
+        uint32_t v = number(n / 4);
+        b[i] = (uint8_t)(v >> 8 * (n & 3));
+    }
+    uint64_t v = 0;
+    memcpy(&v, b, size);
+    return v;
+}
+
+/* Elements and indices of 4 and 8 bytes, selected or not, over the end of a page whose neighbour
+ * lies elsewhere, and into one that is not there. */
+TEST(gathers)
+{
+    enum { PAGES = 2 };
+    if (!vectors_on()) {
+        print("  skipped: no AVX\n");
+        return;
+    }
+    paging_reset();
+    for (unsigned n = 0; n < PAGES; n++) {
+        uint32_t *page = (uint32_t *)(FREE_RAM + (PAGES - n) * PAGE);
+        map_page(WINDOW + n * PAGE, (word)page, 1, PG_ALL);
+        for (unsigned i = 0; i < PAGE / 4; i++)
+            page[i] = number(n * (PAGE / 4) + i);
+    }
+    for (unsigned i = 0; i < 8 * 16; i++) {
+        unsigned form = i & 7, variant = i >> 3;
+        bool of_8 = form & 1, indices_of_8 = form & 2, wide = form & 4, absent = variant & 1,
+             crosses = variant & 2;
+        unsigned size = of_8 ? 8 : 4, count = (wide ? 32 : 16) / (of_8 || indices_of_8 ? 8 : 4);
+        uint64_t index[8], want[8];
+        unsigned fails = count;
+        memset(room, 0, sizeof room);
+        uint8_t *masks = (uint8_t *)room, *indices = (uint8_t *)(room + 4);
+        for (unsigned n = 0; n < count; n++) {
+            bool selected = !((variant >> 2 & 1) && n % 3 == 1);
+            unsigned at = 16 + 100 * n + variant * 4;
+            if (crosses && n == 1)
+                at = PAGE - 4 - (of_8 ? 0 : -2) - 1;
+            if (absent && n == count - 1)
+                at = PAGES * PAGE + 8;
+            index[n] = (uint64_t)at - 0x800; /* half of them negative */
+            masks[(n + 1) * size - 1] = selected ? 0x80 : 0x7f;
+            memcpy(indices + n * (indices_of_8 ? 8 : 4), &index[n], indices_of_8 ? 8 : 4);
+            want[n] = selected ? (at < PAGES * PAGE ? bytes_at(at, size) : 0)
+                               : 0x5555555555555555 & (of_8 ? ~0ull : 0xffffffff);
+            if (selected && at >= PAGES * PAGE && fails == count)
+                fails = n;
+        }
+        for (unsigned n = 8; n < 12; n++)
+            room[n] = 0x5555555555555555;
+        struct context c = kernel_context();
+        c.rdi = (word)room, c.r14 = WINDOW + 0x700, c.rbx = 1;
+        pieces_begin();
+        put(PIECE(
+            "vmovups ymm3, [rdi]; vmovups ymm12, [rdi+32]; vmovups ymm1, [rdi+64]; cmp ebx, 2"));
+        word at = pieces_here();
+        put(form == 0   ? PIECE("vpgatherdd xmm1, [r14+xmm12+256], xmm3")
+            : form == 1 ? PIECE("vpgatherdq xmm1, [r14+xmm12+256], xmm3")
+            : form == 2 ? PIECE("vgatherqps xmm1, [r14+xmm12+256], xmm3")
+            : form == 3 ? PIECE("vpgatherqq xmm1, [r14+xmm12+256], xmm3")
+            : form == 4 ? PIECE("vgatherdps ymm1, [r14+ymm12+256], ymm3")
+            : form == 5 ? PIECE("vgatherdpd ymm1, [r14+xmm12+256], ymm3")
+            : form == 6 ? PIECE("vpgatherqd xmm1, [r14+ymm12+256], xmm3")
+                        : PIECE("vpgatherqq ymm1, [r14+ymm12+256], ymm3"));
+        put(PIECE("mov ebx, 2"));
+        struct trap t = pieces_run(&c);
+        asm volatile("vmovups %%ymm1, (%0); vmovups %%ymm3, 32(%0)" ::"r"(room + 16) : "memory");
+        CHECK_EQ(t.vector, fails < count ? VECTOR_PF : V_BP);
+        CHECK_EQ(t.frame.rbx, fails < count ? 1 : 2);
+        CHECK_EQ(t.rflags & F_ARITH, 0x95);
+        if (fails < count) {
+            CHECK_EQ(t.rip, at);
+            CHECK_EQ(t.cr2, WINDOW + PAGES * PAGE + 8);
+        }
+        for (unsigned n = 0; n < fails; n++) {
+            uint64_t got = 0, mask = 0;
+            memcpy(&got, (uint8_t *)(room + 16) + n * size, size);
+            memcpy(&mask, (uint8_t *)(room + 20) + n * size, size);
+            CHECK_EQ(got, want[n]);
+            CHECK_EQ(mask, 0);
+        }
+        if (fails == count) { /* the rest is 0 */
+            for (unsigned n = count * size; n < 32; n++)
+                CHECK_EQ(((uint8_t *)(room + 16))[n], 0);
+            CHECK_EQ(room[20] | room[21] | room[22] | room[23], 0);
+        }
+    }
+}
+
 /* ---- AC under SMAP ------------------------------------------------------------------------------
  */
 
@@ -242,5 +343,6 @@ const struct test guest_tests[] = {T(rounding_modes),
                                    T(upper_halves),
                                    T(vectors_at_faults),
                                    T(misaligned),
+                                   T(gathers),
                                    T(stac_and_clac_around_user_accesses),
                                    {0, 0}};
