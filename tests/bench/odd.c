@@ -297,6 +297,15 @@ static void aesenc(long n)
 {
     REPEAT(n, "aesenc %%xmm1, %%xmm0" : : : "xmm0");
 }
+__attribute__((target("avx2"))) static void gather(long n)
+{
+    const __m256i index = _mm256_setr_epi32(0, 5000, 10, 15000, 20, 9000, 30, 12000);
+    __m256i sum = _mm256_setzero_si256();
+    while (n--)
+        sum =
+            _mm256_add_epi32(sum, _mm256_i32gather_epi32((const int *)large + (n & 255), index, 4));
+    sink += (unsigned)_mm256_extract_epi32(sum, 0);
+}
 static void crc32(long n)
 {
     REPEAT(n, "crc32q %%rax, %%rbx" : : : "rbx");
@@ -400,6 +409,7 @@ static const struct odd {
     ODD(mxcsr, 1000000),
     ODD(fxsave, 50000),
     ODD(aesenc, 3000000),
+    ODD(gather, 1000000),
     ODD(crc32, 3000000),
     ODD(get_time, 300000),
     ODD(signals, 20000),
