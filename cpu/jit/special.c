@@ -276,25 +276,24 @@ static bool leave(struct build *b)
 }
 
 /* ENTER without a display, which is PUSH, MOV and SUB: the last word of the frame has to be
- * writable, too. Frames that are not long take one lookup. */
+ * writable, too. Two lookups, since the frame may lie in two pages for as long as the program runs.
+ */
 static bool enter(struct build *b)
 {
-    enum { SHORT = 512 };
     const struct insn *insn = build_insn(b);
-    int32_t width = (int32_t)b->width, size = (uint16_t)insn->imm, all = width + size;
+    int32_t width = (int32_t)b->width, size = (uint16_t)insn->imm;
     if (insn->opsize != b->width || (insn->imm2 & 31))
         return false;
     flags_before_change(b, RSP, true);
     flags_before_change(b, RBP, true);
     struct cold *site = site_begin_spilled(b);
-    if (size > SHORT)
-        lookup_stack(b, HOST_SP, -all, b->width, ACCESS_WRITE, site);
-    lookup_words(b, size > SHORT ? -width : -all, size > SHORT ? b->width : (unsigned)all,
-                 ACCESS_WRITE, site);
+    if (size)
+        lookup_stack(b, HOST_SP, -(width + size), b->width, ACCESS_WRITE, site);
+    lookup_words(b, -width, b->width, ACCESS_WRITE, site);
     emit_word(b, OP_STORE, RBP, -width);
     emit_rm(&b->e, b->width, OP_LEA, RBP, HOST_SP, -width);
     flags_clobbered(b);
-    move_sp(b, -all);
+    move_sp(b, -(width + size));
     flags_after_change(b, RSP);
     flags_after_change(b, RBP);
     site_resume(b, site);
