@@ -76,8 +76,24 @@ static inline unsigned x87_top(const struct x87 *x87)
  * compare equal. This gives the tags as FNSTENV stores them: valid, zero, special, empty. */
 uint16_t x87_full_tags(const struct x87 *x87);
 /* FXSAVE's abridged form, one bit for each physical register in use, and back. */
-uint8_t x87_abridged_tags(uint16_t ftw);
-uint16_t x87_tags_from_abridged(uint8_t abridged);
+static inline uint8_t x87_abridged_tags(uint16_t ftw)
+{
+    unsigned bits = 0;
+    for (unsigned physical = 0; physical < 8; physical++) {
+        if ((ftw >> physical * 2 & 3) != 3)
+            bits |= 1u << physical;
+    }
+    return (uint8_t)bits;
+}
+static inline uint16_t x87_tags_from_abridged(uint8_t abridged)
+{
+    unsigned tags = 0;
+    for (unsigned physical = 0; physical < 8; physical++) {
+        if (!(abridged >> physical & 1))
+            tags |= 3u << physical * 2;
+    }
+    return (uint16_t)tags;
+}
 /* FNINIT. The registers keep their contents. */
 void x87_init(struct x87 *x87);
 /* Changes TOP: st[] is relative to it and rotates. */

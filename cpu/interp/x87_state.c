@@ -32,26 +32,6 @@ uint16_t x87_full_tags(const struct x87 *x87)
     return (uint16_t)tags;
 }
 
-uint8_t x87_abridged_tags(uint16_t ftw)
-{
-    unsigned bits = 0;
-    for (unsigned physical = 0; physical < 8; physical++) {
-        if ((ftw >> physical * 2 & 3) != 3)
-            bits |= 1u << physical;
-    }
-    return (uint8_t)bits;
-}
-
-uint16_t x87_tags_from_abridged(uint8_t abridged)
-{
-    unsigned tags = 0;
-    for (unsigned physical = 0; physical < 8; physical++) {
-        if (!(abridged >> physical & 1))
-            tags |= 3u << physical * 2;
-    }
-    return (uint16_t)tags;
-}
-
 /* ---- The stack ------------------------------------------------------------------------------- */
 
 void x87_rotate_stack(struct x87 *x87, unsigned by)

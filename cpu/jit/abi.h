@@ -49,6 +49,8 @@ static inline unsigned abi_host(unsigned guest)
 #define CPU_YMM(n)        ((int32_t)(offsetof(struct cpu, ymm) + sizeof(union vreg) * (n)))
 #define CPU_AT(member)    ((int32_t)offsetof(struct cpu, member))
 #define CPU_SEG_BASE(seg) (CPU_AT(seg_base) + 8 * (int32_t)(seg))
+#define CPU_SEGMENT(n)    (CPU_AT(seg) + (int32_t)sizeof(struct segment) * (int32_t)(n))
+#define CPU_SELECTOR(n)   (CPU_SEGMENT(n) + (int32_t)offsetof(struct segment, selector))
 #define CPU_FAST(priv)                                                                             \
     ((int32_t)(offsetof(struct cpu, mmu.fast) + sizeof(struct view_fast) * (priv)))
 #define CPU_LAST(priv, k)                                                                          \

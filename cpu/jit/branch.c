@@ -88,8 +88,9 @@ void site_resume(struct build *b, struct cold *site)
 static void call_slow(struct build *b, uint32_t site, bool group)
 {
     const struct jit_thunks *t = &b->jit->thunks;
+    unsigned homes = (b->vectors ? JIT_VECTORS : 0) | (b->x87 ? JIT_X87 : 0);
     emit_mov_imm32(&b->e, SCRATCH1, site);
-    emit_call(&b->e, (group ? t->group : t->slow)[(b->vectors ? JIT_VECTORS : 0) | (b->x87 ? JIT_X87 : 0)]);
+    emit_call(&b->e, (group ? t->group : t->slow)[homes]);
 }
 
 void site_call(struct build *b)

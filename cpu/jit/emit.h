@@ -137,7 +137,6 @@ static inline void emit_cpu(struct emit *e, unsigned w, unsigned opcode, unsigne
     emit_cpu_before(e, w, opcode, reg, offset, 0);
 }
 
-enum { OPERAND_SIZE_PREFIX = 0x66 };
 enum {
     OP_ADD_LOAD = 0x03,
     OP_OR_LOAD = 0x0b,

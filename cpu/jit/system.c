@@ -178,16 +178,6 @@ static void load_register(struct build *b, unsigned reg, unsigned size, int32_t 
     flags_after_change(b, reg);
 }
 
-static int32_t segment_at(unsigned seg)
-{
-    return CPU_AT(seg) + (int32_t)(sizeof(struct segment) * seg);
-}
-
-static int32_t selector_at(unsigned seg)
-{
-    return segment_at(seg) + (int32_t)offsetof(struct segment, selector);
-}
-
 static bool store_selector(struct build *b, unsigned seg)
 {
     const struct insn *insn = build_insn(b);
@@ -195,7 +185,7 @@ static bool store_selector(struct build *b, unsigned seg)
         return false;
     struct cold *site = site_begin_spilled(b);
     lookup_operand(b, 2, ACCESS_WRITE, 0, site);
-    emit_cpu_0f(&b->e, OP_0F_MOVZX_WORD, SCRATCH2, selector_at(seg));
+    emit_cpu_0f(&b->e, OP_0F_MOVZX_WORD, SCRATCH2, CPU_SELECTOR(seg));
     emit8(&b->e, 0x66);
     emit_rm(&b->e, 4, OP_STORE, SCRATCH2, SCRATCH1, 0);
     return end(b, site);
@@ -215,9 +205,9 @@ static bool mov_from_sreg(struct build *b)
         if (abi_is_homed(reg))
             homed_load(b, to, reg);
         emit8(&b->e, 0x66);
-        emit_cpu(&b->e, 4, OP_LOAD, to, selector_at(seg));
+        emit_cpu(&b->e, 4, OP_LOAD, to, CPU_SELECTOR(seg));
     } else {
-        emit_cpu_0f(&b->e, OP_0F_MOVZX_WORD, to, selector_at(seg));
+        emit_cpu_0f(&b->e, OP_0F_MOVZX_WORD, to, CPU_SELECTOR(seg));
     }
     guest_written(b, reg, to);
     flags_after_change(b, reg);
@@ -303,7 +293,7 @@ static bool read_base(struct build *b)
 static void set_base(struct emit *e, unsigned seg, unsigned reg)
 {
     emit_cpu_store(e, reg, CPU_SEG_BASE(seg));
-    emit_cpu_store(e, reg, segment_at(seg) + (int32_t)offsetof(struct segment, base));
+    emit_cpu_store(e, reg, CPU_SEGMENT(seg) + (int32_t)offsetof(struct segment, base));
 }
 
 static bool write_base(struct build *b)

@@ -141,23 +141,6 @@ static const uint8_t *make_vec_in(const struct jit *jit, struct emit *e)
     return at;
 }
 
-static void call_with_cpu(struct emit *e, const void *fn);
-static void call_plain(struct emit *e, const void *fn);
-
-/* Called where EFLAGS count, with the guest's RCX in R10; changes R11 only. */
-static const uint8_t *make_x87_in(struct emit *e)
-{
-    static const uint8_t pushfq = 0x9c, popfq = 0x9d;
-    const uint8_t *at = emit_here(e);
-    emit8(e, pushfq);
-    emit_push(e, SCRATCH1);
-    call_plain(e, jit_x87_in);
-    emit_pop(e, SCRATCH1);
-    emit8(e, popfq);
-    emit_ret(e);
-    return at;
-}
-
 /* Below what C functions keep stands one call that is always open, and returns to address 0. */
 static void make_enter(struct emit *e, const uint8_t *to_zero)
 {
@@ -326,6 +309,20 @@ static void call_plain(struct emit *e, const void *fn)
     emit_mov(e, 8, SCRATCH1, RAX);
     load_list(e, caller_saved, sizeof caller_saved);
     emit_rr(e, 8, OP_TEST, SCRATCH1, SCRATCH1);
+}
+
+/* Called where EFLAGS count, with the guest's RCX in R10; changes R11 only. */
+static const uint8_t *make_x87_in(struct emit *e)
+{
+    static const uint8_t pushfq = 0x9c, popfq = 0x9d;
+    const uint8_t *at = emit_here(e);
+    emit8(e, pushfq);
+    emit_push(e, SCRATCH1);
+    call_plain(e, jit_x87_in);
+    emit_pop(e, SCRATCH1);
+    emit8(e, popfq);
+    emit_ret(e);
+    return at;
 }
 
 static const uint8_t *make_plain(struct emit *e, const void *fn)

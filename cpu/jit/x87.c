@@ -12,12 +12,11 @@
  * changes a register by which the operand's address is computed. A site in between writes them on
  * its cold way.
  */
+#include "cpu/interp/x87.h"
 #include "cpu/interp/execute.h"
 #include "cpu/interp/vec.h"
 #include "cpu/jit/build.h"
 #include "insn_exec.h"
-
-enum { FCW_MASKS = 0x3f, FCW_VALID = 0x1f3f, FCW_ONES = 0x40 }; /* SDM vol. 1, 8.1.5 */
 
 bool x87_row_copies(const struct insn_row *row)
 {
@@ -72,14 +71,8 @@ static bool is_noted(const struct insn *insn)
 static void copy_word(struct emit *e, int32_t to, int32_t from)
 {
     emit_cpu_0f(e, OP_0F_MOVZX_WORD, SCRATCH2, from);
-    emit8(e, OPERAND_SIZE_PREFIX);
+    emit8(e, 0x66);
     emit_cpu(e, 4, OP_STORE, SCRATCH2, to);
-}
-
-static int32_t selector(unsigned seg)
-{
-    return CPU_AT(seg) +
-           (int32_t)(seg * sizeof(struct segment) + offsetof(struct segment, selector));
 }
 
 static void note_instruction(struct build *b, unsigned n)
@@ -91,9 +84,9 @@ static void note_instruction(struct build *b, unsigned n)
     emit_cpu_store(e, SCRATCH2, CPU_AT(x87.fip));
     if (!cpu_is_amd(b->cpu)) /* the rest changes with unmasked exceptions only */
         return;
-    copy_word(e, CPU_AT(x87.fcs), selector(SEG_CS));
+    copy_word(e, CPU_AT(x87.fcs), CPU_SELECTOR(SEG_CS));
     unsigned fop = (insn->bytes[insn->off_modrm - 1] & 7u) << 8 | insn->modrm;
-    emit8(e, OPERAND_SIZE_PREFIX);
+    emit8(e, 0x66);
     emit_cpu_before(e, 4, OP_STORE_IMM, 0, CPU_AT(x87.fop), 2);
     emit8(e, fop & 0xff);
     emit8(e, fop >> 8);
@@ -106,7 +99,7 @@ static void note_operand(struct build *b, unsigned n)
     lookup_effective(b, SCRATCH2, b->width);
     b->i = i;
     emit_cpu_store(&b->e, SCRATCH2, CPU_AT(x87.fdp));
-    copy_word(&b->e, CPU_AT(x87.fds), selector(b->insn[n].mem.seg));
+    copy_word(&b->e, CPU_AT(x87.fds), CPU_SELECTOR(b->insn[n].mem.seg));
 }
 
 void x87_emit_note(struct build *b, struct x87_due due)
@@ -124,18 +117,12 @@ void x87_emit_due(struct build *b)
 }
 
 /* Does the instruction change a register by which the operand that is due is addressed? */
-static bool moves_operand(const struct build *b, const struct insn *insn)
+static bool moves_operand(const struct build *b)
 {
     if (!b->x87_due.operand)
         return false;
     const struct insn_mem *m = &b->insn[b->x87_due.operand - 1].mem;
-    for (unsigned n = 0; n < insn->opnds; n++) {
-        const struct opnd *o = &insn->op[n];
-        bool general = o->kind == OPND_GPR || o->kind == OPND_GPR8H;
-        if (general && (o->access & OPND_W) && (o->reg == m->base || o->reg == m->index))
-            return true;
-    }
-    return false;
+    return b->writes[b->i] & (1u << m->base | 1u << m->index); /* as changes_base() in held.c */
 }
 
 /* Other instructions with an operand in memory may be the site's, and C may show the pointers. */
@@ -149,7 +136,7 @@ static bool may_leave(const struct build *b, const struct insn *insn)
 void x87_before(struct build *b)
 {
     const struct insn *insn = build_insn(b);
-    if (b->x87_due.insn && (may_leave(b, insn) || moves_operand(b, insn)))
+    if (b->x87_due.insn && (may_leave(b, insn) || moves_operand(b)))
         x87_emit_due(b);
 }
 
@@ -188,16 +175,16 @@ static struct cold *load_word(struct build *b, unsigned size)
  * it. */
 static bool load_fcw(struct build *b)
 {
-    static const uint8_t fldcw = 0xd9;
+    enum { OP_D9 = 0xd9, FLDCW = 5 };
     struct emit *e = &b->e;
     struct cold *site = load_word(b, 2);
-    emit_ri(e, 4, GRP1_AND, SCRATCH2, FCW_VALID);
-    emit_ri(e, 4, GRP1_OR, SCRATCH2, FCW_ONES);
+    emit_ri(e, 4, GRP1_AND, SCRATCH2, X87_FCW_VALID);
+    emit_ri(e, 4, GRP1_OR, SCRATCH2, X87_FCW_ONES);
     emit_cpu(e, 4, OP_STORE, SCRATCH2, CPU_AT(jx.control));
-    emit_ri(e, 4, GRP1_AND, SCRATCH2, FCW_MASKS);
-    emit_ri(e, 4, GRP1_CMP, SCRATCH2, FCW_MASKS);
+    emit_ri(e, 4, GRP1_AND, SCRATCH2, X87_EXCEPTIONS);
+    emit_ri(e, 4, GRP1_CMP, SCRATCH2, X87_EXCEPTIONS);
     cold_jump(site, emit_jcc_later(e, CC_NE));
-    emit_cpu_before(e, 4, fldcw, 5, CPU_AT(jx.control), 0);
+    emit_cpu(e, 4, OP_D9, FLDCW, CPU_AT(jx.control));
     flags_clobbered(b);
     site_resume(b, site);
     return true;
@@ -206,7 +193,7 @@ static bool load_fcw(struct build *b)
 bool x87_loads_mxcsr(const struct build *b, const struct insn *insn)
 {
     return insn->row->exec == EXEC_vec_ldmxcsr && (b->mode & JIT_MODE_MASKED) &&
-           !execute_needs_check(b->cpu->mode, insn->row);
+           !execute_vector_needs_check(b->cpu->mode, insn->row);
 }
 
 /* LDMXCSR likewise, and without bits that not every processor has. */

@@ -8,22 +8,19 @@
  * This file is compiled for general registers only (cpu/CMakeLists.txt). Nothing here may call a
  * function that is not, nor raise.
  */
+#include "cpu/interp/vec.h"
+#include "cpu/interp/x87.h"
 #include "cpu/jit/jit.h"
-#include "cpu/mem_inline.h"
 
-enum { FCW_VALID = 0x1f3f, FCW_ONES = 0x40, FSW_ES_B = 0x8080 };
 enum { XSAVE_X87 = 1 };
 
 void jit_x87_in(struct cpu *cpu)
 {
     struct jit_x87_image *image = &cpu->jit->x87_image;
     const struct x87 *x87 = &cpu->x87;
-    unsigned used = 0;
-    for (unsigned i = 0; i < 8; i++)
-        used |= ((x87->ftw >> i * 2 & 3) != 3) << i;
     image->fcw = x87->fcw;
-    image->fsw = x87->fsw & (uint16_t)~FSW_ES_B;
-    image->ftw = (uint16_t)used;
+    image->fsw = x87->fsw & (uint16_t) ~(X87_ES | X87_B);
+    image->ftw = x87_abridged_tags(x87->ftw);
     image->fop = 0;
     image->fip = image->fdp = 0;
     for (unsigned i = 0; i < 8; i++)
@@ -42,12 +39,9 @@ void jit_x87_out(struct cpu *cpu)
     __asm__ volatile("xsave64 %0\n\temms\n\tfldcw %1"
                      : "+m"(*image)
                      : "m"(usual), "a"(XSAVE_X87), "d"(0));
-    x87->fcw = (image->fcw & FCW_VALID) | FCW_ONES;
-    x87->fsw = image->fsw & (uint16_t)~FSW_ES_B;
-    x87->ftw = 0;
-    for (unsigned i = 0; i < 8; i++)
-        if (!(image->ftw >> i & 1))
-            x87->ftw |= (uint16_t)(3u << i * 2);
+    x87->fcw = (image->fcw & X87_FCW_VALID) | X87_FCW_ONES;
+    x87->fsw = image->fsw & (uint16_t) ~(X87_ES | X87_B);
+    x87->ftw = x87_tags_from_abridged((uint8_t)image->ftw);
     for (unsigned i = 0; i < 8; i++) {
         __builtin_memset(x87->st[i], 0, 16);
         __builtin_memcpy(x87->st[i], image->st[i], 10);
