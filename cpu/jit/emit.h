@@ -15,7 +15,6 @@
 struct emit {
     uint8_t *p;     /* where the next byte goes */
     intptr_t shift; /* address that runs = address that is written + shift */
-    intptr_t cpu;   /* address of struct cpu, which lies near the code */
 };
 
 static inline void emit8(struct emit *e, unsigned v)
@@ -103,38 +102,22 @@ static inline void emit_rm_indexed(struct emit *e, unsigned w, unsigned opcode, 
     emit_modrm_sib(e, reg, base, index, 0, disp);
 }
 
-/* The displacement of [struct cpu + offset] by RIP, behind a ModRM byte that says so; `more` bytes
- * of the instruction follow. */
-static inline void emit_cpu_disp(struct emit *e, int32_t offset, unsigned more)
-{
-    emit32(e, (uint32_t)(e->cpu + offset - (intptr_t)(emit_here(e) + 4 + more)));
-}
 /* [struct cpu + offset] behind the opcode, and what REX says of it. */
-static inline void emit_cpu_modrm(struct emit *e, unsigned reg, int32_t offset, unsigned more)
+static inline void emit_cpu_modrm(struct emit *e, unsigned reg, int32_t offset)
 {
-    if (cpu_is_near(offset)) {
-        emit_modrm_mem(e, reg, HOST_CPU, offset - CPU_NEAR);
-        return;
-    }
-    emit8(e, (reg & 7) << 3 | 5);
-    emit_cpu_disp(e, offset, more);
+    emit_modrm_mem(e, reg, HOST_CPU, offset - CPU_NEAR);
 }
-static inline void emit_cpu_rex(struct emit *e, unsigned w, unsigned reg, int32_t offset)
+static inline void emit_cpu_rex(struct emit *e, unsigned w, unsigned reg)
 {
-    emit_rex(e, w, reg, 0, cpu_is_near(offset) ? HOST_CPU : 0);
-}
-static inline void emit_cpu_before(struct emit *e, unsigned w, unsigned opcode, unsigned reg,
-                                   int32_t offset, unsigned more)
-{
-    emit_cpu_rex(e, w, reg, offset);
-    emit8(e, opcode);
-    emit_cpu_modrm(e, reg, offset, more);
+    emit_rex(e, w, reg, 0, HOST_CPU);
 }
 /* op reg, [struct cpu + offset] */
 static inline void emit_cpu(struct emit *e, unsigned w, unsigned opcode, unsigned reg,
                             int32_t offset)
 {
-    emit_cpu_before(e, w, opcode, reg, offset, 0);
+    emit_cpu_rex(e, w, reg);
+    emit8(e, opcode);
+    emit_cpu_modrm(e, reg, offset);
 }
 
 enum {
@@ -212,32 +195,39 @@ static inline void emit_vzeroupper(struct emit *e)
 static inline void emit_cpu_imm32(struct emit *e, unsigned opcode, unsigned digit, int32_t offset,
                                   uint32_t imm)
 {
-    emit_cpu_before(e, 4, opcode, digit, offset, 4);
+    emit_cpu(e, 4, opcode, digit, offset);
     emit32(e, imm);
 }
 static inline void emit_cpu_imm8(struct emit *e, unsigned opcode, unsigned digit, int32_t offset,
                                  unsigned imm)
 {
-    emit_cpu_before(e, 4, opcode, digit, offset, 1);
+    emit_cpu(e, 4, opcode, digit, offset);
     emit8(e, imm);
 }
 /* 0F op reg, [struct cpu + offset] */
-static inline void emit_cpu_0f(struct emit *e, unsigned opcode, unsigned reg, int32_t offset)
+static inline void emit_cpu_0f(struct emit *e, unsigned w, unsigned opcode, unsigned reg,
+                               int32_t offset)
 {
-    emit_cpu_rex(e, 4, reg, offset);
+    emit_cpu_rex(e, w, reg);
     emit8(e, 0x0f);
     emit8(e, opcode);
-    emit_cpu_modrm(e, reg, offset, 0);
+    emit_cpu_modrm(e, reg, offset);
 }
-enum { OP_0F_MOVUPS_LOAD = 0x10, OP_0F_MOVUPS_STORE, OP_0F_ORPS = 0x56, OP_0F_GRP15 = 0xae };
+enum {
+    OP_0F_MOVUPS_LOAD = 0x10,
+    OP_0F_MOVUPS_STORE,
+    OP_0F_ORPS = 0x56,
+    OP_0F_GRP15 = 0xae,
+    OP_0F_IMUL
+};
 /* VMOVUPS between a YMM register and its home. */
 static inline void emit_cpu_ymm(struct emit *e, unsigned opcode, unsigned reg)
 {
-    emit8(e, 0xc5);
-    emit8(e, (reg & 8 ? 0 : 0x80) | 0x7c);
+    emit8(e, 0xc4);
+    emit8(e, (reg & 8 ? 0 : 0x80) | 0x40 | 1); /* R and B of R14 inverted; map 0F */
+    emit8(e, 0x7c);
     emit8(e, opcode);
-    emit8(e, (reg & 7) << 3 | 5);
-    emit_cpu_disp(e, CPU_YMM(reg), 0);
+    emit_cpu_modrm(e, reg, CPU_YMM(reg));
 }
 enum { OP_0F_MOVZX_BYTE = 0xb6, OP_0F_MOVZX_WORD };
 

@@ -52,7 +52,7 @@ void flags_emit_store(struct emit *e)
 
 void flags_emit_load(struct emit *e)
 {
-    emit_cpu_0f(e, OP_0F_MOVZX_WORD, RAX, CPU_AT(jx.flags));
+    emit_cpu_0f(e, 4, OP_0F_MOVZX_WORD, RAX, CPU_AT(jx.flags));
     emit_flags_from_ax(e);
 }
 

@@ -359,7 +359,7 @@ static inline unsigned jit_mark_index(uint64_t gpa)
 
 static inline struct emit jit_emit(const struct jit *jit, uint8_t *at)
 {
-    return (struct emit){at, jit->code - jit->code_write, (intptr_t)jit->cpu};
+    return (struct emit){at, jit->code - jit->code_write};
 }
 
 /* Bytes, with the thunks. */

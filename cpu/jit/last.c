@@ -173,7 +173,7 @@ static void store_limits(struct emit *e, int32_t at, bool write, bool allowed)
 {
     for (enum view_last_size size = 0; size < VIEW_LAST_SIZES; size++) {
         int32_t limit = at + (int32_t)offsetof(struct view_last, limit[size][write]);
-        emit_cpu_before(e, 8, OP_STORE_IMM, 0, limit, 4);
+        emit_cpu(e, 8, OP_STORE_IMM, 0, limit);
         emit32(e, allowed ? (uint32_t)view_last_limit(size) : 0);
     }
 }

@@ -73,9 +73,9 @@ static void rflags_image(struct build *b)
 {
     struct emit *e = &b->e;
     enum { IN_AH = FLAGS_ARITH & 0xff, OF_SHIFT = 11 };
-    emit_cpu_0f(e, OP_0F_MOVZX_BYTE, SCRATCH1, CPU_AT(jx.flags));
+    emit_cpu_0f(e, 4, OP_0F_MOVZX_BYTE, SCRATCH1, CPU_AT(jx.flags));
     emit_shift(e, 4, SHIFT_DIGIT_SHL, SCRATCH1, OF_SHIFT);
-    emit_cpu_0f(e, OP_0F_MOVZX_BYTE, SCRATCH2, CPU_AT(jx.flags) + 1);
+    emit_cpu_0f(e, 4, OP_0F_MOVZX_BYTE, SCRATCH2, CPU_AT(jx.flags) + 1);
     emit_ri(e, 4, GRP1_AND, SCRATCH2, IN_AH);
     emit_rr(e, 4, OP_OR, SCRATCH1, SCRATCH2);
     emit_cpu(e, 4, OP_LOAD, SCRATCH1, CPU_AT(rflags));
@@ -185,7 +185,7 @@ static bool store_selector(struct build *b, unsigned seg)
         return false;
     struct cold *site = site_begin_spilled(b);
     lookup_operand(b, 2, ACCESS_WRITE, 0, site);
-    emit_cpu_0f(&b->e, OP_0F_MOVZX_WORD, SCRATCH2, CPU_SELECTOR(seg));
+    emit_cpu_0f(&b->e, 4, OP_0F_MOVZX_WORD, SCRATCH2, CPU_SELECTOR(seg));
     emit8(&b->e, 0x66);
     emit_rm(&b->e, 4, OP_STORE, SCRATCH2, SCRATCH1, 0);
     return end(b, site);
@@ -207,7 +207,7 @@ static bool mov_from_sreg(struct build *b)
         emit8(&b->e, 0x66);
         emit_cpu(&b->e, 4, OP_LOAD, to, CPU_SELECTOR(seg));
     } else {
-        emit_cpu_0f(&b->e, OP_0F_MOVZX_WORD, to, CPU_SELECTOR(seg));
+        emit_cpu_0f(&b->e, 4, OP_0F_MOVZX_WORD, to, CPU_SELECTOR(seg));
     }
     guest_written(b, reg, to);
     flags_after_change(b, reg);

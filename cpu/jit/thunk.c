@@ -48,7 +48,7 @@ static void move_vector(struct emit *e, unsigned reg, bool wide, bool store)
     if (wide)
         emit_cpu_ymm(e, opcode, reg);
     else
-        emit_cpu_0f(e, opcode, reg, CPU_YMM(reg));
+        emit_cpu_0f(e, 4, opcode, reg, CPU_YMM(reg));
 }
 
 static void move_vectors(struct emit *e, bool wide, bool store)
@@ -66,7 +66,7 @@ static void set_vec_home(struct emit *e, uint32_t value)
 static void move_mxcsr(struct emit *e, bool store)
 {
     enum { LDMXCSR = 2, STMXCSR };
-    emit_cpu_0f(e, OP_0F_GRP15, store ? STMXCSR : LDMXCSR, CPU_AT(jx.mxcsr));
+    emit_cpu_0f(e, 4, OP_0F_GRP15, store ? STMXCSR : LDMXCSR, CPU_AT(jx.mxcsr));
 }
 
 /* The guest's, as it is now; C does not mind its sticky flags, but its rounding. EFLAGS are lost.
@@ -103,7 +103,7 @@ static void test_upper_halves(struct emit *e)
 {
     static const uint8_t vptest_xmm0[] = {0xc4, 0xe2, 0x79, 0x17, 0xc0};
     for (unsigned reg = 0; reg < 16; reg++) /* ORPS needs alignment: ymm[] has it */
-        emit_cpu_0f(e, reg == 0 ? OP_0F_MOVUPS_LOAD : OP_0F_ORPS, 0, CPU_YMM(reg) + 16);
+        emit_cpu_0f(e, 4, reg == 0 ? OP_0F_MOVUPS_LOAD : OP_0F_ORPS, 0, CPU_YMM(reg) + 16);
     emit_bytes(e, vptest_xmm0, sizeof vptest_xmm0);
 }
 
@@ -142,11 +142,11 @@ static const uint8_t *make_vec_in(const struct jit *jit, struct emit *e)
 }
 
 /* Below what C functions keep stands one call that is always open, and returns to address 0. */
-static void make_enter(struct emit *e, const uint8_t *to_zero)
+static void make_enter(const struct jit *jit, struct emit *e, const uint8_t *to_zero)
 {
     for (unsigned i = 0; i < sizeof callee_saved; i++)
         emit_push(e, callee_saved[i]);
-    emit_rip(e, 8, OP_LEA, HOST_CPU, (const void *)(e->cpu + CPU_NEAR));
+    emit_rip(e, 8, OP_LEA, HOST_CPU, (const uint8_t *)jit->cpu + CPU_NEAR);
     emit_mov(e, 8, RAX, RSP);
     emit_ri(e, 8, GRP1_AND, RSP, -CALLS_BYTES);
     emit_push(e, RAX);
@@ -252,15 +252,14 @@ static const uint8_t *make_slow(const struct jit *jit, struct emit *e, unsigned 
 /* clock_piece_at() in RAX; the jump that is taken where it says no. */
 static uint8_t *emit_piece_at(struct emit *e)
 {
-    static const uint8_t rdtsc[] = {0x0f, 0x31}, imul_rax[] = {0x48, 0x0f, 0xaf, 0x05};
+    static const uint8_t rdtsc[] = {0x0f, 0x31};
     emit_bytes(e, rdtsc, sizeof rdtsc);
     emit_shift(e, 8, SHIFT_DIGIT_SHL, RDX, 32);
     emit_rr(e, 8, OP_OR_LOAD, RAX, RDX);
     emit_cpu(e, 8, OP_SUB_LOAD, RAX, CPU_AT(jx.tsc.start));
     emit_cpu(e, 8, OP_CMP_LOAD, RAX, CPU_AT(jx.tsc.length));
     uint8_t *over = emit_jcc_later(e, CC_AE);
-    emit_bytes(e, imul_rax, sizeof imul_rax);
-    emit_cpu_disp(e, CPU_AT(jx.tsc.mult), 0);
+    emit_cpu_0f(e, 8, OP_0F_IMUL, RAX, CPU_AT(jx.tsc.mult));
     emit_shift(e, 8, SHIFT_DIGIT_SHR, RAX, 32);
     emit_cpu(e, 8, OP_ADD_LOAD, RAX, CPU_AT(jx.tsc.base));
     return over;
@@ -473,7 +472,7 @@ void jit_make_thunks(struct jit *jit)
     jit->thunks.other_place = make_other_place(&e);
     jit->thunks.find_call = make_find_call(&e);
     const uint8_t *to_zero = make_to_zero(jit, &e), *enter = emit_here(&e);
-    make_enter(&e, to_zero);
+    make_enter(jit, &e, to_zero);
     memcpy(&jit->thunks.enter, &enter, sizeof enter);
     last_make_thunks(jit, &e);
     jit->body.begin = (size_t)(e.p - jit->code_write + 63) & ~(size_t)63;

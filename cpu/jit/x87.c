@@ -70,7 +70,7 @@ static bool is_noted(const struct insn *insn)
 /* word [struct cpu + to] = word [struct cpu + from] */
 static void copy_word(struct emit *e, int32_t to, int32_t from)
 {
-    emit_cpu_0f(e, OP_0F_MOVZX_WORD, SCRATCH2, from);
+    emit_cpu_0f(e, 4, OP_0F_MOVZX_WORD, SCRATCH2, from);
     emit8(e, 0x66);
     emit_cpu(e, 4, OP_STORE, SCRATCH2, to);
 }
@@ -87,7 +87,7 @@ static void note_instruction(struct build *b, unsigned n)
     copy_word(e, CPU_AT(x87.fcs), CPU_SELECTOR(SEG_CS));
     unsigned fop = (insn->bytes[insn->off_modrm - 1] & 7u) << 8 | insn->modrm;
     emit8(e, 0x66);
-    emit_cpu_before(e, 4, OP_STORE_IMM, 0, CPU_AT(x87.fop), 2);
+    emit_cpu(e, 4, OP_STORE_IMM, 0, CPU_AT(x87.fop));
     emit8(e, fop & 0xff);
     emit8(e, fop >> 8);
 }
@@ -206,7 +206,7 @@ static bool load_mxcsr(struct build *b)
     emit_ri(e, 4, GRP1_AND, SCRATCH2, ~FREE);
     emit_ri(e, 4, GRP1_CMP, SCRATCH2, MXCSR_INIT);
     cold_jump(site, emit_jcc_later(e, CC_NE));
-    emit_cpu_0f(e, OP_0F_GRP15, LDMXCSR, CPU_AT(jx.control));
+    emit_cpu_0f(e, 4, OP_0F_GRP15, LDMXCSR, CPU_AT(jx.control));
     flags_clobbered(b);
     site_resume(b, site);
     return true;
