@@ -175,22 +175,24 @@ static struct cold *cold_edge(struct build *b, struct jit_edge *edge)
     return c;
 }
 
-/* What was found under the generation in `reg` holds if that is still the address space's, or that
- * of global pages, on which kernels run nearly always and other code hardly ever; else it takes the
- * jump. */
+/* What was found under the generation in `reg` holds if that is still the address space's or that
+ * of global pages, on which kernels run nearly always and programs hardly ever. The likelier one is
+ * compared at once: takes the jump if it is another. */
 static uint8_t *check_generation(struct build *b, unsigned reg)
 {
-    struct emit *e = &b->e;
-    uint8_t *good = NULL;
-    if (!(b->mode & MODE_USER)) {
-        emit_cpu(e, 8, OP_CMP_LOAD, reg, CPU_AT(mmu.global_generation));
-        good = emit_jcc_later(e, CC_E);
-    }
-    emit_cpu(e, 8, OP_CMP_LOAD, reg, CPU_AT(mmu.exec_generation));
-    uint8_t *bad = emit_jcc_later(e, CC_NE);
-    if (good)
-        emit_patch32(good, e->shift, emit_here(e));
-    return bad;
+    bool user = b->mode & MODE_USER;
+    emit_cpu(&b->e, 8, OP_CMP_LOAD, reg,
+             user ? CPU_AT(mmu.exec_generation) : CPU_AT(mmu.global_generation));
+    return emit_jcc_later(&b->e, CC_NE);
+}
+
+/* Behind that jump: goes on at `good` if it is the other one. */
+static void check_other_generation(struct build *b, unsigned reg, const uint8_t *good)
+{
+    if (b->mode & MODE_USER)
+        return;
+    emit_cpu(&b->e, 8, OP_CMP_LOAD, reg, CPU_AT(mmu.exec_generation));
+    emit_patch32(emit_jcc_later(&b->e, CC_E), b->e.shift, good);
 }
 
 /* What the edge remembers holds here and now; R10 = the page's virtual address, from the edge,
@@ -204,7 +206,15 @@ static void check_edge(struct build *b, struct jit_edge *edge, struct cold *miss
     emit_cpu(e, 8, OP_CMP_LOAD, SCRATCH1, CPU_AT(jx.page_va));
     cold_jump(miss, emit_jcc_later(e, CC_NE));
     emit_rip(e, 8, OP_LOAD, SCRATCH2, &edge->generation);
-    cold_jump(miss, check_generation(b, SCRATCH2));
+    uint8_t *changed = check_generation(b, SCRATCH2);
+    if (b->mode & MODE_USER) {
+        cold_jump(miss, changed);
+        return;
+    }
+    struct cold *other = cold_new(b, COLD_SPACE);
+    cold_jump(other, changed);
+    other->resume = emit_here(e);
+    other->otherwise = miss;
 }
 
 void branch_cross(struct build *b)
@@ -566,6 +576,7 @@ static void emit_other_place(struct build *b, const struct cold *c)
 {
     struct emit *e = &b->e;
     emit_patch32(c->outdated, e->shift, emit_here(e));
+    check_other_generation(b, SCRATCH1, c->found);
     emit_rm(e, 8, OP_LOAD, SCRATCH1, SCRATCH2, (int32_t)offsetof(struct jit_pc, pc));
     emit_patch32(c->other, e->shift, emit_here(e));
     emit_call(e, b->jit->thunks.other_place);
@@ -649,6 +660,12 @@ static void emit_elsewhere(struct build *b, const struct cold *c)
     go_to_entry(b);
 }
 
+static void emit_space(struct build *b, const struct cold *c)
+{
+    check_other_generation(b, SCRATCH2, c->resume);
+    emit_jmp(&b->e, c->otherwise->code);
+}
+
 static void emit_pages(struct build *b, const struct cold *c)
 {
     struct emit *e = &b->e;
@@ -716,6 +733,9 @@ void emit_cold(struct build *b)
             break;
         case COLD_PAGES:
             emit_pages(b, c);
+            break;
+        case COLD_SPACE:
+            emit_space(b, c);
             break;
         }
     }

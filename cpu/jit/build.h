@@ -45,6 +45,7 @@ enum cold_kind {
     COLD_FULL,  /* CALL: too many calls are open, so they are forgotten */
     COLD_RET,   /* RET: not to where the last open call returns */
     COLD_PAGES, /* REP MOVS, REP STOS: not in one page */
+    COLD_SPACE, /* an edge that holds in this address space only, if at all */
 };
 struct cold {
     uint8_t kind;   /* enum cold_kind */
@@ -53,7 +54,7 @@ struct cold {
     int32_t off;    /* HERE, POLL: of the instruction; SIDE: of the target */
     unsigned jumps;
     uint8_t *jump[6];      /* displacements that lead here (written addresses) */
-    const uint8_t *resume; /* SLOW, RUN, FULL, PAGES: where it goes on (running address) */
+    const uint8_t *resume; /* SLOW, RUN, FULL, PAGES, SPACE: where it goes on (running address) */
     uint32_t site;         /* SLOW: offset in jit->data */
     /* SLOW of an indirect branch: the jumps by which it looks for its target in the other place,
      * and where it goes on. */
@@ -68,12 +69,12 @@ struct cold {
     const uint8_t *code;      /* where it is (running address), once it is emitted */
     struct jit_watch *watch;  /* LAST; NULL: it is not watched */
     struct x87_due x87_due;   /* SLOW: in front of it */
-    struct cold *otherwise;   /* LAST: what follows if the view has not got it either */
+    struct cold *otherwise;   /* LAST: what follows if the view has not got it either; SPACE */
     struct lookup lookup;     /* LAST */
     struct flags_state flags; /* RUN: before it; POLL, SIDE, EDGE: on the way here */
     struct jit_edge *edge;    /* EDGE */
 };
-enum { COLD_MAX = 6 * REGION_MAX_INSNS };
+enum { COLD_MAX = 7 * REGION_MAX_INSNS };
 
 /* A host address that is kept over several accesses (held.c). */
 enum { HELD_SLOTS = 4 };
@@ -110,20 +111,20 @@ struct build {
     bool vectors; /* some instruction names vector registers */
     bool x87;     /* the x87's, or MMX's */
     struct x87_due x87_due;
-    bool cross;   /* there is one instruction only, which crosses the page's end */
+    bool cross; /* there is one instruction only, which crosses the page's end */
     unsigned colds;
     struct held held[HELD_SLOTS];
     unsigned held_next;
     const struct held *in_r10; /* what is held is in R10, too, */
     const uint8_t *r10_until;  /* if no more code has been emitted (written address) */
     bool in_cold;              /* cold code is being emitted */
-    unsigned r11_guest; /* the homed register whose value R11 has, too, */
-    const uint8_t *r11_until; /* if no more code has been emitted (written address) */
+    unsigned r11_guest;        /* the homed register whose value R11 has, too, */
+    const uint8_t *r11_until;  /* if no more code has been emitted (written address) */
     /* The last copied operation that names no memory and has no site, if no more code has been
      * emitted (written addresses). */
     const uint8_t *op_from, *op_until;
-    /* The POPs before a RET, whose word lookup_words() has covered, if no more code has been emitted
-     * (written address). */
+    /* The POPs before a RET, whose word lookup_words() has covered, if no more code has been
+     * emitted (written address). */
     struct cold *ret_run;
     const uint8_t *ret_from;
     /* The last call of C for an instruction without translation: its site, and where it ends
@@ -163,7 +164,7 @@ struct build {
 /* For so many more pieces of cold code, and all that cold code has itself. */
 static inline bool build_has_room(const struct build *b, unsigned colds)
 {
-    return b->colds + colds <= COLD_MAX - REGION_MAX_INSNS * 2;
+    return b->colds + colds <= COLD_MAX - REGION_MAX_INSNS * 3;
 }
 
 static inline const struct insn *build_insn(const struct build *b)
@@ -340,8 +341,8 @@ void lookup_rotate(struct build *b, unsigned by);
 /* The same for the linear address that is a host register + disp. */
 void lookup_stack(struct build *b, unsigned host, int32_t disp, unsigned size,
                   enum access_kind kind, struct cold *site);
-/* The same for what lies on the stack from rSP + disp on, but R10 = host address less rSP: its words
- * are what emit_word() names, by where rSP is then. */
+/* The same for what lies on the stack from rSP + disp on, but R10 = host address less rSP: its
+ * words are what emit_word() names, by where rSP is then. */
 void lookup_words(struct build *b, int32_t disp, unsigned size, enum access_kind kind,
                   struct cold *site);
 /* op reg, [rSP + disp] behind it */
