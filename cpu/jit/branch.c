@@ -619,6 +619,20 @@ static void emit_edge(struct build *b, const struct cold *c)
                                      : t->again_edge);
 }
 
+/* An edge in the page that the jump can take itself: nothing has to be done on the way. */
+static bool is_edge_alone(const struct build *b, const struct cold *c)
+{
+    return build_in_page(c->off) && c->off > b->off[0] && (b->flags.host || b->flags.memory);
+}
+
+static void side_edge(struct build *b, const struct cold *c)
+{
+    struct jit_edge *edge = make_edge(b, c->off, false);
+    edge->host = !b->flags.memory;
+    edge->patch = c->jump[0];
+    cold_jump(cold_edge(b, edge), edge->patch);
+}
+
 /* Straight to the label if nothing has to be done on the way. Without one, the region was cut
  * short. */
 static void emit_side(struct build *b, const struct cold *c)
@@ -626,7 +640,10 @@ static void emit_side(struct build *b, const struct cold *c)
     b->i = c->index;
     b->flags = c->flags;
     int to = build_target(b, b->i, c->off);
-    if (to < 0 || !b->label[to].code)
+    bool leaves = to < 0 || !b->label[to].code;
+    if (leaves && is_edge_alone(b, c))
+        side_edge(b, c);
+    else if (leaves)
         edge_out(b, c->off);
     else if (flags_fit(&b->flags, &b->label[to].flags))
         emit_patch32(c->jump[0], b->e.shift, b->label[to].code);
