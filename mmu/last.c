@@ -37,10 +37,11 @@ void mmu_last_fill(struct mmu_cpu *mmu, enum mmu_priv priv, unsigned k, uint64_t
     const uint8_t *read = mmu_view_lookup(mmu, priv, page, 1, ACCESS_READ);
     const uint8_t *write = mmu_view_lookup(mmu, priv, page, 1, ACCESS_WRITE);
     const uint8_t *host = read ? read : write;
+    struct view_last *last = &mmu->last[k][priv];
+    forget(mmu, priv, k);
+    last->page = page;
     if (!host)
         return;
-    struct view_last *last = &mmu->last[k][priv];
-    last->page = page;
     last->delta = (uint64_t)(uintptr_t)host - page;
     for (enum view_last_size size = 0; size < VIEW_LAST_SIZES; size++) {
         last->limit[size][0] = read ? view_last_limit(size) : 0;

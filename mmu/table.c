@@ -284,15 +284,16 @@ static void resize(struct mmu_cpu *mmu, struct space *space, enum mmu_priv priv,
 /* Growing costs about what the conflicts have cost by then, whether they came in a rush or, say,
  * thirty after each flush. So they are not forgotten at flushes: a table whose pages keep pushing
  * one another out grows in the end. More slowly where few slots are in use: two pages that share
- * one may well share one of a larger table, which would be spread over more of the host's own TLB.
- * But a stack and an array, say, that meet in every call of a function cost more than that. */
+ * one may well share one of a larger table. But a stack and an array that meet in every call of a
+ * function cost more than any table does: a millisecond for each few thousand calls, as long as the
+ * program runs. */
 static bool is_crowded(const struct view_table *table)
 {
     enum { MANY = 8192 };
     uint32_t slots = 1u << table->bits;
     bool sparse = table->bits >= VIEW_AMPLE_BITS && table->live < slots / 16;
-    return table->conflicts > (sparse ? MANY : slots / 2) &&
-           table->bits < (sparse ? VIEW_SPARSE_BITS : VIEW_MAX_BITS);
+    uint32_t enough = sparse || slots / 2 > MANY ? MANY : slots / 2;
+    return table->conflicts > enough && table->bits < VIEW_MAX_BITS;
 }
 
 enum { TRIM_AFTER = 16 };

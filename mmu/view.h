@@ -20,8 +20,7 @@
 enum {
     VIEW_SPACES = 32,
     VIEW_MIN_BITS = 8,     /* 256 entries: 1 MiB */
-    VIEW_AMPLE_BITS = 12,  /* 4096 entries: not soon larger for a few pages, */
-    VIEW_SPARSE_BITS = 14, /* 16384: no larger for these */
+    VIEW_AMPLE_BITS = 12,  /* 4096 entries: not soon larger for a few pages */
     ID_INDEX_BITS = 24,    /* of an entry's id */
     VIEW_MAX_BITS = 18,    /* 262144 entries: 1 GiB */
     VIEW_BUDGET = 1 << 20, /* entries of one vCPU: 88 MiB of host memory */

@@ -94,7 +94,7 @@ struct jit_watch {
     int32_t budget; /* how often it may be another page until C has a look */
     uint32_t allowance;
     uint8_t *jump; /* the displacement of the jump that says so (written address) */
-    uint8_t last, kind;
+    uint8_t last;
     uint8_t phase, probes, hits, size;
 };
 
@@ -103,13 +103,12 @@ static void watch(struct build *b, const struct lookup *l, struct cold *c, uint8
     if (c->otherwise->kind != COLD_SLOW || l->last == LAST_SP || l->last >= LAST_FS)
         return;
     c->watch = jit_data(b->jit, sizeof *c->watch);
-    *c->watch =
-        (struct jit_watch){.budget = FIRST_ALLOWANCE,
-                           .allowance = FIRST_ALLOWANCE,
-                           .jump = jump,
-                           .last = (uint8_t)l->last,
-                           .size = (uint8_t)(l->size < VIEW_LAST_BYTES ? l->size : VIEW_LAST_BYTES),
-                           .kind = l->kind & ACCESS_WRITE ? ACCESS_WRITE : ACCESS_READ};
+    *c->watch = (struct jit_watch){
+        .budget = FIRST_ALLOWANCE,
+        .allowance = FIRST_ALLOWANCE,
+        .jump = jump,
+        .last = (uint8_t)l->last,
+        .size = (uint8_t)(l->size < VIEW_LAST_BYTES ? l->size : VIEW_LAST_BYTES)};
 }
 
 void last_lookup(struct build *b, const struct lookup *l, struct cold *otherwise)
@@ -256,8 +255,9 @@ void last_watch(struct jit *jit, struct jit_site *site)
         take_always(w, true);
         break;
     case PHASE_PROBING:
-        if (mmu_last_holds(&cpu->mmu, priv, w->last, cpu->jx.asked, w->size,
-                           (enum access_kind)w->kind))
+        /* Whether the view had it says nothing: pages that push one another out of it soon do not,
+         * when it grows. */
+        if (mmu_last_matches(&cpu->mmu, priv, w->last, cpu->jx.asked, w->size))
             w->hits++;
         else
             mmu_last_fill(&cpu->mmu, priv, w->last, cpu->jx.asked);

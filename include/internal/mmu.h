@@ -214,14 +214,14 @@ const uint8_t *mmu_view_code(const struct mmu_cpu *mmu, enum mmu_priv priv, uint
 bool mmu_fetch_known(const struct mmu_cpu *mmu, enum mmu_priv priv, uint64_t gva, uint64_t *gpa,
                      uint64_t *generation);
 
-/* Does the k-th last page hold the address, for this kind of access? */
-static inline bool mmu_last_holds(const struct mmu_cpu *mmu, enum mmu_priv priv, unsigned k,
-                                  uint64_t gva, unsigned size, enum access_kind kind)
+/* Is the k-th last page the one of gva, and an access of that size not too close to its end? It need
+ * not hit: the view may lack the page, or the permission. */
+static inline bool mmu_last_matches(const struct mmu_cpu *mmu, enum mmu_priv priv, unsigned k,
+                                    uint64_t gva, unsigned size)
 {
-    const struct view_last *last = &mmu->last[k][priv];
-    return gva - last->page < last->limit[view_last_size(size)][kind & ACCESS_WRITE ? 1 : 0];
+    return gva - mmu->last[k][priv].page < view_last_limit(view_last_size(size));
 }
-/* It becomes the page of gva, if the view has that. */
+/* It becomes the page of gva; accesses hit if the view has that. */
 void mmu_last_fill(struct mmu_cpu *mmu, enum mmu_priv priv, unsigned k, uint64_t gva);
 
 enum mmu_result {
