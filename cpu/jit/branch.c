@@ -6,10 +6,11 @@
  * not 0 when something may want attention. Where EFLAGS count the poll uses JRCXZ, which leaves
  * them alone.
  *
- * An edge inside the page is a JMP that is patched when the target has a region: one frame, one
- * mode, so that nothing can be wrong with it; flags may be in EFLAGS on this way. An edge to
- * another page remembers the target together with the page's virtual address and the MMU's
- * generation, and compares both each time: flags are in cpu->jx.flags, as on all other ways out.
+ * An edge inside the page is a JMP, or the Jcc itself where there is nothing else to do on the way,
+ * that is patched when the target has a region: one frame, one mode, so that nothing can be wrong
+ * with it; flags may be in EFLAGS on this way. An edge to another page remembers the target
+ * together with the page's virtual address and the MMU's generation, and compares both each time:
+ * flags are in cpu->jx.flags, as on all other ways out.
  *
  * A guest's CALL is a CALL of the host, so that the host's processor predicts the RET:
  *
