@@ -176,14 +176,19 @@ static struct cold *cold_edge(struct build *b, struct jit_edge *edge)
     return c;
 }
 
-/* What was found under the generation in `reg` holds if that is still the address space's or that
- * of global pages, on which kernels run nearly always and programs hardly ever. The likelier one is
- * compared at once: takes the jump if it is another. */
+/* The generation of global pages, on which kernels run nearly always if they have any, and programs
+ * hardly ever; or else that of the address space. */
+static int32_t generation(const struct build *b, bool likely)
+{
+    bool global = !(b->mode & MODE_USER) && (b->cpu->cr4 & CR4_PGE);
+    return global == likely ? CPU_AT(mmu.global_generation) : CPU_AT(mmu.exec_generation);
+}
+
+/* What was found under the generation in `reg` holds if that is one of the two now. The likelier
+ * one is compared at once: takes the jump if it is another. */
 static uint8_t *check_generation(struct build *b, unsigned reg)
 {
-    bool user = b->mode & MODE_USER;
-    emit_cpu(&b->e, 8, OP_CMP_LOAD, reg,
-             user ? CPU_AT(mmu.exec_generation) : CPU_AT(mmu.global_generation));
+    emit_cpu(&b->e, 8, OP_CMP_LOAD, reg, generation(b, true));
     return emit_jcc_later(&b->e, CC_NE);
 }
 
@@ -192,7 +197,7 @@ static void check_other_generation(struct build *b, unsigned reg, const uint8_t 
 {
     if (b->mode & MODE_USER)
         return;
-    emit_cpu(&b->e, 8, OP_CMP_LOAD, reg, CPU_AT(mmu.exec_generation));
+    emit_cpu(&b->e, 8, OP_CMP_LOAD, reg, generation(b, false));
     emit_patch32(emit_jcc_later(&b->e, CC_E), b->e.shift, good);
 }
 

@@ -45,7 +45,7 @@ enum cold_kind {
     COLD_FULL,  /* CALL: too many calls are open, so they are forgotten */
     COLD_RET,   /* RET: not to where the last open call returns */
     COLD_PAGES, /* REP MOVS, REP STOS: not in one page */
-    COLD_SPACE, /* an edge that holds in this address space only, if at all */
+    COLD_SPACE, /* an edge that holds under the less likely generation, if at all */
 };
 struct cold {
     uint8_t kind;   /* enum cold_kind */
