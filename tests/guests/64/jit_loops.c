@@ -134,6 +134,21 @@ TEST(a_loop_of_two_regions)
     CHECK(t.frame.r8 - t.frame.r10 <= 1 && t.frame.r10 > 0);
 }
 
+/* The second of two blocks has its region first, so that its Jcc leads back to another one. */
+TEST(a_conditional_way_back_to_another_region)
+{
+    enum { SECOND = 6 };
+    struct context c = kernel_context();
+    pieces_begin();
+    word begin = pieces_here();
+    put(PIECE("1: inc r8; jmp 2f; nop; 2: inc r10; test rdi, rdi; jnz 1b; ret"));
+    for (unsigned i = 0; i < 4; i++)
+        call_with(begin + SECOND, 0, 0);
+    c.rdi = 1;
+    struct trap t = interrupted(c, begin, pieces_here());
+    CHECK(t.frame.r8 - t.frame.r10 <= 1 && t.frame.r10 > 0);
+}
+
 /* Two pages that jump to each other. */
 TEST(a_loop_through_two_pages)
 {
@@ -211,6 +226,7 @@ const struct test guest_tests[] = {T(loops_of_every_kind),
                                    T(loops_in_loops),
                                    T(a_way_back_where_ways_meet),
                                    T(a_loop_of_two_regions),
+                                   T(a_conditional_way_back_to_another_region),
                                    T(a_loop_through_two_pages),
                                    T(flags_at_interrupts),
                                    T(flags_at_interrupts_between_rounds),
