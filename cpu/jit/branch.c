@@ -177,7 +177,7 @@ static struct cold *cold_edge(struct build *b, struct jit_edge *edge)
 }
 
 /* The generation of global pages, on which kernels run nearly always if they have any, and programs
- * hardly ever; or else that of the address space. */
+ * hardly ever, but for those of Xen's paravirtualised guests; or else that of the address space. */
 static int32_t generation(const struct build *b, bool likely)
 {
     bool global = !(b->mode & MODE_USER) && (b->cpu->cr4 & CR4_PGE);
@@ -195,8 +195,6 @@ static uint8_t *check_generation(struct build *b, unsigned reg)
 /* Behind that jump: goes on at `good` if it is the other one. */
 static void check_other_generation(struct build *b, unsigned reg, const uint8_t *good)
 {
-    if (b->mode & MODE_USER)
-        return;
     emit_cpu(&b->e, 8, OP_CMP_LOAD, reg, generation(b, false));
     emit_patch32(emit_jcc_later(&b->e, CC_E), b->e.shift, good);
 }
@@ -212,13 +210,8 @@ static void check_edge(struct build *b, struct jit_edge *edge, struct cold *miss
     emit_cpu(e, 8, OP_CMP_LOAD, SCRATCH1, CPU_AT(jx.page_va));
     cold_jump(miss, emit_jcc_later(e, CC_NE));
     emit_rip(e, 8, OP_LOAD, SCRATCH2, &edge->generation);
-    uint8_t *changed = check_generation(b, SCRATCH2);
-    if (b->mode & MODE_USER) {
-        cold_jump(miss, changed);
-        return;
-    }
     struct cold *other = cold_new(b, COLD_SPACE);
-    cold_jump(other, changed);
+    cold_jump(other, check_generation(b, SCRATCH2));
     other->resume = emit_here(e);
     other->otherwise = miss;
 }
