@@ -102,22 +102,16 @@ static inline void emit_rm_indexed(struct emit *e, unsigned w, unsigned opcode, 
     emit_modrm_sib(e, reg, base, index, 0, disp);
 }
 
-/* [struct cpu + offset] behind the opcode, and what REX says of it. */
+/* [struct cpu + offset] behind the opcode. */
 static inline void emit_cpu_modrm(struct emit *e, unsigned reg, int32_t offset)
 {
     emit_modrm_mem(e, reg, HOST_CPU, offset - CPU_NEAR);
-}
-static inline void emit_cpu_rex(struct emit *e, unsigned w, unsigned reg)
-{
-    emit_rex(e, w, reg, 0, HOST_CPU);
 }
 /* op reg, [struct cpu + offset] */
 static inline void emit_cpu(struct emit *e, unsigned w, unsigned opcode, unsigned reg,
                             int32_t offset)
 {
-    emit_cpu_rex(e, w, reg);
-    emit8(e, opcode);
-    emit_cpu_modrm(e, reg, offset);
+    emit_rm(e, w, opcode, reg, HOST_CPU, offset - CPU_NEAR);
 }
 
 enum {
@@ -208,7 +202,7 @@ static inline void emit_cpu_imm8(struct emit *e, unsigned opcode, unsigned digit
 static inline void emit_cpu_0f(struct emit *e, unsigned w, unsigned opcode, unsigned reg,
                                int32_t offset)
 {
-    emit_cpu_rex(e, w, reg);
+    emit_rex(e, w, reg, 0, HOST_CPU);
     emit8(e, 0x0f);
     emit8(e, opcode);
     emit_cpu_modrm(e, reg, offset);

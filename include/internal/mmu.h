@@ -214,8 +214,8 @@ const uint8_t *mmu_view_code(const struct mmu_cpu *mmu, enum mmu_priv priv, uint
 bool mmu_fetch_known(const struct mmu_cpu *mmu, enum mmu_priv priv, uint64_t gva, uint64_t *gpa,
                      uint64_t *generation);
 
-/* Is the k-th last page the one of gva, and an access of that size not too close to its end? It need
- * not hit: the view may lack the page, or the permission. */
+/* Is the k-th last page the one of gva, and an access of that size not too close to its end? It
+ * need not hit: the view may lack the page, or the permission. */
 static inline bool mmu_last_matches(const struct mmu_cpu *mmu, enum mmu_priv priv, unsigned k,
                                     uint64_t gva, unsigned size)
 {
