@@ -96,6 +96,7 @@ struct qcow2 {
     struct cluster_run *freed;   /* one reference each is dropped when the file no longer has it */
     size_t freed_count, freed_room;
 
+    bool check_counts;           /* L2 tables against refcounts, as they are read */
     _Atomic bool metadata_waits; /* something is dirty or freed */
     _Atomic bool corrupt;        /* no more writes */
 
@@ -180,6 +181,8 @@ int qcow2_alloc(struct qcow2 *q, uint64_t want, uint64_t *first, uint64_t *count
 void qcow2_unalloc(struct qcow2 *q, uint64_t first, uint64_t count);
 /* Says what a cluster's count is, whatever it was; makes a block for it behind everything else. */
 int qcow2_refcount_put(struct qcow2 *q, uint64_t cluster, uint64_t value);
+/* False also when that cannot be read: nothing can be taken there then. */
+bool qcow2_counts_as_free(struct qcow2 *q, uint64_t cluster);
 /* Drops a reference to each cluster of the bytes at the next qcow2_sync(). */
 int qcow2_free_later(struct qcow2 *q, uint64_t offset, uint64_t len);
 int qcow2_apply_frees(struct qcow2 *q);

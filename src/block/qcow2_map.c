@@ -3,7 +3,8 @@
  *
  * Without extended L2 entries a cluster is its own, only subcluster. Entries come from a file that
  * anybody may have made: an offset that is not a multiple of the cluster size, or lies beyond what
- * the file has, is corruption (qcow2_corrupt()) and gives EIO.
+ * the file has, is corruption (qcow2_corrupt()) and gives EIO. So is a cluster that counts as free:
+ * the next allocation would put somebody else's data into it. It is looked for as a table is read.
  */
 #include "qcow2.h"
 #include <errno.h>
@@ -87,6 +88,31 @@ void qcow2_compressed_extent(const struct qcow2 *q, uint64_t entry, uint64_t *ho
 /* ---- L2 tables --------------------------------------------------------------------------------
  */
 
+/* Does a cluster that an entry refers to count as free? It would be given to somebody else. */
+static bool has_free(struct qcow2 *q, const struct cluster *c, uint64_t *which)
+{
+    uint64_t host = c->host, len = q->cluster_size;
+    if (c->entry)
+        qcow2_compressed_extent(q, c->entry, &host, &len);
+    for (uint64_t at = host; host && at < host + len && at < q->end; at += q->cluster_size) {
+        *which = at >> q->cluster_bits;
+        if (qcow2_counts_as_free(q, *which))
+            return true;
+    }
+    return false;
+}
+
+/* Reading does no harm: that goes on. */
+static void check_counts(struct qcow2 *q, const struct table *l2)
+{
+    uint64_t which;
+    for (unsigned i = 0; i < q->l2_entries && !q->corrupt; i++) {
+        struct cluster c = decode(q, l2, i);
+        if (has_free(q, &c, &which))
+            qcow2_corrupt(q, "a cluster that is used has no refcount", which << q->cluster_bits);
+    }
+}
+
 /* NULL and *result 0: there is none. Called with `cache_lock` held, or `rw` alone. */
 static struct table *get_l2(struct qcow2 *q, uint64_t offset, int *result)
 {
@@ -94,17 +120,20 @@ static struct table *get_l2(struct qcow2 *q, uint64_t offset, int *result)
     *result = 0;
     if (!at)
         return NULL;
-    if (!q->l2.by_key[index]) { /* seen for the first time */
-        if (at & (q->cluster_size - 1)) {
-            *result = qcow2_corrupt(q, "an L2 table is not aligned", at);
-            return NULL;
-        }
-        if (at >= q->end) {
-            *result = qcow2_corrupt(q, "an L2 table lies beyond the file's end", at);
-            return NULL;
-        }
+    if (q->l2.by_key[index])
+        return table_get(q, &q->l2, (uint32_t)index, at, result);
+    if (at & (q->cluster_size - 1)) {
+        *result = qcow2_corrupt(q, "an L2 table is not aligned", at);
+        return NULL;
     }
-    return table_get(q, &q->l2, (uint32_t)index, at, result);
+    if (at >= q->end) {
+        *result = qcow2_corrupt(q, "an L2 table lies beyond the file's end", at);
+        return NULL;
+    }
+    struct table *l2 = table_get(q, &q->l2, (uint32_t)index, at, result);
+    if (l2 && q->check_counts)
+        check_counts(q, l2);
+    return l2;
 }
 
 int qcow2_cluster_get(struct qcow2 *q, uint64_t offset, struct cluster *cluster)

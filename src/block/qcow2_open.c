@@ -420,8 +420,9 @@ static bool open_all(struct opening *o)
         return false;
     if (!q->write)
         return true;
-    return note_metadata(o) && clear_autoclear(o) &&
-           (!(o->h.incompatible_features & QCOW2_DIRTY) || qcow2_repair(q, o->err));
+    q->check_counts = note_metadata(o) && clear_autoclear(o) &&
+                      (!(o->h.incompatible_features & QCOW2_DIRTY) || qcow2_repair(q, o->err));
+    return q->check_counts;
 }
 
 void qcow2_free(struct qcow2 *q)

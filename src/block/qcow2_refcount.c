@@ -300,6 +300,14 @@ int qcow2_refcount_put(struct qcow2 *q, uint64_t cluster, uint64_t value)
     return 0;
 }
 
+bool qcow2_counts_as_free(struct qcow2 *q, uint64_t cluster)
+{
+    int result = 0;
+    uint64_t key = cluster / q->refblock_entries;
+    struct table *block = key < q->reftable.entries ? get_block(q, key, &result) : NULL;
+    return !result && (!block || !refcount_get(q, block->data, cluster % q->refblock_entries));
+}
+
 static int drop_reference(struct qcow2 *q, uint64_t cluster, bool *unused)
 {
     int result;

@@ -153,7 +153,7 @@ static uint64_t l2_at(void)
     return lab_peek("disk", l1_at(), 8) & 0x00fffffffffffe00;
 }
 
-enum place { L1, L2, REFTABLE, REFBLOCK };
+enum place { L1, L2, REFTABLE, REFBLOCK, COUNTS /* of clusters 4 to 7 */ };
 
 static const struct {
     enum place place;
@@ -161,19 +161,21 @@ static const struct {
     bool opens;                    /* for writing */
     int read, write, write_behind; /* sector 0, sector 0, a sector that needs a cluster */
 } damages[] = {
-    {L1, 0x8000000000900200, true, -EIO, -EIO, -EIO}, /* not aligned */
-    {L1, 0x80ffffffffff0000, true, -EIO, -EIO, -EIO}, /* beyond the end */
-    {L1, 0x8000000000010000, false, 0, 0, 0},         /* the refcount table */
-    {L2, 0x8000000000000200, true, -EIO, -EIO, -EIO}, /* not aligned */
-    {L2, 0x80ffffffffff0000, true, -EIO, -EIO, -EIO}, /* beyond the end */
-    {L2, 0x8000000000010000, true, 0, -EIO, -EIO},    /* the refcount table */
-    {L2, 0x8000000000000000, true, 0, 0, 0},          /* nothing */
-    {L2, 0x4000000000000000, true, -EIO, -EIO, 0},    /* the header is no deflate stream */
-    {L2, 0x7fffffffffffffff, true, -EIO, -EIO, -EIO}, /* compressed, beyond the end */
-    {REFTABLE, 512, false, 0, 0, 0},                  /* the header */
-    {REFTABLE, 0x900200, true, 0, 0, -EIO},           /* not aligned */
-    {REFTABLE, 1ull << 60, true, 0, 0, -EIO},         /* beyond the end */
-    {REFBLOCK, 0, true, 0, 0, -EIO},                  /* tables are free, it says */
+    {L1, 0x8000000000900200, true, -EIO, -EIO, -EIO},  /* not aligned */
+    {L1, 0x80ffffffffff0000, true, -EIO, -EIO, -EIO},  /* beyond the end */
+    {L1, 0x8000000000010000, false, 0, 0, 0},          /* the refcount table */
+    {L2, 0x8000000000000200, true, -EIO, -EIO, -EIO},  /* not aligned */
+    {L2, 0x80ffffffffff0000, true, -EIO, -EIO, -EIO},  /* beyond the end */
+    {L2, 0x8000000000010000, true, 0, -EIO, -EIO},     /* the refcount table */
+    {L2, 0x8000000000000000, true, 0, 0, 0},           /* nothing */
+    {L2, 0x4000000000000000, true, -EIO, -EIO, 0},     /* the header is no deflate stream */
+    {L2, 0x7fffffffffffffff, true, -EIO, -EIO, -EIO},  /* compressed, beyond the end */
+    {REFTABLE, 512, false, 0, 0, 0},                   /* the header */
+    {REFTABLE, 0x900200, true, 0, -EIO, -EIO},         /* not aligned */
+    {REFTABLE, 1ull << 60, true, 0, -EIO, -EIO},       /* beyond the end */
+    {REFTABLE, 0, true, 0, -EIO, -EIO},                /* nothing is counted */
+    {REFBLOCK, 0, true, 0, 0, -EIO},                   /* tables are free, it says */
+    {COUNTS, 0x0001000000010001, true, 0, -EIO, -EIO}, /* sector 0's cluster is */
 };
 
 /* What is written with damage like this must go nowhere near the tables. */
@@ -181,7 +183,8 @@ START_TEST(damaged_tables)
 {
     make_disk();
     const uint64_t reftable = lab_peek("disk", 48, 8);
-    const uint64_t places[] = {l1_at(), l2_at(), reftable, lab_peek("disk", reftable, 8)};
+    const uint64_t refblock = lab_peek("disk", reftable, 8);
+    const uint64_t places[] = {l1_at(), l2_at(), reftable, refblock, refblock + 8};
     const struct image_options write = {.write = true};
     struct error err = {""};
     uint8_t ones[512];
