@@ -300,13 +300,14 @@ void branch_go(struct build *b, int32_t target)
     }
 }
 
-/* The block that the branch leads to is the next one, and what it falls into has not been met. */
+/* The block that the branch leads to is the next one, and what it falls into has not been met, or
+ * is behind a loop that goes on. */
 static bool is_followed_by_target(const struct build *b, int32_t target)
 {
     int32_t on = b->next[b->i];
     return !b->flows[b->i] && on != NEXT_NONE && build_in_page(on) &&
            build_target(b, b->i, target) == (int)b->i + 1 &&
-           !jit_place_find(b->jit, (b->region->gpa & PAGE_MASK) + (uint64_t)on);
+           (b->loop[b->i] || !jit_place_find(b->jit, (b->region->gpa & PAGE_MASK) + (uint64_t)on));
 }
 
 /* On the way back in a loop flags stay as they are described, if the loop's head can do with that.

@@ -81,6 +81,7 @@ enum { HELD_SLOTS = 4 };
 struct held {
     bool valid, write;
     bool relative; /* cpu->jx.held[] is host address less guest address; else the address at `lo` */
+    bool rounds;   /* accesses of several rounds of the loop are covered (unroll.c) */
     uint8_t base, index, scale, seg;
     int32_t lo, hi; /* displacements that it covers */
 };
@@ -95,6 +96,12 @@ struct label {
     bool met;                 /* jumps lead there already: `flags` is what they have in common */
     struct flags_state flags; /* as they must be there; host and memory: nobody will look */
 };
+
+/* A loop whose rounds stand in a row (unroll.c). */
+struct unrolled {
+    uint8_t head, size, rounds; /* the first instruction; of a round; how many */
+};
+enum { UNROLLED_MAX = 8 };
 
 struct build {
     struct jit *jit;
@@ -131,6 +138,8 @@ struct build {
      * (written address). */
     uint32_t call_site;
     const uint8_t *call_end;
+    unsigned loops;
+    struct unrolled unrolled[UNROLLED_MAX];
     /* -- not cleared for each region -- */
     struct insn insn[REGION_MAX_INSNS];
     /* A block begins there; the instruction itself or one behind it leads back there: the head of a
@@ -140,6 +149,7 @@ struct build {
     struct label label[REGION_MAX_INSNS];
     uint8_t ways[REGION_MAX_INSNS];  /* in the region that lead to it */
     int16_t to[REGION_MAX_INSNS][2]; /* where it jumps in the region; -1 */
+    uint8_t loop[REGION_MAX_INSNS];  /* it is part of that one of `unrolled`, + 1; 0: of none */
     bool copies[REGION_MAX_INSNS];   /* copying comes into question (copy.c) */
     bool quiet[REGION_MAX_INSNS];    /* nobody sees the state before it (flags.c) */
     uint16_t
@@ -196,13 +206,37 @@ static inline bool build_in_page(int64_t off)
     return off >= 0 && off < (int64_t)PAGE_SIZE;
 }
 
+/* The round of its loop that instruction i is in; 0 where rounds do not stand in a row. */
+static inline unsigned build_round(const struct build *b, unsigned i)
+{
+    const struct unrolled *loop = &b->unrolled[b->loop[i] ? b->loop[i] - 1 : 0];
+    return b->loop[i] ? (i - loop->head) / loop->size : 0;
+}
+
+/* Are two instructions in different rounds of one loop? */
+static inline bool build_is_other_round(const struct build *b, unsigned i, unsigned k)
+{
+    return b->loop[i] == b->loop[k] && build_round(b, i) != build_round(b, k);
+}
+
+/* Where a branch in one of several rounds leads, if `to` is what it is in the first. */
+static inline int build_target_of_round(const struct build *b, unsigned from, int to)
+{
+    const struct unrolled *loop = &b->unrolled[b->loop[from] - 1];
+    int head = loop->head, size = loop->size, round = (int)build_round(b, from);
+    if (to == head)
+        return round + 1 == loop->rounds ? head : head + (round + 1) * size;
+    return to > head && to < head + size ? to + round * size : to;
+}
+
 /* The instruction in the region that a branch from instruction `from` to an offset goes to; -1: it
  * leaves. In lockstep all ways back leave, so that each way through a region has an end. */
 static inline int build_target(const struct build *b, unsigned from, int32_t off)
 {
     if (!build_in_page(off) || b->cross || (b->jit->lockstep && off <= b->off[from]))
         return -1;
-    return b->index_at[off];
+    int to = b->index_at[off];
+    return b->loop[from] ? build_target_of_round(b, from, to) : to;
 }
 
 /* Is the next instruction of the array the one that always follows, and comes from here only? */
@@ -221,6 +255,19 @@ static inline bool build_easy_segment(const struct build *b, const struct insn *
     return insn->mem.seg != SEG_CS || !write;
 }
 
+/* Nothing is known of instruction i. */
+static inline void build_clear(struct build *b, unsigned i)
+{
+    b->leader[i] = b->head[i] = b->in_loop[i] = b->flows[i] = false;
+    b->label[i].code = NULL;
+    b->label[i].met = false;
+    b->label[i].flags = (struct flags_state){.host = false};
+    b->ways[i] = 0;
+    b->to[i][0] = b->to[i][1] = -1;
+    b->loop[i] = 0;
+    b->next[i] = NEXT_NONE;
+}
+
 /* Another way comes in here: what registers have got beside their own, and where the last operation
  * is, holds no more. */
 static inline void build_joined(struct build *b)
@@ -233,6 +280,11 @@ static inline void build_joined(struct build *b)
 
 /* Orders what has been decoded. */
 void order_blocks(struct build *b);
+
+/* ---- unroll.c -------------------------------------------------------------------------------- */
+
+/* Puts rounds of short loops in a row. */
+void unroll_loops(struct build *b);
 
 /* ---- polls.c --------------------------------------------------------------------------------- */
 

@@ -11,7 +11,8 @@
  * before their last accesses, it is good for displacements that are less by that. jit_slow() does
  * not come back to a place where something is held if C has taken anything away (mmu->taken). What
  * cannot be covered in one piece (it crosses a page's end, it is a device) has C execute the first
- * access and leave; where that happens often, the region is made again without the group.
+ * access and leave; where that happens often, the region is made again without the group, or first
+ * with one that is for a single round of the loop (unroll.c).
  */
 #include "cpu/jit/build.h"
 #include "cpu/sys/internal.h"
@@ -126,9 +127,9 @@ struct held *held_find(struct build *b, const struct opnd *mem, bool write)
     return NULL;
 }
 
-static bool is_ungrouped(const struct build *b)
+static enum grouping grouping(const struct build *b)
 {
-    return b->jit->ungrouped[jit_mark_index((b->region->gpa & PAGE_MASK) + b->off[b->i])];
+    return b->jit->grouping[jit_mark_index((b->region->gpa & PAGE_MASK) + b->off[b->i])];
 }
 
 /* Covers the instruction's access too, if it is one of the group and not too far away; `moved` is
@@ -168,7 +169,7 @@ static void lead_to(struct ahead *a, int i, int64_t moved)
 
 /* Looks for more accesses by the current instruction's registers, as far as all ways that lead
  * there come from here: but for loops' heads, blocks stand behind those that lead to them. */
-static bool find_more(const struct build *b, struct held *h)
+static bool find_more(const struct build *b, struct held *h, bool over_rounds)
 {
     struct ahead a;
     unsigned end = b->i + LOOK_AHEAD < b->count ? b->i + LOOK_AHEAD : b->count;
@@ -178,9 +179,12 @@ static bool find_more(const struct build *b, struct held *h)
     a.moved[b->i] = 0;
     for (unsigned i = b->i; i < end; i++) {
         if (i > b->i) {
-            if (b->head[i] || a.ways[i] != b->ways[i])
+            bool round = build_is_other_round(b, i, b->i);
+            if (b->head[i] || a.ways[i] != b->ways[i] || (round && !over_rounds))
                 continue;
-            found |= widen(b, h, &b->insn[i], a.moved[i]);
+            bool wide = widen(b, h, &b->insn[i], a.moved[i]);
+            found |= wide;
+            h->rounds |= wide && round;
         }
         if (!moves_base(b, i, h, &by))
             continue;
@@ -208,7 +212,8 @@ struct held *held_begin(struct build *b, const struct opnd *mem, bool write)
                      .write = write,
                      .relative = lookup_can_be_relative(b, insn),
                      .valid = true};
-    if (!find_more(b, &h) || is_ungrouped(b))
+    enum grouping how = grouping(b);
+    if (how == GROUP_NONE || !find_more(b, &h, how == GROUP_ROUNDS))
         return NULL;
     unsigned k = b->held_next++ % HELD_SLOTS;
     b->held[k] = h;
@@ -300,7 +305,8 @@ bool held_again(struct jit *jit, struct jit_site *site)
         host = jit_group_address(cpu, cpu->jx.jump, group->span, kind);
     cpu->jx.held[site->group] = (uint64_t)(uintptr_t)host - (group->relative ? cpu->jx.jump : 0);
     if (!host && fails_often(cpu, group)) {
-        jit->ungrouped[jit_mark_index((site->region->gpa & PAGE_MASK) + site->off)] = true;
+        uint8_t *how = &jit->grouping[jit_mark_index((site->region->gpa & PAGE_MASK) + site->off)];
+        *how = group->rounds && *how == GROUP_ROUNDS ? GROUP_ROUND : GROUP_NONE;
         jit_make_stale(jit, site->region);
     }
     return host;

@@ -129,6 +129,7 @@ struct jit_group {
     uint8_t kind;         /* enum access_kind */
     bool relative;        /* the address is host less guest address */
     bool in_loop;         /* the site is */
+    bool rounds;          /* it covers accesses of several rounds of the loop */
     uint8_t times;        /* that it has failed to cover its accesses, */
     uint32_t since, page; /* since when, and where the last time (held.c) */
 };
@@ -315,6 +316,14 @@ struct jit_zone {
     size_t asked; /* the host has been asked for memory up to there */
 };
 
+/* What the group of accesses that begins at an address may cover; less when one has failed often.
+ */
+enum grouping {
+    GROUP_ROUNDS, /* accesses of several rounds of a loop (unroll.c) */
+    GROUP_ROUND,  /* of one */
+    GROUP_NONE    /* there is none */
+};
+
 struct jit {
     struct cpu *cpu;
     struct jit_pcs *pcs;                /* JIT_PC_TABLES of them */
@@ -323,8 +332,7 @@ struct jit {
     struct jit_frame *frames[REGION_FRAMES];
     struct jit_frame *last;  /* that was looked for; NULL: none */
     struct jit_frame *empty; /* frames that have lost all their regions */
-    /* By a hash of the address: no group begins there, since one has failed often. */
-    bool ungrouped[MARK_ENTRIES];
+    uint8_t grouping[MARK_ENTRIES]; /* enum grouping, by a hash of the address */
     /* By the same: the access there looks at no last page, since it is another one too often. */
     bool scattered[MARK_ENTRIES];
     struct jit_thunks thunks;

@@ -31,12 +31,19 @@ enum {
 };
 _Static_assert((int)LAST_END <= (int)VIEW_LASTS, "there is one for each");
 
+/* Of the access at an offset, whether it is scattered: in each round of a loop for itself, since a
+ * register that goes through a page by all of them leaves it by one. */
+static bool *mark_of(struct jit *jit, const struct jit_region *region, unsigned off, unsigned round)
+{
+    uint64_t gpa = (region->gpa & PAGE_MASK) + off;
+    return &jit->scattered[jit_mark_index(gpa + ((uint64_t)round << 32))];
+}
+
 /* Outside of loops most accesses are the first to their page for a while; what is there is seldom
  * run often enough to be watched. */
 static bool is_promising(const struct build *b)
 {
-    return b->in_loop[b->i] &&
-           !b->jit->scattered[jit_mark_index((b->region->gpa & PAGE_MASK) + b->off[b->i])];
+    return b->in_loop[b->i] && !*mark_of(b->jit, b->region, b->off[b->i], build_round(b, b->i));
 }
 
 /* The base registers' own numbers, but that the stack pointer's and LAST_SP are exchanged. */
@@ -96,6 +103,7 @@ struct jit_watch {
     uint8_t *jump; /* the displacement of the jump that says so (written address) */
     uint8_t last;
     uint8_t phase, probes, hits, size;
+    uint8_t round; /* of the loop that the access is in */
 };
 
 static void watch(struct build *b, const struct lookup *l, struct cold *c, uint8_t *jump)
@@ -108,6 +116,7 @@ static void watch(struct build *b, const struct lookup *l, struct cold *c, uint8
         .allowance = FIRST_ALLOWANCE,
         .jump = jump,
         .last = (uint8_t)l->last,
+        .round = (uint8_t)build_round(b, b->i),
         .size = (uint8_t)(l->size < VIEW_LAST_BYTES ? l->size : VIEW_LAST_BYTES)};
 }
 
@@ -232,7 +241,7 @@ static void judge(struct jit *jit, struct jit_watch *w, const struct jit_site *s
     if (w->hits < PROBES_GOOD) {
         w->phase = PHASE_SCATTERED;
         w->budget = PATIENCE;
-        jit->scattered[jit_mark_index((site->region->gpa & PAGE_MASK) + site->off)] = true;
+        *mark_of(jit, site->region, site->off, w->round) = true;
         return;
     }
     take_always(w, false);

@@ -195,7 +195,8 @@ void lookup_group(struct build *b, const struct held *held, struct cold *site)
     *group = (struct jit_group){.span = (uint16_t)(held->hi - held->lo),
                                 .kind = held->write ? ACCESS_WRITE : ACCESS_READ,
                                 .relative = held->relative,
-                                .in_loop = b->in_loop[b->i]};
+                                .in_loop = b->in_loop[b->i],
+                                .rounds = held->rounds};
     if (held->relative)
         lookup_relative(b, held->lo, group->span, group->kind, 0, site);
     else

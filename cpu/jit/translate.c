@@ -86,16 +86,9 @@ static bool append(struct build *b, struct code *code, int32_t off)
     code->more = result == DECODE_MORE;
     if (result != DECODE_OK)
         return false;
-    b->leader[b->count] = b->head[b->count] = b->in_loop[b->count] = false;
-    b->label[b->count].code = NULL;
-    b->label[b->count].met = false;
-    b->label[b->count].flags = (struct flags_state){.host = false};
-    b->ways[b->count] = 0;
-    b->to[b->count][0] = b->to[b->count][1] = -1;
+    build_clear(b, b->count);
     b->index_at[off] = (int16_t)b->count;
-    b->off[b->count] = (uint16_t)off;
-    b->flows[b->count] = false;
-    b->next[b->count++] = NEXT_NONE;
+    b->off[b->count++] = (uint16_t)off;
     return true;
 }
 
@@ -146,6 +139,7 @@ static void decode(struct build *b, uint64_t gpa, struct code *code)
     code->more = more;
     if (q.head > 0)
         order_blocks(b);
+    unroll_loops(b);
 }
 
 /* ---- Looking ahead --------------------------------------------------------------------------- */
@@ -180,8 +174,8 @@ static void mark_blocks(struct build *b)
             b->ways[i + 1]++;
         else if (b->next[i] != NEXT_NONE)
             mark_target(b, i, 1, b->next[i]);
-        b->vectors |= copy_uses_vectors(b, insn) || x87_loads_mxcsr(b, insn) ||
-                      gather_is_direct(b, insn);
+        b->vectors |=
+            copy_uses_vectors(b, insn) || x87_loads_mxcsr(b, insn) || gather_is_direct(b, insn);
         b->x87 |= x87_is_used(b, insn);
     }
 }

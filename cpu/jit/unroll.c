@@ -1,0 +1,91 @@
+/*
+ * unroll.c - the rounds of a short loop, several of them in a row.
+ *
+ * A round of a few instructions pays much for going round: a poll, a byte that says where flags
+ * are, lookups that are good for one round only. In a row rounds share them: the head of a loop is
+ * where what is held is forgotten, and behind it a group of accesses goes on over the constants
+ * that a loop adds to its registers (held.c). Each round still asks whether it is the last.
+ *
+ * The copies have the offsets of what they are copies of: other code comes to the first round only,
+ * and which round a branch leads to follows from the one that it is in (build_target()).
+ */
+#include "cpu/jit/build.h"
+
+enum {
+    ROUND_MAX = 20, /* instructions: of one */
+    ROUNDS = 2,
+};
+
+/* Where in the region instruction i branches to, or goes on without falling into the next; -1. */
+static int branches_to(const struct build *b, unsigned i)
+{
+    if (build_is_conditional(&b->insn[i])) {
+        int64_t off = build_branch_offset(b, i);
+        return off == (int32_t)off ? build_target(b, i, (int32_t)off) : -1;
+    }
+    return b->flows[i] || b->next[i] == NEXT_NONE ? -1 : build_target(b, i, b->next[i]);
+}
+
+/* Is there a loop from `head` to `end` in one piece, with none inside? */
+static bool is_round(const struct build *b, unsigned head, unsigned end)
+{
+    for (unsigned i = head; i < end; i++) {
+        int to = branches_to(b, i);
+        if (!b->flows[i] || (to >= 0 && to <= (int)i))
+            return false;
+    }
+    return true;
+}
+
+/* All from instruction `at` on stands `n` places further behind. */
+static void make_place(struct build *b, unsigned at, unsigned n)
+{
+    unsigned behind = b->count - at;
+    for (unsigned i = b->count; i < b->count + n; i++)
+        build_clear(b, i);
+    memmove(&b->insn[at + n], &b->insn[at], behind * sizeof b->insn[0]);
+    memmove(&b->off[at + n], &b->off[at], behind * sizeof b->off[0]);
+    memmove(&b->next[at + n], &b->next[at], behind * sizeof b->next[0]);
+    memmove(&b->flows[at + n], &b->flows[at], behind * sizeof b->flows[0]);
+    b->count += n;
+    for (unsigned i = at + n; i < b->count; i++)
+        b->index_at[b->off[i]] = (int16_t)i;
+}
+
+static void copy_round(struct build *b, unsigned from, unsigned to, unsigned n)
+{
+    memcpy(&b->insn[to], &b->insn[from], n * sizeof b->insn[0]);
+    memcpy(&b->off[to], &b->off[from], n * sizeof b->off[0]);
+    memcpy(&b->next[to], &b->next[from], n * sizeof b->next[0]);
+    memcpy(&b->flows[to], &b->flows[from], n * sizeof b->flows[0]);
+}
+
+/* The loop from `head` to `end`; what the last round falls into stands behind all of them. */
+static void unroll(struct build *b, unsigned head, unsigned end)
+{
+    unsigned n = end + 1 - head, more = (ROUNDS - 1) * n;
+    struct unrolled *loop = &b->unrolled[b->loops++];
+    *loop = (struct unrolled){(uint8_t)head, (uint8_t)n, ROUNDS};
+    make_place(b, end + 1, more);
+    for (unsigned round = 1; round < ROUNDS; round++)
+        copy_round(b, head, head + round * n, n);
+    for (unsigned i = head; i <= end + more; i++)
+        b->loop[i] = (uint8_t)b->loops;
+    for (unsigned last = end; last < end + more; last += n) /* falls into the next one, or leaves */
+        b->flows[last] = b->next[last] == b->off[head];
+}
+
+void unroll_loops(struct build *b)
+{
+    if (b->cross)
+        return;
+    for (unsigned i = 0; i < b->count && b->loops < UNROLLED_MAX; i++) {
+        int head = branches_to(b, i);
+        unsigned n = i + 1 - (unsigned)head;
+        if (head < 0 || head > (int)i || n > ROUND_MAX ||
+            b->count + (ROUNDS - 1) * n > REGION_MAX_INSNS || !is_round(b, (unsigned)head, i))
+            continue;
+        unroll(b, (unsigned)head, i);
+        i += (ROUNDS - 1) * n;
+    }
+}
