@@ -62,7 +62,7 @@ bool bits_translate(struct build *b)
     if (insn->op[0].kind != OPND_MEM || insn->op[1].kind != OPND_GPR || insn->adsize == 2 ||
         !build_easy_segment(b, insn, writes))
         return false;
-    bool keeps = b->visible_after[b->i] & ~flags_killed(insn->row); /* ZF is left alone */
+    bool keeps = b->visible_after[b->i] & ~b->kills[b->i]; /* ZF is left alone */
     if (keeps)
         flags_store(b);
     else

@@ -82,7 +82,8 @@ struct held {
     bool valid, write;
     bool relative; /* cpu->jx.held[] is host address less guest address; else the address at `lo` */
     bool rounds;   /* accesses of several rounds of the loop are covered (unroll.c) */
-    uint8_t base, index, scale, seg;
+    uint8_t base, index, scale;
+    uint32_t key;   /* of the operand, by all but its displacement (held.c) */
     int32_t lo, hi; /* displacements that it covers */
 };
 
@@ -150,11 +151,17 @@ struct build {
     uint8_t ways[REGION_MAX_INSNS];  /* in the region that lead to it */
     int16_t to[REGION_MAX_INSNS][2]; /* where it jumps in the region; -1 */
     uint8_t loop[REGION_MAX_INSNS];  /* it is part of that one of `unrolled`, + 1; 0: of none */
-    bool copies[REGION_MAX_INSNS];   /* copying comes into question (copy.c) */
+    uint8_t branch[REGION_MAX_INSNS]; /* enum branch */
+    bool copies[REGION_MAX_INSNS];    /* copying comes into question (copy.c) */
+    int8_t memory[REGION_MAX_INSNS];  /* which operand lies in memory; -1: none */
+    /* Arithmetic flags: those it reads, and those that are not what they were behind it. */
+    uint16_t reads[REGION_MAX_INSNS], kills[REGION_MAX_INSNS];
     bool quiet[REGION_MAX_INSNS];    /* nobody sees the state before it (flags.c) */
     uint16_t
         writes[REGION_MAX_INSNS];   /* general registers; all ones: it may be anything (held.c) */
-    uint16_t off[REGION_MAX_INSNS]; /* of each, from the page's beginning */
+    uint32_t group[REGION_MAX_INSNS]; /* the key of groups that its access may be in (held.c); 0 */
+    bool more[REGION_MAX_INSNS];      /* another one that may be follows soon */
+    uint16_t off[REGION_MAX_INSNS];   /* of each, from the page's beginning */
     /* The code goes on with the next one of the array (`flows`), or with the one at this offset,
      * which may be in other pages; or the branch says where. */
     bool flows[REGION_MAX_INSNS];
@@ -168,7 +175,16 @@ struct build {
         struct insn insn[REGION_MAX_INSNS];
         uint16_t off[REGION_MAX_INSNS];
         int32_t next[REGION_MAX_INSNS];
+        uint8_t branch[REGION_MAX_INSNS];
     } moved; /* on the way from one order to the other (order.c) */
+};
+
+/* What an instruction is to the flow of control. */
+enum branch {
+    BRANCH_NONE,
+    BRANCH_CONDITIONAL, /* Jcc, LOOP and their like: to where it says, or on behind it */
+    BRANCH_JUMP,        /* JMP to where it says */
+    BRANCH_OTHER
 };
 
 /* For so many more pieces of cold code, and all that cold code has itself. */
@@ -182,17 +198,19 @@ static inline const struct insn *build_insn(const struct build *b)
     return &b->insn[b->i];
 }
 
-/* Jcc, LOOP and their like: a branch to where the instruction says, or on behind it. */
-static inline bool build_is_conditional(const struct insn *insn)
+static inline enum branch branch_of(const struct insn *insn)
 {
-    return (insn->row->attr & INSN_COND) && insn->op[0].kind == OPND_REL; /* INTO has none */
+    if (!(insn->row->attr & INSN_BRANCH))
+        return BRANCH_NONE;
+    if (insn->op[0].kind != OPND_REL) /* INTO is conditional, too */
+        return BRANCH_OTHER;
+    return insn->row->attr & INSN_COND     ? BRANCH_CONDITIONAL
+           : insn->row->exec == EXEC_jmp ? BRANCH_JUMP
+                                           : BRANCH_OTHER;
 }
-
-/* JMP too: the target is in the instruction. */
-static inline bool build_is_direct(const struct insn *insn)
+static inline bool branch_is_direct(enum branch branch)
 {
-    return build_is_conditional(insn) ||
-           (insn->row->exec == EXEC_jmp && insn->op[0].kind == OPND_REL);
+    return branch == BRANCH_CONDITIONAL || branch == BRANCH_JUMP;
 }
 
 /* The offset that its target has from the page's beginning. */
@@ -293,15 +311,6 @@ void polls_choose(struct build *b);
 
 /* ---- flags.c --------------------------------------------------------------------------------- */
 
-/* The arithmetic flags that are not what they were behind an instruction of the row. */
-static inline uint16_t flags_killed(const struct insn_row *row)
-{
-    return (row->flags_written | row->flags_undefined) & FLAGS_ARITH;
-}
-/* The arithmetic flags that an instruction reads. Shifts and rotations leave them all alone when
- * they are by 0, which the table counts as reading; those by another constant do not (SDM vol. 2,
- * SAL, ROL). */
-uint16_t flags_read(const struct insn *insn);
 /* Before EFLAGS are lost to us: nothing of them that is still wanted may be. */
 void flags_spill(struct build *b);
 /* Have been lost. */
@@ -326,8 +335,10 @@ void flags_store(struct build *b);
 void flags_emit_store(struct emit *e);
 /* Emits loading them from cpu->jx.flags; RAX is lost. */
 void flags_emit_load(struct emit *e);
-/* Guest register `reg` is changed by the current instruction; with `lookup`, EFLAGS will be lost
- * before. */
+/* The current instruction changes its operands; with `lookup`, EFLAGS will be lost before. */
+void flags_before_changes(struct build *b, bool lookup);
+void flags_after_changes(struct build *b);
+/* The same for guest register `reg`. */
 void flags_before_change(struct build *b, unsigned reg, bool lookup);
 /* The register of an operand as a description names it; REG_NONE: it is none. */
 static inline unsigned flags_name(const struct opnd *o)
@@ -534,8 +545,8 @@ bool system_in_shadow(const struct build *b);
 /* Copies the current instruction with its operands redirected. False, nothing emitted: C has to
  * execute it. */
 bool copy_insn(struct build *b);
-/* Finds out, for all instructions of the region, whether copying comes into question in this mode.
- */
+/* Finds out, for all instructions of the region, whether copying comes into question in this mode,
+ * and whether any names vector registers, or uses MXCSR. */
 void copy_prepare(struct build *b);
 static inline bool copy_may(const struct build *b, const struct insn *insn)
 {
@@ -543,8 +554,6 @@ static inline bool copy_may(const struct build *b, const struct insn *insn)
 }
 /* The memory operand of an instruction that can be copied and that needs no alignment; or NULL. */
 const struct opnd *copy_memory_operand(const struct build *b, const struct insn *insn);
-/* And whether it would name vector registers, or use MXCSR. */
-bool copy_uses_vectors(const struct build *b, const struct insn *insn);
 /* Loads or stores a homed register. */
 static inline void homed_load(struct build *b, unsigned scratch, unsigned guest)
 {

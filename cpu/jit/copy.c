@@ -70,6 +70,12 @@ static uint8_t mandatory_prefix(const char *encoding)
     return strstr(encoding, "66 ") == encoding || strstr(encoding, " 66 0F") ? 0x66 : 0;
 }
 
+/* MXCSR comes with vectors, also where none is named: CVTTSD2SI from memory, STMXCSR. */
+static bool needs_mxcsr(const struct insn_row *row)
+{
+    return row->attr & INSN_MXCSR || row->exec == EXEC_vec_stmxcsr;
+}
+
 static struct jit_row describe(const struct insn_row *row)
 {
     enum { NEVER = INSN_BRANCH | INSN_SYSTEM | INSN_CPL0 | INSN_NO64 };
@@ -77,7 +83,10 @@ static struct jit_row describe(const struct insn_row *row)
     struct jit_row r = {.copy = (x87 ? x87_row_copies(row) : row->attr & INSN_PASS) &&
                                 !(row->attr & NEVER),
                         .prefix = mandatory_prefix(row->encoding),
-                        .wig = strstr(row->encoding, "WIG") != NULL};
+                        .wig = strstr(row->encoding, "WIG") != NULL,
+                        .escape = row->map == MAP_0F                             ? 1
+                                  : row->map == MAP_0F38 || row->map == MAP_0F3A ? 2
+                                                                                 : 0};
     const char *p = row->operands;
     for (uint8_t n = 0; *p && *p != '('; n++) { /* implicit operands come last */
         read_operand(&r, p, n);
@@ -101,6 +110,8 @@ static struct jit_row describe(const struct insn_row *row)
     default:
         break;
     }
+    r.vectors = r.reg == FIELD_VEC || r.vvvv == FIELD_VEC || r.is4 == FIELD_VEC ||
+                row->exec == EXEC_vec_zero || row->exec == EXEC_vec_pcmpstr || needs_mxcsr(row);
     return r;
 }
 
@@ -115,54 +126,47 @@ bool jit_rows_init(struct jit *jit)
 /* ---- Whether ----------------------------------------------------------------------------------
  */
 
-/* MXCSR comes with vectors, also where none is named: CVTTSD2SI from memory, STMXCSR. */
-static bool needs_mxcsr(const struct insn_row *row)
-{
-    return row->attr & INSN_MXCSR || row->exec == EXEC_vec_stmxcsr;
-}
-
 static bool copy_is_allowed(const struct build *b, const struct insn *insn)
 {
+    enum { INTEGER = ~(INSN_X87 | INSN_MMX | INSN_SSE | INSN_AVX | INSN_MXCSR) };
     const struct insn_row *row = insn->row;
-    if (!b->jit->rows[row->id].copy || insn->adsize == 2)
+    if (insn->adsize == 2)
         return false;
+    if (insn->mem.disp != (int32_t)insn->mem.disp && b->code64)
+        return false; /* the offset is longer than a displacement */
+    if (!(row->attr & ~(unsigned)INTEGER))
+        return true;
     if ((row->attr & (INSN_X87 | INSN_MMX)) && !x87_may_copy(b))
         return false;
     if ((row->attr & (INSN_SSE | INSN_AVX)) && execute_vector_needs_check(b->cpu->mode, row))
         return false;
-    if (insn->mem.disp != (int32_t)insn->mem.disp && b->code64)
-        return false; /* the offset is longer than a displacement */
-    if (needs_mxcsr(row) && !(b->mode & JIT_MODE_MASKED))
-        return false;
-    return true;
+    return !needs_mxcsr(row) || b->mode & JIT_MODE_MASKED;
+}
+
+static int memory_operand(const struct insn *insn)
+{
+    for (unsigned n = 0; insn->has_mem && n < insn->opnds; n++)
+        if (insn->op[n].kind == OPND_MEM)
+            return (int)n;
+    return -1;
 }
 
 void copy_prepare(struct build *b)
 {
-    for (unsigned i = 0; i < b->count; i++)
-        b->copies[i] = copy_is_allowed(b, &b->insn[i]);
+    for (unsigned i = 0; i < b->count; i++) {
+        const struct insn *insn = &b->insn[i];
+        const struct jit_row *row = &b->jit->rows[insn->row->id];
+        b->copies[i] = row->copy && copy_is_allowed(b, insn);
+        b->memory[i] = (int8_t)memory_operand(insn);
+        b->vectors |= b->copies[i] && (row->vectors || (row->rm == FIELD_VEC && !insn->has_mem));
+    }
 }
 
-bool copy_uses_vectors(const struct build *b, const struct insn *insn)
+/* Of an instruction of the region. */
+static const struct opnd *operand_in_memory(const struct build *b, const struct insn *insn)
 {
-    if (!copy_may(b, insn))
-        return false;
-    if (insn->row->exec == EXEC_vec_zero || insn->row->exec == EXEC_vec_pcmpstr)
-        return true; /* which they do not name */
-    if (needs_mxcsr(insn->row))
-        return true;
-    for (unsigned n = 0; n < insn->opnds; n++)
-        if (insn->op[n].kind == OPND_XMM || insn->op[n].kind == OPND_YMM)
-            return true;
-    return false;
-}
-
-static const struct opnd *memory_operand(const struct insn *insn)
-{
-    for (unsigned n = 0; n < insn->opnds; n++)
-        if (insn->op[n].kind == OPND_MEM)
-            return &insn->op[n];
-    return NULL;
+    int n = b->memory[insn - b->insn];
+    return n < 0 ? NULL : &insn->op[n];
 }
 
 /* ---- Encoding -------------------------------------------------------------------------------- */
@@ -172,7 +176,8 @@ static const struct opnd *memory_operand(const struct insn *insn)
 struct fields {
     uint8_t reg, rm, vvvv, opcode;
     bool memory;
-    uint8_t index, scale; /* REG_NONE: without */
+    bool wants_rex, forbids_rex; /* SPL to DIL have their names with REX only; AH to BH without */
+    uint8_t index, scale;        /* REG_NONE: without */
     int32_t disp;
 };
 
@@ -219,48 +224,42 @@ static void put_tail(struct emit *e, const struct insn *insn, const struct field
         emit_bytes(e, insn->bytes + insn->off_imm, insn->imm_size);
 }
 
-/* A byte register that has its name only with a REX prefix: SPL to DIL. */
-static bool wants_rex(const struct insn *insn)
+static void note_bytes(struct fields *f, const struct insn *insn)
 {
-    for (unsigned n = 0; n < insn->opnds; n++)
-        if (insn->op[n].kind == OPND_GPR && insn->op[n].size == 1 && insn->op[n].reg >= 4)
-            return true;
-    return false;
+    for (unsigned n = 0; n < insn->opnds; n++) {
+        const struct opnd *o = &insn->op[n];
+        f->wants_rex |= o->kind == OPND_GPR && o->size == 1 && o->reg >= 4;
+        f->forbids_rex |= o->kind == OPND_GPR8H && !o->implicit;
+    }
 }
 
-static bool forbids_rex(const struct insn *insn)
-{
-    for (unsigned n = 0; n < insn->opnds; n++)
-        if (insn->op[n].kind == OPND_GPR8H && !insn->op[n].implicit)
-            return true;
-    return false;
-}
-
-/* `high`: a high byte register is named as such. */
-static bool put_legacy(struct emit *e, const struct insn *insn, const struct jit_row *row,
-                       const struct fields *f, bool high)
+/* What is in the prefix REX; 0: there is none. */
+static unsigned rex_of(const struct insn *insn, const struct fields *f)
 {
     unsigned rm = f->memory ? SCRATCH1 : f->rm;
     unsigned low = insn->has_modrm || f->memory ? rm : f->opcode != REG_NONE ? f->opcode : 0;
     unsigned rex = (insn->rex & 8) | (insn->has_modrm ? (unsigned)f->reg >> 3 << 2 : 0) |
                    high_index(f) << 1 | low >> 3;
-    bool need = rex || wants_rex(insn);
-    if (need && high)
-        return false;
+    return rex || f->wants_rex ? 0x40 | rex : 0;
+}
+
+static void put_legacy(struct emit *e, const struct insn *insn, const struct jit_row *row,
+                       const struct fields *f)
+{
+    unsigned rex = rex_of(insn, f);
     if (insn->lock)
         emit8(e, 0xf0);
     if (row->prefix == 0x66 || (insn->osz66 && row->prefix != 0x66))
         emit8(e, 0x66);
     if (row->prefix == 0xf2 || row->prefix == 0xf3)
         emit8(e, row->prefix);
-    if (need)
-        emit8(e, 0x40 | rex);
-    if (insn->row->map != MAP_1B && insn->row->map != MAP_X87)
+    if (rex)
+        emit8(e, rex);
+    if (row->escape)
         emit8(e, 0x0f);
-    if (insn->row->map == MAP_0F38 || insn->row->map == MAP_0F3A)
+    if (row->escape == 2)
         emit8(e, insn->row->map == MAP_0F38 ? 0x38 : 0x3a);
     put_tail(e, insn, f);
-    return true;
 }
 
 /* What 32-bit code may have in bits that it ignores must not count in 64-bit code: W, and the high
@@ -292,6 +291,7 @@ struct general {
 };
 
 struct plan {
+    bool verbatim; /* the guest's own bytes will do; the rest is as for no operands */
     struct fields f;
     struct general general[4];
     unsigned generals;
@@ -363,16 +363,35 @@ static bool is_high(const struct insn *insn, unsigned operand)
     return insn->op[operand].kind == OPND_GPR8H;
 }
 
+/* No memory, no register that has another name on the host, and no prefix but those that the
+ * encoding has: one that is ignored here might not be there, where there are more instructions. */
+static bool is_verbatim(const struct build *b, const struct insn *insn)
+{
+    enum { RENAMED = 1u << RSP | 1u << R10 | 1u << R11 | 1u << R14 | 1u << R15 };
+    const struct jit_row *row = &b->jit->rows[insn->row->id];
+    unsigned number = (insn->bytes[insn->off_opcode] & 7) | (insn->rex & 1u) << 3;
+    unsigned names = (unsigned)(row->reg == FIELD_GPR) << field_reg(insn) |
+                     (unsigned)(row->rm == FIELD_GPR) << field_rm(insn) |
+                     (unsigned)(row->opcode == FIELD_GPR) << number;
+    unsigned prefixes = (insn->rex != 0) + insn->osz66 + (insn->rep && insn->rep == row->prefix);
+    return b->code64 && !insn->has_mem && !insn->vex && !(names & RENAMED) &&
+           insn->off_opcode == prefixes + row->escape;
+}
+
 static bool make_plan(struct build *b, const struct insn *insn, struct plan *p)
 {
     const struct jit_row *row = &b->jit->rows[insn->row->id];
     *p = (struct plan){
         .f = {.opcode = REG_NONE, .index = REG_NONE}, .free = {SCRATCH1, SCRATCH2}, .frees = 2};
-    if (memory_operand(insn)) {
+    p->verbatim = is_verbatim(b, insn);
+    if (p->verbatim)
+        return true;
+    if (operand_in_memory(b, insn)) {
         p->f.memory = true;
         p->free[0] = SCRATCH2;
         p->frees = 1;
     }
+    note_bytes(&p->f, insn);
     unsigned reg = field_reg(insn), rm = field_rm(insn), got = 0;
     p->f.reg = (uint8_t)reg; /* an opcode extension, a vector or a high byte register: as it is */
     p->f.rm = (uint8_t)rm;
@@ -442,21 +461,13 @@ static bool copy_lea(struct build *b)
     return true;
 }
 
-/* The register that an operand changes, as flags are described by it; REG_NONE: none. */
-static unsigned changed(const struct opnd *o)
-{
-    if (!(o->access & OPND_W))
-        return REG_NONE;
-    return o->kind == OPND_GPR8H ? o->reg : flags_name(o);
-}
-
 /* Flags that the instruction finds in EFLAGS: those it reads, and those it leaves alone but that
  * somebody wants afterwards, beside others that it changes. */
-static bool wants_flags(const struct build *b, const struct insn *insn)
+static bool wants_flags(const struct build *b)
 {
-    uint16_t kills = flags_killed(insn->row);
+    uint16_t kills = b->kills[b->i];
     uint16_t survive = kills ? (uint16_t)(b->visible_after[b->i] & ~kills) : 0;
-    return (flags_read(insn) | survive) != 0;
+    return (b->reads[b->i] | survive) != 0;
 }
 
 /* What R10 has got is relative to: the one register that the operand has. */
@@ -537,7 +548,7 @@ static bool is_plain(const struct build *b, const struct insn *insn, const struc
 
 const struct opnd *copy_memory_operand(const struct build *b, const struct insn *insn)
 {
-    const struct opnd *mem = memory_operand(insn);
+    const struct opnd *mem = operand_in_memory(b, insn);
     bool good = mem && copy_may(b, insn) && is_plain(b, insn, mem) &&
                 (!alignment(b, insn, mem) || may_hold_aligned(b, insn));
     return good ? mem : NULL;
@@ -570,7 +581,7 @@ static void put_swapped(struct build *b, const struct insn *insn, const struct p
     }
     emit8(&b->e, 0x86);
     emit8(&b->e, xchg);
-    put_legacy(&b->e, insn, &b->jit->rows[insn->row->id], &f, false);
+    put_legacy(&b->e, insn, &b->jit->rows[insn->row->id], &f);
     emit8(&b->e, 0x86);
     emit8(&b->e, xchg);
 }
@@ -578,10 +589,7 @@ static void put_swapped(struct build *b, const struct insn *insn, const struct p
 /* Refused only for AH and its like beside a REX prefix. */
 static bool can_encode(const struct build *b, const struct insn *insn, const struct plan *p)
 {
-    uint8_t bytes[32];
-    struct emit nowhere = {.p = bytes};
-    return insn->vex || swaps_high(b, insn, p) ||
-           put_legacy(&nowhere, insn, &b->jit->rows[insn->row->id], &p->f, forbids_rex(insn));
+    return !p->f.forbids_rex || insn->vex || swaps_high(b, insn, p) || !rex_of(insn, &p->f);
 }
 
 static void put(struct build *b, const struct insn *insn, const struct plan *p)
@@ -590,12 +598,14 @@ static void put(struct build *b, const struct insn *insn, const struct plan *p)
         if (p->general[n].load)
             homed_load(b, p->general[n].scratch, p->general[n].guest);
     b->op_from = b->e.p;
-    if (insn->vex)
+    if (p->verbatim)
+        emit_bytes(&b->e, insn->bytes, insn->len);
+    else if (insn->vex)
         put_vex(&b->e, insn, &b->jit->rows[insn->row->id], &p->f);
     else if (swaps_high(b, insn, p))
         put_swapped(b, insn, p);
     else
-        put_legacy(&b->e, insn, &b->jit->rows[insn->row->id], &p->f, forbids_rex(insn));
+        put_legacy(&b->e, insn, &b->jit->rows[insn->row->id], &p->f);
     b->op_until = p->f.memory ? NULL : b->e.p;
     for (unsigned n = 0; n < p->generals; n++)
         if (p->general[n].store)
@@ -612,12 +622,13 @@ static bool can_copy(struct build *b, const struct insn *insn, const struct opnd
 /* A comparison, or ADD or SUB to a register, with memory, whose flags somebody may want later: it
  * is done with what R11, if that is free, or R10 is loaded with, which is kept to describe the
  * flags by. */
-static bool keeps(const struct build *b, const struct insn *insn, const struct opnd *mem)
+static bool keeps(const struct build *b, const struct insn *insn, const struct opnd *mem,
+                  const struct fields *f)
 {
     unsigned exec = insn->row->exec;
     bool compares = exec == EXEC_cmp || exec == EXEC_test;
     bool adds = (exec == EXEC_add || exec == EXEC_sub) && insn->op[0].kind == OPND_GPR;
-    return (compares || adds) && b->visible_after[b->i] && !forbids_rex(insn) && mem->size <= 8;
+    return (compares || adds) && b->visible_after[b->i] && !f->forbids_rex && mem->size <= 8;
 }
 
 static void keep(struct build *b, unsigned size, struct plan *p)
@@ -650,22 +661,19 @@ static unsigned in_r11(const struct build *b, const struct plan *p)
 bool copy_insn(struct build *b)
 {
     const struct insn *insn = build_insn(b);
-    const struct insn_row *row = insn->row;
-    const struct opnd *mem = memory_operand(insn);
+    const struct opnd *mem = operand_in_memory(b, insn);
     struct cold *site = NULL;
     struct plan p;
-    if (row->exec == EXEC_lea)
+    if (insn->row->exec == EXEC_lea)
         return copy_lea(b);
     if (!can_copy(b, insn, mem, &p))
         return false;
-    bool wants = wants_flags(b, insn);
+    bool wants = wants_flags(b);
     unsigned aligned = mem ? alignment(b, insn, mem) : 0;
     bool may_hold = mem && (!aligned || (!wants && may_hold_aligned(b, insn)));
     struct held *held = may_hold ? held_find(b, mem, mem->access & OPND_W) : NULL;
     struct held *begun = NULL;
-    for (unsigned n = 0; n < insn->opnds; n++)
-        if (changed(&insn->op[n]) != REG_NONE)
-            flags_before_change(b, changed(&insn->op[n]), mem && (!held || aligned));
+    flags_before_changes(b, mem && (!held || aligned));
     if (mem && !held)
         site = copy_memory(b, insn, mem, aligned, wants, &p.f, &begun);
     else if (held && aligned)
@@ -678,7 +686,7 @@ bool copy_insn(struct build *b)
     } else {
         held = begun;
     }
-    bool kept = mem && keeps(b, insn, mem);
+    bool kept = mem && keeps(b, insn, mem, &p.f);
     if (kept)
         keep(b, mem->size, &p);
     if (kept && site)
@@ -690,10 +698,8 @@ bool copy_insn(struct build *b)
     homed_is_in_r11(b, r11_guest);
     if (r10_stays)
         held_is_in_r10(b, mem ? held : b->in_r10);
-    for (unsigned n = 0; n < insn->opnds; n++)
-        if (changed(&insn->op[n]) != REG_NONE)
-            flags_after_change(b, changed(&insn->op[n]));
-    if (flags_killed(row))
+    flags_after_changes(b);
+    if (b->kills[b->i])
         flags_produced(b, flags_describe(insn, kept));
     if (site) {
         site_resume(b, site);

@@ -17,14 +17,26 @@ struct emit {
     intptr_t shift; /* address that runs = address that is written + shift */
 };
 
+/* Much of translating is this. So a host instruction is put together behind a pointer of its own:
+ * through e->p each byte would wait for the one before. What may be missing is written all the
+ * same, and then counted or not: more follows behind it, always. */
+static inline uint8_t *put8(uint8_t *p, unsigned v)
+{
+    *p = (uint8_t)v;
+    return p + 1;
+}
+static inline uint8_t *put32(uint8_t *p, uint32_t v)
+{
+    memcpy(p, &v, 4);
+    return p + 4;
+}
 static inline void emit8(struct emit *e, unsigned v)
 {
-    *e->p++ = (uint8_t)v;
+    e->p = put8(e->p, v);
 }
 static inline void emit32(struct emit *e, uint32_t v)
 {
-    memcpy(e->p, &v, 4);
-    e->p += 4;
+    e->p = put32(e->p, v);
 }
 static inline void emit64(struct emit *e, uint64_t v)
 {
@@ -44,62 +56,83 @@ static inline const uint8_t *emit_here(const struct emit *e)
 
 /* ---- Registers and memory -------------------------------------------------------------------- */
 
-static inline void emit_rex(struct emit *e, unsigned w, unsigned reg, unsigned index, unsigned base)
+static inline uint8_t *put_rex(uint8_t *p, unsigned w, unsigned reg, unsigned index, unsigned base)
 {
     unsigned rex = (w == 8 ? 8 : 0) | (reg >> 3) << 2 | (index >> 3) << 1 | base >> 3;
-    if (rex)
-        emit8(e, 0x40 | rex);
+    *p = (uint8_t)(0x40 | rex);
+    return p + (rex != 0);
 }
-
+static inline void emit_rex(struct emit *e, unsigned w, unsigned reg, unsigned index, unsigned base)
+{
+    e->p = put_rex(e->p, w, reg, index, base);
+}
+static inline uint8_t *put_rr(uint8_t *p, unsigned w, unsigned opcode, unsigned reg, unsigned rm)
+{
+    p = put8(put_rex(p, w, reg, 0, rm), opcode);
+    return put8(p, 0xc0 | (reg & 7) << 3 | (rm & 7));
+}
 /* op reg, rm (or op rm, reg: the opcode says) */
 static inline void emit_rr(struct emit *e, unsigned w, unsigned opcode, unsigned reg, unsigned rm)
 {
-    emit_rex(e, w, reg, 0, rm);
-    emit8(e, opcode);
-    emit8(e, 0xc0 | (reg & 7) << 3 | (rm & 7));
+    e->p = put_rr(e->p, w, opcode, reg, rm);
+}
+
+/* ModRM.mod of [base + disp], and the displacement: none, of one byte, of four. */
+static inline unsigned mod_of(unsigned base, int32_t disp)
+{
+    return disp == 0 && (base & 7) != 5 ? 0 : disp == (int8_t)disp ? 1 : 2;
+}
+static inline uint8_t *put_disp(uint8_t *p, unsigned mod, int32_t disp)
+{
+    return put32(p, (uint32_t)disp) - 4 + mod * mod;
 }
 
 /* ModRM, SIB and displacement of [base + disp]. */
+static inline uint8_t *put_modrm_mem(uint8_t *p, unsigned reg, unsigned base, int32_t disp)
+{
+    unsigned mod = mod_of(base, disp);
+    p = put8(p, mod << 6 | (reg & 7) << 3 | (base & 7));
+    p = put8(p, 0x24) - ((base & 7) != 4);
+    return put_disp(p, mod, disp);
+}
 static inline void emit_modrm_mem(struct emit *e, unsigned reg, unsigned base, int32_t disp)
 {
-    unsigned mod = disp == 0 && (base & 7) != 5 ? 0 : disp == (int8_t)disp ? 1 : 2;
-    emit8(e, mod << 6 | (reg & 7) << 3 | (base & 7));
-    if ((base & 7) == 4)
-        emit8(e, 0x24);
-    if (mod == 1)
-        emit8(e, (uint8_t)disp);
-    else if (mod == 2)
-        emit32(e, (uint32_t)disp);
+    e->p = put_modrm_mem(e->p, reg, base, disp);
 }
 
 /* [base + index << scale + disp], where the index is not RSP. */
+static inline uint8_t *put_modrm_sib(uint8_t *p, unsigned reg, unsigned base, unsigned index,
+                                     unsigned scale, int32_t disp)
+{
+    unsigned mod = mod_of(base, disp);
+    p = put8(p, mod << 6 | (reg & 7) << 3 | 4);
+    p = put8(p, scale << 6 | (index & 7) << 3 | (base & 7));
+    return put_disp(p, mod, disp);
+}
 static inline void emit_modrm_sib(struct emit *e, unsigned reg, unsigned base, unsigned index,
                                   unsigned scale, int32_t disp)
 {
-    unsigned mod = disp == 0 && (base & 7) != 5 ? 0 : disp == (int8_t)disp ? 1 : 2;
-    emit8(e, mod << 6 | (reg & 7) << 3 | 4);
-    emit8(e, scale << 6 | (index & 7) << 3 | (base & 7));
-    if (mod == 1)
-        emit8(e, (uint8_t)disp);
-    else if (mod == 2)
-        emit32(e, (uint32_t)disp);
+    e->p = put_modrm_sib(e->p, reg, base, index, scale, disp);
 }
 
+static inline uint8_t *put_rm(uint8_t *p, unsigned w, unsigned opcode, unsigned reg, unsigned base,
+                              int32_t disp)
+{
+    p = put8(put_rex(p, w, reg, 0, base), opcode);
+    return put_modrm_mem(p, reg, base, disp);
+}
 static inline void emit_rm(struct emit *e, unsigned w, unsigned opcode, unsigned reg, unsigned base,
                            int32_t disp)
 {
-    emit_rex(e, w, reg, 0, base);
-    emit8(e, opcode);
-    emit_modrm_mem(e, reg, base, disp);
+    e->p = put_rm(e->p, w, opcode, reg, base, disp);
 }
 
 /* op reg, [base + index + disp] */
 static inline void emit_rm_indexed(struct emit *e, unsigned w, unsigned opcode, unsigned reg,
                                    unsigned base, unsigned index, int32_t disp)
 {
-    emit_rex(e, w, reg, index, base);
-    emit8(e, opcode);
-    emit_modrm_sib(e, reg, base, index, 0, disp);
+    uint8_t *p = put8(put_rex(e->p, w, reg, index, base), opcode);
+    e->p = put_modrm_sib(p, reg, base, index, 0, disp);
 }
 
 /* [struct cpu + offset] behind the opcode. */
@@ -151,19 +184,16 @@ static inline void emit_cpu_store(struct emit *e, unsigned reg, int32_t offset)
 /* op reg, imm32 */
 static inline void emit_ri(struct emit *e, unsigned w, unsigned grp1, unsigned reg, int32_t imm)
 {
-    emit_rex(e, w, 0, 0, reg);
-    emit8(e, imm == (int8_t)imm ? 0x83 : 0x81);
-    emit8(e, 0xc0 | grp1 << 3 | (reg & 7));
-    if (imm == (int8_t)imm)
-        emit8(e, (uint8_t)imm);
-    else
-        emit32(e, (uint32_t)imm);
+    bool byte = imm == (int8_t)imm;
+    uint8_t *p = put_rex(e->p, w, 0, 0, reg);
+    p = put8(p, byte ? OP_GRP1_IMM8 : OP_GRP1_IMM32);
+    p = put8(p, 0xc0 | grp1 << 3 | (reg & 7));
+    e->p = put32(p, (uint32_t)imm) - (byte ? 3 : 0);
 }
 static inline void emit_mov_imm32(struct emit *e, unsigned reg, uint32_t imm)
 {
-    emit_rex(e, 4, 0, 0, reg);
-    emit8(e, 0xb8 | (reg & 7));
-    emit32(e, imm);
+    uint8_t *p = put_rex(e->p, 4, 0, 0, reg);
+    e->p = put32(put8(p, 0xb8 | (reg & 7)), imm);
 }
 static inline void emit_mov_imm64(struct emit *e, unsigned reg, uint64_t imm)
 {
@@ -175,10 +205,8 @@ static inline void emit_mov_imm64(struct emit *e, unsigned reg, uint64_t imm)
 enum { SHIFT_DIGIT_ROR = 1, SHIFT_DIGIT_SHL = 4, SHIFT_DIGIT_SHR, SHIFT_DIGIT_SAR = 7 };
 static inline void emit_shift(struct emit *e, unsigned w, unsigned digit, unsigned reg, unsigned by)
 {
-    emit_rex(e, w, 0, 0, reg);
-    emit8(e, 0xc1);
-    emit8(e, 0xc0 | digit << 3 | (reg & 7));
-    emit8(e, by);
+    uint8_t *p = put8(put_rex(e->p, w, 0, 0, reg), 0xc1);
+    e->p = put8(put8(p, 0xc0 | digit << 3 | (reg & 7)), by);
 }
 static inline void emit_vzeroupper(struct emit *e)
 {
@@ -189,23 +217,19 @@ static inline void emit_vzeroupper(struct emit *e)
 static inline void emit_cpu_imm32(struct emit *e, unsigned opcode, unsigned digit, int32_t offset,
                                   uint32_t imm)
 {
-    emit_cpu(e, 4, opcode, digit, offset);
-    emit32(e, imm);
+    e->p = put32(put_rm(e->p, 4, opcode, digit, HOST_CPU, offset - CPU_NEAR), imm);
 }
 static inline void emit_cpu_imm8(struct emit *e, unsigned opcode, unsigned digit, int32_t offset,
                                  unsigned imm)
 {
-    emit_cpu(e, 4, opcode, digit, offset);
-    emit8(e, imm);
+    e->p = put8(put_rm(e->p, 4, opcode, digit, HOST_CPU, offset - CPU_NEAR), imm);
 }
 /* 0F op reg, [struct cpu + offset] */
 static inline void emit_cpu_0f(struct emit *e, unsigned w, unsigned opcode, unsigned reg,
                                int32_t offset)
 {
-    emit_rex(e, w, reg, 0, HOST_CPU);
-    emit8(e, 0x0f);
-    emit8(e, opcode);
-    emit_cpu_modrm(e, reg, offset);
+    uint8_t *p = put8(put8(put_rex(e->p, w, reg, 0, HOST_CPU), 0x0f), opcode);
+    e->p = put_modrm_mem(p, reg, HOST_CPU, offset - CPU_NEAR);
 }
 enum {
     OP_0F_MOVUPS_LOAD = 0x10,
@@ -217,28 +241,21 @@ enum {
 /* VMOVUPS between a YMM register and its home. */
 static inline void emit_cpu_ymm(struct emit *e, unsigned opcode, unsigned reg)
 {
-    emit8(e, 0xc4);
-    emit8(e, (reg & 8 ? 0 : 0x80) | 0x40 | 1); /* R and B of R14 inverted; map 0F */
-    emit8(e, 0x7c);
-    emit8(e, opcode);
-    emit_cpu_modrm(e, reg, CPU_YMM(reg));
+    uint8_t *p = put8(e->p, 0xc4);
+    p = put8(p, (reg & 8 ? 0 : 0x80) | 0x40 | 1); /* R and B of R14 inverted; map 0F */
+    p = put8(put8(p, 0x7c), opcode);
+    e->p = put_modrm_mem(p, reg, HOST_CPU, CPU_YMM(reg) - CPU_NEAR);
 }
 enum { OP_0F_MOVZX_BYTE = 0xb6, OP_0F_MOVZX_WORD };
 
 static inline void emit_test_imm32(struct emit *e, unsigned reg, uint32_t imm)
 {
-    emit_rex(e, 4, 0, 0, reg);
-    emit8(e, OP_GRP3);
-    emit8(e, 0xc0 | (reg & 7));
-    emit32(e, imm);
+    e->p = put32(put_rr(e->p, 4, OP_GRP3, GRP3_TEST, reg), imm);
 }
 /* test reg's lowest byte, imm; not of RSP to RDI */
 static inline void emit_test_byte(struct emit *e, unsigned reg, unsigned imm)
 {
-    emit_rex(e, 4, 0, 0, reg);
-    emit8(e, OP_GRP3_BYTE);
-    emit8(e, 0xc0 | (reg & 7));
-    emit8(e, imm);
+    e->p = put8(put_rr(e->p, 4, OP_GRP3_BYTE, GRP3_TEST, reg), imm);
 }
 /* Arithmetic flags to AX by LAHF and SETO AL, and from there. */
 static inline void emit_flags_to_ax(struct emit *e)
@@ -255,10 +272,8 @@ static inline void emit_flags_from_ax(struct emit *e)
 static inline void emit_rip(struct emit *e, unsigned w, unsigned opcode, unsigned reg,
                             const void *address)
 {
-    emit_rex(e, w, reg, 0, 0);
-    emit8(e, opcode);
-    emit8(e, (reg & 7) << 3 | 5);
-    emit32(e, (uint32_t)((intptr_t)address - (intptr_t)(emit_here(e) + 4)));
+    uint8_t *p = put8(put8(put_rex(e->p, w, reg, 0, 0), opcode), (reg & 7) << 3 | 5);
+    e->p = put32(p, (uint32_t)((intptr_t)address - (intptr_t)(p + 4 + e->shift)));
 }
 
 /* ---- Jumps ----------------------------------------------------------------------------------- */
@@ -271,16 +286,19 @@ static inline void emit_patch32(uint8_t *at, intptr_t shift, const void *target)
     int32_t d = (int32_t)((intptr_t)target - ((intptr_t)at + shift + 4));
     memcpy(at, &d, 4);
 }
+/* A jump whose target is patched later: where its displacement is. */
+static inline uint8_t *emit_jmp_later(struct emit *e)
+{
+    e->p = put32(put8(e->p, 0xe9), 0);
+    return e->p - 4;
+}
 static inline void emit_jmp(struct emit *e, const void *target)
 {
-    emit8(e, 0xe9);
-    emit32(e, 0);
-    emit_patch32(e->p - 4, e->shift, target);
+    emit_patch32(emit_jmp_later(e), e->shift, target);
 }
 static inline uint8_t *emit_call_later(struct emit *e)
 {
-    emit8(e, 0xe8);
-    emit32(e, 0);
+    e->p = put32(put8(e->p, 0xe8), 0);
     return e->p - 4;
 }
 static inline void emit_call(struct emit *e, const void *target)
@@ -293,13 +311,11 @@ static inline void emit_ret(struct emit *e)
 }
 static inline void emit_push(struct emit *e, unsigned reg)
 {
-    emit_rex(e, 4, 0, 0, reg);
-    emit8(e, 0x50 | (reg & 7));
+    e->p = put8(put_rex(e->p, 4, 0, 0, reg), 0x50 | (reg & 7));
 }
 static inline void emit_pop(struct emit *e, unsigned reg)
 {
-    emit_rex(e, 4, 0, 0, reg);
-    emit8(e, 0x58 | (reg & 7));
+    e->p = put8(put_rex(e->p, 4, 0, 0, reg), 0x58 | (reg & 7));
 }
 static inline void emit_jmp_reg(struct emit *e, unsigned reg)
 {
@@ -309,21 +325,11 @@ static inline void emit_jmp_reg(struct emit *e, unsigned reg)
 enum { JMP_BYTES = 5, JCC_BYTES = 6, CALL_BYTES = 5 };
 static inline void emit_jrcxz(struct emit *e, unsigned bytes)
 {
-    emit8(e, 0xe3);
-    emit8(e, bytes);
+    e->p = put8(put8(e->p, 0xe3), bytes);
 }
-/* A jump whose target is patched later: where its displacement is. */
 static inline uint8_t *emit_jcc_later(struct emit *e, unsigned cc)
 {
-    emit8(e, 0x0f);
-    emit8(e, 0x80 | cc);
-    emit32(e, 0);
-    return e->p - 4;
-}
-static inline uint8_t *emit_jmp_later(struct emit *e)
-{
-    emit8(e, 0xe9);
-    emit32(e, 0);
+    e->p = put32(put8(put8(e->p, 0x0f), 0x80 | cc), 0);
     return e->p - 4;
 }
 

@@ -210,7 +210,15 @@ void flags_spill(struct build *b)
         flags_store(b);
 }
 
-uint16_t flags_read(const struct insn *insn)
+/* Those that are not what they were behind an instruction of the row. */
+static uint16_t killed(const struct insn_row *row)
+{
+    return (row->flags_written | row->flags_undefined) & FLAGS_ARITH;
+}
+
+/* Shifts and rotations leave all flags alone when they are by 0, which the table counts as reading;
+ * those by another constant do not (SDM vol. 2, SAL, ROL). */
+static uint16_t read(const struct insn *insn)
 {
     uint16_t read = insn->row->flags_read & FLAGS_ARITH;
     unsigned size = insn->op[0].size;
@@ -284,8 +292,7 @@ static bool describes(const struct build *b, unsigned reg)
 /* The flags of before that the instruction reads, or that outlive it. */
 static uint16_t outlive(const struct build *b, unsigned i)
 {
-    const struct insn *insn = &b->insn[i];
-    return (b->visible_after[i] & (uint16_t)~flags_killed(insn->row)) | flags_read(insn);
+    return (b->visible_after[i] & (uint16_t)~b->kills[i]) | b->reads[i];
 }
 
 void flags_before_change(struct build *b, unsigned reg, bool lookup)
@@ -294,13 +301,42 @@ void flags_before_change(struct build *b, unsigned reg, bool lookup)
         flags_store(b);
 }
 
-void flags_after_change(struct build *b, unsigned reg)
+static void forget_description(struct build *b)
 {
-    if (!describes(b, reg))
-        return;
     b->flags.desc = undescribed;
     if (!b->flags.host)
         b->flags.memory = true; /* stored, or nobody looks: then any value will do */
+}
+
+void flags_after_change(struct build *b, unsigned reg)
+{
+    if (describes(b, reg))
+        forget_description(b);
+}
+
+/* Does the instruction change a register that the description names? Of explicit operands only. */
+static bool changes(const struct insn *insn, const struct flags_desc *d)
+{
+    for (unsigned n = 0; n < insn->opnds; n++) {
+        const struct opnd *o = &insn->op[n];
+        unsigned name = o->kind == OPND_GPR8H ? o->reg : flags_name(o);
+        if ((o->access & OPND_W) && name != REG_NONE && (name == d->a || name == d->b))
+            return true;
+    }
+    return false;
+}
+
+void flags_before_changes(struct build *b, bool lookup)
+{
+    if (described(b) && (lookup || !b->flags.host) && outlive(b, b->i) &&
+        changes(build_insn(b), &b->flags.desc))
+        flags_store(b);
+}
+
+void flags_after_changes(struct build *b)
+{
+    if (described(b) && changes(build_insn(b), &b->flags.desc))
+        forget_description(b);
 }
 
 void flags_produced(struct build *b, struct flags_desc desc)
@@ -375,26 +411,13 @@ struct flags_desc flags_describe(const struct insn *insn, bool kept)
 
 /* ---- Liveness -------------------------------------------------------------------------------- */
 
-/* Does the instruction change a register that the description names? It is asked before the code is
- * made, about explicit operands. */
-static bool changes(const struct insn *insn, const struct flags_desc *d)
-{
-    for (unsigned n = 0; n < insn->opnds; n++) {
-        const struct opnd *o = &insn->op[n];
-        unsigned name = flags_name(o);
-        if ((o->access & OPND_W) && name != REG_NONE && (name == d->a || name == d->b))
-            return true;
-    }
-    return false;
-}
-
 /* Do flags at the head of a loop stay described until they are all written again? */
 static bool lasts(const struct build *b, unsigned head, const struct flags_desc *d)
 {
     for (unsigned i = head; i < b->count; i++) {
-        if (flags_killed(b->insn[i].row))
+        if (b->kills[i])
             return !outlive(b, i);
-        if (flags_read(&b->insn[i]) || changes(&b->insn[i], d) || !build_goes_on(b, i))
+        if (b->reads[i] || changes(&b->insn[i], d) || !build_goes_on(b, i))
             return false;
     }
     return false;
@@ -406,7 +429,7 @@ struct flags_desc flags_on_way_back(const struct build *b, unsigned head)
         if (b->to[i][0] != (int)head && b->to[i][1] != (int)head)
             continue;
         unsigned k = i;
-        while (k > head && !flags_killed(b->insn[k].row) && b->flows[k - 1])
+        while (k > head && !b->kills[k] && b->flows[k - 1])
             k--;
         struct flags_desc d = flags_describe(&b->insn[k], true);
         if (d.from != FLAGS_MEMORY && lasts(b, head, &d)) {
@@ -419,27 +442,22 @@ struct flags_desc flags_on_way_back(const struct build *b, unsigned head)
 
 /* Can something other than the next instruction see the state before this one: a fault, C, the way
  * out of the region? */
-static bool is_quiet(const struct build *b, const struct insn *insn)
+static bool is_quiet(const struct build *b, unsigned i)
 {
+    const struct insn *insn = &b->insn[i];
     if (insn->row->exec == EXEC_nop || insn->row->exec == EXEC_gen_hint)
         return true;
-    if (build_is_direct(insn))
+    if (branch_is_direct(b->branch[i]))
         return true; /* the ways out have their own say */
-    if (!copy_may(b, insn) || insn->row->attr & INSN_BRANCH)
+    if (!b->copies[i] || b->branch[i])
         return false;
-    if (insn->row->exec == EXEC_lea)
-        return true;
-    for (unsigned n = 0; n < insn->opnds; n++)
-        if (insn->op[n].kind == OPND_MEM && insn->op[n].size)
-            return false;
-    return true;
+    return insn->row->exec == EXEC_lea || b->memory[i] < 0 || !insn->op[b->memory[i]].size;
 }
 
 bool flags_stay(const struct build *b, unsigned i)
 {
     for (unsigned k = i; k < b->count && b->quiet[k]; k++) {
-        const struct insn *insn = &b->insn[k];
-        bool back = build_is_conditional(insn) && build_branch_offset(b, k) <= b->off[i];
+        bool back = b->branch[k] == BRANCH_CONDITIONAL && build_branch_offset(b, k) <= b->off[i];
         if (back || !b->flows[k])
             return true;
     }
@@ -449,7 +467,7 @@ bool flags_stay(const struct build *b, unsigned i)
 bool flags_first(const struct build *b, unsigned i)
 {
     for (; i < b->count && b->quiet[i]; i++)
-        if (flags_killed(b->insn[i].row) || flags_read(&b->insn[i]))
+        if (b->kills[i] || b->reads[i])
             return true;
     return false;
 }
@@ -469,18 +487,23 @@ static uint16_t after(const struct build *b, unsigned i)
         visible = i + 1 < b->count ? b->visible_before[i + 1] : FLAGS_ARITH;
     else
         visible = b->next[i] == NEXT_NONE ? FLAGS_ARITH : visible_at(b, i, b->next[i]);
-    if (build_is_conditional(insn))
+    if (b->branch[i] == BRANCH_CONDITIONAL)
         visible |= visible_at(b, i, b->off[i] + insn->len + (int32_t)insn->imm);
     return visible;
 }
 
-/* Backwards until nothing changes any more; loops need more than one round. */
+/* Backwards until nothing changes any more. What does not lead back is done after one round. */
 void flags_liveness(struct build *b)
 {
-    memset(b->visible_before, 0, sizeof b->visible_before);
-    for (unsigned i = 0; i < b->count; i++)
-        b->quiet[i] = is_quiet(b, &b->insn[i]);
-    for (bool changed = true; changed;) {
+    bool loops = false;
+    for (unsigned i = 0; i < b->count; i++) {
+        b->visible_before[i] = 0;
+        b->quiet[i] = is_quiet(b, i);
+        b->reads[i] = read(&b->insn[i]);
+        b->kills[i] = killed(b->insn[i].row);
+        loops |= b->head[i];
+    }
+    for (bool changed = true; changed; changed &= loops) {
         changed = false;
         for (unsigned i = b->count; i-- > 0;) {
             b->visible_after[i] = after(b, i);

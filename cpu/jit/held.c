@@ -23,12 +23,6 @@ enum {
     SPAN_MAX = 256,  /* bytes: the longer, the more often it crosses a page's end */
 };
 
-static bool same_base(const struct held *h, const struct insn *insn)
-{
-    const struct insn_mem *m = &insn->mem;
-    return h->base == m->base && h->index == m->index && h->scale == m->scale && h->seg == m->seg;
-}
-
 static bool is_stack(unsigned exec)
 {
     return exec == EXEC_push || exec == EXEC_pop;
@@ -53,10 +47,38 @@ static uint16_t registers_written(const struct insn *insn)
     return set;
 }
 
+/* An access that a group may have: its operand is all that it accesses. */
+static const struct opnd *groupable(const struct build *b, const struct insn *insn)
+{
+    const struct opnd *mem = copy_memory_operand(b, insn);
+    if (!mem || insn->mem.base == REG_PC || insn->mem.base == REG_NONE || insn->adsize != b->width)
+        return NULL; /* with a shorter address the parts of a group could wrap apart */
+    return mem;
+}
+
+/* Of all but the displacement; never 0. */
+static uint32_t group_key(const struct insn_mem *m)
+{
+    return m->base | (uint32_t)m->index << 8 | (uint32_t)m->scale << 16 |
+           (uint32_t)(m->seg + 1) << 24;
+}
+
 void held_prepare(struct build *b)
 {
-    for (unsigned i = 0; i < b->count; i++)
-        b->writes[i] = is_known(b, &b->insn[i]) ? registers_written(&b->insn[i]) : UINT16_MAX;
+    for (unsigned i = 0; i < b->count; i++) {
+        const struct insn *insn = &b->insn[i];
+        const struct opnd *mem = insn->has_mem ? groupable(b, insn) : NULL;
+        b->writes[i] = is_known(b, insn) ? registers_written(insn) : UINT16_MAX;
+        b->group[i] = mem ? group_key(&insn->mem) : 0;
+    }
+    unsigned ahead[REG_NONE] = {0}; /* by the base: where the next access is, + 1 */
+    for (unsigned i = b->count; i-- > 0;) {
+        if (!b->group[i])
+            continue;
+        unsigned *next = &ahead[b->insn[i].mem.base];
+        b->more[i] = *next && *next - 1 - i < LOOK_AHEAD;
+        *next = i + 1;
+    }
 }
 
 /* Does instruction i change, or may it change, a register that the address is made of? */
@@ -104,24 +126,16 @@ static bool moves_base(const struct build *b, unsigned i, const struct held *h, 
     return true;
 }
 
-/* An access that a group may have: its operand is all that it accesses. */
-static const struct opnd *groupable(const struct build *b, const struct insn *insn)
-{
-    const struct opnd *mem = copy_memory_operand(b, insn);
-    if (!mem || insn->mem.base == REG_PC || insn->mem.base == REG_NONE || insn->adsize != b->width)
-        return NULL; /* with a shorter address the parts of a group could wrap apart */
-    return mem;
-}
-
 struct held *held_find(struct build *b, const struct opnd *mem, bool write)
 {
     const struct insn *insn = build_insn(b);
     int64_t lo = insn->mem.disp, hi = lo + mem->size;
+    uint32_t key = group_key(&insn->mem);
     if (insn->adsize != b->width)
         return NULL;
     for (unsigned k = 0; k < HELD_SLOTS; k++) {
         struct held *h = &b->held[k];
-        if (h->valid && same_base(h, insn) && lo >= h->lo && hi <= h->hi && (h->write || !write))
+        if (h->valid && h->key == key && lo >= h->lo && hi <= h->hi && (h->write || !write))
             return h;
     }
     return NULL;
@@ -134,10 +148,11 @@ static enum grouping grouping(const struct build *b)
 
 /* Covers the instruction's access too, if it is one of the group and not too far away; `moved` is
  * what has been added to the address since the group began. */
-static bool widen(const struct build *b, struct held *h, const struct insn *insn, int64_t moved)
+static bool widen(const struct build *b, struct held *h, unsigned i, int64_t moved)
 {
-    const struct opnd *mem = same_base(h, insn) ? groupable(b, insn) : NULL;
-    if (!mem)
+    const struct insn *insn = &b->insn[i];
+    const struct opnd *mem = &insn->op[b->memory[i]];
+    if (b->group[i] != h->key)
         return false;
     int64_t lo = insn->mem.disp + moved, hi = lo + mem->size;
     lo = lo < h->lo ? lo : h->lo;
@@ -182,7 +197,7 @@ static bool find_more(const struct build *b, struct held *h, bool over_rounds)
             bool round = build_is_other_round(b, i, b->i);
             if (b->head[i] || a.ways[i] != b->ways[i] || (round && !over_rounds))
                 continue;
-            bool wide = widen(b, h, &b->insn[i], a.moved[i]);
+            bool wide = widen(b, h, i, a.moved[i]);
             found |= wide;
             h->rounds |= wide && round;
         }
@@ -201,12 +216,12 @@ static bool find_more(const struct build *b, struct held *h, bool over_rounds)
 struct held *held_begin(struct build *b, const struct opnd *mem, bool write)
 {
     const struct insn *insn = build_insn(b);
-    if (!groupable(b, insn) || b->cross)
+    if (!b->group[b->i] || !b->more[b->i] || b->cross)
         return NULL;
-    struct held h = {.base = insn->mem.base,
+    struct held h = {.key = b->group[b->i],
+                     .base = insn->mem.base,
                      .index = insn->mem.index,
                      .scale = insn->mem.scale,
-                     .seg = insn->mem.seg,
                      .lo = (int32_t)insn->mem.disp,
                      .hi = (int32_t)insn->mem.disp + (int32_t)mem->size,
                      .write = write,
@@ -246,8 +261,7 @@ void held_forget(struct build *b)
 /* What is held on both ways, in the same place. */
 static void meet(struct held *h, const struct held *way)
 {
-    h->valid &= way->valid && h->base == way->base && h->index == way->index &&
-                h->scale == way->scale && h->seg == way->seg && h->relative == way->relative &&
+    h->valid &= way->valid && h->key == way->key && h->relative == way->relative &&
                 (h->relative || h->lo == way->lo);
     h->write &= way->write;
     h->lo = h->lo > way->lo ? h->lo : way->lo;

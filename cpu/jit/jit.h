@@ -285,6 +285,8 @@ struct jit_row {
     uint8_t prefix;                   /* mandatory 66h, F2h, F3h; 0: none */
     bool wig;                         /* VEX.W is ignored, so in 32-bit code it must be 0 here */
     bool copy;                        /* may be copied */
+    bool vectors; /* it names vector registers, or uses MXCSR, whatever ModRM.rm is */
+    uint8_t escape; /* bytes before the opcode that name its map */
 };
 
 /* One list of counters: profile_counters() shows them. */

@@ -131,7 +131,7 @@ static const struct decoded *decode(struct cpu *cpu, const struct jit_region *re
         d->insn[i].off = (uint16_t)off;
         d->insn[i].len = insn.len;
         d->insn[i].rep = insn.rep && (insn.row->attr & (INSN_REP | INSN_REPCC));
-        d->insn[i].direct = build_is_direct(&insn);
+        d->insn[i].direct = branch_is_direct(branch_of(&insn));
     }
     return d;
 }
@@ -228,8 +228,8 @@ static void report_begin(const struct cpu *cpu, const struct lockstep *l)
         char text[128];
         unsigned off = r->piece[i].off;
         uint64_t at = (rip & PAGE_MASK) + off;
-        insn_disassemble(region_code(r, off), r->piece[i].len,
-                         cpu->mode & MODE_CODE64 ? 64 : 32, at, text, sizeof text);
+        insn_disassemble(region_code(r, off), r->piece[i].len, cpu->mode & MODE_CODE64 ? 64 : 32,
+                         at, text, sizeof text);
         fprintf(stderr, "  %#llx:  %s\n", (unsigned long long)at, text);
     }
 }

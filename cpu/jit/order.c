@@ -21,10 +21,10 @@ struct order {
 /* Where the branch goes if it is taken; -1: nowhere in the region. */
 static int taken(const struct build *b, unsigned i)
 {
+    if (b->branch[i] != BRANCH_CONDITIONAL)
+        return -1;
     int64_t target = build_branch_offset(b, i);
-    return build_is_conditional(&b->insn[i]) && target == (int32_t)target
-               ? build_target(b, i, (int32_t)target)
-               : -1;
+    return target == (int32_t)target ? build_target(b, i, (int32_t)target) : -1;
 }
 
 static int next(const struct build *b, unsigned i)
@@ -85,25 +85,43 @@ static void search(const struct build *b, struct order *o)
     }
 }
 
-/* Moves them; a block goes on with the one behind it where that is where it leads. */
-static void move(struct build *b, const struct order *o)
+static bool is_order(const struct order *o)
+{
+    for (unsigned k = 1; k < o->blocks; k++)
+        if (o->block[k] > o->block[k - 1])
+            return false;
+    return true;
+}
+
+/* False: they cannot be. */
+static bool move(struct build *b, const struct order *o)
 {
     struct moved *m = &b->moved;
     unsigned n = 0;
+    if (is_order(o))
+        return true;
     for (unsigned k = o->blocks; k-- > 0;)
         for (unsigned i = o->block[k], last = last_of(o, i); i <= last; i++, n++) {
             m->insn[n] = b->insn[i];
             m->off[n] = b->off[i];
             m->next[n] = b->next[i];
+            m->branch[n] = b->branch[i];
         }
     if (n != b->count) /* in lockstep some may be reached by ways back only, which leave */
-        return;
+        return false;
     memcpy(b->insn, m->insn, n * sizeof b->insn[0]);
     memcpy(b->off, m->off, n * sizeof b->off[0]);
     memcpy(b->next, m->next, n * sizeof b->next[0]);
+    memcpy(b->branch, m->branch, n * sizeof b->branch[0]);
     for (unsigned i = 0; i < n; i++)
         b->index_at[b->off[i]] = (int16_t)i;
-    for (unsigned i = 0; i < n; i++)
+    return true;
+}
+
+/* A block goes on with the one behind it where that is where it leads. */
+static void join(struct build *b)
+{
+    for (unsigned i = 0; i < b->count; i++)
         b->flows[i] = b->next[i] != NEXT_NONE && build_target(b, i, b->next[i]) == (int)i + 1;
 }
 
@@ -112,5 +130,6 @@ void order_blocks(struct build *b)
     struct order o;
     find_blocks(b, &o);
     search(b, &o);
-    move(b, &o);
+    if (move(b, &o))
+        join(b);
 }

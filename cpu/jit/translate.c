@@ -24,9 +24,10 @@ static bool ends_in_lockstep(const struct build *b, const struct insn *insn)
 }
 
 /* A JMP, Jcc or LOOP whose target is in the instruction, and that branch.c translates. */
-static bool is_direct(const struct build *b, const struct insn *insn)
+static bool is_direct(const struct build *b, unsigned i)
 {
-    return build_is_direct(insn) && insn->opsize == b->width && insn->adsize != 2;
+    const struct insn *insn = &b->insn[i];
+    return branch_is_direct(b->branch[i]) && insn->opsize == b->width && insn->adsize != 2;
 }
 
 /* What is made anew keeps its blocks together, though some have got a region of their own
@@ -87,6 +88,7 @@ static bool append(struct build *b, struct code *code, int32_t off)
     if (result != DECODE_OK)
         return false;
     build_clear(b, b->count);
+    b->branch[b->count] = (uint8_t)branch_of(insn);
     b->index_at[off] = (int16_t)b->count;
     b->off[b->count++] = (uint16_t)off;
     return true;
@@ -95,17 +97,18 @@ static bool append(struct build *b, struct code *code, int32_t off)
 /* Where the code goes on behind the last instruction, or NEXT_NONE; *on: it should be decoded. */
 static int32_t next_offset(struct build *b, struct queue *q, bool *on)
 {
-    const struct insn *insn = &b->insn[b->count - 1];
-    int32_t end = b->off[b->count - 1] + insn->len;
-    int64_t target = build_branch_offset(b, b->count - 1);
+    const unsigned last = b->count - 1;
+    const struct insn *insn = &b->insn[last];
+    int32_t end = b->off[last] + insn->len;
+    int64_t target = build_branch_offset(b, last);
     *on = true;
-    if (!(insn->row->attr & INSN_BRANCH)) {
+    if (b->branch[last] == BRANCH_NONE) {
         *on = !ends_in_lockstep(b, insn);
         return end;
     }
-    if (!is_direct(b, insn) || target != (int32_t)target)
+    if (!is_direct(b, last) || target != (int32_t)target)
         return NEXT_NONE;
-    if (build_is_conditional(insn)) {
+    if (b->branch[last] == BRANCH_CONDITIONAL) {
         if (is_wanted(b, target) && q->tail < REGION_MAX_INSNS)
             q->off[q->tail++] = (uint16_t)target;
         target = end;
@@ -168,14 +171,15 @@ static void mark_blocks(struct build *b)
     b->leader[0] = true;
     for (unsigned i = 0; i < b->count; i++) {
         const struct insn *insn = &b->insn[i];
-        if (build_is_conditional(insn) && is_direct(b, insn))
+        if (b->branch[i] == BRANCH_CONDITIONAL && is_direct(b, i))
             mark_target(b, i, 0, build_branch_offset(b, i));
         if (b->flows[i])
             b->ways[i + 1]++;
         else if (b->next[i] != NEXT_NONE)
             mark_target(b, i, 1, b->next[i]);
-        b->vectors |=
-            copy_uses_vectors(b, insn) || x87_loads_mxcsr(b, insn) || gather_is_direct(b, insn);
+        if (!(insn->row->attr & (INSN_X87 | INSN_MMX | INSN_SSE | INSN_AVX)))
+            continue;
+        b->vectors |= x87_loads_mxcsr(b, insn) || gather_is_direct(b, insn);
         b->x87 |= x87_is_used(b, insn);
     }
 }
@@ -303,7 +307,7 @@ static void begin_block(struct build *b)
  * leave (jit_slow()). */
 static void translate_one(struct build *b)
 {
-    bool branch = build_insn(b)->row->attr & INSN_BRANCH;
+    bool branch = b->branch[b->i] != BRANCH_NONE;
     unsigned first = b->i, last;
     profile_mark(b->jit, emit_here(&b->e), b->off[b->i]);
     if (b->leader[b->i])
@@ -400,7 +404,8 @@ static void keep_code(struct build *b)
         hi = end > hi ? end : hi;
         piece[i].off = b->off[i] & (PAGE_SIZE - 1);
         piece[i].len = len & INSN_MAX_BYTES;
-        bytes = (uint8_t *)memcpy(bytes, b->insn[i].bytes, len) + len;
+        memcpy(bytes, b->insn[i].bytes, INSN_MAX_BYTES); /* the next one begins in it */
+        bytes += len;
     }
     region->lo = (uint16_t)lo;
     region->len = (uint16_t)(hi - lo);

@@ -19,7 +19,7 @@ enum {
 /* Where in the region instruction i branches to, or goes on without falling into the next; -1. */
 static int branches_to(const struct build *b, unsigned i)
 {
-    if (build_is_conditional(&b->insn[i])) {
+    if (b->branch[i] == BRANCH_CONDITIONAL) {
         int64_t off = build_branch_offset(b, i);
         return off == (int32_t)off ? build_target(b, i, (int32_t)off) : -1;
     }
@@ -47,6 +47,7 @@ static void make_place(struct build *b, unsigned at, unsigned n)
     memmove(&b->off[at + n], &b->off[at], behind * sizeof b->off[0]);
     memmove(&b->next[at + n], &b->next[at], behind * sizeof b->next[0]);
     memmove(&b->flows[at + n], &b->flows[at], behind * sizeof b->flows[0]);
+    memmove(&b->branch[at + n], &b->branch[at], behind * sizeof b->branch[0]);
     b->count += n;
     for (unsigned i = at + n; i < b->count; i++)
         b->index_at[b->off[i]] = (int16_t)i;
@@ -58,6 +59,7 @@ static void copy_round(struct build *b, unsigned from, unsigned to, unsigned n)
     memcpy(&b->off[to], &b->off[from], n * sizeof b->off[0]);
     memcpy(&b->next[to], &b->next[from], n * sizeof b->next[0]);
     memcpy(&b->flows[to], &b->flows[from], n * sizeof b->flows[0]);
+    memcpy(&b->branch[to], &b->branch[from], n * sizeof b->branch[0]);
 }
 
 /* The loop from `head` to `end`; what the last round falls into stands behind all of them. */
@@ -80,7 +82,7 @@ void unroll_loops(struct build *b)
     if (b->cross)
         return;
     for (unsigned i = 0; i < b->count && b->loops < UNROLLED_MAX; i++) {
-        int head = branches_to(b, i);
+        int head = branch_is_direct(b->branch[i]) ? branches_to(b, i) : -1;
         unsigned n = i + 1 - (unsigned)head;
         if (head < 0 || head > (int)i || n > ROUND_MAX ||
             b->count + (ROUNDS - 1) * n > REGION_MAX_INSNS || !is_round(b, (unsigned)head, i))
