@@ -137,13 +137,17 @@ static void add_tail(struct jit *jit, struct jit_region *region, uint64_t gpa)
 /* The bytes in the page, and behind it, are still those that were translated. */
 static bool same_bytes(const struct jit_region *region, const uint8_t *page, const uint8_t *behind)
 {
+    const struct jit_piece *p = region->piece, *end = (const struct jit_piece *)region->bytes;
     const uint8_t *bytes = region->bytes;
-    for (const struct jit_piece *p = region->piece; (const uint8_t *)p < region->bytes; p++) {
-        uint8_t again[INSN_MAX_BYTES];
-        read_code(again, page, behind, p->off, p->len);
-        if (memcmp(bytes, again, p->len))
+    while (p < end) {
+        uint8_t again[REGION_MAX_INSNS * INSN_MAX_BYTES];
+        unsigned off = p->off, len = 0;
+        for (; p < end && p->off == off + len; p++) /* side by side in both */
+            len += p->len;
+        read_code(again, page, behind, off, len);
+        if (memcmp(bytes, again, len))
             return false;
-        bytes += p->len;
+        bytes += len;
     }
     return true;
 }

@@ -73,7 +73,8 @@ static void unroll(struct build *b, unsigned head, unsigned end)
         copy_round(b, head, head + round * n, n);
     for (unsigned i = head; i <= end + more; i++)
         b->loop[i] = (uint8_t)b->loops;
-    for (unsigned last = end; last < end + more; last += n) /* falls into the next one, or leaves */
+    /* All but the last round: a JMP back falls into the next one, a Jcc jumps there. */
+    for (unsigned last = end; last < end + more; last += n)
         b->flows[last] = b->next[last] == b->off[head];
 }
 
@@ -82,12 +83,13 @@ void unroll_loops(struct build *b)
     if (b->cross)
         return;
     for (unsigned i = 0; i < b->count && b->loops < UNROLLED_MAX; i++) {
-        int head = branch_is_direct(b->branch[i]) ? branches_to(b, i) : -1;
-        unsigned n = i + 1 - (unsigned)head;
-        if (head < 0 || head > (int)i || n > ROUND_MAX ||
-            b->count + (ROUNDS - 1) * n > REGION_MAX_INSNS || !is_round(b, (unsigned)head, i))
+        int to = branch_is_direct(b->branch[i]) ? branches_to(b, i) : -1;
+        if (to < 0 || to > (int)i)
             continue;
-        unroll(b, (unsigned)head, i);
-        i += (ROUNDS - 1) * n;
+        unsigned head = (unsigned)to, n = i + 1 - head, more = (ROUNDS - 1) * n;
+        if (n > ROUND_MAX || b->count + more > REGION_MAX_INSNS || !is_round(b, head, i))
+            continue;
+        unroll(b, head, i);
+        i += more;
     }
 }
