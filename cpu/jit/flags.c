@@ -295,10 +295,29 @@ static uint16_t outlive(const struct build *b, unsigned i)
     return (b->visible_after[i] & (uint16_t)~b->kills[i]) | b->reads[i];
 }
 
+/* Before a register is lost that the description names: its value is kept, for which there is one
+ * place. That is one instruction where storing the flags takes five. */
+static void keep(struct build *b, unsigned reg)
+{
+    struct flags_desc *d = &b->flags.desc;
+    bool r10_stays = b->r10_until == b->e.p, r11_stays = b->r11_until == b->e.p;
+    if (b->flags.memory || d->either || reg >= REG_VECTOR || d->a == REG_KEPT || d->b == REG_KEPT) {
+        flags_store(b);
+        return;
+    }
+    emit_cpu_store(&b->e, guest_value(b, reg, SCRATCH1), CPU_AT(jx.kept));
+    d->a = d->a == reg ? REG_KEPT : d->a;
+    d->b = d->b == reg ? REG_KEPT : d->b;
+    if (r10_stays && !abi_is_homed(reg))
+        held_is_in_r10(b, b->in_r10);
+    if (r11_stays)
+        homed_is_in_r11(b, b->r11_guest);
+}
+
 void flags_before_change(struct build *b, unsigned reg, bool lookup)
 {
     if (describes(b, reg) && (lookup || !b->flags.host) && outlive(b, b->i))
-        flags_store(b);
+        keep(b, reg);
 }
 
 static void forget_description(struct build *b)
@@ -314,28 +333,48 @@ void flags_after_change(struct build *b, unsigned reg)
         forget_description(b);
 }
 
-/* Does the instruction change a register that the description names? Of explicit operands only. */
-static bool changes(const struct insn *insn, const struct flags_desc *d)
+/* Does the instruction change the register, as a description names it, by an explicit operand? */
+static bool changes(const struct insn *insn, unsigned reg)
 {
     for (unsigned n = 0; n < insn->opnds; n++) {
         const struct opnd *o = &insn->op[n];
         unsigned name = o->kind == OPND_GPR8H ? o->reg : flags_name(o);
-        if ((o->access & OPND_W) && name != REG_NONE && (name == d->a || name == d->b))
+        if ((o->access & OPND_W) && name == reg)
             return true;
     }
     return false;
 }
 
+static bool changes_either(const struct insn *insn, const struct flags_desc *d)
+{
+    return (d->a != REG_NONE && changes(insn, d->a)) || (d->b != REG_NONE && changes(insn, d->b));
+}
+
+/* Does a lookup come before flags are written again, as far as can be seen? */
+static bool will_be_lost(const struct build *b)
+{
+    for (unsigned i = b->i; build_goes_on(b, i) && !b->kills[i]; i++)
+        if (!b->quiet[i + 1])
+            return true;
+    return false;
+}
+
 void flags_before_changes(struct build *b, bool lookup)
 {
-    if (described(b) && (lookup || !b->flags.host) && outlive(b, b->i) &&
-        changes(build_insn(b), &b->flags.desc))
+    const struct insn *insn = build_insn(b);
+    const struct flags_desc *d = &b->flags.desc;
+    if (!described(b) || !outlive(b, b->i) || (!lookup && b->flags.host && !will_be_lost(b)))
+        return;
+    bool first = changes(insn, d->a), second = d->b != REG_NONE && changes(insn, d->b);
+    if (first && second && d->a != d->b)
         flags_store(b);
+    else if (first || second)
+        keep(b, first ? d->a : d->b);
 }
 
 void flags_after_changes(struct build *b)
 {
-    if (described(b) && changes(build_insn(b), &b->flags.desc))
+    if (described(b) && changes_either(build_insn(b), &b->flags.desc))
         forget_description(b);
 }
 
@@ -417,7 +456,7 @@ static bool lasts(const struct build *b, unsigned head, const struct flags_desc 
     for (unsigned i = head; i < b->count; i++) {
         if (b->kills[i])
             return !outlive(b, i);
-        if (b->reads[i] || changes(&b->insn[i], d) || !build_goes_on(b, i))
+        if (b->reads[i] || changes_either(&b->insn[i], d) || !build_goes_on(b, i))
             return false;
     }
     return false;

@@ -71,7 +71,8 @@ enum flags_from {
     FLAGS_TEST,  /* a & b, no result */
     FLAGS_UCOMI, /* a and b, of vectors, compared as UCOMISS and UCOMISD do */
 };
-/* Not a register: what a comparison has found in memory, in cpu->jx.kept. And vector registers. */
+/* Not a register: what a comparison has found in memory, or a register had that is lost, in
+ * cpu->jx.kept. And vector registers. */
 enum { REG_KEPT = REG_NONE + 1, REG_VECTOR = 32 };
 /* In the high byte of cpu->jx.flags, whose bit 3 no stored flags have: see the description. */
 enum { FLAGS_ELSEWHERE = 0xff };

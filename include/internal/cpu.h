@@ -160,7 +160,7 @@ struct cpu_jit {
     uint64_t stack;        /* the host's stack holds the guest's open calls (cpu/jit/branch.c): its
                               pointer when there are none */
     uint64_t next_va;      /* the page_va where an indirect call goes */
-    uint64_t kept;         /* the operand in memory of the comparison that made the flags */
+    uint64_t kept;         /* an operand of what made the flags, from memory or a lost register */
     alignas(64) uint64_t
         held[4];           /* host addresses of groups of accesses (cpu/jit/held.c) */
     uint64_t jump;         /* kept over a lookup: where an indirect call goes, what PUSH stores */
