@@ -236,20 +236,41 @@ static void to_other_page(struct build *b, struct jit_edge *edge, enum out how, 
     emit_rip(e, 4, OP_GRP5, how == OUT_CALL ? GRP5_CALL : GRP5_JMP, &edge->code);
 }
 
+/* Where the region at an offset of the page begins, if there is one: then no edge is needed, since
+ * what becomes of a region is seen to at its beginning. */
+static const uint8_t *known_entry(const struct build *b, int32_t target, bool host)
+{
+    struct jit *jit = b->jit;
+    if (jit->lockstep) /* each region comes back */
+        return NULL;
+    uint64_t gpa = (b->region->gpa & PAGE_MASK) + (uint64_t)target;
+    const struct jit_place *place = jit_place_find(jit, gpa);
+    const struct jit_region *to = place ? jit_place_region(jit, place, b->mode) : NULL;
+    return !to ? NULL : host ? to->entry_host : to->entry;
+}
+
 /* Out of the region, to an offset of the page or beyond. */
 static void edge_leave(struct build *b, int32_t target, enum out how)
 {
     bool near = build_in_page(target);
-    struct jit_edge *edge = make_edge(b, target, !near);
     if (!near)
         flags_store(b);
     else if (!b->flags.memory)
         flags_load(b);
-    edge->host = !b->flags.memory;
     if (how == OUT_JUMP && (!near || target <= b->off[0])) {
         struct flags_state flags = b->flags;
         cold_poll(b, target, flags, poll(b));
     }
+    const uint8_t *entry = near ? known_entry(b, target, !b->flags.memory) : NULL;
+    if (entry) {
+        if (how == OUT_CALL)
+            emit_call(&b->e, entry);
+        else
+            emit_jmp(&b->e, entry);
+        return;
+    }
+    struct jit_edge *edge = make_edge(b, target, !near);
+    edge->host = !b->flags.memory;
     struct cold *miss = cold_edge(b, edge);
     if (near) {
         edge->patch = how == OUT_CALL ? emit_call_later(&b->e) : emit_jmp_later(&b->e);
@@ -627,6 +648,11 @@ static bool is_edge_alone(const struct build *b, const struct cold *c)
 
 static void side_edge(struct build *b, const struct cold *c)
 {
+    const uint8_t *entry = known_entry(b, c->off, !b->flags.memory);
+    if (entry) {
+        emit_patch32(c->jump[0], b->e.shift, entry);
+        return;
+    }
     struct jit_edge *edge = make_edge(b, c->off, false);
     edge->host = !b->flags.memory;
     edge->patch = c->jump[0];
