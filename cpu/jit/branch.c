@@ -249,6 +249,22 @@ static const uint8_t *known_entry(const struct build *b, int32_t target, bool ho
     return !to ? NULL : host ? to->entry_host : to->entry;
 }
 
+/* The same for another page, as the code is now being made for cpu->rip: what the table of addresses
+ * has the edge need not find out. */
+static void remember_known(const struct build *b, struct jit_edge *edge)
+{
+    struct cpu *cpu = b->cpu;
+    uint64_t va = cpu->rip & PAGE_MASK, pc = jit_wrap(cpu, va + (uint64_t)(int64_t)edge->target);
+    const struct jit_pc *slot = jit_pc_find(cpu, jit_pcs_for(b->jit, b->mode), pc);
+    if (b->jit->lockstep || slot->pc != pc || !jit_is_current(cpu, slot->generation) ||
+        slot->region->stale)
+        return;
+    edge->va = va;
+    edge->generation = slot->generation;
+    edge->code = slot->code;
+    edge->to = slot->region;
+}
+
 /* Out of the region, to an offset of the page or beyond. */
 static void edge_leave(struct build *b, int32_t target, enum out how)
 {
@@ -271,6 +287,8 @@ static void edge_leave(struct build *b, int32_t target, enum out how)
     }
     struct jit_edge *edge = make_edge(b, target, !near);
     edge->host = !b->flags.memory;
+    if (!near)
+        remember_known(b, edge);
     struct cold *miss = cold_edge(b, edge);
     if (near) {
         edge->patch = how == OUT_CALL ? emit_call_later(&b->e) : emit_jmp_later(&b->e);
