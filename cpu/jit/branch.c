@@ -75,9 +75,10 @@ struct cold *run_begin(struct build *b, unsigned length)
     return c;
 }
 
-void site_leaves(struct build *b, struct cold *site)
+void site_keeps(struct build *b, struct cold *site)
 {
-    site_record(b, site)->leaves = true;
+    struct jit_site *record = site_record(b, site);
+    record->leaves = record->keeps = true;
 }
 
 void site_resume(struct build *b, struct cold *site)

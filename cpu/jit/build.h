@@ -368,9 +368,6 @@ bool flags_stay(const struct build *b, unsigned i);
 bool flags_first(const struct build *b, unsigned i);
 /* Liveness over the whole region. */
 void flags_liveness(struct build *b);
-/* What the flags could be computed from after the instruction has been copied; `kept`: its memory
- * operand is in cpu->jx.kept. */
-struct flags_desc flags_describe(const struct insn *insn, bool kept);
 
 /* ---- lookup.c -------------------------------------------------------------------------------- */
 
@@ -472,8 +469,9 @@ static inline struct jit_site *site_record(const struct build *b, const struct c
 {
     return (struct jit_site *)(b->jit->data + site->site);
 }
-/* When C has executed it, the code goes on in another region. */
-void site_leaves(struct build *b, struct cold *site);
+/* The operand in memory is to be in jx.kept behind it. Where C cannot see to that, the code goes on
+ * in another region. */
+void site_keeps(struct build *b, struct cold *site);
 static inline void cold_jump(struct cold *cold, uint8_t *at)
 {
     cold->jump[cold->jumps++] = at;

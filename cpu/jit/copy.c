@@ -690,7 +690,7 @@ bool copy_insn(struct build *b)
     if (kept)
         keep(b, mem->size, &p);
     if (kept && site)
-        site_leaves(b, site);
+        site_keeps(b, site);
     bool r10_stays = mem ? held && (!kept || p.frees) && !swaps_high(b, insn, &p)
                          : p.generals == 0 && b->r10_until == b->e.p;
     unsigned r11_guest = in_r11(b, &p);

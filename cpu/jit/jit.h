@@ -83,6 +83,9 @@ struct flags_desc {
     uint8_t a, b;       /* guest registers, REG_KEPT, REG_VECTOR + n; b == REG_NONE: imm */
     int32_t imm;
 };
+/* What the flags can be computed from behind an instruction; `kept`: its operand in memory is in
+ * cpu->jx.kept. .from == FLAGS_MEMORY: nothing. */
+struct flags_desc flags_describe(const struct insn *insn, bool kept);
 
 struct jit_region;
 
@@ -106,8 +109,8 @@ struct jit_site {
     uint16_t off; /* of the instruction, from the page's beginning */
     uint8_t len;
     bool branch : 1;
-    bool
-        leaves : 1; /* no way back: a branch, or something that C does not leave behind (jx.kept) */
+    bool leaves : 1; /* no way back: a branch, or jx.kept is wanted and may not be there */
+    bool keeps : 1;  /* the operand in memory is to be in jx.kept behind it */
     /* There is no way back either if host addresses may have become wrong (held.c). */
     bool holds : 1;
     bool always : 1;   /* there is no translation: C executes it each time */

@@ -13,6 +13,7 @@
 #include "cpu/jit/profile.h"
 #include "cpu/mem_internal.h"
 #include "cpu/move.h"
+#include "cpu/opnd.h"
 #include "internal/log.h"
 #include <math.h>
 
@@ -351,6 +352,37 @@ static struct jit_site *next_in_chain(struct cpu *cpu, struct jit_site *site)
     return site + 1;
 }
 
+/* What execute_at() does, for an instruction whose operand in memory is then in jx.kept: it is read
+ * once, for both, and so has to be RAM. False: nothing done. */
+static bool execute_keeping(struct cpu *cpu, struct jit_site *site)
+{
+    const struct jit_ready *ready = site->ready ? site->ready : ready_at(cpu, site);
+    if (!ready || cpu->jit->lockstep)
+        return false;
+    const struct insn *insn = &ready->insn;
+    const struct opnd *mem = &insn->op[insn->op[0].kind == OPND_MEM ? 0 : 1];
+    const struct flags_desc d = flags_describe(insn, true);
+    enum mmu_priv priv = (enum mmu_priv)cpu->priv;
+    struct access access = mem_access(cpu, priv);
+    struct mmu_xlat x;
+    uint64_t lin = access.gva = mem_operand(cpu, insn, mem->size, ACCESS_READ), kept = 0;
+    if (d.from == FLAGS_MEMORY || !is_canonical(lin) ||
+        mmu_translate(&cpu->mmu, &access, lin, ACCESS_READ, priv, &x) != MMU_OK)
+        return false;
+    const void *host = mem_hit(cpu, lin, mem->size, ACCESS_READ);
+    if (!host)
+        return false;
+    mem_host_read(&kept, host, mem->size);
+    cpu->jx.kept = kept;
+    if (d.from == FLAGS_ADD || d.from == FLAGS_SUB) {
+        uint64_t to = opnd_read(cpu, insn, 0);
+        opnd_write(cpu, insn, 0, d.from == FLAGS_ADD ? to + kept : to - kept);
+    }
+    describe_flags(cpu, &d);
+    cpu->next_rip = jit_wrap(cpu, cpu->rip + site->len);
+    return true;
+}
+
 const void *jit_slow(struct cpu *cpu, uint32_t site_offset)
 {
     struct jit *jit = cpu->jit;
@@ -365,12 +397,14 @@ const void *jit_slow(struct cpu *cpu, uint32_t site_offset)
     mxcsr_out(cpu);
     if (cpu->jx.watch)
         last_watch(jit, site);
-    bool asked, leaves;
+    bool asked, leaves, kept = false;
     for (;;) {
         uint64_t next = jit_wrap(cpu, cpu->rip + site->len);
         jit->counters.slow++;
         profile_site(jit, site);
-        execute_at(cpu, site);
+        kept = site->keeps && execute_keeping(cpu, site);
+        if (!kept)
+            execute_at(cpu, site);
         cpu->rip = cpu->next_rip;
         asked = interp_attention(cpu);
         /* held_again() also counts how often a group fails, for sites that leave in any case, too.
@@ -378,7 +412,7 @@ const void *jit_slow(struct cpu *cpu, uint32_t site_offset)
         leaves = asked || cpu->rip != next || region->stale ||
                  generation != cpu->mmu.exec_generation || global != cpu->mmu.global_generation ||
                  jit_mode(cpu) != mode || (site->holds && taken != cpu->mmu.taken) ||
-                 (site->group >= 0 && !held_again(jit, site)) || site->leaves;
+                 (site->group >= 0 && !held_again(jit, site)) || (site->leaves && !kept);
         profile_site_over(jit, leaves);
         if (leaves || !site->chained)
             break;
