@@ -270,7 +270,7 @@ void last_watch(struct jit *jit, struct jit_site *site)
             w->hits++;
         else
             mmu_last_fill(&cpu->mmu, priv, w->last, cpu->jx.asked);
-        if (++w->probes == PROBES)
+        if (++w->probes == PROBES || w->probes - w->hits > PROBES - PROBES_GOOD)
             judge(jit, w, site);
         break;
     default:
