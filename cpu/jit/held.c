@@ -150,10 +150,10 @@ static enum grouping grouping(const struct build *b)
  * what has been added to the address since the group began. */
 static bool widen(const struct build *b, struct held *h, unsigned i, int64_t moved)
 {
-    const struct insn *insn = &b->insn[i];
-    const struct opnd *mem = &insn->op[b->memory[i]];
     if (b->group[i] != h->key)
         return false;
+    const struct insn *insn = &b->insn[i];
+    const struct opnd *mem = &insn->op[b->memory[i]];
     int64_t lo = insn->mem.disp + moved, hi = lo + mem->size;
     lo = lo < h->lo ? lo : h->lo;
     hi = hi > h->hi ? hi : h->hi;
