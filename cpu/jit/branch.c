@@ -299,11 +299,6 @@ static void edge_leave(struct build *b, int32_t target, enum out how)
     }
 }
 
-static void edge_out(struct build *b, int32_t target)
-{
-    edge_leave(b, target, OUT_JUMP);
-}
-
 /* ---- To labels and elsewhere ----------------------------------------------------------------- */
 
 /* The jump leads to an offset: emit_side() sees to it, when all labels are known. */
@@ -331,7 +326,7 @@ void branch_go(struct build *b, int32_t target)
 {
     int to = build_target(b, b->i, target);
     if (to < 0) {
-        edge_out(b, target);
+        edge_leave(b, target, OUT_JUMP);
     } else if (b->label[to].code) {
         flags_convert(b, &b->label[to].flags);
         emit_jmp(&b->e, b->label[to].code);
@@ -511,7 +506,7 @@ static void close_call(struct build *b)
     emit_rm(e, b->width, OP_LEA, SCRATCH1, SCRATCH1, -after);
     emit_cpu_store(e, SCRATCH1, CPU_AT(jx.page_va));
     b->flags = (struct flags_state){.memory = true};
-    edge_out(b, after);
+    edge_leave(b, after, OUT_JUMP);
 }
 
 static bool call_direct(struct build *b, int32_t target)
@@ -689,7 +684,7 @@ static void emit_side(struct build *b, const struct cold *c)
     if (leaves && is_edge_alone(b, c))
         side_edge(b, c);
     else if (leaves)
-        edge_out(b, c->off);
+        edge_leave(b, c->off, OUT_JUMP);
     else if (flags_fit(&b->flags, &b->label[to].flags))
         emit_patch32(c->jump[0], b->e.shift, b->label[to].code);
     else
