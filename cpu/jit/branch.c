@@ -250,8 +250,8 @@ static const uint8_t *known_entry(const struct build *b, int32_t target, bool ho
     return !to ? NULL : host ? to->entry_host : to->entry;
 }
 
-/* The same for another page, as the code is now being made for cpu->rip: what the table of addresses
- * has the edge need not find out. */
+/* The same for another page, as the code is now being made for cpu->rip: what the table of
+ * addresses has the edge need not find out. */
 static void remember_known(const struct build *b, struct jit_edge *edge)
 {
     struct cpu *cpu = b->cpu;
