@@ -94,11 +94,12 @@ static bool has_free(struct qcow2 *q, const struct cluster *c, uint64_t *which)
     uint64_t host = c->host, len = q->cluster_size;
     if (c->entry)
         qcow2_compressed_extent(q, c->entry, &host, &len);
-    for (uint64_t at = host; host && at < host + len && at < q->end; at += q->cluster_size) {
-        *which = at >> q->cluster_bits;
+    else if (!host)
+        return false;
+    const uint64_t end = q->end >> q->cluster_bits, last = (host + len - 1) >> q->cluster_bits;
+    for (*which = host >> q->cluster_bits; *which <= last && *which < end; ++*which)
         if (qcow2_counts_as_free(q, *which))
             return true;
-    }
     return false;
 }
 

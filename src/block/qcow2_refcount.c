@@ -300,20 +300,26 @@ int qcow2_refcount_put(struct qcow2 *q, uint64_t cluster, uint64_t value)
     return 0;
 }
 
+/* The block that counts a cluster. NULL and *result 0: there is none. */
+static struct table *block_of(struct qcow2 *q, uint64_t cluster, int *result)
+{
+    uint64_t key = cluster / q->refblock_entries;
+    *result = 0;
+    return key < q->reftable.entries ? get_block(q, key, result) : NULL;
+}
+
 bool qcow2_counts_as_free(struct qcow2 *q, uint64_t cluster)
 {
-    int result = 0;
-    uint64_t key = cluster / q->refblock_entries;
-    struct table *block = key < q->reftable.entries ? get_block(q, key, &result) : NULL;
+    int result;
+    const struct table *block = block_of(q, cluster, &result);
     return !result && (!block || !refcount_get(q, block->data, cluster % q->refblock_entries));
 }
 
 static int drop_reference(struct qcow2 *q, uint64_t cluster, bool *unused)
 {
     int result;
-    uint64_t key = cluster / q->refblock_entries, index = cluster % q->refblock_entries;
-    struct table *block =
-        key < q->reftable.entries ? get_block(q, key, &result) : (result = 0, NULL);
+    uint64_t index = cluster % q->refblock_entries;
+    struct table *block = block_of(q, cluster, &result);
     if (result)
         return result;
     uint64_t value = block ? refcount_get(q, block->data, index) : 0;

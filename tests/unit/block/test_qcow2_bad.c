@@ -212,6 +212,23 @@ START_TEST(damaged_tables)
 }
 END_TEST
 
+/* Compressed data that ends in cluster 6, which counts as free and which no other entry has. */
+START_TEST(end_of_compressed_data_is_free)
+{
+    static const uint8_t sector[512];
+    const unsigned sectors = 2, shift = 62 - (16 - 8);
+    make_disk();
+    const uint64_t reftable = lab_peek("disk", 48, 8), counts = lab_peek("disk", reftable, 8) + 8;
+    put("disk", counts, 8, 0x0001000100000001);
+    put("disk", l2_at(), 8, 1ull << 62 | (uint64_t)(sectors - 1) << shift | (6 * CLUSTER - 512));
+    put("disk", l2_at() + 8, 8, 0);
+    struct image *image = lab_open("disk", true);
+    ck_assert_int_eq(lab_write(image, sector, DISK - 512, 512), -EIO);
+    image_close(image);
+    ck_assert_uint_eq(lab_peek("disk", 72, 8), 2);
+}
+END_TEST
+
 /* Dropping an entry that points at tables would free them, and punch a hole into the header. */
 START_TEST(tables_are_not_let_go)
 {
@@ -353,6 +370,7 @@ int main(void)
     tcase_add_test(tc, unknown_features_are_named);
     tcase_add_test(tc, cut_off_anywhere);
     tcase_add_loop_test(tc, damaged_tables, 0, sizeof(damages) / sizeof(damages[0]));
+    tcase_add_test(tc, end_of_compressed_data_is_free);
     tcase_add_loop_test(tc, tables_are_not_let_go, 0, 3);
     tcase_add_loop_test(tc, lazy_refcounts_are_rebuilt, 0, 4);
     tcase_add_test(tc, rebuilding_can_fail);
