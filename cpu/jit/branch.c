@@ -49,7 +49,6 @@ static uint32_t make_site(struct build *b, bool always)
                               .off = b->off[b->i],
                               .len = build_insn(b)->len,
                               .branch = build_insn(b)->row->attr & INSN_BRANCH,
-                              .leaves = build_insn(b)->row->attr & INSN_BRANCH,
                               .holds = b->in_cold || held_any(b),
                               .group = -1,
                               .always = always,
@@ -77,8 +76,7 @@ struct cold *run_begin(struct build *b, unsigned length)
 
 void site_keeps(struct build *b, struct cold *site)
 {
-    struct jit_site *record = site_record(b, site);
-    record->leaves = record->keeps = true;
+    site_record(b, site)->keeps = true;
 }
 
 void site_resume(struct build *b, struct cold *site)
@@ -255,15 +253,12 @@ static const uint8_t *known_entry(const struct build *b, int32_t target, bool ho
 static void remember_known(const struct build *b, struct jit_edge *edge)
 {
     struct cpu *cpu = b->cpu;
+    if (b->jit->lockstep)
+        return;
     uint64_t va = cpu->rip & PAGE_MASK, pc = jit_wrap(cpu, va + (uint64_t)(int64_t)edge->target);
     const struct jit_pc *slot = jit_pc_find(cpu, jit_pcs_for(b->jit, b->mode), pc);
-    if (b->jit->lockstep || slot->pc != pc || !jit_is_current(cpu, slot->generation) ||
-        slot->region->stale)
-        return;
-    edge->va = va;
-    edge->generation = slot->generation;
-    edge->code = slot->code;
-    edge->to = slot->region;
+    if (slot->pc == pc && jit_is_current(cpu, slot->generation) && !slot->region->stale)
+        jit_remember(edge, va, slot->generation, slot->region);
 }
 
 /* Out of the region, to an offset of the page or beyond. */

@@ -82,7 +82,6 @@ struct held {
     bool valid, write;
     bool relative; /* cpu->jx.held[] is host address less guest address; else the address at `lo` */
     bool rounds;   /* accesses of several rounds of the loop are covered (unroll.c) */
-    uint8_t base, index, scale;
     uint32_t key;   /* of the operand, by all but its displacement (held.c) */
     int32_t lo, hi; /* displacements that it covers */
 };

@@ -135,11 +135,6 @@ static inline void emit_rm_indexed(struct emit *e, unsigned w, unsigned opcode, 
     e->p = put_modrm_sib(p, reg, base, index, 0, disp);
 }
 
-/* [struct cpu + offset] behind the opcode. */
-static inline void emit_cpu_modrm(struct emit *e, unsigned reg, int32_t offset)
-{
-    emit_modrm_mem(e, reg, HOST_CPU, offset - CPU_NEAR);
-}
 /* op reg, [struct cpu + offset] */
 static inline void emit_cpu(struct emit *e, unsigned w, unsigned opcode, unsigned reg,
                             int32_t offset)

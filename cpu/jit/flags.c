@@ -339,7 +339,7 @@ static bool changes(const struct insn *insn, unsigned reg)
     for (unsigned n = 0; n < insn->opnds; n++) {
         const struct opnd *o = &insn->op[n];
         unsigned name = o->kind == OPND_GPR8H ? o->reg : flags_name(o);
-        if ((o->access & OPND_W) && name == reg)
+        if ((o->access & OPND_W) && name != REG_NONE && name == reg)
             return true;
     }
     return false;
@@ -347,7 +347,7 @@ static bool changes(const struct insn *insn, unsigned reg)
 
 static bool changes_either(const struct insn *insn, const struct flags_desc *d)
 {
-    return (d->a != REG_NONE && changes(insn, d->a)) || (d->b != REG_NONE && changes(insn, d->b));
+    return changes(insn, d->a) || changes(insn, d->b);
 }
 
 /* Does a lookup come before flags are written again, as far as can be seen? */
@@ -365,7 +365,7 @@ void flags_before_changes(struct build *b, bool lookup)
     const struct flags_desc *d = &b->flags.desc;
     if (!described(b) || !outlive(b, b->i) || (!lookup && b->flags.host && !will_be_lost(b)))
         return;
-    bool first = changes(insn, d->a), second = d->b != REG_NONE && changes(insn, d->b);
+    bool first = changes(insn, d->a), second = changes(insn, d->b);
     if (first && second && d->a != d->b)
         flags_store(b);
     else if (first || second)

@@ -62,6 +62,18 @@ static uint32_t group_key(const struct insn_mem *m)
     return m->base | (uint32_t)m->index << 8 | (uint32_t)m->scale << 16 |
            (uint32_t)(m->seg + 1) << 24;
 }
+static unsigned key_base(uint32_t key)
+{
+    return key & 0xff;
+}
+static unsigned key_index(uint32_t key)
+{
+    return key >> 8 & 0xff;
+}
+static unsigned key_scale(uint32_t key)
+{
+    return key >> 16 & 0xff;
+}
 
 void held_prepare(struct build *b)
 {
@@ -84,7 +96,8 @@ void held_prepare(struct build *b)
 /* Does instruction i change, or may it change, a register that the address is made of? */
 static bool changes_base(const struct build *b, unsigned i, const struct held *h)
 {
-    return b->writes[i] & (1u << h->base | 1u << h->index); /* REG_NONE: a bit that none has */
+    return b->writes[i] &
+           (1u << key_base(h->key) | 1u << key_index(h->key)); /* REG_NONE: a bit that none has */
 }
 
 /* Does instruction i add a constant to a register, and nothing else to any? */
@@ -122,7 +135,8 @@ static bool moves_base(const struct build *b, unsigned i, const struct held *h, 
         return true;
     if (!adds(b, i, &reg, &add) || add != (int32_t)add)
         return false;
-    *by = (h->base == reg ? add : 0) + (h->index == reg ? add * (1 << h->scale) : 0);
+    *by = (key_base(h->key) == reg ? add : 0) +
+          (key_index(h->key) == reg ? add * (1 << key_scale(h->key)) : 0);
     return true;
 }
 
@@ -219,9 +233,6 @@ struct held *held_begin(struct build *b, const struct opnd *mem, bool write)
     if (!b->group[b->i] || !b->more[b->i] || b->cross)
         return NULL;
     struct held h = {.key = b->group[b->i],
-                     .base = insn->mem.base,
-                     .index = insn->mem.index,
-                     .scale = insn->mem.scale,
                      .lo = (int32_t)insn->mem.disp,
                      .hi = (int32_t)insn->mem.disp + (int32_t)mem->size,
                      .write = write,

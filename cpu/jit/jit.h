@@ -108,9 +108,8 @@ struct jit_site {
     struct flags_desc flags;
     uint16_t off; /* of the instruction, from the page's beginning */
     uint8_t len;
-    bool branch : 1;
-    bool leaves : 1; /* no way back: a branch, or jx.kept is wanted and may not be there */
-    bool keeps : 1;  /* the operand in memory is to be in jx.kept behind it */
+    bool branch : 1; /* no way back */
+    bool keeps : 1; /* no way back without the operand in memory in jx.kept */
     /* There is no way back either if host addresses may have become wrong (held.c). */
     bool holds : 1;
     bool always : 1;   /* there is no translation: C executes it each time */
@@ -457,6 +456,15 @@ static inline struct jit_pc *jit_pc_slot(struct jit_pcs *pcs, uint64_t pc)
 static inline struct jit_pc *jit_pc_other(struct jit_pc *slot)
 {
     return (struct jit_pc *)((uintptr_t)slot ^ sizeof *slot); /* the table is aligned to 64 */
+}
+/* What an edge to another page has found: for this page_va, under the generation. */
+static inline void jit_remember(struct jit_edge *edge, uint64_t va, uint64_t generation,
+                                const struct jit_region *to)
+{
+    edge->va = va;
+    edge->generation = generation;
+    edge->code = to->entry;
+    edge->to = to;
 }
 /* What has been found under the generation holds here and now. */
 static inline bool jit_is_current(const struct cpu *cpu, uint64_t generation)

@@ -256,10 +256,7 @@ static void link_edge(struct cpu *cpu, const struct pending *p, const struct jit
             jit_link(jit, edge, to);
         return;
     }
-    edge->va = p->va;
-    edge->generation = generation;
-    edge->code = to->entry;
-    edge->to = to;
+    jit_remember(edge, p->va, generation, to);
 }
 
 /* Where cpu->rip goes on in translated code. Raises what fetching raises. NULL: interpret. */
@@ -305,6 +302,8 @@ static const struct jit_ready *ready_at(struct cpu *cpu, struct jit_site *site)
 {
     struct jit *jit = cpu->jit;
     const struct jit_region *region = site->region;
+    if (site->ready)
+        return site->ready;
     if (jit->data_used + sizeof *site->ready > jit->data_size)
         return NULL;
     struct jit_ready *ready = jit_data(jit, sizeof *ready);
@@ -317,7 +316,7 @@ static const struct jit_ready *ready_at(struct cpu *cpu, struct jit_site *site)
 static void execute_at(struct cpu *cpu, struct jit_site *site)
 {
     const struct jit_region *region = site->region;
-    const struct jit_ready *ready = site->ready ? site->ready : ready_at(cpu, site);
+    const struct jit_ready *ready = ready_at(cpu, site);
     if (ready && ready->move)
         move_execute(cpu, &ready->insn);
     else if (ready)
@@ -356,7 +355,7 @@ static struct jit_site *next_in_chain(struct cpu *cpu, struct jit_site *site)
  * once, for both, and so has to be RAM. False: nothing done. */
 static bool execute_keeping(struct cpu *cpu, struct jit_site *site)
 {
-    const struct jit_ready *ready = site->ready ? site->ready : ready_at(cpu, site);
+    const struct jit_ready *ready = ready_at(cpu, site);
     if (!ready || cpu->jit->lockstep)
         return false;
     const struct insn *insn = &ready->insn;
@@ -412,7 +411,8 @@ const void *jit_slow(struct cpu *cpu, uint32_t site_offset)
         leaves = asked || cpu->rip != next || region->stale ||
                  generation != cpu->mmu.exec_generation || global != cpu->mmu.global_generation ||
                  jit_mode(cpu) != mode || (site->holds && taken != cpu->mmu.taken) ||
-                 (site->group >= 0 && !held_again(jit, site)) || (site->leaves && !kept);
+                 (site->group >= 0 && !held_again(jit, site)) || site->branch ||
+                 (site->keeps && !kept);
         profile_site_over(jit, leaves);
         if (leaves || !site->chained)
             break;

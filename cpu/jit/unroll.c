@@ -37,29 +37,24 @@ static bool is_round(const struct build *b, unsigned head, unsigned end)
     return true;
 }
 
+static void move_insns(struct build *b, unsigned to, unsigned from, unsigned n)
+{
+    memmove(&b->insn[to], &b->insn[from], n * sizeof b->insn[0]);
+    memmove(&b->off[to], &b->off[from], n * sizeof b->off[0]);
+    memmove(&b->next[to], &b->next[from], n * sizeof b->next[0]);
+    memmove(&b->flows[to], &b->flows[from], n * sizeof b->flows[0]);
+    memmove(&b->branch[to], &b->branch[from], n * sizeof b->branch[0]);
+}
+
 /* All from instruction `at` on stands `n` places further behind. */
 static void make_place(struct build *b, unsigned at, unsigned n)
 {
-    unsigned behind = b->count - at;
     for (unsigned i = b->count; i < b->count + n; i++)
         build_clear(b, i);
-    memmove(&b->insn[at + n], &b->insn[at], behind * sizeof b->insn[0]);
-    memmove(&b->off[at + n], &b->off[at], behind * sizeof b->off[0]);
-    memmove(&b->next[at + n], &b->next[at], behind * sizeof b->next[0]);
-    memmove(&b->flows[at + n], &b->flows[at], behind * sizeof b->flows[0]);
-    memmove(&b->branch[at + n], &b->branch[at], behind * sizeof b->branch[0]);
+    move_insns(b, at + n, at, b->count - at);
     b->count += n;
     for (unsigned i = at + n; i < b->count; i++)
         b->index_at[b->off[i]] = (int16_t)i;
-}
-
-static void copy_round(struct build *b, unsigned from, unsigned to, unsigned n)
-{
-    memcpy(&b->insn[to], &b->insn[from], n * sizeof b->insn[0]);
-    memcpy(&b->off[to], &b->off[from], n * sizeof b->off[0]);
-    memcpy(&b->next[to], &b->next[from], n * sizeof b->next[0]);
-    memcpy(&b->flows[to], &b->flows[from], n * sizeof b->flows[0]);
-    memcpy(&b->branch[to], &b->branch[from], n * sizeof b->branch[0]);
 }
 
 /* The loop from `head` to `end`; what the last round falls into stands behind all of them. */
@@ -70,7 +65,7 @@ static void unroll(struct build *b, unsigned head, unsigned end)
     *loop = (struct unrolled){(uint8_t)head, (uint8_t)n, ROUNDS};
     make_place(b, end + 1, more);
     for (unsigned round = 1; round < ROUNDS; round++)
-        copy_round(b, head, head + round * n, n);
+        move_insns(b, head + round * n, head, n);
     for (unsigned i = head; i <= end + more; i++)
         b->loop[i] = (uint8_t)b->loops;
     /* All but the last round: a JMP back falls into the next one, a Jcc jumps there. */
