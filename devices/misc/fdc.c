@@ -549,7 +549,7 @@ static void fdc_reset(struct device *dev)
 static void fdc_restored(struct device *dev)
 {
     struct fdc *f = (struct fdc *)dev;
-    if (f->fifo_at >= FDC_FIFO || f->fifo_len > FDC_FIFO)
+    if (f->fifo_at >= FDC_FIFO || f->fifo_len > FDC_FIFO || f->phase > PHASE_RESULT)
         expect_command(f);
     update_line(f);
     fdc_transfer_restored(f);

@@ -124,19 +124,21 @@ static void use_image(struct fdc *f, enum blockdev_op op)
 {
     struct fdc_drive *drive = &f->drive[f->unit];
     uint64_t offset;
-    struct fdc_io *io = chip_alloc(sizeof(*io));
+    if (op == BLOCKDEV_WRITE && blockdev_read_only(drive->image)) { /* restored with another disk */
+        fail(f, ST1_NOT_WRITABLE, 0);
+        return;
+    }
     if (!fdc_drive_locate(drive, drive->track, f->head, f->sector, &offset) ||
         (op == BLOCKDEV_WRITE && offset >= blockdev_size(drive->image))) {
-        free(io);
         fail(f, ST1_NO_DATA, 0);
         return;
     }
     if (offset >= blockdev_size(drive->image)) {
-        free(io);
         memset(f->buffer, 0, sizeof(f->buffer));
         to_guest(f);
         return;
     }
+    struct fdc_io *io = chip_alloc(sizeof(*io));
     memcpy(io->buffer, f->buffer, sizeof(io->buffer));
     io->fdc = f;
     io->image = drive->image;
@@ -351,20 +353,23 @@ void fdc_transfer_leave(struct fdc *f)
         f->forgotten->fdc = NULL;
 }
 
-/* What an image was doing is done again. */
+/* What an image was doing is done again. A state that cannot be, or whose disk is not in the drive,
+ * ends as if the disk had been taken out: no transfer goes on behind the guest's commands. */
 void fdc_transfer_restored(struct fdc *f)
 {
-    bool known = f->unit < FDC_DRIVES && f->drive[f->unit].image;
     uint8_t step = f->step;
     fdc_transfer_abandon(f); /* of the state before */
-    f->step = step;
-    if (step == STEP_NONE)
+    if (f->phase != PHASE_EXECUTION)
         return;
-    if (!known || f->at > f->len || f->len > FDC_SECTOR)
-        f->step = STEP_NONE;
-    else if (f->step == STEP_IMAGE_READ)
+    if (f->unit >= FDC_DRIVES || !f->drive[f->unit].image || f->at > f->len ||
+        f->len > FDC_SECTOR || step == STEP_NONE || step > STEP_FROM_GUEST) {
+        fail(f, ST1_MISSING_MARK, 0);
+        return;
+    }
+    f->step = step;
+    if (step == STEP_IMAGE_READ)
         use_image(f, BLOCKDEV_READ);
-    else if (f->step == STEP_IMAGE_WRITE)
+    else if (step == STEP_IMAGE_WRITE)
         use_image(f, BLOCKDEV_WRITE);
     else
         pump(f);

@@ -556,6 +556,71 @@ START_TEST(another_disk)
 }
 END_TEST
 
+/* A field of the controller's saved state is something else. */
+static void alter(const char *name, uint64_t value)
+{
+    const struct state_desc *state = chip_device(fdc)->state;
+    for (unsigned i = 0; i < state->field_count; i++)
+        if (!strcmp(state->fields[i].name, name)) {
+            field_set(&state->fields[i], fdc, 0, value);
+            return;
+        }
+    ck_abort_msg("no field %s", name);
+}
+
+START_TEST(saved_states_that_cannot_be)
+{
+    static const struct {
+        const char *field;
+        uint64_t value;
+    } rows[] = {{"step", 0}, {"step", 5}, {"unit", 1}, {"unit", 3}, {"at", 513}, {"len", 513}};
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) { /* a transfer, but not so */
+        begin(1474560, 0);
+        start(0, 0);
+        program_dma(0x46, 512);
+        send("46 00 00 00 01 02 12 1b ff");
+        alter(rows[i].field, rows[i].value);
+        chip_device(fdc)->restored(chip_device(fdc));
+        wait();
+        ck_assert_uint_eq(inp(0x3f5, 1) & 0xc0, 0x40);
+        ck_assert_uint_eq(inp(0x3f5, 1), 1);
+        event_poll(board.queue);
+        end();
+    }
+    /* no command, but its image is at work: it must not meet the next one */
+    for (unsigned step = 1; step < 5; step++) {
+        begin(1474560, 0);
+        start(0, 0);
+        alter("sector", 1);
+        alter("step", step);
+        chip_device(fdc)->restored(chip_device(fdc));
+        ck_assert_uint_eq(in_flight, 0);
+        program_dma(0x46, 512);
+        send("46 00 00 00 01 02 12 1b ff");
+        wait();
+        ck_assert(same(0, 1));
+        end();
+    }
+    /* a write, and another disk */
+    begin(1474560, 0);
+    start(0, 0);
+    program_dma(0x4a, 512);
+    send("45 00 00 00 01 02 12 1b ff");
+    event_poll(board.queue);
+    disk_a.read_only = true;
+    alter("phase", 1);
+    alter("step", 2);
+    chip_device(fdc)->restored(chip_device(fdc));
+    wait();
+    ck_assert_uint_eq(inp(0x3f5, 1) & 0xc0, 0x40);
+    ck_assert_uint_eq(inp(0x3f5, 1), 2);
+    alter("phase", 3);
+    chip_device(fdc)->restored(chip_device(fdc));
+    ck_assert_uint_eq(inp(0x3f4, 1), 0x80);
+    end();
+}
+END_TEST
+
 START_TEST(sizes)
 {
     static const struct {
@@ -606,6 +671,7 @@ int main(void)
         reset_in_the_middle,
         a_write_waits_for_the_one_before_the_reset,
         another_disk,
+        saved_states_that_cannot_be,
         sizes,
     };
     Suite *s = suite_create("floppy");
