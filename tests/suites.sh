@@ -1,7 +1,7 @@
 # suites.sh - what `./dev test` runs; sourced by it (build/ is a release already).
 # Each suite is one command; the last line counts them.
 
-passed=0 failed=0 failures=()
+passed=0 failed=0 failures=() findings=()
 
 suite() { # NAME COMMAND...
     local name=$1 start=$SECONDS
@@ -42,17 +42,44 @@ tsan() {
         TSAN_OPTIONS=halt_on_error=1 run_ctest build-tsan -L quick -R 'guest/64/(smp|protect|protect_smp|protect_attacks)$|unit/mmu|unit/control|unit/block/test_(blockdev|parallel)'
 }
 
-fuzz() { # SECONDS
-    local source target targets=() status=0
+# What a fuzzer has found, and the input that shows it: `echo INPUT | base64 -d >file; fuzz_X file`.
+finding() { # TARGET LOG
+    local what
+    what=$(grep -m 1 -E 'does not hold|runtime error|^SUMMARY' "$2") || what="ended with an error"
+    findings+=("$1: ${what##*"$PWD"/}, input $(sed -n 's/^Base64: //p' "$2" | head -n 1)")
+}
+
+# With the same seed, and addresses that do not change, the inputs are the same each time (but of
+# fuzz_control, which has threads), as far as the time goes. Seed 0 is another one each time.
+fuzz() { # SECONDS SEED [TARGET...]
+    local seconds=$1 seed=$2 source target targets=() status=0 fixed=(setarch -R)
+    shift 2
     for source in tests/fuzz/fuzz_*.c; do targets+=("$(basename "$source" .c)"); done
+    [ $# = 0 ] || targets=("$@")
+    [ "$seed" != 0 ] && setarch -R true 2>/dev/null || fixed=()
     configure build-fuzz -DCMAKE_BUILD_TYPE=Release -DBAILEY_FUZZ=ON -DCMAKE_C_COMPILER=clang
     ninja -C build-fuzz "${targets[@]}" >build-fuzz.log || { tail -n 30 build-fuzz.log; return 1; }
     for target in "${targets[@]}"; do
-        echo "fuzzing $target for $1 s"
-        "build-fuzz/tests/fuzz/$target" -max_total_time="$1" -timeout=10 -max_len=4096 -len_control=0 -print_final_stats=1 \
-            -artifact_prefix=build-fuzz/ >build-fuzz.log 2>&1 || { tail -n 40 build-fuzz.log; status=1; }
+        echo "fuzzing $target for $seconds s"
+        "${fixed[@]}" "build-fuzz/tests/fuzz/$target" -seed="$seed" -max_total_time="$seconds" -timeout=10 -max_len=4096 \
+            -len_control=0 -print_final_stats=1 -artifact_prefix=build-fuzz/ >build-fuzz.log 2>&1 ||
+            { tail -n 40 build-fuzz.log; finding "$target" build-fuzz.log; status=1; }
         grep number_of_executed_units build-fuzz.log || true
     done
+    return $status
+}
+
+print_findings() {
+    [ ${#findings[@]} = 0 ] || printf 'found by %s\n' "${findings[@]}"
+}
+
+run_fuzzers() { # [SECONDS [TARGET...]]
+    local seconds=${1:-300} target status=0
+    [ $# = 0 ] || shift
+    [[ $seconds =~ ^[0-9]+$ ]] || die "fuzz: $seconds is not a number of seconds"
+    for target in "$@"; do [ -e "tests/fuzz/$target.c" ] || die "fuzz: no target $target in tests/fuzz"; done
+    fuzz "$seconds" 0 "$@" || status=1
+    print_findings
     return $status
 }
 
@@ -66,9 +93,10 @@ run_suites() { # [--quick]
         suite "boots of real guests" run_ctest build -L boot
         suite "address and undefined-behaviour sanitizers" asan_ubsan
         suite "thread sanitizer" tsan
-        suite "fuzzers" fuzz 30
+        suite "fuzzers" fuzz 30 1
     fi
     printf '\n'
+    print_findings
     [ $failed = 0 ] || printf 'failed: %s\n' "${failures[@]}"
     printf '%d passed, %d failed\n' "$passed" "$failed"
     [ $failed = 0 ]
