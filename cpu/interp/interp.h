@@ -279,9 +279,4 @@ static inline bool interp_attention(const struct cpu *cpu)
         GOTO_UOP_OR_LEAVE(to_);                                                                    \
     } while (0)
 
-static inline bool is_canonical(uint64_t v)
-{
-    return (uint64_t)((int64_t)(v << 16) >> 16) == v;
-}
-
 #endif

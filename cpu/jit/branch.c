@@ -242,8 +242,7 @@ static const uint8_t *known_entry(const struct build *b, int32_t target, bool ho
     struct jit *jit = b->jit;
     if (jit->lockstep) /* each region comes back */
         return NULL;
-    uint64_t gpa = (b->region->gpa & PAGE_MASK) + (uint64_t)target;
-    const struct jit_place *place = jit_place_find(jit, gpa);
+    const struct jit_place *place = jit_place_find(jit, region_gpa(b->region, target));
     const struct jit_region *to = place ? jit_place_region(jit, place, b->mode) : NULL;
     return !to ? NULL : host ? to->entry_host : to->entry;
 }
@@ -337,7 +336,7 @@ static bool is_followed_by_target(const struct build *b, int32_t target)
     int32_t on = b->next[b->i];
     return !b->flows[b->i] && on != NEXT_NONE && build_in_page(on) &&
            build_target(b, b->i, target) == (int)b->i + 1 &&
-           (b->loop[b->i] || !jit_place_find(b->jit, (b->region->gpa & PAGE_MASK) + (uint64_t)on));
+           (b->loop[b->i] || !jit_place_find(b->jit, region_gpa(b->region, on)));
 }
 
 /* On the way back in a loop flags stay as they are described, if the loop's head can do with that.

@@ -157,7 +157,7 @@ struct held *held_find(struct build *b, const struct opnd *mem, bool write)
 
 static enum grouping grouping(const struct build *b)
 {
-    return b->jit->grouping[jit_mark_index((b->region->gpa & PAGE_MASK) + b->off[b->i])];
+    return b->jit->grouping[jit_mark_index(region_gpa(b->region, b->off[b->i]))];
 }
 
 /* Covers the instruction's access too, if it is one of the group and not too far away; `moved` is
@@ -330,7 +330,7 @@ bool held_again(struct jit *jit, struct jit_site *site)
         host = jit_group_address(cpu, cpu->jx.jump, group->span, kind);
     cpu->jx.held[site->group] = (uint64_t)(uintptr_t)host - (group->relative ? cpu->jx.jump : 0);
     if (!host && fails_often(cpu, group)) {
-        uint8_t *how = &jit->grouping[jit_mark_index((site->region->gpa & PAGE_MASK) + site->off)];
+        uint8_t *how = &jit->grouping[jit_mark_index(region_gpa(site->region, site->off))];
         *how = group->rounds && *how == GROUP_ROUNDS ? GROUP_ROUND : GROUP_NONE;
         jit_make_stale(jit, site->region);
     }

@@ -195,6 +195,12 @@ struct jit_region {
     const uint8_t *bytes;
 };
 
+/* The physical address of an offset in the region's page. */
+static inline uint64_t region_gpa(const struct jit_region *region, int64_t off)
+{
+    return (region->gpa & PAGE_MASK) + (uint64_t)off;
+}
+
 /* The guest code at an offset of the page, where one of the instructions is. */
 static inline const uint8_t *region_code(const struct jit_region *region, unsigned off)
 {

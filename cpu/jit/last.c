@@ -35,8 +35,7 @@ _Static_assert((int)LAST_END <= (int)VIEW_LASTS, "there is one for each");
  * register that goes through a page by all of them leaves it by one. */
 static bool *mark_of(struct jit *jit, const struct jit_region *region, unsigned off, unsigned round)
 {
-    uint64_t gpa = (region->gpa & PAGE_MASK) + off;
-    return &jit->scattered[jit_mark_index(gpa + ((uint64_t)round << 32))];
+    return &jit->scattered[jit_mark_index(region_gpa(region, off) + ((uint64_t)round << 32))];
 }
 
 /* Outside of loops most accesses are the first to their page for a while; what is there is seldom
@@ -73,7 +72,7 @@ unsigned last_of_operand(const struct build *b)
     if (!is_promising(b))
         return LAST_NONE;
     if (m->base == REG_PC) {
-        uint64_t next = (b->region->gpa & PAGE_MASK) + b->off[b->i] + build_insn(b)->len;
+        uint64_t next = region_gpa(b->region, b->off[b->i]) + build_insn(b)->len;
         uint64_t page = (next + (uint64_t)m->disp) >> PAGE_SHIFT;
         return LAST_PC + ((unsigned)page & (LAST_PCS - 1));
     }

@@ -44,10 +44,9 @@ static bool was_part(const struct build *b, int64_t off)
  */
 static bool is_wanted(const struct build *b, int64_t off)
 {
-    uint64_t gpa = (b->region->gpa & PAGE_MASK) + (uint64_t)off;
     if (!build_in_page(off) || (b->jit->lockstep && off <= b->off[b->count - 1]))
         return false;
-    const struct jit_place *place = jit_place_find(b->jit, gpa);
+    const struct jit_place *place = jit_place_find(b->jit, region_gpa(b->region, off));
     if (!place)
         return b->jit->hot == 0;
     return !jit_place_region(b->jit, place, b->mode) || was_part(b, off);

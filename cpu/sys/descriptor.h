@@ -107,9 +107,4 @@ static inline uint32_t gate_offset32(uint64_t d)
     return (uint32_t)(d & 0xffff) | (uint32_t)(d >> 32 & 0xffff0000);
 }
 
-static inline bool is_canonical(uint64_t address)
-{
-    return (uint64_t)((int64_t)(address << 16) >> 16) == address;
-}
-
 #endif

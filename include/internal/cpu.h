@@ -299,6 +299,12 @@ _Static_assert(offsetof(struct cpu, gpr_zero) == offsetof(struct cpu, gpr) + 16 
 
 enum { SHADOW_STI = 1, SHADOW_MOVSS = 2 };
 
+/* Of 48 bits: bits 63:47 are the same (SDM volume 1, section 3.3.7.1). */
+static inline bool is_canonical(uint64_t address)
+{
+    return (uint64_t)((int64_t)(address << 16) >> 16) == address;
+}
+
 /* The vendor that CPUID names, for what AMD's processors do differently; else they are Intel's. */
 static inline bool cpu_is_amd(const struct cpu *cpu)
 {
