@@ -207,8 +207,6 @@ static bool draw_vbe(const struct vga *vga, const struct vga_colors *colors,
 {
     const uint16_t *r = vga->vbe;
     unsigned width = r[VBE_XRES], bpp = r[VBE_BPP];
-    if (!lies_in_memory(vga))
-        return error_set(err, "the display's registers describe no picture");
     uint32_t *row = malloc((width + 24) * (sizeof(*row) + 1));
     if (!row)
         return error_set(err, "no memory for a line of %u dots", width);
@@ -263,6 +261,8 @@ static bool draw_blank(const struct vga *vga, struct display_picture *picture, s
 bool vga_draw(const struct vga *vga, struct display_picture *picture, struct error *err)
 {
     struct vga_colors colors;
+    if (vga_vbe_enabled(vga) && !lies_in_memory(vga))
+        return error_set(err, "the display's registers describe no picture");
     if (is_blank(vga))
         return draw_blank(vga, picture, err);
     vga_colors(vga, &colors);

@@ -758,6 +758,26 @@ START_TEST(impossible_modes)
 }
 END_TEST
 
+/* A saved state whose registers describe more than there is makes no picture, shown or blank. */
+START_TEST(restored_registers_without_a_picture)
+{
+    struct error err = {""};
+    const struct state_desc *state = adapter->dev.state;
+    mode(640, 480, 32, 0);
+    for (unsigned i = 0; i < state->field_count; i++)
+        if (strstr(state->fields[i].name, "vga.vbe") && state->fields[i].count > VBE_YRES) {
+            field_set(&state->fields[i], adapter, VBE_XRES, 0xff00);
+            field_set(&state->fields[i], adapter, VBE_YRES, 0xffff);
+        }
+    for (unsigned shown = 0; shown < 2; shown++) {
+        inp(0x3da, 1);
+        outp(0x3c0, 1, shown ? ATTR_INDEX_SHOW : 0);
+        ck_assert(!display.draw(display.opaque, &picture, &err));
+        ck_assert_str_eq(err.msg, "the display's registers describe no picture");
+    }
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {
@@ -793,6 +813,7 @@ int main(void)
         virtual_screen,
         mode_set_clears_unless_told,
         impossible_modes,
+        restored_registers_without_a_picture,
     };
     Suite *s = suite_create("vga");
     TCase *t = tcase_create("vga");
