@@ -20,11 +20,6 @@ static _Noreturn void raise_segment(struct cpu *cpu, unsigned seg)
     cpu_raise_error(cpu, seg == SEG_SS ? VECTOR_SS : VECTOR_GP, 0);
 }
 
-static bool canonical(uint64_t lin)
-{
-    return (uint64_t)((int64_t)(lin << 16) >> 16) == lin;
-}
-
 /* Does the segment allow the access at all: presence and type (protected mode only; in real and
  * virtual-8086 mode segments are always read/write data). */
 static bool segment_allows(const struct segment *s, unsigned kind)
@@ -53,7 +48,7 @@ uint64_t mem_linear(struct cpu *cpu, unsigned seg, uint64_t offset, unsigned siz
 {
     if (cpu->mode & MODE_CODE64) {
         uint64_t lin = offset + cpu->seg_base[seg];
-        if (!canonical(lin) || !canonical(lin + (size ? size - 1 : 0)))
+        if (!is_canonical(lin) || !is_canonical(lin + (size ? size - 1 : 0)))
             raise_segment(cpu, seg);
         return lin;
     }
@@ -104,7 +99,7 @@ struct access mem_access(const struct cpu *cpu, enum mmu_priv priv)
  * long mode; in long mode they must be canonical. */
 static void check_linear(struct cpu *cpu, unsigned seg, uint64_t lin, unsigned size)
 {
-    if ((cpu->mode & MODE_LONG) && (!canonical(lin) || !canonical(lin + size - 1)))
+    if ((cpu->mode & MODE_LONG) && (!is_canonical(lin) || !is_canonical(lin + size - 1)))
         raise_segment(cpu, seg);
 }
 
@@ -368,7 +363,7 @@ unsigned mem_fetch_page(struct cpu *cpu, uint64_t rip, struct mmu_xlat *x)
 {
     uint64_t lin = rip, avail = PAGE_SIZE;
     if (cpu->mode & MODE_CODE64) {
-        if (!canonical(rip))
+        if (!is_canonical(rip))
             cpu_raise_error(cpu, VECTOR_GP, 0);
     } else {
         uint64_t limit = cpu->seg[SEG_CS].limit;
@@ -411,7 +406,7 @@ bool mem_peek(struct cpu *cpu, uint64_t lin, void *buf, size_t len)
     while (len) {
         struct walk walk;
         lin = wrap_linear(cpu, lin);
-        if ((cpu->mode & MODE_LONG) && !canonical(lin))
+        if ((cpu->mode & MODE_LONG) && !is_canonical(lin))
             return false;
         if (!mmu_walk(cpu->map, &cpu->mmu.paging, &access, lin, ACCESS_READ, MMU_SUPERVISOR_AC,
                       true, &walk))

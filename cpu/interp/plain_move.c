@@ -108,7 +108,7 @@ static uint64_t near_target(struct cpu *cpu, const struct insn *insn, uint64_t t
     else if (insn->opsize == 4)
         target = (uint32_t)target;
     if (cpu->mode & MODE_CODE64) {
-        if ((uint64_t)((int64_t)(target << 16) >> 16) != target)
+        if (!is_canonical(target))
             cpu_raise_error(cpu, VECTOR_GP, 0);
     } else if (target > cpu->seg[SEG_CS].limit) {
         cpu_raise_error(cpu, VECTOR_GP, 0);

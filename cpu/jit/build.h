@@ -404,6 +404,9 @@ void lookup_stack(struct build *b, unsigned host, int32_t disp, unsigned size,
  * words are what emit_word() names, by where rSP is then. */
 void lookup_words(struct build *b, int32_t disp, unsigned size, enum access_kind kind,
                   struct cold *site);
+/* The same for what POPs and the RET behind them take from [rSP]: each POP of 32-bit code clears the
+ * upper half of RSP, so that goes now, where nothing can fault any more. */
+void lookup_words_to_return(struct build *b, unsigned size, struct cold *site);
 /* op reg, [rSP + disp] behind it */
 void emit_word(struct build *b, unsigned opcode, unsigned reg, int32_t disp);
 

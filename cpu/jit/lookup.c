@@ -235,6 +235,17 @@ void lookup_words(struct build *b, int32_t disp, unsigned size, enum access_kind
         emit_rm(&b->e, 8, OP_LEA, SCRATCH1, SCRATCH1, -disp);
 }
 
+void lookup_words_to_return(struct build *b, unsigned size, struct cold *site)
+{
+    if (b->code64) {
+        lookup_words(b, 0, size, ACCESS_READ, site);
+        return;
+    }
+    lookup_stack(b, HOST_SP, 0, size, ACCESS_READ, site);
+    emit_mov(&b->e, 4, HOST_SP, HOST_SP);
+    emit_rr(&b->e, 8, OP_SUB_LOAD, SCRATCH1, HOST_SP);
+}
+
 void emit_word(struct build *b, unsigned opcode, unsigned reg, int32_t disp)
 {
     emit_rm_indexed(&b->e, b->width, opcode, reg, SCRATCH1, HOST_SP, disp);

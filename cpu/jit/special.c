@@ -140,7 +140,10 @@ static bool pop_run(struct build *b, struct run run)
     if (run.returns)
         flags_store(b); /* which RET would do, and lose R10 */
     struct cold *site = begin_run(b, run, true);
-    lookup_words(b, 0, (unsigned)(run.returns ? all + width : all), ACCESS_READ, site);
+    if (run.returns)
+        lookup_words_to_return(b, (unsigned)(all + width), site);
+    else
+        lookup_words(b, 0, (unsigned)all, ACCESS_READ, site);
     flags_clobbered(b);
     b->i += run.length - 1;
     for (unsigned k = 0; k < run.words; k++, insn++) {

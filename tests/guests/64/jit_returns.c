@@ -308,6 +308,36 @@ TEST(compatibility_mode)
     }
 }
 
+/* A far JMP to 32-bit code leaves RSP alone, but each POP there clears its upper half: the words
+ * that POPs and RET look up together lie where ESP points, whatever is above it before and between.
+ */
+asm(LABEL(to_compat_pops) "ljmpl *far_compat_pops(%rip)\n.code32\n" LABEL(
+    compat_pops) "pop %eax; pop %ebx; ret; ud2\n" LABEL(compat_popped) "add %ebx, %eax; int "
+                                                                       "$0x62\n.code64");
+struct {
+    uint32_t offset;
+    uint16_t selector;
+} far_compat_pops;
+
+TEST(upper_half_of_the_stack_pointer)
+{
+    static const uint64_t upper[] = {0, 1, 0x1000, 0x7fff0000, 0xffffffff};
+    far_compat_pops.offset = (uint32_t)SYMBOL(compat_pops);
+    far_compat_pops.selector = SEL_UCODE32;
+    set_gate(GATE, (word)trap_stubs + 16 * GATE, SEL_CODE, 14, 3, 0);
+    for (unsigned i = 0; i < ROUNDS; i++)
+        for (unsigned k = 0; k < sizeof(upper) / sizeof(upper[0]); k++) {
+            struct context c = context_at(SYMBOL(to_compat_pops), SEL_UCODE, SEL_UDATA);
+            uint32_t *words = (uint32_t *)(STACK_END - 16);
+            words[0] = 5, words[1] = 3 + k, words[2] = (uint32_t)SYMBOL(compat_popped);
+            c.rsp = (word)words | upper[k] << 32;
+            struct trap t = RUN(c);
+            CHECK_EQ(t.vector, GATE);
+            CHECK_EQ(t.frame.rax, 8 + k);
+            CHECK_EQ(t.frame.rsp, STACK_END - 4);
+        }
+}
+
 const struct test guest_tests[] = {T(nested_and_recursive),
                                    T(return_address_changed),
                                    T(skipped_frames),
@@ -323,4 +353,5 @@ const struct test guest_tests[] = {T(nested_and_recursive),
                                    T(another_access),
                                    T(step_over_a_return),
                                    T(compatibility_mode),
+                                   T(upper_half_of_the_stack_pointer),
                                    {0, 0}};
