@@ -153,6 +153,8 @@ static void repeat(struct build *b, const struct string_insn *s, unsigned opcode
     struct emit *e = &b->e;
     begin_change(b, s, true);
     struct cold *pages, *site = begin_repeat(b, s, &pages);
+    if (b->width == 4 && !s->source) /* REP STOS cuts it, whatever the count is (plain_stos()) */
+        emit_mov(e, 4, RDI, RDI);
     emit_rr(e, b->width, OP_TEST, RCX, RCX);
     uint8_t *none = emit_jcc_later(e, CC_E);
     check_direction(b, site);
@@ -166,9 +168,10 @@ static void repeat(struct build *b, const struct string_insn *s, unsigned opcode
         emit_cpu_load(e, SCRATCH2, CPU_AT(jx.jump));
     if (b->width == 4) { /* cut, as any change of them does */
         emit_mov(e, 4, RCX, RCX);
-        emit_mov(e, 4, RDI, RDI);
-        if (s->source)
+        if (s->source) {
+            emit_mov(e, 4, RDI, RDI);
             emit_mov(e, 4, RSI, RSI);
+        }
     }
     emit_rr(e, 8, OP_ADD_LOAD, RDI, SCRATCH1);
     if (s->source)

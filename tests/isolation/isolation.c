@@ -8,13 +8,14 @@
  * share a view's slot with them, those that equal or precede an invalid tag (view_no_tag()), the
  * edges of the canonical halves and of the 64 bits, and host addresses, as they are and as
  * differences from what a view holds. It runs at CPL 3, at CPL 0 and at CPL 0 with AC set under
- * SMAP, first by the interpreter and then by translated code.
+ * SMAP, first by the interpreter and then by translated code; as 64-bit code or as 32-bit code of
+ * compatibility mode, whose registers have upper halves that a far JMP has left in them.
  *
  *   - Reads: what the translated code has read must be what the interpreter has read.
  *   - Writes: guest RAM must be what the interpreter's has become; canaries must be what they were.
- *   - Guest RAM lies between pages that nobody may touch, as does the struct cpu that GS points to;
- * and canaries lie where guest addresses are host addresses. Touching one of the former ends the
- *     program by SIGSEGV, which is a failure.
+ *   - Guest RAM lies between pages that nobody may touch, as does struct cpu; and canaries lie
+ * where guest addresses are host addresses. Touching one of the former ends the program by SIGSEGV,
+ *     which is a failure.
  *
  * usage: isolation [--rounds N] [--seed S]
  */
@@ -41,6 +42,7 @@ static struct phys_map *map;
 static struct cpu *cpu;
 static struct log log_off;
 static uint8_t *ram;
+static bool code64; /* of this round; else 32-bit code, in which there is no REX */
 
 /* ---- Chance
  * -------------------------------------------------------------------------------------- */
@@ -231,7 +233,8 @@ static void enter_mode(enum who who)
                                        .attr = who == USER ? 0xf3 | SEG_ATTR_DB | SEG_ATTR_G
                                                            : 0x93 | SEG_ATTR_DB | SEG_ATTR_G,
                                        .selector = who == USER ? 0x2b : 0x10};
-    cpu->seg[SEG_CS].attr = (who == USER ? 0xfb : 0x9b) | SEG_ATTR_L | SEG_ATTR_G;
+    cpu->seg[SEG_CS].attr =
+        (uint16_t)((who == USER ? 0xfb : 0x9b) | SEG_ATTR_G | (code64 ? SEG_ATTR_L : SEG_ATTR_DB));
     cpu->seg[SEG_CS].selector = who == USER ? 0x33 : 0x18;
     struct paging paging = cpu->mmu.paging;
     paging.cr0 = cpu->cr0;
@@ -291,6 +294,12 @@ static void emit(unsigned byte)
     code[code_len++] = (uint8_t)byte;
 }
 
+static void rex(unsigned byte)
+{
+    if (code64)
+        emit(byte);
+}
+
 /* Opcodes with ModRM whose flags, if any, are all defined. */
 static const struct {
     uint8_t prefix, map, opcode, digit; /* digit 8: a general register; 9: a vector */
@@ -328,7 +337,7 @@ static void put_operand(unsigned reg, bool rip)
 
 static void put_value(uint64_t v)
 {
-    for (unsigned i = 0; i < 8; i++)
+    for (unsigned i = 0; i < (code64 ? 8 : 4); i++)
         emit(v >> 8 * i & 0xff);
 }
 
@@ -339,7 +348,7 @@ static void put_string(void)
     static const uint8_t opcode[] = {0xa4, 0xa5, 0xaa, 0xab, 0xac, 0xad, 0xa6, 0xae};
     bool rep = below(4);
     if (rep) {
-        emit(0x48);
+        rex(0x48);
         emit(0xb9);
         put_value(below(2)   ? below(80)
                   : below(2) ? below(4200)
@@ -352,7 +361,7 @@ static void put_string(void)
     if (rep)
         emit(0xf3);
     if (below(2))
-        emit(0x48);
+        rex(0x48);
     emit(opcode[below(rep ? 4 : 8)]);
 }
 
@@ -363,13 +372,13 @@ static void put_bits(void)
     static const uint8_t opcode[] = {0xa3, 0xab, 0xb3, 0xbb};
     unsigned op = below(4);
     if (below(2)) {
-        emit(0x48);
+        rex(0x48);
         emit(0xba);
         put_value(rnd() >> below(64));
     }
     if (op && below(2))
         emit(0xf0);
-    emit(0x40 | below(2) << 3);
+    rex(0x40 | below(2) << 3);
     emit(0x0f);
     emit(opcode[op]);
     put_operand(2, false);
@@ -377,16 +386,64 @@ static void put_bits(void)
     emit(0xc0);
 }
 
+static void put_push_or_pop(bool push, unsigned reg)
+{
+    if (reg & 8)
+        rex(0x41);
+    emit((push ? 0x50 : 0x58) | (reg & 7));
+}
+
+/* What shares a lookup: several PUSHes with moves among them, POPs with RET behind them; and what
+ * else uses the stack. */
+static void put_stack(void)
+{
+    bool push = below(2);
+    for (unsigned n = below(5); n-- > 0;) {
+        put_push_or_pop(push, below(16));
+        if (push && !below(3)) { /* mov reg, reg */
+            rex(0x40 | below(16));
+            emit(0x89);
+            emit(0xc0 | below(64));
+        }
+    }
+    switch (below(6)) {
+    case 0:
+        emit(0xc3); /* ret */
+        break;
+    case 1:
+        emit(0xc2); /* ret imm16 */
+        emit(below(2) * 8);
+        emit(0);
+        break;
+    case 2:
+        emit(0xc9); /* leave */
+        break;
+    case 3:
+        emit(0xc8); /* enter imm16, 0 */
+        emit(below(256));
+        emit(below(3));
+        emit(0);
+        break;
+    case 4:
+        emit(0xe8); /* call what follows */
+        for (unsigned i = 0; i < 4; i++)
+            emit(0);
+        break;
+    default:
+        break;
+    }
+}
+
 static void put_insn(void)
 {
-    unsigned kind = below(20), reg = below(16);
+    unsigned kind = below(23), reg = below(16);
     static const uint8_t segment[] = {0x64, 0x65, 0x2e, 0x26};
-    if (kind == 0) { /* push, pop */
-        if (reg & 8)
-            emit(0x41);
-        emit((below(2) ? 0x50 : 0x58) | (reg & 7));
+    if (kind == 0) {
+        put_push_or_pop(below(2), reg);
+    } else if (kind >= 20) {
+        put_stack();
     } else if (kind == 1) { /* to any register, RSP among them: what it becomes, others use */
-        emit(0x48 | reg >> 3);
+        rex(0x48 | reg >> 3);
         emit(0xb8 | (reg & 7));
         put_value(evil_address());
     } else if (kind == 4) {
@@ -394,7 +451,7 @@ static void put_insn(void)
     } else if (kind == 5) {
         put_bits();
     } else if (kind == 2) { /* indirect: CALL, JMP */
-        emit(0x40 | below(8));
+        rex(0x40 | below(8));
         emit(0xff);
         put_operand(below(2) ? 2 : 4, !below(4));
     } else if (kind == 3) { /* VMOVDQU, 256 bits */
@@ -406,12 +463,12 @@ static void put_insn(void)
         unsigned n = below(sizeof ops / sizeof ops[0]);
         if (!below(4))
             emit(segment[below(4)]);
-        if (!below(8))
+        if (code64 && !below(8)) /* 16-bit operands are shorter, and C's */
             emit(0x67);
         if (ops[n].prefix)
             emit(ops[n].prefix);
-        emit(0x40 | (ops[n].wide && below(2)) << 3 | (ops[n].digit >= 8 && reg & 8 ? 4 : 0) |
-             below(4));
+        rex(0x40 | (ops[n].wide && below(2)) << 3 | (ops[n].digit >= 8 && reg & 8 ? 4 : 0) |
+            below(4));
         if (ops[n].map)
             emit(ops[n].map);
         emit(ops[n].opcode);
@@ -468,9 +525,11 @@ static void make_state(struct state *s)
         s->ymm[i / 4].q[i % 4] = rnd();
 }
 
-static void run(const struct state *s, enum who who, unsigned at, bool translated,
+/* False: it goes round and round, as RET and an indirect JMP may. */
+static bool run(const struct state *s, enum who who, unsigned at, bool translated,
                 struct outcome *o)
 {
+    enum { MOST_STEPS = 20000 };
     static sigjmp_buf unwind;
     struct jit *jit = cpu->jit;
     enter_mode(who);
@@ -482,21 +541,26 @@ static void run(const struct state *s, enum who who, unsigned at, bool translate
     cpu->seg[SEG_GS].base = cpu->seg_base[SEG_GS] = s->gs;
     cpu->rip = CODE_AT + at;
     cpu->activity = CPU_RUNNING;
+    bool ended = true;
     if (!sigsetjmp(unwind, 0)) {
         cpu->unwind = &unwind;
         if (!translated)
             cpu->jit = NULL;
-        for (;;) { /* comes back when something wants attention; an exception ends it */
+        /* Comes back when something wants attention; an exception ends it. */
+        for (unsigned step = 0; translated || step < MOST_STEPS; step++) {
             if (translated)
                 jit_run(cpu);
             else
-                interp_run(cpu, false);
+                interp_run(cpu, true);
             cpu_withdraw(cpu, CPU_REQ_MMU);
             mmu_service(&cpu->mmu);
         }
+        ended = false;
     }
     cpu->jit = jit;
     cpu->unwind = NULL;
+    if (!ended)
+        return false;
     memset(&o->s, 0, sizeof o->s);
     memcpy(o->s.gpr, cpu->gpr, sizeof cpu->gpr);
     memcpy(o->s.ymm, cpu->ymm, sizeof cpu->ymm);
@@ -505,6 +569,7 @@ static void run(const struct state *s, enum who who, unsigned at, bool translate
     o->vector = cpu->exception.vector;
     o->cr2 = o->vector == VECTOR_PF ? cpu->cr2 : 0;
     memcpy(o->data, ram + DATA, sizeof o->data);
+    return true;
 }
 
 static void write_ram(uint64_t gpa, const void *bytes, uint64_t len)
@@ -513,6 +578,8 @@ static void write_ram(uint64_t gpa, const void *bytes, uint64_t len)
     phys_write(map, &access, gpa, bytes, len);
 }
 
+static unsigned endless; /* rounds */
+
 static bool round_passes(uint64_t n)
 {
     static struct outcome want, got;
@@ -520,6 +587,7 @@ static bool round_passes(uint64_t n)
     struct state s;
     enum who who = (enum who)below(3);
     unsigned at = below(8) * 480;
+    code64 = below(3);
     make_state(&s);
     make_code();
     for (unsigned i = 0; i < sizeof data; i += 8) { /* addresses, to be loaded and used */
@@ -537,12 +605,15 @@ static bool round_passes(uint64_t n)
         write_ram(DATA, data, sizeof data);
         cpu_withdraw(cpu, CPU_REQ_MMU);
         mmu_service(&cpu->mmu);
-        run(&s, who, at, translated, translated ? &got : &want);
+        if (!run(&s, who, at, translated, translated ? &got : &want)) {
+            endless++;
+            return true;
+        }
     }
     if (!memcmp(&want, &got, sizeof want))
         return true;
-    fprintf(stderr, "round %llu, %s: interpreter %d at %#llx, translated %d at %#llx\n",
-            (unsigned long long)n,
+    fprintf(stderr, "round %llu, %u-bit %s: interpreter %d at %#llx, translated %d at %#llx\n",
+            (unsigned long long)n, code64 ? 64 : 32,
             who == USER         ? "user"
             : who == SUPERVISOR ? "supervisor"
                                 : "AC",
@@ -559,8 +630,8 @@ static bool round_passes(uint64_t n)
         fprintf(stderr, "  guest RAM differs\n");
     for (unsigned off = 0, k = 0; k < 12 && off < code_len; k++) {
         char text[128];
-        unsigned len =
-            insn_disassemble(code + off, code_len - off, 64, CODE_AT + at + off, text, sizeof text);
+        unsigned len = insn_disassemble(code + off, code_len - off, code64 ? 64 : 32,
+                                        CODE_AT + at + off, text, sizeof text);
         fprintf(stderr, "  %#llx  %s\n", (unsigned long long)(CODE_AT + at + off), text);
         off += len ? len : 1;
     }
@@ -590,8 +661,9 @@ int main(int argc, char **argv)
             return 1;
         }
     }
-    printf("%llu rounds, %u canaries, %llu regions, %llu times through C\n",
-           (unsigned long long)rounds, canaries, (unsigned long long)cpu->jit->counters.regions,
+    printf("%llu rounds (%u endless), %u canaries, %llu regions, %llu times through C\n",
+           (unsigned long long)rounds, endless, canaries,
+           (unsigned long long)cpu->jit->counters.regions,
            (unsigned long long)cpu->jit->counters.slow);
     bool live = canaries_live();
     free_machine();
