@@ -23,13 +23,9 @@
 static bool still_there(const struct cpu *cpu, uint64_t gva, const struct jit_region *region,
                         uint64_t *generation)
 {
-    enum mmu_priv priv = mem_cpl_priv(cpu);
     uint64_t gpa, now;
-    if (region->stale || region->tail || !mmu_fetch_known(&cpu->mmu, priv, gva, &gpa, &now) ||
-        gpa != region->gpa)
-        return false;
-    /* Programs' code compares with no other number. */
-    if (priv == MMU_USER && now != cpu->mmu.exec_generation)
+    if (region->stale || region->tail ||
+        !mmu_fetch_known(&cpu->mmu, mem_cpl_priv(cpu), gva, &gpa, &now) || gpa != region->gpa)
         return false;
     *generation = now;
     return true;

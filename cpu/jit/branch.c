@@ -633,7 +633,9 @@ static void emit_slow(struct build *b, const struct cold *c)
 static void emit_poll(struct build *b, const struct cold *c)
 {
     b->flags = c->flags;
-    if (!b->flags.memory)
+    if (b->flags.desc.either)
+        flags_store(b);
+    else if (!b->flags.memory)
         flags_load(b);
     leave_before(b, c->off,
                  b->flags.memory ? b->jit->thunks.exit_poll : b->jit->thunks.exit_poll_host);
