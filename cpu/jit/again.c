@@ -55,7 +55,7 @@ void *jit_group_address(const struct cpu *cpu, uint64_t lin, unsigned span, enum
     if (span <= room)
         return mem_hit(cpu, lin, span, kind);
     char *host = mem_hit(cpu, lin, (unsigned)room, kind);
-    const char *behind = mem_hit(cpu, lin + room, span - (unsigned)room, kind);
+    const char *behind = mem_hit(cpu, jit_wrap(cpu, lin + room), span - (unsigned)room, kind);
     return host && behind == host + room ? host : NULL;
 }
 

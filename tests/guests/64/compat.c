@@ -30,13 +30,15 @@ static struct context compat_user(word rip)
 
 /* ---- Limits ---------------------------------------------------------------------------------- */
 
-asm(".code32\n" LABEL(c_load) "mov (%ebx), %eax; int $0x62\n" LABEL(c_store) "mov %eax, (%ebx); "
-                                                                             "int $0x62\n" LABEL(c_rmw) "incl (%ebx); int $0x62\n" LABEL(
-                                                                                 c_ss) "mov "
-                                                                                       "(%ebp), "
-                                                                                       "%eax; int "
-                                                                                       "$0x62"
-                                                                                       "\n" LABEL(c_push) "push %eax; int $0x62\n" LABEL(c_fs) "mov %fs:(%ebx), %eax; int $0x62\n.code64");
+asm(".code32\n" LABEL(c_load) "mov (%ebx), %eax; int $0x62\n" LABEL(
+    c_store) "mov %eax, (%ebx); "
+             "int $0x62\n" LABEL(c_rmw) "incl (%ebx); int $0x62\n" LABEL(
+                 c_ss) "mov "
+                       "(%ebp), "
+                       "%eax; int "
+                       "$0x62"
+                       "\n" LABEL(c_push) "push %eax; int $0x62\n" LABEL(
+                           c_fs) "mov %fs:(%ebx), %eax; int $0x62\n.code64");
 
 static const struct limit_case {
     const char *what;
@@ -213,6 +215,41 @@ TEST(addresses_wrap_at_4_gib)
     asm volatile("mov %0, %%ds" ::"r"(SEL_DATA));
 }
 
+/* Accesses by one register that wraps between them; what 64-bit code has behind it is another page,
+ * which even lies behind it in memory. */
+asm(".code32\n" LABEL(
+    c_wrap_both) "addl $1, (%ebx); mov 0x20(%ebx), %ecx; addl $1, 0x24(%ebx); int $0x62\n.code64");
+TEST(neighbours_wrap_at_4_gib)
+{
+    enum { ROUNDS = 40, LAST = FREE_RAM + 0x200000, BEHIND = LAST + PAGE };
+    static uint64_t table[512] __attribute__((aligned(4096)));
+    uint32_t *last = (uint32_t *)(LAST + 0xff0), *behind = (uint32_t *)(BEHIND + 0x10);
+    uint32_t *wrapped = (uint32_t *)0x10;
+    uint64_t old = boot_pd[2047];
+    set_up();
+    for (unsigned i = 0; i < 512; i++)
+        table[i] = (0xffe00000 + i * PAGE) | PG_ALL;
+    table[511] = LAST | PG_ALL;
+    boot_pd[2047] = (word)table | PG_ALL;
+    map_page(0x100000000, BEHIND, 1, PG_ALL);
+    flush_all();
+    last[0] = 1, behind[0] = 2, behind[1] = 3, wrapped[0] = 4, wrapped[1] = 5;
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        struct context c = compat_user(SYMBOL(c_wrap_both));
+        c.rbx = 0xfffffff0;
+        CHECK_NO_TRAP(try_user(user_write_, (void *)0x100000000)); /* so that the view has it */
+        struct trap t = RUN(c);
+        CHECK_EQ(t.vector, GATE);
+        CHECK_EQ(last[0], 2 + i);
+        CHECK_EQ((uint32_t)t.frame.rcx, 4);
+        CHECK_EQ(wrapped[1], 6 + i);
+        CHECK_EQ(behind[1], 3);
+    }
+    boot_pd[2047] = old;
+    *entry_of(0x100000000, 1) = 0;
+    flush_all();
+}
+
 /* What is above 4 GiB cannot be reached, nor does anything leak into it. */
 TEST(eip_wraps_at_4_gib)
 {
@@ -371,6 +408,7 @@ const struct test guest_tests[] = {T(limits_of_data_segments),
                                    T(limits_of_the_stack),
                                    T(limit_of_the_code_segment),
                                    T(addresses_wrap_at_4_gib),
+                                   T(neighbours_wrap_at_4_gib),
                                    T(eip_wraps_at_4_gib),
                                    T(legacy_instructions),
                                    T(exceptions_of_32_bit_code),
