@@ -221,7 +221,8 @@ static void typed(struct chardev *chr, uint8_t byte)
         quit(chr);
         break;
     case ESCAPE_MONITOR:
-        say(chr, "\r\nbailey: there is no monitor yet\r\n");
+        say(chr,
+            "\r\nbailey: there is no monitor; with -protect socket=PATH there is baileyctl\r\n");
         break;
     case ESCAPE_BREAK:
         if (chr->front.line_break)

@@ -6,7 +6,6 @@
 const char escape_help[] = "\r\n"
                            "Ctrl-A h       this help\r\n"
                            "Ctrl-A x       leave the emulator\r\n"
-                           "Ctrl-A c       switch to the monitor\r\n"
                            "Ctrl-A b       send a break to the guest's serial port\r\n"
                            "Ctrl-A Ctrl-A  send Ctrl-A to the guest\r\n";
 
