@@ -42,7 +42,10 @@ static struct phys_map *map;
 static struct cpu *cpu;
 static struct log log_off;
 static uint8_t *ram;
-static bool code64; /* of this round; else 32-bit code, in which there is no REX */
+/* Of this round. */
+static bool code64;   /* else 32-bit code, in which there is no REX */
+static bool good;     /* registers hold good addresses, mostly */
+static bool has_loop; /* which RCX counts */
 
 /* ---- Chance
  * -------------------------------------------------------------------------------------- */
@@ -249,6 +252,15 @@ static void enter_mode(enum who who)
 /* ---- Addresses
  * ----------------------------------------------------------------------------------- */
 
+/* Some place that everybody may write to, mostly with room on both sides: what goes through it does
+ * not end at the first access. */
+static uint64_t good_address(void)
+{
+    static const uint64_t base[] = {0x400000, 0x401000, CODE_AT + 0x1000, 0x80000000};
+    uint64_t at = base[below(4)];
+    return below(4) ? at + 256 + below(PAGE_SIZE - 512) : at + PAGE_SIZE - below(96);
+}
+
 /* Some place that a lookup may take for another. */
 static uint64_t evil_address(void)
 {
@@ -318,11 +330,17 @@ static const struct {
     {0, 0, 0x38, 8, 0},       {0, 0x0f, 0xc7, 1, 1},    {0xf0, 0x0f, 0xc7, 1, 1},
 };
 
+static const uint8_t few[] = {3, 6, 7}; /* RBX, RSI, RDI */
+
 /* The operand's registers are whatever the round has put into them. */
 static void put_operand(unsigned reg, bool rip)
 {
-    unsigned base = below(8), index = below(8), form = rip ? 3 : below(3);
-    int32_t disp = below(3) ? (int32_t)below(64) - 32 : (int32_t)rnd();
+    unsigned base = below(8), index = below(8), form = rip ? 3 : good ? 2 * below(2) : below(3);
+    int32_t disp = good || below(3) ? (int32_t)below(64) - 32 : (int32_t)rnd();
+    if (good) { /* [base + disp], by few registers, so that accesses belong together */
+        base = few[below(3)];
+        index = 4;
+    }
     if (form == 3) {
         emit((reg & 7) << 3 | 5);
     } else if (form == 0 && base != 4) {
@@ -346,7 +364,7 @@ static void put_value(uint64_t v)
 static void put_string(void)
 {
     static const uint8_t opcode[] = {0xa4, 0xa5, 0xaa, 0xab, 0xac, 0xad, 0xa6, 0xae};
-    bool rep = below(4);
+    bool rep = below(4) && !has_loop;
     if (rep) {
         rex(0x48);
         emit(0xb9);
@@ -445,7 +463,12 @@ static void put_insn(void)
     } else if (kind == 1) { /* to any register, RSP among them: what it becomes, others use */
         rex(0x48 | reg >> 3);
         emit(0xb8 | (reg & 7));
-        put_value(evil_address());
+        put_value(good ? good_address() : evil_address());
+    } else if (kind == 6) { /* add reg, imm8: through a page, or out of it */
+        rex(0x48 | below(2));
+        emit(0x83);
+        emit(0xc0 | few[below(3)]);
+        emit(below(2) ? 8 : below(256));
     } else if (kind == 4) {
         put_string();
     } else if (kind == 5) {
@@ -476,25 +499,40 @@ static void put_insn(void)
     }
 }
 
-/* A branch back that is never taken: what stands before it looks like a loop (cpu/jit/last.c). */
-static void put_branch_back(void)
+/* JNZ to an offset of the code */
+static void put_branch_back(unsigned to)
 {
-    emit(0x31); /* xor eax, eax */
-    emit(0xc0);
-    emit(0x0f); /* jnz */
+    emit(0x0f);
     emit(0x85);
-    int32_t back = -(int32_t)(code_len + 4);
+    int32_t back = (int32_t)to - (int32_t)(code_len + 4);
     for (unsigned i = 0; i < 4; i++)
         emit((uint32_t)back >> 8 * i & 0xff);
 }
 
 static void make_code(void)
 {
+    unsigned head;
     code_len = 0;
-    for (unsigned n = below(10) + 1; n-- > 0;)
+    if (has_loop) { /* mov ecx, count */
+        emit(0xb9);
+        for (unsigned i = 0, count = 1 + below(9); i < 4; i++)
+            emit(count >> 8 * i & 0xff);
+    }
+    head = code_len;
+    for (unsigned n = below(10) + 1; n-- > 0;) {
         put_insn();
-    if (below(2))
-        put_branch_back();
+        if (!below(8)) /* it begins in the middle */
+            head = code_len;
+    }
+    if (has_loop) { /* dec ecx */
+        emit(0xff);
+        emit(0xc9);
+        put_branch_back(head);
+    } else if (below(2)) { /* never taken, but it looks like a loop (cpu/jit/last.c) */
+        emit(0x31);        /* xor eax, eax */
+        emit(0xc0);
+        put_branch_back(head);
+    }
     emit(UD2_0);
     emit(UD2_1);
 }
@@ -516,11 +554,13 @@ struct outcome {
 static void make_state(struct state *s)
 {
     for (unsigned i = 0; i < 16; i++)
-        s->gpr[i] = evil_address();
-    if (below(3))
+        s->gpr[i] = good ? good_address() : evil_address();
+    if (good && below(3))
+        s->gpr[below(16)] = evil_address();
+    if (!good && below(3))
         s->gpr[RSP] = page[below(PAGES)].at + 8 * below(513);
-    s->fs = evil_address();
-    s->gs = below(2) ? 0 : evil_address();
+    s->fs = good ? 0 : evil_address();
+    s->gs = good || below(2) ? 0 : evil_address();
     for (unsigned i = 0; i < 64; i++)
         s->ymm[i / 4].q[i % 4] = rnd();
 }
@@ -588,10 +628,12 @@ static bool round_passes(uint64_t n)
     enum who who = (enum who)below(3);
     unsigned at = below(8) * 480;
     code64 = below(3);
+    good = below(2);
+    has_loop = good && below(2);
     make_state(&s);
     make_code();
     for (unsigned i = 0; i < sizeof data; i += 8) { /* addresses, to be loaded and used */
-        uint64_t v = i % 4096 < 64 || i % 4096 >= 4032 ? evil_address() : 0;
+        uint64_t v = good ? good_address() : i % 4096 < 64 || i % 4096 >= 4032 ? evil_address() : 0;
         if (v)
             memcpy(data + i, &v, 8);
     }
