@@ -339,6 +339,9 @@ void flags_before_changes(struct build *b, bool lookup);
 void flags_after_changes(struct build *b);
 /* The same for guest register `reg`. */
 void flags_before_change(struct build *b, unsigned reg, bool lookup);
+/* The same if a fault may come when it has changed already, and show the flags, though nobody behind
+ * the instruction wants them. EFLAGS will be lost before. */
+void flags_before_progress(struct build *b, unsigned reg);
 /* The register of an operand as a description names it; REG_NONE: it is none. */
 static inline unsigned flags_name(const struct opnd *o)
 {

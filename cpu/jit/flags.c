@@ -320,6 +320,12 @@ void flags_before_change(struct build *b, unsigned reg, bool lookup)
         keep(b, reg);
 }
 
+void flags_before_progress(struct build *b, unsigned reg)
+{
+    if (describes(b, reg))
+        keep(b, reg);
+}
+
 static void forget_description(struct build *b)
 {
     b->flags.desc = undescribed;

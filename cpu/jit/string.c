@@ -47,14 +47,21 @@ static struct string_insn describe(const struct insn *insn)
 }
 
 /* The guest's registers as they are before, for the flags that were made from them. */
-static void begin_change(struct build *b, const struct string_insn *s, bool rep)
+static void begin_change(struct build *b, const struct string_insn *s)
 {
     if (s->source)
         flags_before_change(b, RSI, true);
     if (s->dest)
         flags_before_change(b, RDI, true);
-    if (rep)
-        flags_before_change(b, RCX, true);
+}
+
+/* The same, but that they move on before there may be a fault. */
+static void begin_progress(struct build *b, const struct string_insn *s)
+{
+    if (s->source)
+        flags_before_progress(b, RSI);
+    flags_before_progress(b, RDI);
+    flags_before_progress(b, RCX);
 }
 
 static void end_change(struct build *b, const struct string_insn *s, bool rep)
@@ -151,7 +158,7 @@ static struct cold *begin_repeat(struct build *b, const struct string_insn *s, s
 static void repeat(struct build *b, const struct string_insn *s, unsigned opcode)
 {
     struct emit *e = &b->e;
-    begin_change(b, s, true);
+    begin_progress(b, s);
     struct cold *pages, *site = begin_repeat(b, s, &pages);
     if (b->width == 4 && !s->source) /* REP STOS cuts it, whatever the count is (plain_stos()) */
         emit_mov(e, 4, RDI, RDI);
@@ -219,7 +226,7 @@ static void single(struct build *b, const struct string_insn *s)
     struct emit *e = &b->e;
     bool loads = !s->dest, compares = s->dest && !s->writes;
     unsigned reg = s->source && s->dest ? SCRATCH2 : RAX;
-    begin_change(b, s, false);
+    begin_change(b, s);
     if (loads)
         flags_before_change(b, RAX, true);
     struct cold *site = site_begin_spilled(b);

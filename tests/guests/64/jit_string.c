@@ -293,6 +293,38 @@ TEST(faults_in_the_middle)
     CHECK_EQ(bad, 0);
 }
 
+/* The flags that a fault in the middle shows are those from before the instruction, also if they
+ * came from registers that it has moved by then, and if nothing behind it wants them. */
+TEST(flags_of_a_fault_in_the_middle)
+{
+    static const struct gap gap = {false, 2, 0, PF_W};
+    const struct piece makes[] = {PIECE("add rsi, 8"),   PIECE("add rdi, 8"),
+                                  PIECE("add rcx, 8"),   PIECE("cmp rsi, rdi"),
+                                  PIECE("sub rcx, rdi"), PIECE("test rdi, rdi")};
+    const struct piece strings[] = {rep_movs(8), rep_stos(8), rep_movs(1)};
+    unsigned bad = 0;
+    set_up();
+    for (unsigned m = 0; m < sizeof makes / sizeof makes[0]; m++)
+        for (unsigned n = 0; n < sizeof strings / sizeof strings[0]; n++) {
+            struct context c = string_context(FROM + 0x7f8, TO + 0xf98, 3 * PAGE);
+            pieces_begin_sized(32);
+            put(makes[m]);
+            struct trap before = pieces_run(&c); /* at the breakpoint behind it */
+            set_gap(&gap, 0);
+            pieces_begin_sized(32);
+            put(makes[m]);
+            word here = pieces_here();
+            put(strings[n]);
+            put(PIECE("add r8, 1"));
+            struct trap t = pieces_run(&c);
+            set_gap(&gap, PG_ALL);
+            bad += differs("vector", t.vector, VECTOR_PF, &makes[m], 1) |
+                   differs("rip", t.rip, here, &strings[n], 1) |
+                   differs("flags", t.rflags & F_ARITH, before.rflags & F_ARITH, &makes[m], 1);
+        }
+    CHECK_EQ(bad, 0);
+}
+
 /* In a page that has just been read, and may only be read: the first element faults already. */
 TEST(read_only)
 {
@@ -518,6 +550,7 @@ const struct test guest_tests[] = {T(overlaps),
                                    T(overlaps_through_another_mapping),
                                    T(around_page_boundaries),
                                    T(faults_in_the_middle),
+                                   T(flags_of_a_fault_in_the_middle),
                                    T(read_only),
                                    T(counts_that_wrap),
                                    T(stores_to_the_running_page),
