@@ -153,7 +153,14 @@ void mmu_flush_all(struct mmu_cpu *mmu)
 /* ---- MOV CR3 -------------------------------------------------------------------------------- */
 
 /* `storing`: another thread may have stored to a traced table without having posted its letter yet.
- * Had the guest seen that store, this MOV CR3 would have to make it take effect. */
+ * Had the guest seen that store, this instruction would have to make it take effect. */
+static void flush_context(struct mmu_cpu *mmu, struct space *space, bool storing)
+{
+    if (storing && space->tracing)
+        view_drop_list(mmu, space, LIST_EXACT);
+    flush_local(mmu, space);
+}
+
 static void enter_known(struct mmu_cpu *mmu, struct space *space, bool no_flush, bool storing)
 {
     if (is_other_root(mmu, space)) {
@@ -164,9 +171,7 @@ static void enter_known(struct mmu_cpu *mmu, struct space *space, bool no_flush,
         name_space(mmu, space);
     } else if (!no_flush) {
         trace_judge(space);
-        if (storing && space->tracing)
-            view_drop_list(mmu, space, LIST_EXACT);
-        flush_local(mmu, space);
+        flush_context(mmu, space, storing);
     } else if (++space->unflushed >= SWEEP_AFTER) {
         flush_local(mmu, space);
     }
@@ -274,6 +279,7 @@ void mmu_invlpg(struct mmu_cpu *mmu, uint64_t gva)
 
 void mmu_invpcid(struct mmu_cpu *mmu, unsigned type, uint16_t pcid, uint64_t gva)
 {
+    bool storing = atomic_load(&mmu->map->stores) != 0; /* before the box is read */
     mail_read_views(mmu);
     if (type == 2) {
         mmu_flush_all(mmu);
@@ -282,7 +288,7 @@ void mmu_invpcid(struct mmu_cpu *mmu, unsigned type, uint16_t pcid, uint64_t gva
     if (type == 3) {
         for (unsigned i = 0; i < VIEW_SPACES; i++)
             if (mmu->priv->space[i].used)
-                flush_local(mmu, &mmu->priv->space[i]);
+                flush_context(mmu, &mmu->priv->space[i], storing);
         mmu->priv->counters.flushes++;
         return;
     }
@@ -292,7 +298,7 @@ void mmu_invpcid(struct mmu_cpu *mmu, unsigned type, uint16_t pcid, uint64_t gva
     if (!space)
         return;
     if (type == 1) {
-        flush_local(mmu, space);
+        flush_context(mmu, space, storing);
         mmu->priv->counters.flushes++;
         return;
     }

@@ -334,9 +334,11 @@ uint32_t view_insert(struct mmu_cpu *mmu, struct space *space, enum mmu_priv pri
     bool keep_exec = false;
     if (there->gva == meta->gva) {
         /* Filled before for another kind of access, say before D was set. Fetches that were valid
-         * stay valid if they go to the same place. */
+         * stay valid if they go to the same place, under the same number: a local page's is not the
+         * one that code of a global page goes by. */
         keep_exec = (there->flags & META_FETCH) && there->gpa == meta->gpa &&
-                    there->frame == meta->frame && (meta->perm & ACCESS_EXEC);
+                    there->frame == meta->frame && (meta->perm & ACCESS_EXEC) &&
+                    !((there->flags ^ meta->flags) & META_GLOBAL);
         if (keep_exec)
             unlink_entry(mmu, space, table, id);
         else

@@ -34,7 +34,8 @@ static bool still_there(const struct cpu *cpu, uint64_t gva, const struct jit_re
 const void *jit_again_edge(struct cpu *cpu, struct jit_edge *edge)
 {
     uint64_t gva = jit_wrap(cpu, cpu->jx.page_va + (uint64_t)(int64_t)edge->target);
-    if (!edge->to || !still_there(cpu, gva, edge->to, &edge->generation))
+    if (!edge->to || !jit_may_run(edge->to, gva) ||
+        !still_there(cpu, gva, edge->to, &edge->generation))
         return NULL;
     edge->va = cpu->jx.page_va;
     return edge->retry;
@@ -43,6 +44,8 @@ const void *jit_again_edge(struct cpu *cpu, struct jit_edge *edge)
 struct jit_pc *jit_again_target(struct cpu *cpu, uint64_t pc)
 {
     struct jit_pc *slot = jit_pc_slot(cpu->jx.pcs, pc);
+    if (!is_canonical(pc)) /* as what free places have is not: jit_pcs_seek() */
+        return NULL;
     for (unsigned place = 0; place < 2; place++, slot = jit_pc_other(slot))
         if (slot->pc == pc && still_there(cpu, pc, slot->region, &slot->generation))
             return slot;

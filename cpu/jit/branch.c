@@ -378,6 +378,7 @@ static void loop(struct build *b, int32_t target)
     flags_before_change(b, RCX, false);
     emit_rm(&b->e, insn->adsize, OP_LEA, RCX, RCX, -1);
     flags_after_change(b, RCX);
+    held_forget(b); /* before its target hears what is held: RCX may be part of that */
     skip_if_zero(b, insn->adsize, kind == LOOP ? JMP_BYTES : JCC_BYTES);
     jump_later(b, target,
                kind == LOOP ? emit_jmp_later(&b->e)

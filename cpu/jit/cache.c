@@ -445,24 +445,6 @@ static void flush(struct jit *jit)
  * together. Libraries and the vDSO often lie in the last gigabytes before the hole.
  */
 
-/* Bytes from the page of rip to the nearest address on its way out that is not canonical. */
-static uint32_t slack_at(uint64_t rip)
-{
-    uint64_t page = rip & PAGE_MASK, hole = 1ull << 47;
-    uint64_t slack = page < hole ? hole - page : page + hole;
-    return slack < UINT32_MAX ? (uint32_t)slack : UINT32_MAX;
-}
-
-bool jit_may_run(const struct jit_region *region, uint64_t rip)
-{
-    struct jit_frame *f = region->frame;
-    uint32_t slack = region->mode & MODE_CODE64 ? slack_at(rip) : UINT32_MAX;
-    if (f->reach > slack)
-        return false;
-    f->slack = slack < f->slack ? slack : f->slack;
-    return true;
-}
-
 bool jit_outreaches(struct jit *jit, const struct jit_region *region)
 {
     const struct jit_frame *f = frame_find(jit, region->gpa);

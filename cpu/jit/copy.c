@@ -404,7 +404,7 @@ static bool make_plan(struct build *b, const struct insn *insn, struct plan *p)
     if (insn->has_modrm && !p->f.memory && row->rm == FIELD_GPR && !is_high(insn, row->rm_op))
         got |= (p->f.rm = (uint8_t)place(p, insn, rm)) == REG_NONE;
     if (row->vvvv == FIELD_GPR)
-        got |= (p->f.vvvv = (uint8_t)place(p, insn, insn->vvvv)) == REG_NONE;
+        got |= (p->f.vvvv = (uint8_t)place(p, insn, p->f.vvvv)) == REG_NONE;
     if (row->opcode == FIELD_GPR) {
         unsigned number = (insn->bytes[insn->off_opcode] & 7) | (insn->rex & 1 ? 8u : 0);
         p->f.opcode = (uint8_t)number;

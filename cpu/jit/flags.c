@@ -339,9 +339,19 @@ void flags_after_change(struct build *b, unsigned reg)
         forget_description(b);
 }
 
-/* Does the instruction change the register, as a description names it, by an explicit operand? */
+/* VZEROALL, and LDMXCSR, which decides what comparing the registers again would say. */
+static bool changes_vectors(const struct insn *insn)
+{
+    unsigned exec = insn->row->exec;
+    return (exec == EXEC_vec_zero && insn->row->exec_arg) || exec == EXEC_vec_ldmxcsr;
+}
+
+/* Does the instruction change the register, as a description names it, by an explicit operand, or
+ * all vectors? */
 static bool changes(const struct insn *insn, unsigned reg)
 {
+    if (reg >= REG_VECTOR && changes_vectors(insn))
+        return true;
     for (unsigned n = 0; n < insn->opnds; n++) {
         const struct opnd *o = &insn->op[n];
         unsigned name = o->kind == OPND_GPR8H ? o->reg : flags_name(o);

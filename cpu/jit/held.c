@@ -239,6 +239,8 @@ struct held *held_begin(struct build *b, const struct opnd *mem, bool write)
                      .relative = lookup_can_be_relative(b, insn),
                      .valid = true};
     enum grouping how = grouping(b);
+    if (insn->mem.disp + mem->size > INT32_MAX)
+        return NULL; /* its end would lie before its beginning */
     if (how == GROUP_NONE || !find_more(b, &h, how == GROUP_ROUNDS))
         return NULL;
     unsigned k = b->held_next++ % HELD_SLOTS;

@@ -419,6 +419,26 @@ static inline struct jit_pcs **jit_recent(struct jit *jit, uint32_t mode)
     return &jit->recent[(mode & MODE_USER ? 1 : 0) + (mode & JIT_MODE_AC ? 2 : 0)];
 }
 
+/* Bytes from the page of rip to the nearest address on its way out that is not canonical. */
+static inline uint32_t jit_slack_at(uint64_t rip)
+{
+    uint64_t page = rip & PAGE_MASK, hole = 1ull << 47;
+    uint64_t slack = page < hole ? hole - page : page + hole;
+    return slack < UINT32_MAX ? (uint32_t)slack : UINT32_MAX;
+}
+
+/* The region, and so all that it is linked to in its page, may run at rip: no branch leads from
+ * there to an address that is not canonical. The interpreter runs it else. */
+static inline bool jit_may_run(const struct jit_region *region, uint64_t rip)
+{
+    struct jit_frame *f = region->frame;
+    uint32_t slack = region->mode & MODE_CODE64 ? jit_slack_at(rip) : UINT32_MAX;
+    if (f->reach > slack)
+        return false;
+    f->slack = slack < f->slack ? slack : f->slack;
+    return true;
+}
+
 /* ---- cache.c --------------------------------------------------------------------------------- */
 
 /* Room for one more region and its data, by emptying the cache if need be. */
@@ -436,9 +456,6 @@ struct jit_region *jit_place_region(struct jit *jit, const struct jit_place *pla
 const struct jit_region *jit_place_stale(struct jit *jit, uint64_t gpa, uint32_t mode);
 /* Makes it known; takes the place of a stale one with the same key. */
 void jit_insert(struct jit *jit, struct jit_region *region);
-/* The region, and so all that it is linked to in its page, may run at rip: no branch leads from
- * there to an address that is not canonical. The interpreter runs it else. */
-bool jit_may_run(const struct jit_region *region, uint64_t rip);
 /* A new region, not inserted yet, would make that wrong for others; so the cache has been emptied.
  */
 bool jit_outreaches(struct jit *jit, const struct jit_region *region);

@@ -61,6 +61,10 @@ static void effective(struct build *b, unsigned dest, unsigned width, int64_t di
         emit_cpu_load(e, SCRATCH1, CPU_AT(jx.page_va));
         base = SCRATCH1;
         disp += b->off[b->i] + insn->len;
+        if (disp > INT32_MAX) {
+            emit_rm(e, 8, OP_LEA, SCRATCH1, SCRATCH1, 2 * PAGE_SIZE);
+            disp -= 2 * PAGE_SIZE;
+        }
     } else if (base != REG_NONE) {
         base = guest_value(b, base, SCRATCH1);
     }

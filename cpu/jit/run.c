@@ -214,6 +214,10 @@ static const struct jit_region *find_slowly(struct cpu *cpu, const struct jit_re
         profile_translation(jit, false);
         if (!region)
             return NULL;
+        /* Telling the MMU of the code may have waited for another vCPU, and that forbidden it. */
+        mem_fetch_page(cpu, cpu->rip, &x);
+        if (x.ruled || !x.hva || x.gpa != region->gpa)
+            return NULL;
     }
     if (!jit_may_run(region, cpu->rip))
         return NULL;

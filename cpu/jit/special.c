@@ -128,6 +128,8 @@ static bool push_run(struct build *b, struct run run)
     for (; b->i < end; b->i++)
         if (build_insn(b)->row->exec != EXEC_push)
             copy_insn(b);
+    flags_clobbered(
+        b); /* as a PUSH leaves them, which may be the last one where C goes one by one */
     b->i = end - 1;
     site_resume(b, site);
     return true;
@@ -327,27 +329,18 @@ static bool xlat(struct build *b)
 
 /* ---- Division -------------------------------------------------------------------------------- */
 
-/* op reg, [R10] or the divisor's register */
-static void with_divisor(struct build *b, unsigned size, unsigned opcode, unsigned reg, bool memory,
-                         unsigned divisor)
-{
-    if (memory)
-        emit_rm(&b->e, size, opcode, reg, SCRATCH1, 0);
-    else
-        emit_rr(&b->e, size, opcode, reg, divisor);
-}
-
 /*
  * #DE must not happen on the host: what could raise it goes to the site. DIV fits when the high
  * half is below the divisor. IDIV fits when the dividend is a sign-extended low half, as after CQO,
- * and the divisor is neither 0 nor -1; others are rare.
+ * and the divisor is neither 0 nor -1; others are rare. A divisor in memory is read once: another
+ * processor may change it between the comparison and the division.
  */
 static bool divide(struct build *b)
 {
     enum { GROUP3 = 0xf7, DIV = 6, IDIV = 7 };
     const struct insn *insn = build_insn(b);
     const struct opnd *o = &insn->op[0];
-    unsigned size = o->size, divisor = 0;
+    unsigned size = o->size, divisor = SCRATCH1;
     bool is_signed = insn->row->exec == EXEC_idiv, memory = o->kind == OPND_MEM;
     struct emit *e = &b->e;
     if (size < 4 || (!memory && !is_register(o)) || insn->adsize == 2 || insn->lock)
@@ -357,24 +350,26 @@ static bool divide(struct build *b)
     flags_before_change(b, RAX, true);
     flags_before_change(b, RDX, true);
     struct cold *site = site_begin_spilled(b);
-    if (memory)
+    if (memory) {
         lookup_operand(b, size, ACCESS_READ, 0, site);
-    else
+        emit_rm(e, size, OP_LOAD, SCRATCH1, SCRATCH1, 0);
+    } else {
         divisor = guest_value(b, o->reg, SCRATCH1);
+    }
     if (is_signed) {
         emit_mov(e, size, SCRATCH2, RAX);
         emit_shift(e, size, SHIFT_DIGIT_SAR, SCRATCH2, size * 8 - 1);
         emit_rr(e, size, OP_CMP_LOAD, SCRATCH2, RDX);
         cold_jump(site, emit_jcc_later(e, CC_NE));
-        with_divisor(b, size, OP_LOAD, SCRATCH2, memory, divisor);
+        emit_mov(e, size, SCRATCH2, divisor);
         emit_ri(e, size, GRP1_ADD, SCRATCH2, 1); /* 0 and -1 become 1 and 0 */
         emit_ri(e, size, GRP1_CMP, SCRATCH2, 1);
         cold_jump(site, emit_jcc_later(e, CC_BE));
     } else {
-        with_divisor(b, size, OP_CMP_LOAD, RDX, memory, divisor);
+        emit_rr(e, size, OP_CMP_LOAD, RDX, divisor);
         cold_jump(site, emit_jcc_later(e, CC_AE));
     }
-    with_divisor(b, size, GROUP3, is_signed ? IDIV : DIV, memory, divisor);
+    emit_rr(e, size, GROUP3, is_signed ? IDIV : DIV, divisor);
     flags_after_change(b, RAX);
     flags_after_change(b, RDX);
     flags_produced(b, (struct flags_desc){.from = FLAGS_MEMORY});

@@ -45,7 +45,8 @@ static bool polls_before(const struct build *b, unsigned i)
     const struct insn *insn = &b->insn[i];
     bool goes = insn->row->exec == EXEC_jmp && insn->op[0].kind == OPND_REL;
     bool returns = insn->row->exec == EXEC_ret && !b->leader[i];
-    return b->polls[i] || (insn->row->attr & INSN_BRANCH && !goes && !returns);
+    bool serializes = insn->row->exec == EXEC_sys_serialize;
+    return b->polls[i] || serializes || (insn->row->attr & INSN_BRANCH && !goes && !returns);
 }
 
 /*

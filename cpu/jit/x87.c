@@ -201,6 +201,7 @@ static bool load_mxcsr(struct build *b)
 {
     enum { LDMXCSR = 2, FREE = MXCSR_RC | MXCSR_FTZ | MXCSR_DAZ | 0x3f };
     struct emit *e = &b->e;
+    flags_before_changes(b, true);
     struct cold *site = load_word(b, 4);
     emit_cpu(e, 4, OP_STORE, SCRATCH2, CPU_AT(jx.control));
     emit_ri(e, 4, GRP1_AND, SCRATCH2, ~FREE);
@@ -208,6 +209,7 @@ static bool load_mxcsr(struct build *b)
     cold_jump(site, emit_jcc_later(e, CC_NE));
     emit_cpu_0f(e, 4, OP_0F_GRP15, LDMXCSR, CPU_AT(jx.control));
     flags_clobbered(b);
+    flags_after_changes(b);
     site_resume(b, site);
     return true;
 }

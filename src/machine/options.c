@@ -162,11 +162,6 @@ static bool set_accel(struct options *o, const struct option *option, const char
          keyval_number(&kv, "tb-size", 1024, &size, "-accel", o->err) &&
          keyval_number(&kv, "hot", 255, &o->config->jit_hot, "-accel", o->err) &&
          (!thread || choose_word(thread, threads, "-accel: thread", o->err) >= 0);
-    if (ok && size < o->config->cpus)
-        ok = error_set(o->err,
-                       "-accel: tb-size=%llu is too small: 1 (MiB) for each processor is the "
-                       "least",
-                       (unsigned long long)size);
     o->config->jit_cache = size << 20;
     keyval_free(&kv);
     return ok;
@@ -727,6 +722,11 @@ static bool finish(struct options *o)
     if (c->accel == ACCEL_INTERP && (c->perfmap || c->log_mask & LOG_JIT_PROFILE))
         return error_set(o->err, "%s: needs -accel jit",
                          c->perfmap ? "-perfmap" : "-d jit-profile");
+    if (c->jit_cache >> 20 < c->cpus)
+        return error_set(o->err,
+                         "-accel: tb-size=%llu is too small: 1 (MiB) for each processor is the "
+                         "least",
+                         (unsigned long long)(c->jit_cache >> 20));
     if (c->vga == VGA_DEFAULT && (o->nodefaults || o->vga_device))
         c->vga = VGA_NONE;
     if (!c->ram_size) /* 128 MiB is QEMU's; who names nothing but an image wants it to boot */
