@@ -230,17 +230,16 @@ static bool find_more(const struct build *b, struct held *h, bool over_rounds)
 struct held *held_begin(struct build *b, const struct opnd *mem, bool write)
 {
     const struct insn *insn = build_insn(b);
-    if (!b->group[b->i] || !b->more[b->i] || b->cross)
+    int64_t end = insn->mem.disp + mem->size;
+    if (!b->group[b->i] || !b->more[b->i] || b->cross || end != (int32_t)end)
         return NULL;
     struct held h = {.key = b->group[b->i],
                      .lo = (int32_t)insn->mem.disp,
-                     .hi = (int32_t)insn->mem.disp + (int32_t)mem->size,
+                     .hi = (int32_t)end,
                      .write = write,
                      .relative = lookup_can_be_relative(b, insn),
                      .valid = true};
     enum grouping how = grouping(b);
-    if (insn->mem.disp + mem->size > INT32_MAX)
-        return NULL; /* its end would lie before its beginning */
     if (how == GROUP_NONE || !find_more(b, &h, how == GROUP_ROUNDS))
         return NULL;
     unsigned k = b->held_next++ % HELD_SLOTS;
