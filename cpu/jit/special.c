@@ -128,8 +128,8 @@ static bool push_run(struct build *b, struct run run)
     for (; b->i < end; b->i++)
         if (build_insn(b)->row->exec != EXEC_push)
             copy_insn(b);
-    flags_clobbered(
-        b); /* as a PUSH leaves them, which may be the last one where C goes one by one */
+    /* As a PUSH leaves them, which is the last one where the run goes one by one. */
+    flags_clobbered(b);
     b->i = end - 1;
     site_resume(b, site);
     return true;

@@ -472,6 +472,10 @@ START_TEST(what_is_wrong_is_named_with_the_nearest)
         const char *line, *message;
     } cases[] = {
         {"-kernle x", "-kernle: unknown option; did you mean -kernel?"},
+        {"-accel jit,tb-size=1 -smp 8",
+         "-accel: tb-size=1 is too small: 1 (MiB) for each processor is the least"},
+        {"-smp 8 -accel jit,tb-size=1",
+         "-accel: tb-size=1 is too small: 1 (MiB) for each processor is the least"},
         {"--sereal stdio", "--sereal: unknown option; did you mean -serial?"},
         {"-enable-kvm", "-enable-kvm: Bailey lacks this option; the nearest is -accel"},
         {"-kernel", "-kernel: needs an argument: FILE"},
