@@ -59,12 +59,15 @@ fuzz() { # SECONDS SEED [TARGET...]
     [ "$seed" != 0 ] && setarch -R true 2>/dev/null || fixed=()
     configure build-fuzz -DCMAKE_BUILD_TYPE=Release -DBAILEY_FUZZ=ON -DCMAKE_C_COMPILER=clang
     ninja -C build-fuzz "${targets[@]}" >build-fuzz.log || { tail -n 30 build-fuzz.log; return 1; }
+    rm -f build-fuzz/fuzz_*.failed
+    echo "fuzzing for $seconds s each, two at a time: ${targets[*]}"
+    printf '%s\n' "${targets[@]}" | xargs -P 2 -I{} sh -c '"$@" >build-fuzz/{}.log 2>&1 || touch build-fuzz/{}.failed' fuzz \
+        "${fixed[@]}" build-fuzz/tests/fuzz/{} -seed="$seed" -max_total_time="$seconds" -timeout=10 -max_len=4096 \
+        -len_control=0 -print_final_stats=1 -artifact_prefix=build-fuzz/
     for target in "${targets[@]}"; do
-        echo "fuzzing $target for $seconds s"
-        "${fixed[@]}" "build-fuzz/tests/fuzz/$target" -seed="$seed" -max_total_time="$seconds" -timeout=10 -max_len=4096 \
-            -len_control=0 -print_final_stats=1 -artifact_prefix=build-fuzz/ >build-fuzz.log 2>&1 ||
-            { tail -n 40 build-fuzz.log; finding "$target" build-fuzz.log; status=1; }
-        grep number_of_executed_units build-fuzz.log || true
+        echo "$target: $(sed -n 's/.*number_of_executed_units: *//p' "build-fuzz/$target.log") inputs"
+        [ ! -e "build-fuzz/$target.failed" ] ||
+            { tail -n 40 "build-fuzz/$target.log"; finding "$target" "build-fuzz/$target.log"; status=1; }
     done
     return $status
 }

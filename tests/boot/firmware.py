@@ -97,23 +97,27 @@ def ipxe(image, *expected):
         guest.kill()
 
 
+# The last test of a pass waits for bits to fade, some minutes; what comes before it tests more of the machine.
+MEMTEST_WAITS = "#10 [Bit fade test"
+
+
 def memtest(*options):
-    """A whole pass, seen on the display."""
+    """A pass up to where it waits, seen on the display."""
     with tempfile.TemporaryDirectory() as folder:
         socket = os.path.join(folder, "socket")
         iso = os.path.join(GUESTS, "memtest86+/usr/lib/memtest86+/memtest86+x64.iso")
         guest = Guest(BAILEY, ["-display", "none", "-serial", "null", "-protect", f"socket={socket}", *options, iso])
         try:
-            end, screen = time.monotonic() + 900, ""
+            end, screen = time.monotonic() + 300, ""
             while time.monotonic() < end:
                 guest.pump(2)
                 shown = subprocess.run([BAILEYCTL, "--socket", socket, "screen"], stdout=subprocess.PIPE,
                                        stderr=subprocess.STDOUT, text=True, check=False)
                 screen = shown.stdout
-                match = re.search(r"Pass:\s+(\d+)\s+Errors:\s+(\d+)", screen)
-                if match and int(match.group(2)):
+                errors = re.search(r"Errors:\s+(\d+)", screen)
+                if errors and int(errors.group(1)):
                     raise Failure("memtest86+ has found errors:\n" + screen)
-                if match and int(match.group(1)):
+                if errors and MEMTEST_WAITS in screen:
                     return
             raise Failure("memtest86+ has not come to the end of a pass:\n" + screen)
         finally:
@@ -200,12 +204,14 @@ def memtest_bios():
 
 
 def memtest_uefi():
-    """A whole pass, seen on the serial port, for by UEFI the display is a picture. Handed over by OVMF as a kernel, which it also is."""
+    """The same, seen on the serial port, for by UEFI the display is a picture. Handed over by OVMF as a kernel, which it also is."""
     guest = Guest(BAILEY, ["-m", "64", "-nographic", "-kernel", os.path.join(GUESTS, "memtest86+/boot/memtest86+x64.efi"),
                            "-append", "console=ttyS0,115200", "-drive", OVMF_CODE])
     try:
         guest.expect(r"Memtest86\+ v6", 120)
-        guest.expect(r"Pass:\s+1\s+Errors: 0 ", 900)
+        guest.expect(re.escape(MEMTEST_WAITS), 300)
+        if "Errors: 0 " not in guest.expect("Pass:", 60) + guest.expect("Using:", 60):
+            raise Failure("memtest86+ has found errors")
     finally:
         guest.kill()
 
