@@ -127,7 +127,7 @@ static bool bar_wanted(const struct pci_device *dev, unsigned index, uint64_t *b
     case PCI_BAR_IO:
         if (!(command & PCI_COMMAND_IO))
             return false;
-        limit = UINT16_MAX;
+        limit = UINT16_MAX + 1u; /* sizing leaves ones above the ports as well */
         break;
     case PCI_BAR_MEM64:
         value |= (uint64_t)pci_get32(dev, PCI_BAR0 + 4 * index + 4) << 32;

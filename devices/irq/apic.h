@@ -117,6 +117,8 @@ void apic_bus_add_lapic(struct apic_bus *bus, struct lapic *l);
 void apic_bus_remove_lapic(struct apic_bus *bus, struct lapic *l);
 void apic_bus_set_ioapic(struct apic_bus *bus, struct ioapic *ioapic);
 void apic_bus_eoi(struct apic_bus *bus, uint8_t vector);
+/* A local APIC takes other messages than before. */
+void apic_bus_retry(struct apic_bus *bus);
 /* Fixed or NMI to every local APIC but one (NULL: to all), for the ICR's shorthands. */
 void apic_bus_send_others(struct apic_bus *bus, const struct lapic *but, uint8_t mode,
                           uint8_t vector);
@@ -124,5 +126,7 @@ int apic_bus_pic_acknowledge(struct apic_bus *bus); /* -1: no PIC */
 
 /* ioapic.c */
 void ioapic_eoi(struct ioapic *ioapic, uint8_t vector);
+/* Levels that nobody has taken are sent again. */
+void ioapic_retry(struct ioapic *ioapic);
 
 #endif

@@ -66,6 +66,12 @@ void apic_bus_eoi(struct apic_bus *bus, uint8_t vector)
         ioapic_eoi(bus->ioapic, vector);
 }
 
+void apic_bus_retry(struct apic_bus *bus)
+{
+    if (bus->ioapic)
+        ioapic_retry(bus->ioapic);
+}
+
 int apic_bus_pic_acknowledge(struct apic_bus *bus)
 {
     return bus->pic ? pic_acknowledge(bus->pic) : -1;

@@ -61,7 +61,8 @@ static bool ioapic_send(struct ioapic *io, uint64_t entry)
 }
 
 /* A level-triggered input that is high sends once, then again after its EOI. When nobody takes the
- * message, remote IRR stays clear: there will be no EOI. */
+ * message, remote IRR stays clear: there will be no EOI. The message is sent until it is taken,
+ * which is when a local APIC has changed (ioapic_retry()). */
 static void ioapic_check_level(struct ioapic *io, unsigned pin)
 {
     uint64_t *entry = &io->entry[pin];
@@ -98,6 +99,12 @@ void ioapic_eoi(struct ioapic *io, uint8_t vector)
             ioapic_check_level(io, pin);
         }
     }
+}
+
+void ioapic_retry(struct ioapic *io)
+{
+    for (unsigned pin = 0; pin < IOAPIC_PINS; pin++)
+        ioapic_check_level(io, pin);
 }
 
 /* ---- Registers ------------------------------------------------------------------------------- */

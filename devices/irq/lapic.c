@@ -318,6 +318,7 @@ static void write_svr(struct lapic *l, uint32_t value)
     if (!(value & SVR_ENABLED))
         for (unsigned i = 0; i < LVT_COUNT; i++) /* 11.4.7.2 */
             l->lvt[i] |= LVT_MASKED;
+    apic_bus_retry(l->bus);
 }
 
 static void write_lvt(struct lapic *l, unsigned i, uint32_t value)
@@ -352,13 +353,17 @@ static bool register_write(struct lapic *l, unsigned reg, uint32_t value)
         break;
     case LAPIC_LDR:
         known = !x2apic;
-        if (known)
+        if (known) {
             l->ldr = value & 0xff000000;
+            apic_bus_retry(l->bus);
+        }
         break;
     case LAPIC_DFR:
         known = !x2apic;
-        if (known)
+        if (known) {
             l->dfr = value | 0x0fffffff;
+            apic_bus_retry(l->bus);
+        }
         break;
     case LAPIC_SVR:
         write_svr(l, value);
@@ -532,6 +537,7 @@ static bool port_write_base(void *opaque, uint64_t value)
         if ((l->base & PAGE_MASK) != APIC_DEFAULT_BASE)
             LOG(l->board->log, LOG_UNIMP, "apic %u: moved to %#llx, where it cannot be reached\n",
                 l->config.index, (unsigned long long)(l->base & PAGE_MASK));
+        apic_bus_retry(l->bus); /* in x2APIC mode it may have another logical id */
         lapic_update(l);
     }
     port_unlock(l);

@@ -9,6 +9,8 @@
  * The control block is big-endian, too: 32 bits of control, 32 of length, 64 of address. The device
  * does what it says at once and clears the control word, or leaves FW_CFG_ERROR there. There is
  * nothing that firmware could write: a transfer to the device is an error, as to a read-only item.
+ * So is one that asks for much more than the item has: zeroes by the gigabyte would hold the
+ * machine up for seconds.
  */
 #include "internal/fw_cfg.h"
 #include "internal/chips.h"
@@ -20,6 +22,7 @@
 
 enum { PORTS = 12, DATA = 1, DMA = 4, DMA_LOW = 8 };
 enum { KEYS = FW_CFG_FILE_FIRST + FW_CFG_FILES_MAX, KEY_WRITE = 0x4000, CHUNK = 4096 };
+enum { MOST_ZEROES = 64 << 10 /* bytes behind an item's end in one transfer */ };
 enum { CTL_ERROR = 1, CTL_READ = 2, CTL_SKIP = 4, CTL_SELECT = 8, CTL_WRITE = 16 };
 enum { ID_TRADITIONAL = 1, ID_DMA = 2 };
 
@@ -161,14 +164,18 @@ static struct item selected(struct fw_cfg *cfg)
     return item ? *item : (struct item){0};
 }
 
+static size_t bytes_left(struct fw_cfg *cfg)
+{
+    size_t len = selected(cfg).len;
+    return cfg->offset < len ? len - cfg->offset : 0;
+}
+
 /* The next `len` bytes of the item, or zeroes. */
 static void take(struct fw_cfg *cfg, uint8_t *to, size_t len)
 {
-    const struct item item = selected(cfg);
-    size_t left = cfg->offset < item.len ? item.len - cfg->offset : 0;
-    size_t n = len < left ? len : left;
+    size_t left = bytes_left(cfg), n = len < left ? len : left;
     if (n)
-        memcpy(to, item.bytes + cfg->offset, n);
+        memcpy(to, selected(cfg).bytes + cfg->offset, n);
     memset(to + n, 0, len - n);
     cfg->offset += (uint32_t)n;
 }
@@ -194,7 +201,7 @@ static bool reachable(struct fw_cfg *cfg, uint64_t gpa, uint64_t len)
 static bool dma_read(struct fw_cfg *cfg, uint64_t gpa, uint32_t len)
 {
     uint8_t chunk[CHUNK];
-    if (gpa + len < gpa || !reachable(cfg, gpa, len))
+    if (gpa + len < gpa || len > bytes_left(cfg) + MOST_ZEROES || !reachable(cfg, gpa, len))
         return false;
     while (len > 0) {
         uint32_t n = len < CHUNK ? len : CHUNK;

@@ -267,6 +267,10 @@ static void drive_ready(struct ata_host *host, struct ata_drive *d)
         r->count | (uint32_t)r->lba[0] << 8 | (uint32_t)r->lba[1] << 16 | (uint32_t)r->lba[2] << 24;
     if (!(port->sctl & 15))
         port->ssts = AHCI_SSTS_PRESENT;
+    if (port->slot != AHCI_NO_SLOT) { /* DEVICE RESET: BSY clear ends it, too */
+        port->ci &= ~(1u << port->slot);
+        port->slot = AHCI_NO_SLOT;
+    }
     send_registers(port, false);
     ahci_issue(port);
 }

@@ -251,6 +251,7 @@ static void forget_command(struct ata_drive *d)
     d->regs.status = ATA_BSY;
     d->regs.error = 1; /* diagnostic code: passed */
     ata_queued_forget(d);
+    d->queued_failed = 0;
     ata_set_signature(d);
 }
 
@@ -286,7 +287,6 @@ void ata_reset(struct ata_drive *d)
     d->standby = d->multiple = d->dma_mode = 0;
     d->heads = 16;
     d->track_sectors = 63;
-    d->queued_failed = 0;
     mmc_reset(&d->mmc);
     forget_command(d);
     if (!d->stale)

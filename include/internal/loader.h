@@ -44,7 +44,8 @@ struct boot_source {
 struct boot_platform {
     struct phys_map *map;
     const struct memory_map *memory;
-    uint64_t rsdp; /* 0: no ACPI */
+    uint64_t rsdp;  /* 0: no ACPI */
+    bool text_mode; /* a VGA shows colour text of 80 x 25, as a BIOS leaves it behind */
 };
 
 struct boot_image;

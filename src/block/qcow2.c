@@ -245,8 +245,9 @@ static int store(struct qcow2 *q, const struct store *s, struct span from)
     int result = edge_fill(q, s, &head);
     if (!result)
         result = edge_fill(q, s, &tail);
-    /* Whole new clusters are nobody else's yet: meanwhile others may go on. */
-    bool alone = s->in_place || head.len || tail.len;
+    /* Whole new clusters are nobody else's yet: meanwhile others may go on. Of a cluster that is
+     * written in part, whole subclusters too, they might link other parts, which would be lost. */
+    bool alone = s->in_place || in || end_in != q->cluster_size;
     if (!alone)
         pthread_rwlock_unlock(&q->rw);
     if (!result)

@@ -186,6 +186,18 @@ static void put_memory_map(uint8_t *zp, const struct memory_map *memory)
     zp[ZP_E820_ENTRIES] = (uint8_t)n;
 }
 
+/* What the setup code asks the BIOS for; without it a kernel leaves the screen dark. */
+static void put_screen(uint8_t *zp)
+{
+    enum { MODE_COLOR_TEXT = 3, COLOR_256_KIB = 0x0003 /* INT 10h, AH = 12h, BL = 10h */ };
+    zp[ZP_VIDEO_MODE] = MODE_COLOR_TEXT;
+    zp[ZP_VIDEO_COLS] = 80;
+    zp[ZP_VIDEO_LINES] = 25;
+    zp[ZP_VIDEO_IS_VGA] = 1;
+    put16(zp + ZP_VIDEO_EGA_BX, COLOR_256_KIB);
+    put16(zp + ZP_VIDEO_POINTS, 16);
+}
+
 static void put_header(uint8_t *zp, const uint8_t *h, const struct kernel *k, uint64_t load)
 {
     unsigned end = HDR_MAGIC + h[HDR_JUMP + 1];
@@ -213,6 +225,8 @@ static bool linux_load(const struct boot_image *image, const struct boot_platfor
     put_header(zp, image->kernel.bytes, &k, load);
     put_memory_map(zp, platform->memory);
     put64(zp + ZP_RSDP, platform->rsdp);
+    if (platform->text_mode)
+        put_screen(zp);
     bool placed = k.version >= 0x202 ? place_lowest(&placer, ZP_SIZE, PAGE_SIZE, 0x10000, LOW_MAX,
                                                     "the zero page", &zero_page, err)
                                      : place_at(&placer, zero_page, ZP_SIZE, "the zero page", err);

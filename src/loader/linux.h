@@ -10,6 +10,12 @@
 /* Offsets in the file, which are those in the zero page. */
 enum {
     ZP_EXT_MEM_K = 0x002,
+    ZP_VIDEO_MODE = 0x006, /* screen_info, with what follows */
+    ZP_VIDEO_COLS = 0x007,
+    ZP_VIDEO_EGA_BX = 0x00a,
+    ZP_VIDEO_LINES = 0x00e,
+    ZP_VIDEO_IS_VGA = 0x00f,
+    ZP_VIDEO_POINTS = 0x010,
     ZP_OLD_CL_MAGIC = 0x020,
     ZP_OLD_CL_OFFSET = 0x022,
     ZP_RSDP = 0x070,

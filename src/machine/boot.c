@@ -117,7 +117,8 @@ static void set_memory_types(struct cpu *cpu, uint64_t pci_hole)
 bool boot_load(struct machine *m, struct error *err)
 {
     struct boot_entry entry;
-    struct boot_platform platform = {.map = m->map, .memory = &m->memory};
+    struct boot_platform platform = {
+        .map = m->map, .memory = &m->memory, .text_mode = m->firmware.has_vga};
     if (m->bios_boot) {
         bios_reset(m);
         return true; /* the processor is where a reset puts it */

@@ -75,17 +75,18 @@ static void start(struct slot *slot)
 
 static const struct {
     const char *create;
-    bool snapshot;
+    bool snapshot, subclusters;
 } shapes[] = {
-    {"qemu-img create -f raw disk 2M", false},
-    {"qemu-img create -f raw disk 2M", true},
-    {"qemu-img create -f qcow2 disk 2M", false},
-    {"qemu-img create -f qcow2 -o cluster_size=2k disk 2M", false},
-    {"qemu-img create -f qcow2 -o extended_l2=on disk 2M", false},
-    {"qemu-img create -f qcow2 disk 2M", true},
-    {"qemu-img create -f raw r 2M && qemu-img convert -c -O qcow2 r disk", false},
+    {"qemu-img create -f raw disk 2M", false, false},
+    {"qemu-img create -f raw disk 2M", true, false},
+    {"qemu-img create -f qcow2 disk 2M", false, false},
+    {"qemu-img create -f qcow2 -o cluster_size=2k disk 2M", false, false},
+    {"qemu-img create -f qcow2 -o extended_l2=on disk 2M", false, false},
+    {"qemu-img create -f qcow2 -o extended_l2=on,cluster_size=2M disk 2M", false, true},
+    {"qemu-img create -f qcow2 disk 2M", true, false},
+    {"qemu-img create -f raw r 2M && qemu-img convert -c -O qcow2 r disk", false, false},
     {"qemu-img create -f raw r 2M && qemu-img create -f qcow2 -o cluster_size=4k -b r -F raw disk",
-     false},
+     false, false},
 };
 
 /* The clusters that whole-cluster writes take are written without the lock: two of them, for the
@@ -113,6 +114,52 @@ static void write_whole_clusters(void)
     event_loop_run(queue);
 }
 
+static void succeeded(struct blockdev_request *request)
+{
+    ck_assert_int_eq(request->result, 0);
+    if (--running == 0)
+        event_loop_quit(queue);
+}
+
+static void submit_now(enum blockdev_op op, struct slot *slot, uint64_t offset, void *bytes,
+                       uint64_t len)
+{
+    slot->iov = (struct iovec){bytes, len};
+    slot->request = (struct blockdev_request){.op = op,
+                                              .offset = offset,
+                                              .len = len,
+                                              .iov = &slot->iov,
+                                              .iovcnt = 1,
+                                              .done = succeeded,
+                                              .opaque = slot};
+    running++;
+    blockdev_submit(dev, &slot->request);
+}
+
+/* Extended L2 entries: whole subclusters, each by a request of its own, and all in one cluster of
+ * 2 MiB that nobody has written before. Who links the cluster must not drop what others have linked
+ * meanwhile. */
+static void write_whole_subclusters(void)
+{
+    enum { BYTES = 65536, ROUNDS = 100 };
+    static uint8_t bytes[SLOTS][BYTES], all[DISK];
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        submit_now(BLOCKDEV_DISCARD, &slots[0], 0, NULL, DISK);
+        event_loop_run(queue);
+        memset(model, 0, sizeof(model));
+        for (unsigned i = 0; i < SLOTS; i++) {
+            memset(bytes[i], (int)(1 + i), BYTES);
+            memset(model + i * BYTES / 512, (int)(1 + i), BYTES / 512);
+            submit_now(BLOCKDEV_WRITE, &slots[i], i * BYTES, bytes[i], BYTES);
+        }
+        event_loop_run(queue);
+        submit_now(BLOCKDEV_READ, &slots[0], 0, all, DISK);
+        event_loop_run(queue);
+        for (unsigned i = 0; i < SECTORS; i++)
+            ck_assert_msg(all_are(all + i * 512, 512, model[i]), "round %u, sector %u", round, i);
+    }
+}
+
 START_TEST(sectors_keep_their_own)
 {
     struct error err = {""};
@@ -129,6 +176,8 @@ START_TEST(sectors_keep_their_own)
     dev = blockdev_open(&options, queue, &err);
     ck_assert_msg(dev != NULL, "%s", err.msg);
     write_whole_clusters();
+    if (shapes[_i].subclusters)
+        write_whole_subclusters();
     left = lab_long() ? 40000 : 2000; /* requests */
     running = SLOTS;
     for (unsigned i = 0; i < SLOTS; i++)

@@ -635,6 +635,21 @@ START_TEST(packets)
 }
 END_TEST
 
+/* DEVICE RESET ends with a register FIS like other commands without data, but without an interrupt:
+ * the slot is free again, and the next command goes to the drive. */
+START_TEST(device_reset)
+{
+    static const uint8_t ready[12] = {0};
+    run(3, 0x08, 0, 0, 0, false);
+    ck_assert_uint_eq(port(3, P_CI), 0);
+    ck_assert_uint_eq(port(3, P_TFD), 0x0100);
+    ck_assert_uint_eq(port(3, P_IS), 0);
+    packet(ready, false, 2);
+    ck_assert_uint_eq(port(3, P_CI), 0);
+    ck_assert_uint_eq(port(3, P_TFD), READY);
+}
+END_TEST
+
 static void software_reset(unsigned n)
 {
     for (unsigned on = 0; on < 2; on++) {
@@ -668,6 +683,21 @@ START_TEST(software_resets)
     disk_settle(&hard_disk);
     ck_assert_str_eq(hard_disk.log, "WF");
     ck_assert_uint_eq(port(0, P_CI), 0);
+}
+END_TEST
+
+/* A software reset takes the drive out of the error state of a queued command, as reading the log
+ * does (Serial ATA, FPDMA queued command protocol, state WaitforClr). */
+START_TEST(software_reset_after_a_queued_error)
+{
+    queue(8, false, DISK_SECTORS - 1, 2, DATA_AT); /* beyond the end */
+    ck_assert_uint_eq(port(0, P_TFD), FAILED | 0x10 << 8);
+    recover(0);
+    software_reset(0);
+    queue(7, false, 100, 1, DATA_AT);
+    disk_settle(&hard_disk);
+    ck_assert_uint_eq(port(0, P_SACT), 0);
+    ck_assert_uint_eq(port(0, P_TFD), READY);
 }
 END_TEST
 
@@ -755,7 +785,9 @@ int main(void)
                                   memory_that_is_not_there,
                                   memory_that_a_rule_refuses,
                                   packets,
+                                  device_reset,
                                   software_resets,
+                                  software_reset_after_a_queued_error,
                                   comreset_and_controller_reset,
                                   interrupts_by_wire_and_by_message,
                                   destroyed_with_requests_in_flight};

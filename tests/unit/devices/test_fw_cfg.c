@@ -154,6 +154,22 @@ START_TEST(bad_transfers_are_errors)
 }
 END_TEST
 
+/* Behind the item's end there are zeroes, but not as many as the guest likes. */
+START_TEST(a_transfer_ends_soon_behind_the_item)
+{
+    enum { ROOM = 64 << 10, AT = 0x4000 };
+    static const struct access loader = {.initiator = INITIATOR_LOADER};
+    uint8_t byte = 0xa5;
+    phys_write(board.map, &loader, AT, &byte, 1);
+    ck_assert_uint_eq(dma(FW_CFG_SIGNATURE << 16 | SELECT | READ, 4 + ROOM + 1, AT), ERROR);
+    phys_read(board.map, &loader, AT, &byte, 1);
+    ck_assert_uint_eq(byte, 0xa5);
+    ck_assert_uint_eq(dma(FW_CFG_SIGNATURE << 16 | SELECT | READ, 4 + ROOM, AT), 0);
+    ck_assert_uint_eq(dma(READ, ROOM, AT), 0);
+    ck_assert_uint_eq(dma(READ, ROOM + 1, AT), ERROR);
+}
+END_TEST
+
 START_TEST(names_and_room_are_bounded)
 {
     char name[64];
@@ -179,6 +195,7 @@ int main(void)
     tcase_add_test(t, files_may_be_made_when_the_directory_is_read);
     tcase_add_test(t, dma_transfers_whole_items);
     tcase_add_test(t, bad_transfers_are_errors);
+    tcase_add_test(t, a_transfer_ends_soon_behind_the_item);
     tcase_add_test(t, names_and_room_are_bounded);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);

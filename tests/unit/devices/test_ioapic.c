@@ -99,6 +99,30 @@ START_TEST(registers)
 }
 END_TEST
 
+/* A level that nobody takes is sent until somebody does: a local APIC that is enabled, or gets its
+ * logical id, while the line is high. */
+START_TEST(a_level_waits_for_a_local_apic)
+{
+    setup();
+    lapic_wr(1, 0xf0, 0xff);
+    program(11, LEVEL | 0x45, 1);
+    drive(11, true);
+    ck_assert_int_eq(ack(1), -1);
+    ck_assert(!(entry(11) & REMOTE_IRR));
+    lapic_wr(1, 0xf0, 0x1ff);
+    ck_assert_int_eq(ack(1), 0x45);
+    ck_assert(entry(11) & REMOTE_IRR);
+    drive(11, false);
+    lapic_wr(1, 0xb0, 0);
+    program(11, LEVEL | LOGICAL | 0x46, 0x80);
+    drive(11, true);
+    ck_assert_int_eq(ack(1), -1);
+    lapic_wr(1, 0xd0, 0x80000000);
+    ck_assert_int_eq(ack(1), 0x46);
+    teardown();
+}
+END_TEST
+
 START_TEST(edge)
 {
     setup();
@@ -273,6 +297,6 @@ START_TEST(gsi_wires)
 }
 END_TEST
 
-BENCH_MAIN("ioapic", registers, edge, level_with_remote_irr,
+BENCH_MAIN("ioapic", registers, a_level_waits_for_a_local_apic, edge, level_with_remote_irr,
            a_message_nobody_takes_leaves_no_remote_irr, directed_and_suppressed_eoi,
            destinations_and_modes, extint_message_asks_the_pic, gsi_wires)

@@ -259,6 +259,19 @@ START_TEST(bars_move)
 }
 END_TEST
 
+/* Sizing leaves ones in all 32 bits, so the last ports can be told from that and are decoded. */
+START_TEST(the_last_ports_are_decoded)
+{
+    config_out(TEST_DEVFN, PCI_COMMAND, 2, 1);
+    config_out(TEST_DEVFN, PCI_BAR0, 4, 0xffe0);
+    expect_io(0xffe0, true);
+    outp(0xffff, 1, 0x5a);
+    ck_assert_uint_eq(dev->offset, 0x1f);
+    config_out(TEST_DEVFN, PCI_BAR0, 4, 0xffffffff);
+    expect_io(0xffe0, false);
+}
+END_TEST
+
 START_TEST(impossible_addresses_are_not_decoded)
 {
     config_out(TEST_DEVFN, PCI_COMMAND, 2, 3);
@@ -622,6 +635,7 @@ int main(void)
     tcase_add_test(tc, decoding_follows_the_command_register);
     tcase_add_test(tc, bars_move);
     tcase_add_test(tc, impossible_addresses_are_not_decoded);
+    tcase_add_test(tc, the_last_ports_are_decoded);
     tcase_add_test(tc, slots_turn_the_pins);
     tcase_add_test(tc, shared_level_interrupts);
     tcase_add_test(tc, routing_changes_under_a_pending_interrupt);

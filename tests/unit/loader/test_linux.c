@@ -61,6 +61,24 @@ START_TEST(loads_a_64_bit_kernel)
 }
 END_TEST
 
+/* The setup code, which is not run, would have found out what the display shows. */
+START_TEST(tells_of_the_display)
+{
+    static const uint8_t text[] = {0, 0, 3, 80, 0, 0, 3, 0, 0, 0, 25, 1, 16, 0}, none[sizeof(text)];
+    struct guest g;
+    size_t len;
+    uint8_t *k = make_kernel(0x20f, &len);
+    guest_open(&g);
+    ck_assert(load_bytes(&g, k, len, ""));
+    guest_expect_bytes(&g, g.entry.rsi + 4, none, sizeof(none));
+    g.platform.text_mode = true;
+    ck_assert(load_bytes(&g, k, len, ""));
+    guest_expect_bytes(&g, g.entry.rsi + 4, text, sizeof(text));
+    guest_close(&g);
+    free(k);
+}
+END_TEST
+
 START_TEST(builds_an_identity_map)
 {
     struct guest g;
@@ -255,6 +273,7 @@ END_TEST
 static void add(TCase *t)
 {
     tcase_add_test(t, loads_a_64_bit_kernel);
+    tcase_add_test(t, tells_of_the_display);
     tcase_add_test(t, builds_an_identity_map);
     tcase_add_test(t, uses_the_32_bit_entry_of_older_kernels);
     tcase_add_test(t, moves_a_relocatable_kernel);
