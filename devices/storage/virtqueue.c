@@ -130,6 +130,8 @@ enum virtq_result virtq_pop(struct virtio_device *dev, struct virtqueue *queue,
                             struct virtq_chain *chain)
 {
     uint16_t idx, head;
+    if (virtio_broken(dev)) /* by the chain before, as its device has found */
+        return VIRTQ_BROKEN;
     if (!read16(dev, queue->avail + 2, &idx))
         return broken(dev, "available ring is not in memory");
     if (idx == queue->last_avail) {

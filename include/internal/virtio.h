@@ -66,8 +66,8 @@ struct virtq_chain {
 
 enum virtq_result { VIRTQ_EMPTY, VIRTQ_CHAIN, VIRTQ_BROKEN };
 
-/* Takes the next available chain. VIRTQ_BROKEN: the ring is malformed, virtio_break() was called.
- */
+/* Takes the next available chain. VIRTQ_BROKEN: virtio_break() was called, now if the ring is
+ * malformed, or before. */
 enum virtq_result virtq_pop(struct virtio_device *dev, struct virtqueue *queue,
                             struct virtq_chain *chain);
 /* Puts a chain on the used ring with the bytes written to it, and publishes the new index. False:

@@ -674,6 +674,24 @@ START_TEST(malformed_requests)
 }
 END_TEST
 
+/* Nothing is read behind what has broken the device: a write that was made available with it is not
+ * done without an answer. */
+START_TEST(nothing_is_done_behind_a_malformed_request)
+{
+    const uint8_t before = disk.bytes[7 * 512];
+    driver_start(&drv, MODERN, ALL, 256);
+    no_header();
+    make_available(&drv, 0);
+    fill_ram(BUFFER_AT, (uint8_t)~before, 512);
+    queue_request(20, T_OUT, 7, BUFFER_AT, 512);
+    notify(&drv);
+    settle();
+    ck_assert(get_status(&drv) & VIRTIO_NEEDS_RESET);
+    ck_assert_uint_eq(used_idx(&drv), 0);
+    ck_assert_uint_eq(disk.bytes[7 * 512], before);
+}
+END_TEST
+
 /* ---- Data that a protection rule keeps from the device --------------------------------------- */
 
 #define RULED_AT (BUFFER_AT + 0x200000) /* one page; the last one of a long buffer */
@@ -773,6 +791,7 @@ int main(void)
     tcase_add_test(tc, system_reset_and_destruction_in_flight);
     tcase_add_test(tc, bus_mastering_off_in_flight);
     tcase_add_loop_test(tc, malformed_requests, 0, COUNT(malformed));
+    tcase_add_test(tc, nothing_is_done_behind_a_malformed_request);
     tcase_add_loop_test(tc, data_that_is_refused_fails_the_request_not_the_device, 0, COUNT(kept));
     tcase_add_test(tc, a_header_that_is_refused_fails_the_request);
     tcase_add_test(tc, refused_data_does_not_leave_waiting_requests_behind);
