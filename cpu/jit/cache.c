@@ -186,7 +186,8 @@ static struct jit_frame *frame_add(struct jit *jit, uint64_t gpa)
 /* That of the offset, or where it would be. */
 static struct jit_place *place_slot(const struct jit_frame *f, unsigned off)
 {
-    unsigned i = off >> f->shift, mask = (unsigned)(PAGE_SIZE >> f->shift) - 1;
+    unsigned mask = (unsigned)(PAGE_SIZE >> f->shift) - 1;
+    unsigned i = off >> (f->shift < PLACES_STEP ? f->shift : PLACES_STEP) & mask;
     while (f->place[i].off != off && f->place[i].off != PLACE_FREE)
         i = (i + 1) & mask;
     return &f->place[i];
@@ -216,7 +217,7 @@ struct jit_place *jit_place_add(struct jit *jit, uint64_t gpa)
     struct jit_place *place = place_slot(f, gpa & ~PAGE_MASK);
     if (place->off != PLACE_FREE)
         return place;
-    if (f->shift && ++f->places > (PAGE_SIZE >> f->shift) / 4 * 3) {
+    if (f->shift && ++f->places > (PAGE_SIZE >> f->shift) / 2) {
         grow(jit, f);
         place = place_slot(f, gpa & ~PAGE_MASK);
     }

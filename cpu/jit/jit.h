@@ -46,6 +46,7 @@ enum {
     MARK_ENTRIES = 1 << 15,
     PLACES_FIRST = 16, /* a power of two; PLACES_FIRST_SHIFT says which part of a page */
     PLACES_FIRST_SHIFT = 8,
+    PLACES_STEP = 3, /* log2 of the bytes for a place, unless there are more places than that */
     JIT_PCS = 1 << 16, /* most are never touched */
     INSN_MAX_BYTES = 15,
     JIT_PC_TABLES = 16,
@@ -222,8 +223,9 @@ enum { PLACE_FREE = PAGE_SIZE };
 struct jit_frame {
     uint64_t gpa;
     struct jit_frame *next;
-    /* Its places, PAGE_SIZE >> shift of them, some of which are free: that of an offset is at off
-     * >> shift or behind it. Neighbours share a cache line. */
+    /* Its places, PAGE_SIZE >> shift of them, half of which are free: that of an offset is at off
+     * >> PLACES_STEP, modulo their number, or behind it. Neighbours share a cache line; and code
+     * that lies in one piece does not crowd a part of them. */
     struct jit_place *place;
     uint16_t places;
     uint8_t shift;

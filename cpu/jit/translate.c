@@ -76,11 +76,15 @@ void read_code(uint8_t *bytes, const uint8_t *page, const uint8_t *behind, unsig
 static bool append(struct build *b, struct code *code, int32_t off)
 {
     struct insn *insn = &b->insn[b->count];
-    uint8_t bytes[INSN_MAX_BYTES];
+    uint8_t bytes[16];
     unsigned len = INSN_MAX_BYTES, left = (unsigned)((int32_t)PAGE_SIZE - off);
-    if (!code->behind && left < len)
-        len = left;
-    read_code(bytes, code->page, code->behind, (unsigned)off, len);
+    if (left >= sizeof bytes) { /* two loads */
+        mem_host_read(bytes, code->page + off, sizeof bytes);
+    } else {
+        if (!code->behind && left < len)
+            len = left;
+        read_code(bytes, code->page, code->behind, (unsigned)off, len);
+    }
     enum decode_result result =
         insn_decode(bytes, len, b->code64 ? 64 : 32, false, &b->cpu->features, insn);
     code->more = result == DECODE_MORE;
