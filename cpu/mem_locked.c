@@ -117,8 +117,10 @@ static void rmw_exclusive(struct cpu *cpu, unsigned seg, uint64_t lin, unsigned 
     update(opaque, old, &new);
     mem_write(cpu, seg, lin, &new, size);
     cpu->unwind = outer;
-    if (!alone)
-        exclusive_end(cpu->exclusive, cpu->index);
+    if (alone)
+        return;
+    exclusive_end(cpu->exclusive, cpu->index);
+    mmu_service_code(&cpu->mmu);
 }
 
 void mem_locked_rmw(struct cpu *cpu, unsigned seg, uint64_t lin, unsigned size,

@@ -422,6 +422,9 @@ static bool caller_copy(struct cpu *cpu, uint64_t address, void *to, const void 
         if ((from ? phys_write(cpu->map, &access, walk.gpa, from, n)
                   : phys_read(cpu->map, &access, walk.gpa, to, n)) != PHYS_OK)
             return false;
+        /* No instruction under guard has made this store, so nobody else follows it. */
+        if (from && rules_follows(phys_rules(cpu->map), &access, walk.gpa))
+            rules_table_dirty(phys_rules(cpu->map), walk.gpa, n);
         address += n;
         len -= n;
         if (from)

@@ -15,6 +15,7 @@
  * A store on the slow path is ordered the same way: bytes first, then a locked read of the word.
  */
 #include "internal/error.h"
+#include "internal/rules.h"
 #include "mail.h"
 #include "map.h"
 #include <errno.h>
@@ -319,12 +320,17 @@ void phys_block_written(struct phys_map *map, struct ram_block *block, uint64_t 
         n = PAGE_SIZE - (offset & ~PAGE_MASK);
         if (n > end - offset)
             n = end - offset;
-        if (!(atomic_fetch_or(&frame->attr, 0) & (FRAME_CODE | FRAME_TABLE)) ||
+        uint32_t attr = atomic_fetch_or(&frame->attr, 0);
+        if (!(attr & (FRAME_CODE | FRAME_TABLE | FRAME_RULED_TABLE)) ||
             !phys_frame_gpas(map, block->first_frame + (uint32_t)(offset >> PAGE_SHIFT), &gpa, 1))
             continue;
         gpa |= offset & ~PAGE_MASK;
         phys_find(map, gpa, &range);
-        if (range_is_memory(&range) && range_frame(&range, gpa) == frame)
+        if (!range_is_memory(&range) || range_frame(&range, gpa) != frame)
+            continue;
+        if (attr & (FRAME_CODE | FRAME_TABLE))
             frame_written(map, &access, &range, gpa, n);
+        if (attr & FRAME_RULED_TABLE)
+            rules_table_dirty(phys_rules(map), gpa, n);
     }
 }

@@ -11,6 +11,7 @@
  * like all.
  */
 #include "internal/rules.h"
+#include "mail.h"
 #include "view.h"
 #include <string.h>
 
@@ -120,10 +121,24 @@ bool phys_after_store(struct phys_map *map, const struct access *access, phys_af
     return true;
 }
 
+/* A device has changed the map at an instruction's store, as flash does at a command: the next
+ * instruction sees it, and that may be of the same block. In the vCPU's thread, which may hold host
+ * addresses of other pieces of the store: RAM does not vanish. */
+static void map_moved(struct phys_map *map, const struct access *access)
+{
+    struct mmu_cpu *mmu =
+        access->vcpu < MMU_MAX_CPUS ? atomic_load(&map->cpus[access->vcpu]) : NULL;
+    if (!mmu)
+        return;
+    mail_read_views(mmu);
+    mail_read_code(mmu);
+}
+
 static void mmio_write(struct phys_map *map, const struct access *access, struct phys_range range,
                        uint64_t gpa, const uint8_t *buf, size_t len)
 {
     pthread_mutex_lock(map->machine_lock);
+    const uint32_t sequence = atomic_load(&map->sequence);
     while (len > 0) {
         unsigned n = register_width(len);
         uint64_t value = 0;
@@ -141,7 +156,10 @@ static void mmio_write(struct phys_map *map, const struct access *access, struct
     phys_after_fn *after = map->after;
     void *opaque = map->after_opaque;
     map->after = NULL;
+    const bool moved = atomic_load(&map->sequence) != sequence;
     pthread_mutex_unlock(map->machine_lock);
+    if (moved && by_instruction(access))
+        map_moved(map, access);
     if (after)
         after(opaque, access); /* may not return */
 }

@@ -248,6 +248,11 @@ void mmu_service(struct mmu_cpu *mmu)
         rules_service(phys_rules(mmu->map), mmu->vcpu);
 }
 
+void mmu_service_code(struct mmu_cpu *mmu)
+{
+    mail_read_code(mmu);
+}
+
 bool mmu_cpu_init(struct mmu_cpu *mmu, struct phys_map *map, struct exclusive *exclusive,
                   unsigned vcpu, const struct mmu_cpu_hooks *hooks, struct log *log,
                   struct error *err)

@@ -198,6 +198,7 @@ void execute_step(struct cpu *cpu)
 void execute_once(struct cpu *cpu, const uint8_t *code, unsigned avail)
 {
     const unsigned size = cpu->mode & MODE_CODE64 ? 64 : 32;
+    const uint64_t generation = cpu->mmu.exec_generation, global = cpu->mmu.global_generation;
     struct insn insn;
     do {
         uint8_t bytes[15];
@@ -214,5 +215,7 @@ void execute_once(struct cpu *cpu, const uint8_t *code, unsigned avail)
         cpu->retired++;
         code += insn.len;
         avail -= insn.len;
-    } while (avail && !(insn.row->attr & INSN_END) && !interp_attention(cpu));
+        /* The instruction may have taken away the leave to fetch the next one. */
+    } while (avail && !(insn.row->attr & INSN_END) && !interp_attention(cpu) &&
+             generation == cpu->mmu.exec_generation && global == cpu->mmu.global_generation);
 }

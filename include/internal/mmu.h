@@ -280,6 +280,9 @@ void mmu_fast_paths(struct mmu_cpu *mmu, bool on);
 
 /* Does what other threads asked of this vCPU (drops, code invalidation, trace hits). */
 void mmu_service(struct mmu_cpu *mmu);
+/* Its part about code, within an instruction that others may have been let in before: when the code
+ * around it is stale by now, that instruction is the last one of its block. */
+void mmu_service_code(struct mmu_cpu *mmu);
 
 /* For tests: entries in any view of this vCPU that show the frame with any validity. */
 unsigned mmu_count_entries_of_frame(struct mmu_cpu *mmu, uint64_t frame_gpa);

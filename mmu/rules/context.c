@@ -90,15 +90,18 @@ uint64_t rules_generation(const struct rules *r)
 
 void rules_change_end(struct rules *r, int vcpu)
 {
+    if (atomic_load(&r->any_dirty)) /* what a command has answered may lie in a followed table */
+        follow_dirty(r);
     span_settle(r);
     atomic_fetch_add(&r->generation, 1);
     pthread_mutex_unlock(r->map->machine_lock);
-    if (!r->exclusive)
-        return;
-    if (vcpu >= 0)
+    if (r->exclusive && vcpu >= 0)
         exclusive_end(r->exclusive, (unsigned)vcpu);
-    else
+    else if (r->exclusive)
         exclusive_end_outside(r->exclusive);
+    struct mmu_cpu *mmu = vcpu >= 0 ? atomic_load(&r->map->cpus[vcpu]) : NULL;
+    if (mmu) /* the code around the doorbell's store may be forbidden now */
+        mmu_service_code(mmu);
 }
 
 /* ---- Binding --------------------------------------------------------------------------------- */
@@ -185,6 +188,7 @@ void context_end(struct rules *r, unsigned number)
     pthread_mutex_unlock(&r->lock);
     if (c->kind == RULES_USER && c->door_gpa)
         atomic_fetch_sub(&r->users, 1);
+    r->id_room -= c->id_room;
     free(c->ids);
     free(c->by_base);
     free(c->by_base_end);

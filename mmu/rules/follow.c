@@ -155,10 +155,15 @@ static bool may_name(const struct context *c, const struct walk *walk)
     return c->kind != RULES_USER || walk->user;
 }
 
+/* What counts is where the page lies: that PKRU forbade it, or NXE was off, when the context was
+ * bound says nothing of accesses to come. */
 static bool walk_page(struct rules *r, unsigned context, uint64_t gva, struct walk *walk)
 {
     struct context *c = r->contexts[context];
-    return mmu_walk(r->map, &c->paging, &own, gva, ACCESS_READ, MMU_SUPERVISOR_AC, true, walk) &&
+    struct paging paging = c->paging;
+    paging.pkru = 0;
+    paging.efer |= PG_EFER_NXE;
+    return mmu_walk(r->map, &paging, &own, gva, ACCESS_READ, MMU_SUPERVISOR_AC, true, walk) &&
            may_name(c, walk);
 }
 
@@ -238,12 +243,10 @@ enum resolved cursor_virtual(struct cursor *c, uint64_t gva, uint32_t *frame)
 
 /* ---- Regions by address ---------------------------------------------------------------------- */
 
-static struct rules *sorting; /* for qsort() only; every caller has the machine lock */
-
-static int by_base(const void *a, const void *b)
+static int by_base(const void *a, const void *b, void *rules)
 {
-    uint64_t x = region_at(sorting, *(const uint32_t *)a)->base;
-    uint64_t y = region_at(sorting, *(const uint32_t *)b)->base;
+    uint64_t x = region_at(rules, *(const uint32_t *)a)->base;
+    uint64_t y = region_at(rules, *(const uint32_t *)b)->base;
     return x < y ? -1 : x > y;
 }
 
@@ -271,10 +274,8 @@ static bool sort_regions(struct rules *r, struct context *c)
             n == 0 || region_at(r, c->by_base[n - 1])->base <= region_at(r, c->ids[id])->base;
         c->by_base[n++] = c->ids[id];
     }
-    if (!in_order) {
-        sorting = r;
-        qsort(c->by_base, n, sizeof *c->by_base, by_base);
-    }
+    if (!in_order)
+        qsort_r(c->by_base, n, sizeof *c->by_base, by_base, r);
     uint64_t end = 0;
     for (uint32_t i = 0; i < n; i++) {
         const struct ruled_region *g = region_at(r, c->by_base[i]);

@@ -31,8 +31,9 @@ static uint32_t find_gap(const struct context *c, uint32_t count)
 }
 
 /* Ids are given out upwards; when most of what was given out is free again, gaps are used first, so
- * that adding and removing for ever does not cost memory. */
-static bool reserve_ids(struct context *c, uint32_t count, uint32_t *first)
+ * that adding and removing for ever does not cost memory. Who leaves no gap that is long enough for
+ * the next command comes to the limit. */
+static bool reserve_ids(struct rules *r, struct context *c, uint32_t count, uint32_t *first)
 {
     *first = c->id_count;
     if (c->id_count > 2 * (c->live + count) + 1024) {
@@ -44,9 +45,12 @@ static bool reserve_ids(struct context *c, uint32_t count, uint32_t *first)
     while (room < need)
         room *= 2;
     if (room > c->id_room) {
+        if (r->id_room + (room - c->id_room) > RULES_MAX_IDS)
+            return false;
         uint32_t *ids = realloc(c->ids, room * sizeof *ids);
         if (!ids)
             return false;
+        r->id_room += room - c->id_room;
         c->ids = ids;
         c->id_room = (uint32_t)room;
     }
@@ -204,7 +208,7 @@ enum protect_status regions_add(struct rules *r, unsigned context,
     struct batch batch = {.index = malloc((count + 1ull) * sizeof *batch.index)};
     struct cursor cursor;
     uint32_t first_id;
-    if (!batch.index || !reserve_ids(c, count, &first_id) ||
+    if (!batch.index || !reserve_ids(r, c, count, &first_id) ||
         !pool_reserve(&r->regions, count, sizeof(struct ruled_region)) ||
         !pool_reserve(&r->spans, (uint32_t)pages, sizeof(struct span))) {
         free(batch.index);
@@ -285,18 +289,20 @@ enum protect_status regions_remove(struct rules *r, unsigned context, uint64_t f
     return PROTECT_OK;
 }
 
+/* The frames' bytes, whatever the map shows there now: a BAR that covers them can be moved away,
+ * and shadow RAM be opened again. */
 void region_zero(struct rules *r, struct ruled_region *g)
 {
-    static const struct access access = {.initiator = INITIATOR_LOADER, .judged = true};
     uint32_t pages = region_pages(g), *frames = region_frames(g);
-    static const uint8_t zeros[PAGE_SIZE];
     for (uint32_t i = 0; i < pages; i++) {
         uint16_t lo, hi;
-        uint64_t gpa;
-        if (frames[i] == NONE || !phys_frame_gpas(r->map, frames[i], &gpa, 1))
+        if (frames[i] == NONE)
             continue;
         region_bytes(g, i, &lo, &hi);
-        phys_write(r->map, &access, gpa + lo, zeros, hi - lo + 1u);
+        struct ram_block *block = block_by_number(r->map, frames[i]);
+        uint64_t offset = ((uint64_t)(frames[i] - block->first_frame) << PAGE_SHIFT) + lo;
+        memset(block->base + offset, 0, hi - lo + 1u);
+        phys_block_written(r->map, block, offset, hi - lo + 1u);
     }
 }
 
@@ -357,13 +363,22 @@ static bool action_as_strict(unsigned a, unsigned b)
     return b <= a && (!asks || b == a || a >= PROTECT_DEFERRED);
 }
 
+/* The subject's action in a region where it has been used up for the subjects in `once`. */
+static unsigned action_now(const struct protect_rule *d, unsigned subject, uint8_t once)
+{
+    bool used = d->action[subject] == PROTECT_ALLOW_ONCE && once >> subject & 1;
+    return used ? PROTECT_DENY : d->action[subject];
+}
+
 /* Whether `b` takes away all that `a` takes away, at least as strictly. */
-static bool at_least_as_strict(const struct protect_rule *a, const struct protect_rule *b)
+static bool at_least_as_strict(const struct protect_rule *a, const struct protect_rule *b,
+                               uint8_t once)
 {
     for (unsigned s = 0; s < PROTECT_SUBJECTS; s++) {
         if (b->allow[s] & ~a->allow[s])
             return false;
-        if (a->allow[s] != PROTECT_ALL && !action_as_strict(a->action[s], b->action[s]))
+        if (a->allow[s] != PROTECT_ALL &&
+            !action_as_strict(action_now(a, s, once), action_now(b, s, once)))
             return false;
     }
     return !(a->notify & ~b->notify & ~(uint32_t)PROTECT_NOTIFY_QUIET) &&
@@ -380,7 +395,7 @@ static enum protect_status check_targets(struct rules *r, const struct context *
         if (!g)
             return PROTECT_NO_REGION;
         if (c->seals & PROTECT_SEAL_WEAKEN && g->rule != NONE &&
-            !at_least_as_strict(&rule_at(r, g->rule)->set, d))
+            !at_least_as_strict(&rule_at(r, g->rule)->set, d, atomic_load(&g->once)))
             return PROTECT_SEALED;
     }
     return PROTECT_OK;
@@ -455,10 +470,10 @@ enum protect_status rules_set(struct rules *r, unsigned context, const struct pr
 
 /* ---- From saved state ------------------------------------------------------------------------ */
 
-bool ids_put(struct context *c, uint32_t count)
+bool ids_put(struct rules *r, struct context *c, uint32_t count)
 {
     uint32_t first;
-    if (!reserve_ids(c, count, &first))
+    if (!reserve_ids(r, c, count, &first))
         return false;
     take_ids(c, first, count);
     return true;

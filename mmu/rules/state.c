@@ -22,8 +22,6 @@
 
 enum { FRAMES = 64 };
 #define NO_FRAME UINT64_MAX
-/* Ids are given out again when half of them are free (region.c). */
-#define MAX_IDS (4u * PROTECT_MAX_REGIONS)
 
 /* ---- Records --------------------------------------------------------------------------------- */
 
@@ -455,7 +453,7 @@ static enum protect_status check_context(const struct rules *r, const struct sav
         return PROTECT_BUSY;
     if (from->grants & ~PROTECT_GRANT_ALL || from->seals & ~PROTECT_SEAL_ALL)
         return PROTECT_BAD_FLAGS;
-    if (from->maxphyaddr < 32 || from->maxphyaddr > 52 || from->ids > MAX_IDS ||
+    if (from->maxphyaddr < 32 || from->maxphyaddr > 52 || from->ids > RULES_MAX_IDS ||
         from->regions > from->ids)
         return PROTECT_TOO_MANY;
     if (!handler_is_possible(&from->handler) || (from->handler.rip && !user) ||
@@ -510,7 +508,7 @@ static bool restore_context(struct restoring *s)
     if (status != PROTECT_OK)
         return refuse(s, &context_desc, status);
     struct context *c = make_context(&from);
-    if (!c || !ids_put(c, from.ids)) {
+    if (!c || !ids_put(r, c, from.ids)) {
         free(c);
         return refuse(s, &context_desc, PROTECT_NO_MEMORY);
     }

@@ -74,6 +74,8 @@ struct token {
 enum { RULES_DEFERRED = 32, RULES_DIRTY = 64 };
 /* Of all regions together, mapped or not: each costs the host four bytes. */
 #define RULES_MAX_PAGES (2ull * PROTECT_MAX_PAGES)
+/* Ids of all contexts together, in use or not: four bytes each, too. */
+#define RULES_MAX_IDS (8ull * PROTECT_MAX_REGIONS)
 
 struct context {
     enum rules_kind kind;
@@ -122,6 +124,7 @@ struct rules {
     uint32_t live_regions;
     bool exec_taken;      /* since span_settle() */
     uint64_t live_pages;  /* of all regions; at most RULES_MAX_PAGES */
+    uint64_t id_room;     /* of all contexts; at most RULES_MAX_IDS */
     uint64_t ruled_pages; /* frames with a list */
     uint32_t **heads;     /* [frame >> 10][frame & 1023]: first span of the frame */
     uint32_t head_chunks;
@@ -223,7 +226,7 @@ enum protect_status rule_put(struct rules *r, const struct protect_rule *set, ui
 void rule_release(struct rules *r, uint32_t rule); /* NONE: nothing */
 enum protect_status region_put(struct rules *r, unsigned context, const struct protect_region *d,
                                uint32_t id, uint32_t rule, uint32_t *index);
-bool ids_put(struct context *c, uint32_t count); /* so many, all free */
+bool ids_put(struct rules *r, struct context *c, uint32_t count); /* so many, all free */
 void region_describe(struct rules *r, struct ruled_region *g, struct protect_query *query);
 /* The region moves to another frame (NONE: none) with one of its pages. */
 void region_move_page(struct rules *r, uint32_t index, uint32_t page, uint32_t frame);

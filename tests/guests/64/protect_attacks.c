@@ -7,6 +7,7 @@
 #include "context.h"
 #include "door.h"
 #include "paging.h"
+#include "pci.h"
 
 static uint8_t page[4096] __attribute__((aligned(4096)));
 static uint8_t other[4096] __attribute__((aligned(4096)));
@@ -100,6 +101,32 @@ TEST(alias_of_the_frame)
     paging_reset();
 }
 
+/* PKRU and EFER.NXE as they were at BIND decide nothing: accesses are made with what is set then.
+ */
+static void bind_and_change(uint32_t pkru, uint64_t efer)
+{
+    asm volatile("wrpkru" ::"a"(pkru), "c"(0), "d"(0) : "memory");
+    wrmsr(MSR_EFER, rdmsr(MSR_EFER) & ~EFER_NXE);
+    bind();
+    asm volatile("wrpkru" ::"a"(0), "c"(0), "d"(0) : "memory");
+    wrmsr(MSR_EFER, efer);
+}
+TEST(a_key_that_was_closed_at_bind)
+{
+    enum { AD1 = 1 << 2 };
+    uint64_t efer = rdmsr(MSR_EFER);
+    REQUIRE(HAS_PKU());
+    write_cr4(read_cr4() | CR4_PKE);
+    bind_and_change(AD1, efer | EFER_NXE);
+    uint8_t *va = map_page(WINDOW, phys(page), 1, PG_ALL | PG_NX | 1ull << 59);
+    protect(va, 8, 0, PROTECT_READ, PROTECT_DENY);
+    CHECK_REFUSED(store(va, 1), PF_W);
+    unbind();
+    wrmsr(MSR_EFER, efer);
+    write_cr4(read_cr4() & ~CR4_PKE);
+    paging_reset();
+}
+
 TEST(remap_is_followed)
 {
     uint8_t *va = map_page(WINDOW, phys(page), 1, PG_ALL);
@@ -152,6 +179,29 @@ TEST(remap_by_every_kind_of_store)
     ((volatile uint8_t *)entry)[2] = (uint8_t)((phys(other) | PG_ALL) >> 16);
     CHECK_REFUSED(store(other, 1), PF_W);
     CHECK_PASSES(store(page, 1));
+    unbind();
+    paging_reset();
+}
+
+/* The device stores, too: the answer to a query, with bytes of the asker's choosing. */
+TEST(remap_by_an_answer)
+{
+    enum { PTE = 5 }; /* where `cookie` comes to lie when the query begins at entry 1 */
+    _Static_assert(offsetof(struct protect_query, cookie) == (PTE - 1) * 8, "ABI");
+    uint8_t *va = map_page(WINDOW + PTE * PAGE, phys(page), 1, PG_ALL);
+    uint64_t *table = entry_of(WINDOW, 1);
+    bind();
+    protect(va, 8, PROTECT_FOLLOW, PROTECT_READ, PROTECT_DENY);
+    CHECK_EQ(door_command(1, PROTECT_OP_BIND, 0, 0, 0), PROTECT_OK);
+    uint64_t asker = door_result(1);
+    CHECK_EQ(door_add(1, asker, (word)pages, 8, 0, phys(other) | PG_ALL), 0);
+    CHECK_EQ(door_command(1, PROTECT_OP_QUERY, asker, (word)&table[1], 0), PROTECT_OK);
+    CHECK_EQ(table[PTE], phys(other) | PG_ALL);
+    CHECK_EQ(head(), 1);
+    CHECK_EQ(newest().type, PROTECT_EVENT_MOVED);
+    CHECK_REFUSED(store(other, 1), PF_W);
+    CHECK_PASSES(store(page, 1));
+    CHECK_EQ(door_command(1, PROTECT_OP_UNBIND, asker, 0, 0), PROTECT_OK);
     unbind();
     paging_reset();
 }
@@ -322,6 +372,32 @@ TEST(the_door_unmapped_ends_the_context)
     *pd = before;
     CHECK_EQ(DOOR(2)->state, PROTECT_DOOR_FREE);
     CHECK_PASSES(CATCH(call_user(user_load, 0)));
+}
+
+/* Sealed bytes that the map does not show when the context ends are zeroed all the same. */
+static word user_seal(word at)
+{
+    if (user_bind(PROTECT_DENY) || door_add(2, user_session, at, 8, 0, 3) == ~0u)
+        return 1;
+    return door_command(2, PROTECT_OP_SEAL, user_session, PROTECT_SEAL_REMOVE, 0);
+}
+TEST(sealed_bytes_behind_the_map)
+{
+    enum { HOST_BRIDGE = 0, PAM1 = 0x5a, CLOSED = 0, OPEN = 3, AT = 0xc0000 };
+    volatile uint64_t *shadow = (volatile uint64_t *)(word)AT;
+    volatile uint64_t *pd = &boot_pd[PROTECT_DOOR_ADDRESS(2) >> 21];
+    uint64_t before = *pd;
+    pci_write8(HOST_BRIDGE, PAM1, OPEN);
+    shadow[0] = shadow[1] = 0x5ec2e7;
+    CHECK_EQ(call_user(user_seal, AT), PROTECT_OK);
+    pci_write8(HOST_BRIDGE, PAM1, CLOSED);
+    *pd = 0;
+    *pd = before;
+    CHECK_EQ(DOOR(2)->state, PROTECT_DOOR_FREE);
+    pci_write8(HOST_BRIDGE, PAM1, OPEN);
+    CHECK_EQ(shadow[0], 0);
+    CHECK_EQ(shadow[1], 0x5ec2e7);
+    pci_write8(HOST_BRIDGE, PAM1, CLOSED);
 }
 
 /* Registers of the door by instructions that read, modify and write. */
@@ -517,6 +593,48 @@ TEST(an_answer_binds_only_its_own_context)
     CHECK_EQ(call_user(user_unbind, 0), PROTECT_OK);
 }
 
+/* ---- Code that forbids itself -------------------------------------------------------------------
+ */
+
+static uint8_t code_pages[2 * 4096] __attribute__((aligned(4096)));
+static volatile uint32_t went_on;
+extern const char ring_then_go_on[], behind_the_ring[], ring_end[];
+asm("ring_then_go_on: movl $0, (%rdi)\n"
+    "behind_the_ring: movl $1, (%rsi)\n nop\n ret\n"
+    "ring_end:");
+
+/* Rings from `at`, for a rule that forbids to execute the page `forbidden`. */
+static struct trap ring_from(uint8_t *at, const uint8_t *forbidden)
+{
+    uint32_t id = door_add(0, session, (word)forbidden, 4096, 0, 1);
+    door_rule_ = rule_for(id, PROTECT_OWNER, PROTECT_READ | PROTECT_WRITE, PROTECT_DENY);
+    volatile struct protect_command *c = &DOOR(0)->command[0];
+    door_put(c, PROTECT_OP_SET_RULES);
+    door_put(&c->session, session);
+    door_put(&c->arg[0], (word)&door_rule_);
+    door_put(&c->arg[1], 1);
+    memcpy(at, ring_then_go_on, (size_t)(ring_end - ring_then_go_on));
+    went_on = 0;
+    return CATCH({
+        word bell = (word)&DOOR(0)->doorbell, go = (word)&went_on;
+        asm volatile("call *%2" : "+D"(bell), "+S"(go) : "r"(at) : "memory");
+    });
+}
+TEST(the_next_instruction_is_forbidden)
+{
+    const word len = (word)(behind_the_ring - ring_then_go_on);
+    uint8_t *const at[] = {code_pages + 0x100, code_pages + 4096 - len,
+                           code_pages + 4096 - len - 2};
+    for (unsigned i = 0; i < 3; i++) {
+        bind();
+        struct trap t = ring_from(at[i], i == 0 ? code_pages : code_pages + 4096);
+        CHECK_REFUSED(t, PF_I);
+        CHECK_EQ(t.rip, (word)at[i] + len);
+        CHECK_EQ(went_on, 0);
+        unbind();
+    }
+}
+
 /* ---- What an instruction does besides -----------------------------------------------------------
  */
 
@@ -687,6 +805,9 @@ TEST(seals)
     r = rule_for(once, PROTECT_OWNER, PROTECT_READ, PROTECT_ALLOW_ONCE);
     CHECK_EQ(door_set(0, session, &r), PROTECT_OK);
     CHECK_REFUSED(store(page + 64, 2), PF_W);
+    r = rule_for(once, PROTECT_OWNER, PROTECT_READ, PROTECT_SKIP); /* it is PROTECT_DENY by now */
+    CHECK_EQ(door_set(0, session, &r), PROTECT_SEALED);
+    CHECK_REFUSED(store(page + 64, 2), PF_W);
     /* No more. */
     CHECK_EQ(door_command(0, PROTECT_OP_SEAL, session, PROTECT_SEAL_ALL, 0), PROTECT_OK);
     CHECK_EQ(door_remove(0, session, id), PROTECT_SEALED);
@@ -700,13 +821,16 @@ TEST(seals)
 }
 
 const struct test guest_tests[] = {T(alias_of_the_frame),
+                                   T(a_key_that_was_closed_at_bind),
                                    T(remap_is_followed),
                                    T(remap_by_every_kind_of_store),
+                                   T(remap_by_an_answer),
                                    T(remap_by_an_upper_level),
                                    T(remap_of_a_pinned_page),
                                    T(rules_on_page_tables),
                                    T(another_address_space_at_the_door),
                                    T(the_door_unmapped_ends_the_context),
+                                   T(sealed_bytes_behind_the_map),
                                    T(locked_instructions_at_the_door),
                                    T(forged_tokens),
                                    T(a_stale_token_times_out),
@@ -714,6 +838,7 @@ const struct test guest_tests[] = {T(alias_of_the_frame),
                                    T(handler_recursion_ends_in_a_refusal),
                                    T(deferred_until_the_owner_runs),
                                    T(an_answer_binds_only_its_own_context),
+                                   T(the_next_instruction_is_forbidden),
                                    T(a_copy_of_what_is_substituted),
                                    T(outs_sends_nothing_that_is_refused),
                                    T(a_fault_does_not_hide_a_read),

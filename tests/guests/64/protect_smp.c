@@ -48,12 +48,23 @@ static uint64_t total(size_t offset)
 /* ---- The other processor ------------------------------------------------------------------------
  */
 
-enum job { IDLE, STORE_ONCE, HAMMER, REWRITE, QUIT };
+enum job { IDLE, STORE_ONCE, HAMMER, REWRITE, EXECUTE, QUIT };
 static volatile enum job job;
 static volatile enum job doing; /* what the other one has seen of it */
 static volatile unsigned rounds, finished;
 static volatile uint64_t hammered;
 static struct protect_rule shared_rules[64];
+
+/* One block: a locked access that has to wait for this processor, and counting behind it. */
+static uint8_t code[4096] __attribute__((aligned(4096)));
+static uint8_t crossed[128] __attribute__((aligned(64)));
+static volatile unsigned executing, forbidden;
+extern const char lock_and_count[], lock_and_count_end[];
+asm("lock_and_count: lock addl $1, 61(%rdi)\n"
+    "incq (%rsi)\n incq (%rsi)\n incq (%rsi)\n incq (%rsi)\n"
+    "incq (%rsi)\n incq (%rsi)\n incq (%rsi)\n incq (%rsi)\n"
+    "cmpl $0, (%rdx)\n jne lock_and_count\n ret\n"
+    "lock_and_count_end:");
 
 /* Stores that are refused come here: the instruction is stepped over. */
 static volatile unsigned refused;
@@ -61,6 +72,12 @@ static bool step_over(struct frame *f)
 {
     if (!(f->error & 1 << PROTECT_DEFAULT_MARKER))
         return false;
+    if (f->error & 1 << 4) { /* a fetch: wait until it is allowed */
+        forbidden = 1;
+        while (forbidden)
+            asm volatile("pause");
+        return true;
+    }
     __atomic_fetch_add(&refused, 1, __ATOMIC_SEQ_CST);
     f->rip += 3; /* movq %rax, (%rbx) */
     return true;
@@ -95,6 +112,11 @@ static void other_cpu(unsigned apic_id)
             for (unsigned i = 0; i < 64; i++)
                 shared_rules[i].value = hammered;
             break;
+        case EXECUTE: {
+            word at = (word)crossed, count = (word)&hammered, on = (word)&executing;
+            asm volatile("call *%3" : "+D"(at), "+S"(count), "+d"(on) : "r"(code) : "memory");
+            break;
+        }
         default:
             return;
         }
@@ -164,6 +186,37 @@ TEST(no_store_behind_the_doorbell)
     }
     CHECK_EQ(wrong, 0);
     job = IDLE;
+    unbind();
+}
+
+/* Nor does a processor go on in code that is forbidden, wherever it has been stopped meanwhile. */
+TEST(no_instruction_behind_the_doorbell)
+{
+    other();
+    bind();
+    memcpy(code, lock_and_count, (size_t)(lock_and_count_end - lock_and_count));
+    uint32_t id = door_add(0, session, (word)code, sizeof code, 0, 0);
+    struct protect_rule deny = rule_of(id, PROTECT_READ | PROTECT_WRITE, PROTECT_DENY);
+    struct protect_rule allow = rule_of(id, PROTECT_ALL, PROTECT_DENY);
+    deny.notify = PROTECT_NOTIFY_QUIET;
+    unsigned wrong = 0;
+    executing = 1;
+    job = EXECUTE;
+    for (unsigned i = 0; i < 60 * scale(); i++) {
+        wait_for_a_store();
+        if (door_set(0, session, &deny) != PROTECT_OK)
+            wrong++;
+        uint64_t now = hammered;
+        while (!forbidden)
+            asm volatile("pause");
+        wrong += hammered != now;
+        if (door_set(0, session, &allow) != PROTECT_OK)
+            wrong++;
+        forbidden = 0;
+    }
+    CHECK_EQ(wrong, 0);
+    job = IDLE;
+    executing = 0;
     unbind();
 }
 
@@ -247,6 +300,10 @@ TEST(counters_of_two_processors)
     job = QUIT;
 }
 
-const struct test guest_tests[] = {T(allowed_once_is_once_for_all), T(no_store_behind_the_doorbell),
-                                   T(no_store_into_a_fresh_region), T(arrays_that_change_meanwhile),
-                                   T(counters_of_two_processors),   {0, 0}};
+const struct test guest_tests[] = {T(allowed_once_is_once_for_all),
+                                   T(no_store_behind_the_doorbell),
+                                   T(no_instruction_behind_the_doorbell),
+                                   T(no_store_into_a_fresh_region),
+                                   T(arrays_that_change_meanwhile),
+                                   T(counters_of_two_processors),
+                                   {0, 0}};

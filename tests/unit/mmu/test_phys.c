@@ -271,6 +271,35 @@ START_TEST(test_rom_that_listens)
 }
 END_TEST
 
+/* What a store does to the map holds for the vCPU's next access, with no mmu_service() in between:
+ * views and code of ROM that its own chip takes away. */
+START_TEST(test_rom_that_goes_at_a_store)
+{
+    struct chip c = chip_new();
+    struct paging p = paging_for(PAGING_NONE, 0);
+    struct mmu_cpu *m = &g->mmu[0];
+    struct mmu_xlat x;
+    const struct phys_memory rom = {.gpa = 8 * MIB,
+                                    .size = PAGE_SIZE,
+                                    .block = phys_rom_new(g->map, PAGE_SIZE, NULL, 0, &err),
+                                    .name = "flash",
+                                    .rom_ops = &wide,
+                                    .opaque = &c};
+    c.remove = phys_add_memory(g->map, &rom, &err);
+    ck_assert_int_ge(c.remove, 0);
+    mmu_paging_changed(m, &p);
+    mmu_service(m);
+    ck_assert_int_eq(mmu_translate(m, &KERNEL, 8 * MIB, ACCESS_READ, MMU_SUPERVISOR, &x), MMU_OK);
+    ck_assert_ptr_nonnull(view_hit(m, MMU_SUPERVISOR, 8 * MIB, ACCESS_READ));
+    mmu_code_added(m, 8 * MIB, 64);
+    put(8 * MIB, 0x70, 1);
+    ck_assert_uint_eq(c.writes, 1);
+    ck_assert_ptr_null(view_hit(m, MMU_SUPERVISOR, 8 * MIB, ACCESS_READ));
+    ck_assert_uint_eq(g->stale, 1);
+    ck_assert_uint_eq(get(8 * MIB, 4), 0xffffffff);
+}
+END_TEST
+
 START_TEST(test_block_comes_moves_and_goes)
 {
     struct paging p = paging_for(PAGING_NONE, 0);
@@ -362,6 +391,7 @@ int main(void)
     tcase_add_test(t, test_aliases_share_a_frame);
     tcase_add_test(t, test_switches);
     tcase_add_test(t, test_rom_that_listens);
+    tcase_add_test(t, test_rom_that_goes_at_a_store);
     tcase_add_test(t, test_block_comes_moves_and_goes);
     tcase_add_test(t, test_errors_are_told);
     tcase_add_test(t, test_cmpxchg);

@@ -155,6 +155,92 @@ START_TEST(follows_tables_of_every_mode)
 }
 END_TEST
 
+/* ---- Two machines in one process ------------------------------------------------------------- */
+
+enum { MANY_PAGES = 256 };
+
+/* Pages of a machine, with a region each, in an order that has to be sorted before a page table is
+ * followed. `salt` makes it another one for each machine. */
+struct scrambled {
+    struct guest *g;
+    struct rules *rules;
+    struct paging paging;
+    uint64_t session, table;
+    unsigned salt, wrong;
+    _Atomic bool stop;
+};
+
+static uint64_t do_scrambled(struct scrambled *s, unsigned op, const void *array, uint64_t count)
+{
+    const struct rules_caller caller = {
+        .kind = RULES_SUPERVISOR, .paging = &s->paging, .copy_in = copy_in, .copy_out = copy_out};
+    struct protect_command c = {
+        .op = (uint16_t)op, .session = s->session, .arg = {(uintptr_t)array, count}};
+    rules_change_begin(s->rules, -1);
+    rules_execute(s->rules, 0, &c, &caller);
+    rules_change_end(s->rules, -1);
+    s->wrong += c.status != PROTECT_OK;
+    return c.result;
+}
+
+static void scramble(struct scrambled *s)
+{
+    struct error err;
+    struct protect_region r[MANY_PAGES];
+    s->g = guest_new(8 * MIB, 1, NULL);
+    s->rules = rules_new(s->g->map, NULL, NULL, NULL, &err);
+    s->paging = paging_for(PAGING_4LEVEL, guest_table(s->g));
+    s->table = guest_map(s->g, &s->paging, 0x40000000, 0x100000 | PTE_P | PTE_RW | PTE_US, 1);
+    for (unsigned i = 0; i < MANY_PAGES; i++) {
+        poke64(s->g, s->table + 8 * i, (0x100000 + i * PAGE_SIZE) | PTE_P | PTE_RW | PTE_US);
+        r[i] = (struct protect_region){.base = 0x40000000 + (i * s->salt) % MANY_PAGES * PAGE_SIZE,
+                                       .length = PAGE_SIZE};
+    }
+    s->session = do_scrambled(s, PROTECT_OP_BIND, NULL, 0);
+    do_scrambled(s, PROTECT_OP_ADD_REGIONS, r, MANY_PAGES);
+    struct protect_rule deny = rule(0, PROTECT_OWNER, PROTECT_READ, PROTECT_DENY);
+    deny.count = MANY_PAGES;
+    do_scrambled(s, PROTECT_OP_SET_RULES, &deny, 1);
+}
+
+/* Another page is mapped to another frame, `rounds` times. */
+static void *follow_scrambled(void *opaque)
+{
+    enum { ROUNDS = 1000 };
+    struct scrambled *s = opaque;
+    const struct protect_region lowest = {.base = 0x3ffff000, .length = 1};
+    for (unsigned n = 0; n < ROUNDS || (s->salt != 1 && !s->stop); n++) {
+        uint64_t page = n % MANY_PAGES, frame = n / MANY_PAGES & 1 ? 0x100000 : 0x200000;
+        uint64_t id = do_scrambled(s, PROTECT_OP_ADD_REGIONS, &lowest, 1); /* to be sorted again */
+        poke64(s->g, s->table + 8 * page, (frame + page * PAGE_SIZE) | PTE_P | PTE_RW | PTE_US);
+        rules_change_begin(s->rules, -1);
+        rules_table_written(s->rules, s->table + 8 * page, 8);
+        rules_change_end(s->rules, -1);
+        s->wrong += !rules_touches(s->rules, &KERNEL, frame + page * PAGE_SIZE, 1, PROTECT_WRITE);
+        do_scrambled(s, PROTECT_OP_REMOVE_REGIONS, (void *)(uintptr_t)id, 1);
+    }
+    return NULL;
+}
+
+START_TEST(two_machines_sort_at_once)
+{
+    struct scrambled one = {.salt = 1}, two = {.salt = 77};
+    pthread_t thread;
+    scramble(&one);
+    scramble(&two);
+    ck_assert_int_eq(pthread_create(&thread, NULL, follow_scrambled, &two), 0);
+    follow_scrambled(&one);
+    two.stop = true;
+    pthread_join(thread, NULL);
+    ck_assert_uint_eq(one.wrong, 0);
+    ck_assert_uint_eq(two.wrong, 0);
+    rules_free(one.rules);
+    rules_free(two.rules);
+    guest_free(one.g);
+    guest_free(two.g);
+}
+END_TEST
+
 /* Two roots of PAE paging in one page are two address spaces (SDM vol. 3, 4.4.1). */
 START_TEST(pae_roots_in_one_page)
 {
@@ -362,6 +448,36 @@ START_TEST(pages_of_all_regions_are_bounded)
 }
 END_TEST
 
+/* One region of each million stays, so no gap is ever long enough for the next million. */
+START_TEST(ids_are_bounded)
+{
+    enum { MANY = PROTECT_MAX_ELEMENTS, LIMIT = 8 * PROTECT_MAX_REGIONS / MANY };
+    struct protect_region *array = calloc(MANY, sizeof *array);
+    unsigned rounds = 0;
+    start(PAGING_NONE, MIB);
+    bind_supervisor();
+    for (unsigned i = 0; i < MANY; i++)
+        array[i] = (struct protect_region){.base = 0x5000, .length = 1};
+    while (rounds <= LIMIT && do_op(PROTECT_OP_ADD_REGIONS, array, MANY) == PROTECT_OK) {
+        ck_assert_int_eq(
+            give(0, RULES_SUPERVISOR, PROTECT_OP_REMOVE_REGIONS, last.result, MANY - 1),
+            PROTECT_OK);
+        rounds++;
+    }
+    ck_assert_uint_gt(rounds, 4);
+    ck_assert_uint_le(rounds, LIMIT);
+    ck_assert_int_eq(last.status, PROTECT_NO_MEMORY);
+    /* Small ones find a place, and the end of the context gives everything back. */
+    ck_assert_int_eq(do_op(PROTECT_OP_ADD_REGIONS, array, 5), PROTECT_OK);
+    ck_assert_int_eq(do_op(PROTECT_OP_UNBIND, NULL, 0), PROTECT_OK);
+    session = 0;
+    bind_supervisor();
+    ck_assert_int_eq(do_op(PROTECT_OP_ADD_REGIONS, array, MANY), PROTECT_OK);
+    finish();
+    free(array);
+}
+END_TEST
+
 /* Bytes of one frame by the ten thousand, all removed again: not a square of it. */
 START_TEST(many_regions_of_one_frame)
 {
@@ -531,6 +647,7 @@ int main(void)
     tcase_add_test(c, attributes_follow_a_changed_rule);
     tcase_add_test(c, the_lowest_region_that_holds_an_address);
     tcase_add_loop_test(c, follows_tables_of_every_mode, PAGING_32, PAGING_4LEVEL + 1);
+    tcase_add_test(c, two_machines_sort_at_once);
     tcase_add_test(c, pae_roots_in_one_page);
     tcase_add_test(c, reset_zeroes_sealed_bytes_only);
     tcase_add_test(c, grants);
@@ -539,6 +656,7 @@ int main(void)
     tcase_add_test(c, questions_are_prepared);
     tcase_add_test(c, garbage_in_every_field);
     tcase_add_test(c, pages_of_all_regions_are_bounded);
+    tcase_add_test(c, ids_are_bounded);
     tcase_add_test(c, many_regions_of_one_frame);
     tcase_add_test(c, a_million_pages_in_one_command);
     suite_add_tcase(s, c);
