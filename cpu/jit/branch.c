@@ -622,8 +622,8 @@ static void emit_slow(struct build *b, const struct cold *c)
         emit_cpu_store(&b->e, SCRATCH1, CPU_AT(jx.jump));
     }
     call_slow(b, c->site, c->group);
-    if (c->group)
-        emit_cpu_load(&b->e, SCRATCH1, held_slot(b, &b->held[site_record(b, c)->group]));
+    if (c->in_r10)
+        emit_cpu_load(&b->e, SCRATCH1, held_slot(b, c->in_r10));
     if (c->resume && c->r11_guest != REG_NONE)
         emit_cpu_load(&b->e, SCRATCH2, CPU_GPR(c->r11_guest));
     if (c->resume)

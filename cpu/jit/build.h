@@ -69,6 +69,7 @@ struct cold {
     const uint8_t *code;      /* where it is (running address), once it is emitted */
     struct jit_watch *watch;  /* LAST; NULL: it is not watched */
     struct x87_due x87_due;   /* SLOW: in front of it */
+    struct held *in_r10;      /* SLOW: what R10 is to have where it resumes; NULL: anything */
     struct cold *otherwise;   /* LAST: what follows if the view has not got it either; SPACE */
     struct lookup lookup;     /* LAST */
     struct flags_state flags; /* RUN: before it; POLL, SIDE, EDGE: on the way here */

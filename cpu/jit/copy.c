@@ -704,6 +704,7 @@ bool copy_insn(struct build *b)
     if (site) {
         site_resume(b, site);
         site->r11_guest = (uint8_t)r11_guest;
+        site->in_r10 = r10_stays ? held : NULL;
         homed_is_in_r11(b, r11_guest);
     }
     return true;

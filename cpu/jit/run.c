@@ -345,6 +345,15 @@ static const void *go_on(struct cpu *cpu)
     return code;
 }
 
+/* What a site that switches has led to is not asked about again: so it has to be in the site's own
+ * frame. The page may have become another one meanwhile, and the guest not have told the TLB. */
+static void remember_switch(const struct cpu *cpu, struct jit_site *site, const void *code)
+{
+    const struct jit_pc *slot = jit_pc_find(cpu, cpu->jx.pcs, cpu->rip);
+    if (code && slot->region->frame == site->region->frame)
+        *site_switch(site) = (struct jit_switch){code, cpu->jx.pcs};
+}
+
 /* C goes on with the next site at once, since going back and forth takes longer than most
  * instructions: what its code would return to is behind that one's call. In the guest's code there
  * may be something in between that needs no code. */
@@ -431,7 +440,7 @@ const void *jit_slow(struct cpu *cpu, uint32_t site_offset)
             global != cpu->mmu.global_generation || jit_mode(cpu) != mode)
             cpu->jx.sp = cpu->jx.stack;
         if (flushes == jit->counters.flushes && site->switches)
-            *site_switch(site) = (struct jit_switch){code, cpu->jx.pcs};
+            remember_switch(cpu, site, code);
         return code;
     }
     cpu->jx.flags = jit_pack_flags(cpu_rflags(cpu));

@@ -203,6 +203,45 @@ TEST(global_page_becomes_local)
     CHECK_EQ(call_often(WINDOW, 10), 20);
 }
 
+/* A page becomes another one in front of STAC, without INVLPG, and what the view has of it is
+ * pushed out by another page that wants the same place: STAC may lead to the other frame then, but
+ * not when the page is the old one again. */
+ALONE unsigned call_storing(word at, volatile uint64_t *to, uint64_t value, word same_place)
+{
+    unsigned r;
+    asm volatile("call *%1"
+                 : "=&a"(r)
+                 : "r"(at), "D"(to), "S"(value), "d"(same_place)
+                 : "memory", "cc");
+    return r;
+}
+
+TEST(stac_on_a_page_that_has_changed)
+{
+    static uint8_t code[2][4096] __attribute__((aligned(4096)));
+    /* mov [rdi], rsi; mov al, [rdx]; stac; mov eax, 1; clac; ret */
+    static const uint8_t text[] = {0x48, 0x89, 0x37, 0x8a, 0x02, 0x0f, 0x01, 0xcb, 0xb8,
+                                   1,    0,    0,    0,    0x0f, 0x01, 0xca, 0xc3};
+    enum { IMMEDIATE = 9, SAME_PLACE = 0x2000000 };
+    volatile uint64_t other;
+    if (!cpu_has(7, REG_EBX, 20)) /* SMAP */
+        return;
+    paging_reset();
+    for (unsigned i = 0; i < 2; i++) {
+        memcpy(code[i], text, sizeof text);
+        code[i][IMMEDIATE] = (uint8_t)(1 + i);
+    }
+    map_page(WINDOW + PAGE, phys(code[1]), 1, PG_P | PG_W);
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        CHECK_EQ(call_storing(WINDOW + PAGE, &other, 0, SAME_PLACE), 2);
+        map_page(WINDOW, phys(code[0]), 1, PG_P | PG_W);
+        call_storing(WINDOW, entry_of(WINDOW, 1), phys(code[1]) | PG_P | PG_W, SAME_PLACE);
+        map_page(WINDOW, phys(code[0]), 1, PG_P | PG_W);
+        if (i > 4)
+            CHECK_EQ(call_storing(WINDOW, &other, 0, SAME_PLACE), 1);
+    }
+}
+
 /* ---- Flags ----------------------------------------------------------------------------------- */
 
 static uint32_t csr[3];
@@ -285,6 +324,7 @@ const struct test guest_tests[] = {T(displacements_at_the_limit),
                                    T(targets_that_are_not_canonical),
                                    T(linked_pages_before_the_hole),
                                    T(global_page_becomes_local),
+                                   T(stac_on_a_page_that_has_changed),
                                    T(comparisons_and_what_comes_behind_them),
                                    T(flags_over_pushes),
                                    {0, 0}};
