@@ -136,7 +136,7 @@ void mem_check_breakpoints(struct cpu *cpu, uint64_t lin, unsigned size, unsigne
         if (rw == 1 && !(kind & ACCESS_WRITE))
             continue;
         uint64_t len = lengths[control >> 2], at = cpu->dr[n] & ~(len - 1);
-        if (lin < at + len && at < lin + size) {
+        if (lin - at < len || at - lin < size) { /* either may end at 2^64 */
             cpu->debug_pending |= 1u << n;
             cpu->attention |= CPU_REQ_DEBUG;
             atomic_fetch_or_explicit(&cpu->request, CPU_REQ_DEBUG, memory_order_relaxed);
@@ -257,9 +257,8 @@ static void write_as(struct cpu *cpu, struct access *access, unsigned seg, uint6
     mem_check_breakpoints(cpu, lin, size, ACCESS_WRITE);
 }
 
-void mem_read(struct cpu *cpu, unsigned seg, uint64_t lin, void *buf, unsigned size)
+void mem_read_unaligned(struct cpu *cpu, unsigned seg, uint64_t lin, void *buf, unsigned size)
 {
-    mem_check_alignment(cpu, lin, size);
     void *p = mem_hit(cpu, lin, size, ACCESS_READ);
     if (p) {
         mem_host_read(buf, p, size);
@@ -269,9 +268,9 @@ void mem_read(struct cpu *cpu, unsigned seg, uint64_t lin, void *buf, unsigned s
     read_as(cpu, &access, seg, lin, buf, size, cpu->priv);
 }
 
-void mem_write(struct cpu *cpu, unsigned seg, uint64_t lin, const void *buf, unsigned size)
+void mem_write_unaligned(struct cpu *cpu, unsigned seg, uint64_t lin, const void *buf,
+                         unsigned size)
 {
-    mem_check_alignment(cpu, lin, size);
     void *p = mem_hit(cpu, lin, size, ACCESS_WRITE);
     if (p) {
         mem_host_write(p, buf, size);
@@ -279,6 +278,24 @@ void mem_write(struct cpu *cpu, unsigned seg, uint64_t lin, const void *buf, uns
     }
     struct access access = mem_access(cpu, cpu->priv);
     write_as(cpu, &access, seg, lin, buf, size, cpu->priv);
+}
+
+void mem_read(struct cpu *cpu, unsigned seg, uint64_t lin, void *buf, unsigned size)
+{
+    mem_check_alignment(cpu, lin, size);
+    mem_read_unaligned(cpu, seg, lin, buf, size);
+}
+
+void mem_write(struct cpu *cpu, unsigned seg, uint64_t lin, const void *buf, unsigned size)
+{
+    mem_check_alignment(cpu, lin, size);
+    mem_write_unaligned(cpu, seg, lin, buf, size);
+}
+
+void mem_read_far_pointer(struct cpu *cpu, unsigned seg, uint64_t lin, void *buf, unsigned size)
+{
+    mem_check_alignment(cpu, lin, size);
+    mem_read_unaligned(cpu, seg, lin, buf, size + 2);
 }
 
 static void probe_write_as(struct cpu *cpu, unsigned seg, uint64_t lin, unsigned size,
@@ -298,6 +315,11 @@ static void probe_write_as(struct cpu *cpu, unsigned seg, uint64_t lin, unsigned
         ask_rules(cpu, &access, &s, ACCESS_WRITE);
 }
 
+void mem_probe_write_unaligned(struct cpu *cpu, unsigned seg, uint64_t lin, unsigned size)
+{
+    probe_write_as(cpu, seg, lin, size, cpu->priv);
+}
+
 void mem_probe_write(struct cpu *cpu, unsigned seg, uint64_t lin, unsigned size)
 {
     mem_check_alignment(cpu, lin, size);
@@ -308,7 +330,7 @@ void mem_probe_write(struct cpu *cpu, unsigned seg, uint64_t lin, unsigned size)
 
 static struct access system_access(const struct cpu *cpu, bool event)
 {
-    struct access access = mem_access(cpu, MMU_SUPERVISOR);
+    struct access access = mem_access(cpu, MMU_SUPERVISOR); /* also for MMU_SUPERVISOR_AC */
     if (event)
         access.initiator = INITIATOR_EVENT;
     return access;
@@ -326,15 +348,27 @@ void mem_sys_read(struct cpu *cpu, uint64_t lin, void *buf, unsigned size, bool 
     read_as(cpu, &access, SEG_NONE, wrap_linear(cpu, lin), buf, size, MMU_SUPERVISOR);
 }
 
-void mem_sys_write(struct cpu *cpu, uint64_t lin, const void *buf, unsigned size, bool event)
+static void system_write(struct cpu *cpu, uint64_t lin, const void *buf, unsigned size, bool event,
+                         enum mmu_priv priv)
 {
-    void *p = mmu_view_lookup(&cpu->mmu, MMU_SUPERVISOR, wrap_linear(cpu, lin), size, ACCESS_WRITE);
+    void *p = mmu_view_lookup(&cpu->mmu, priv, wrap_linear(cpu, lin), size, ACCESS_WRITE);
     if (p) {
         mem_host_write(p, buf, size);
         return;
     }
     struct access access = system_access(cpu, event);
-    write_as(cpu, &access, SEG_NONE, wrap_linear(cpu, lin), buf, size, MMU_SUPERVISOR);
+    write_as(cpu, &access, SEG_NONE, wrap_linear(cpu, lin), buf, size, priv);
+}
+
+void mem_sys_write(struct cpu *cpu, uint64_t lin, const void *buf, unsigned size, bool event)
+{
+    system_write(cpu, lin, buf, size, event, MMU_SUPERVISOR);
+}
+
+void mem_event_push(struct cpu *cpu, uint64_t lin, const void *buf, unsigned size,
+                    enum mmu_priv priv)
+{
+    system_write(cpu, lin, buf, size, true, priv);
 }
 
 void mem_priv_read(struct cpu *cpu, unsigned seg, uint64_t lin, void *buf, unsigned size,
@@ -401,15 +435,16 @@ unsigned mem_fetch(struct cpu *cpu, uint64_t rip, uint8_t *buf, unsigned want, u
 bool mem_peek(struct cpu *cpu, uint64_t lin, void *buf, size_t len)
 {
     struct access access = mem_access(cpu, MMU_SUPERVISOR_AC);
+    struct paging paging = cpu->mmu.paging;
     access.initiator = INITIATOR_DEBUGGER;
     access.judged = true; /* our own look at the guest */
+    paging.pkru = 0;      /* at code, mostly, and keys are for data (SDM vol. 3, 4.6.2) */
     while (len) {
         struct walk walk;
         lin = wrap_linear(cpu, lin);
         if ((cpu->mode & MODE_LONG) && !is_canonical(lin))
             return false;
-        if (!mmu_walk(cpu->map, &cpu->mmu.paging, &access, lin, ACCESS_READ, MMU_SUPERVISOR_AC,
-                      true, &walk))
+        if (!mmu_walk(cpu->map, &paging, &access, lin, ACCESS_READ, MMU_SUPERVISOR_AC, true, &walk))
             return false;
         size_t in_page = PAGE_SIZE - PAGE_OFFSET(lin), n = len < in_page ? len : in_page;
         if (phys_read(cpu->map, &access, walk.gpa, buf, n) != PHYS_OK)

@@ -21,6 +21,12 @@ void mem_read(struct cpu *cpu, unsigned seg, uint64_t lin, void *buf, unsigned s
 void mem_write(struct cpu *cpu, unsigned seg, uint64_t lin, const void *buf, unsigned size);
 /* Proves that a later write of `size` bytes will not fault (walks, sets A and D); nothing is stored. */
 void mem_probe_write(struct cpu *cpu, unsigned seg, uint64_t lin, unsigned size);
+/* The same without #AC, for what is aligned otherwise than by its size, or need not be. */
+void mem_read_unaligned(struct cpu *cpu, unsigned seg, uint64_t lin, void *buf, unsigned size);
+void mem_write_unaligned(struct cpu *cpu, unsigned seg, uint64_t lin, const void *buf, unsigned size);
+void mem_probe_write_unaligned(struct cpu *cpu, unsigned seg, uint64_t lin, unsigned size);
+/* An m16:16, m16:32 or m16:64, aligned by its offset, which has `size` bytes. */
+void mem_read_far_pointer(struct cpu *cpu, unsigned seg, uint64_t lin, void *buf, unsigned size);
 
 /* Offset in a segment -> linear address, with all checks of the mode (limit, type, presence, null
  * selector, expand-down, canonicality): #GP(0) or #SS(0). `kind` ACCESS_READ, _WRITE or both. In 64-bit
@@ -41,11 +47,13 @@ typedef void mem_update_fn(void *opaque, const void *old_value, void *new_value)
 void mem_locked_rmw(struct cpu *cpu, unsigned seg, uint64_t lin, unsigned size, mem_update_fn *update,
                     void *opaque, void *old_value);
 
-/* ---- Implicit supervisor accesses: GDT, LDT, IDT, TSS, and pushes of event delivery ----------------- */
+/* ---- Implicit supervisor accesses: GDT, LDT, IDT, TSS; and pushes of event delivery ------------------ */
 
 /* As above but always MMU_SUPERVISOR (SMAP applies: SDM 4.6.1), INITIATOR_EVENT when `event`. */
 void mem_sys_read(struct cpu *cpu, uint64_t lin, void *buf, unsigned size, bool event);
 void mem_sys_write(struct cpu *cpu, uint64_t lin, const void *buf, unsigned size, bool event);
+/* A push of event delivery on a stack of CPL 0 to 2: INITIATOR_EVENT. */
+void mem_event_push(struct cpu *cpu, uint64_t lin, const void *buf, unsigned size, enum mmu_priv priv);
 /* With a privilege of the caller's choice: stacks of inner levels during far transfers and delivery. */
 void mem_priv_read(struct cpu *cpu, unsigned seg, uint64_t lin, void *buf, unsigned size,
                    enum mmu_priv priv);

@@ -1,6 +1,7 @@
 /*
  * vec_mask.c - masked moves and gathers: only what the mask selects is touched, and only that can
- * fault (SDM vol. 2, VMASKMOV, VPMASKMOV, MASKMOVDQU, VPGATHERDD and relatives).
+ * fault (SDM vol. 2, VMASKMOV, VPMASKMOV, MASKMOVDQU, VPGATHERDD and relatives). Of elements only
+ * those of gathers on AMD's processors are checked for their alignment.
  */
 #include "cpu/interp/vec_internal.h"
 
@@ -32,12 +33,12 @@ static void store_selected(struct cpu *cpu, const struct insn *insn, const uint8
     for (unsigned left = bits; left; left &= left - 1) {
         unsigned i = (unsigned)__builtin_ctz(left);
         uint64_t lin = element_address(cpu, insn, i * size, size, ACCESS_WRITE);
-        mem_probe_write(cpu, insn->mem.seg, lin, size);
+        mem_probe_write_unaligned(cpu, insn->mem.seg, lin, size);
     }
     for (unsigned left = bits; left; left &= left - 1) {
         unsigned i = (unsigned)__builtin_ctz(left);
         uint64_t lin = element_address(cpu, insn, i * size, size, ACCESS_WRITE);
-        mem_write(cpu, insn->mem.seg, lin, from + i * size, size);
+        mem_write_unaligned(cpu, insn->mem.seg, lin, from + i * size, size);
     }
 }
 
@@ -50,7 +51,7 @@ void vec_maskmov_load(struct cpu *cpu, const struct insn *insn)
     for (; bits; bits &= bits - 1) {
         unsigned i = (unsigned)__builtin_ctz(bits);
         uint64_t lin = element_address(cpu, insn, i * size, size, ACCESS_READ);
-        mem_read(cpu, insn->mem.seg, lin, value.b + i * size, size);
+        mem_read_unaligned(cpu, insn->mem.seg, lin, value.b + i * size, size);
     }
     cpu->ymm[insn->op[0].reg] = value;
 }
@@ -121,7 +122,7 @@ void vec_gather(struct cpu *cpu, const struct insn *insn)
     for (unsigned i = 0; i < count; i++) {
         if (mask->b[(i + 1) * size - 1] & 0x80) {
             uint64_t lin = gather_address(cpu, insn, i, index_size, size), value = 0;
-            mem_read(cpu, insn->mem.seg, lin, &value, size);
+            (amd ? mem_read : mem_read_unaligned)(cpu, insn->mem.seg, lin, &value, size);
             memcpy(dest->b + i * size, &value, size);
             if (!amd)
                 memset(dest->b + bytes, 0, sizeof(*dest) - bytes);

@@ -6,6 +6,7 @@
  * as well (vec_trap.c). SIMD floating-point exceptions: SDM vol. 1, 11.5.
  */
 #include "cpu/interp/vec_internal.h"
+#include "cpu/mem_internal.h"
 
 /* ---- Memory ---------------------------------------------------------------------------------- */
 
@@ -25,6 +26,8 @@ static uint64_t operand_address(struct cpu *cpu, const struct insn *insn, unsign
     uint64_t lin = mem_operand(cpu, insn, size, kind);
     if ((lin & (size - 1)) && must_be_aligned(cpu, insn))
         cpu_raise_error(cpu, VECTOR_GP, 0);
+    if (size == 10) /* m80 (SDM vol. 3, table 6-7) */
+        mem_check_alignment(cpu, lin, 8);
     return lin;
 }
 

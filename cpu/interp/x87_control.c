@@ -5,6 +5,7 @@
  */
 #include "cpu/interp/vec_internal.h"
 #include "cpu/interp/x87.h"
+#include "cpu/mem_internal.h"
 
 void x87_fnop(struct cpu *cpu, const struct insn *insn)
 {
@@ -181,11 +182,19 @@ static void load_env(struct cpu *cpu, const struct insn *insn, const uint8_t *en
     set_fcw(x87, get16(env));
 }
 
+/* #AC goes by the size of the environment's fields (SDM vol. 3, table 6-7). */
+static uint64_t area_address(struct cpu *cpu, const struct insn *insn, unsigned size, unsigned kind)
+{
+    uint64_t lin = mem_operand(cpu, insn, size, kind);
+    mem_check_alignment(cpu, lin, insn->opsize == 2 ? 2 : 4);
+    return lin;
+}
+
 /* These areas may cross pages and are longer than one mem_read(): first all is proved, then done.
  */
 static void read_area(struct cpu *cpu, const struct insn *insn, uint8_t *buf, unsigned size)
 {
-    uint64_t lin = mem_operand(cpu, insn, size, ACCESS_READ);
+    uint64_t lin = area_address(cpu, insn, size, ACCESS_READ);
     for (unsigned at = 0; at < size; at += 16)
         mem_read(cpu, insn->mem.seg, x87_wrap(cpu, lin + at), buf + at,
                  size - at < 16 ? size - at : 16);
@@ -193,7 +202,7 @@ static void read_area(struct cpu *cpu, const struct insn *insn, uint8_t *buf, un
 
 static void write_area(struct cpu *cpu, const struct insn *insn, const uint8_t *buf, unsigned size)
 {
-    uint64_t lin = mem_operand(cpu, insn, size, ACCESS_WRITE);
+    uint64_t lin = area_address(cpu, insn, size, ACCESS_WRITE);
     for (unsigned at = 0; at < size; at += 16)
         mem_probe_write(cpu, insn->mem.seg, x87_wrap(cpu, lin + at),
                         size - at < 16 ? size - at : 16);

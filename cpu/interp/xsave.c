@@ -288,12 +288,15 @@ void vec_stmxcsr(struct cpu *cpu, const struct insn *insn)
 
 /* ---- XSAVE ----------------------------------------------------------------------------------- */
 
-static void check_xsave(struct cpu *cpu)
+/* In the order of SDM vol. 3, table 6-2. */
+static void check_xsave(struct cpu *cpu, bool supervisor)
 {
     if (!(cpu->cr4 & CR4_OSXSAVE))
         cpu_raise(cpu, VECTOR_UD);
     if (cpu->cr0 & CR0_TS)
         cpu_raise(cpu, VECTOR_NM);
+    if (supervisor && cpu->cpl != 0)
+        cpu_raise_error(cpu, VECTOR_GP, 0);
 }
 
 static bool zero_words(const void *from, size_t bytes)
@@ -410,7 +413,7 @@ void vec_xsave(struct cpu *cpu, const struct insn *insn)
     bool compact = kind >= XSAVE_COMPACT;
     struct area area;
     struct xsave_image image; /* of components that are not saved it has nothing */
-    check_xsave(cpu);
+    check_xsave(cpu, kind == XSAVE_SUPERVISOR);
     open_area(&area, cpu, insn, XSAVE_AVX_OFFSET, extent(compact), XSAVE_ALIGNMENT, ACCESS_WRITE);
     touch(&area, 0, XSAVE_AVX_OFFSET, ACCESS_WRITE);
     uint64_t rfbm = requested(cpu), use = in_use(cpu) & rfbm, write = use;
@@ -472,7 +475,7 @@ void vec_xrstor(struct cpu *cpu, const struct insn *insn)
     bool supervisor = insn->row->exec_arg == XSAVE_SUPERVISOR;
     struct area area;
     struct xsave_image image;
-    check_xsave(cpu);
+    check_xsave(cpu, supervisor);
     open_area(&area, cpu, insn, XSAVE_AVX_OFFSET, extent(supervisor), XSAVE_ALIGNMENT, ACCESS_READ);
     touch(&area, 0, XSAVE_AVX_OFFSET, ACCESS_READ);
     uint64_t header[8], rfbm = requested(cpu);

@@ -85,14 +85,20 @@ static uint64_t fault_image(struct cpu *cpu, uint8_t vector)
     return cpu_rflags(cpu) | (code_breakpoint ? 0 : RFLAGS_RF);
 }
 
-static void enter_debug_handler(struct cpu *cpu, uint64_t bits)
+/* INT1's #DB included (SDM vol. 3, 17.2.4, 17.4.1). */
+static void stop_debugging(struct cpu *cpu)
 {
-    cpu->dr[6] = (cpu->dr[6] & ~(uint64_t)0xf) | bits;
     if (cpu->dr[7] & DR7_GD) {
         cpu->dr[7] &= ~(uint64_t)DR7_GD;
         debug_registers_changed(cpu);
     }
-    cpu->msr_debugctl &= ~3ull; /* LBR and BTF (SDM vol. 3, 17.4.1) */
+    cpu->msr_debugctl &= ~3ull; /* LBR and BTF */
+}
+
+static void enter_debug_handler(struct cpu *cpu, uint64_t bits)
+{
+    cpu->dr[6] = (cpu->dr[6] & ~(uint64_t)0xf) | bits;
+    stop_debugging(cpu);
 }
 
 /* cpu->exception as the event that follows `first` (NULL: an instruction's fault). False: shutdown.
@@ -162,6 +168,12 @@ static void count_event(struct cpu *cpu, const struct event *event)
         rules_count_system_call(rules, cpu->cr3); /* the 32-bit way into Linux */
 }
 
+void note_event(struct cpu *cpu, const struct event *event)
+{
+    count_event(cpu, event);
+    log_event(cpu, event);
+}
+
 static void deliver_guarded(struct cpu *cpu, const void *event)
 {
     deliver_event(cpu, event);
@@ -175,6 +187,8 @@ static void deliver_with_nested(struct cpu *cpu, struct event event)
     volatile bool down = false, guarded = false;
 
     current = event;
+    if (event.kind == EVENT_NMI)
+        cpu->nmi_blocked = true; /* also when it is not delivered in the end (SDM vol. 3, 27.1) */
     if (sigsetjmp(here, 0) != 0) {
         if (cpu->exception.vector == VECTOR_GUARD) {
             guarded = true; /* the same event, as a whole */
@@ -193,14 +207,11 @@ static void deliver_with_nested(struct cpu *cpu, struct event event)
         if (guarded) {
             guard_deliver(cpu, deliver_guarded, &now);
         } else {
-            count_event(cpu, &now);
-            log_event(cpu, &now);
+            note_event(cpu, &now);
             deliver_event(cpu, &now);
         }
         cpu->rip = cpu->next_rip;
         cpu->shadow = 0;
-        if (now.kind == EVENT_NMI)
-            cpu->nmi_blocked = true;
         sys_attention_update(cpu);
     } else {
         shut_down(cpu);
@@ -221,6 +232,8 @@ void sys_deliver(struct cpu *cpu, enum event_kind kind, uint8_t vector)
         sys_deliver_exception(cpu);
         return;
     }
+    if (kind == EVENT_ICEBP)
+        stop_debugging(cpu);
     /* Between iterations of a REP instruction the saved image has RF = 1 (17.3.1.1). */
     if ((kind == EVENT_EXTERNAL || kind == EVENT_NMI) && sys_inside_rep(cpu))
         event.rflags |= RFLAGS_RF;

@@ -97,9 +97,10 @@ void sys_popf(struct cpu *cpu, const struct insn *insn)
     cpu->gpr[RSP] = sp;
 }
 
+/* In real mode, too; virtual-8086 mode is CPL 3. */
 static void set_ac(struct cpu *cpu, bool on)
 {
-    if (!in_prot(cpu) || cpu->cpl != 0 || !model_has(cpu, MODEL_7_EBX, 20))
+    if (cpu->cpl != 0 || !model_has(cpu, MODEL_7_EBX, 20))
         cpu_raise(cpu, VECTOR_UD);
     cpu_set_rflags(cpu, on ? cpu->rflags | RFLAGS_AC : cpu->rflags & ~(uint64_t)RFLAGS_AC);
 }

@@ -6,6 +6,7 @@
  * handler before the next boundary, so there is no single-step trap; data breakpoints that MOV SS
  * has deferred do come, in the handler.
  */
+#include "cpu/guard.h"
 #include "cpu/sys/internal.h"
 
 static void soft_interrupt(struct cpu *cpu, uint8_t vector)
@@ -13,6 +14,8 @@ static void soft_interrupt(struct cpu *cpu, uint8_t vector)
     struct event event = {
         .kind = EVENT_SOFTWARE, .vector = vector, .rip = cpu->next_rip, .rflags = cpu_rflags(cpu)};
 
+    if (!guard_active(cpu)) /* there it is the second time */
+        note_event(cpu, &event);
     deliver_event(cpu, &event);
     cpu->debug_pending &= ~DR6_BS;
     sys_attention_update(cpu);
@@ -59,7 +62,7 @@ void sys_into(struct cpu *cpu, const struct insn *insn)
         soft_interrupt(cpu, VECTOR_OF);
 }
 
-/* Like a hardware #DB: no DPL check, EXT in error codes; DR6 is left alone. */
+/* Like a hardware #DB: no DPL check, EXT in error codes, GD and BTF end; DR6 is left alone. */
 void sys_int1(struct cpu *cpu, const struct insn *insn)
 {
     (void)insn;

@@ -167,6 +167,8 @@ void deliver_real(struct cpu *cpu, const struct event *event);
 /* INT n in virtual-8086 mode that VME redirects to the 8086 program's own handler. */
 void deliver_v86_redirected(struct cpu *cpu, const struct event *event);
 void deliver_event(struct cpu *cpu, const struct event *event);
+/* For the statistics and the log; once for each event. */
+void note_event(struct cpu *cpu, const struct event *event);
 /* #DB as a trap: DR6 gets `bits`. */
 void deliver_debug_trap(struct cpu *cpu, uint32_t bits);
 /* True when the instruction at cpu->rip is a REP string instruction with iterations left. */

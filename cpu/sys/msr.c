@@ -109,17 +109,16 @@ static bool write_segment_base(struct cpu *cpu, const struct row *row, uint32_t 
     return true;
 }
 
-static bool write_xss(struct cpu *cpu, const struct row *row, uint32_t msr, u64 value)
-{
-    (void)cpu;
-    (void)row;
-    (void)msr;
-    return value == 0; /* no supervisor component exists */
-}
-
 static bool has_xsaves(struct cpu *cpu)
 {
     return model_has(cpu, MODEL_D1_EAX, 3);
+}
+
+static bool write_xss(struct cpu *cpu, const struct row *row, uint32_t msr, u64 value)
+{
+    (void)row;
+    (void)msr;
+    return has_xsaves(cpu) && value == 0; /* no supervisor component exists */
 }
 
 static bool read_xss(struct cpu *cpu, const struct row *row, uint32_t msr, u64 *value)

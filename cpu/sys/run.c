@@ -9,9 +9,11 @@
  * sigsetjmp() in cpu_run(). Between instructions cpu->rip == cpu->next_rip.
  */
 #include "cpu/guard.h"
+#include "cpu/interp/flags.h"
 #include "cpu/mem_internal.h"
 #include "cpu/sys/internal.h"
 #include "cpu/upcall.h"
+#include "insn_exec.h"
 #include "internal/exclusive.h"
 #include <stdatomic.h>
 
@@ -251,11 +253,34 @@ bool sys_inside_rep(struct cpu *cpu)
     return opnd_gpr(cpu, RCX, insn.adsize) != 0;
 }
 
+/* Of a Jcc, LOOP or JCXZ that leads to the instruction behind it, by what it has left. */
+static bool condition_held(const struct cpu *cpu, const struct insn *insn)
+{
+    enum { LOOPE = 1, LOOP };
+    unsigned arg = insn->row->exec_arg;
+    bool zero = opnd_gpr(cpu, RCX, insn->adsize) == 0;
+
+    if (insn->row->exec == EXEC_jcc)
+        return cc_test(cpu, arg);
+    if (insn->row->exec == EXEC_jcxz)
+        return zero;
+    return !zero && (arg == LOOP || cc_zero(cpu) == (arg == LOOPE));
+}
+
+/* Whether the instruction at `rip` was a taken branch, be it to the next one (CALL $+5). */
+static bool has_branched(const struct cpu *cpu, const struct insn *insn, uint64_t rip)
+{
+    if (!(insn->row->attr & INSN_BRANCH))
+        return false;
+    if (!(insn->row->attr & INSN_COND) || cpu->rip != rip + insn->len)
+        return true;
+    return insn->op[0].kind == OPND_REL && insn->imm == 0 && condition_held(cpu, insn);
+}
+
 /* DEBUGCTL.BTF: single steps only at taken branches (SDM vol. 3, 17.4.3). */
 static void drop_step_without_branch(struct cpu *cpu, const struct insn *before, uint64_t rip)
 {
-    if (cpu->debug_pending & DR6_BS &&
-        !(before->row->attr & INSN_BRANCH && cpu->rip != rip + before->len))
+    if (!has_branched(cpu, before, rip))
         cpu->debug_pending &= ~DR6_BS;
 }
 

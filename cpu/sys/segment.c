@@ -248,7 +248,7 @@ void sys_load_far(struct cpu *cpu, const struct insn *insn)
     uint16_t selector;
     uint8_t bytes[10];
 
-    mem_read(cpu, insn->mem.seg, lin, bytes, size + 2);
+    mem_read_far_pointer(cpu, insn->mem.seg, lin, bytes, size);
     __builtin_memcpy(&offset, bytes, size);
     __builtin_memcpy(&selector, bytes + size, 2);
     sys_load_segment(cpu, insn->row->exec_arg, selector);

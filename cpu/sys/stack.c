@@ -39,21 +39,26 @@ static uint64_t item_address(struct cpu *cpu, const struct stack *stack, uint64_
     return (uint32_t)(stack->ss.base + sp);
 }
 
+/* SDM vol. 3, 4.6.1: what code at CPL 0 to 2 pushes is explicit, so AC lets it through SMAP; from
+ * CPL 3 a push on an inner stack is implicit. */
+static enum mmu_priv push_priv(const struct cpu *cpu, const struct stack *stack)
+{
+    return stack->cpl == 3 || cpu->cpl != 3 ? (enum mmu_priv)cpu->priv : MMU_SUPERVISOR;
+}
+
 static void item_store(struct cpu *cpu, const struct stack *stack, uint64_t lin, const void *bytes,
                        unsigned size)
 {
-    if (stack->cpl == 3)
-        mem_priv_write(cpu, SEG_SS, lin, bytes, size, MMU_USER);
-    else if (stack->event)
-        mem_sys_write(cpu, lin, bytes, size, true);
+    if (stack->event && stack->cpl != 3)
+        mem_event_push(cpu, lin, bytes, size, push_priv(cpu, stack));
     else
-        mem_priv_write(cpu, SEG_SS, lin, bytes, size, MMU_SUPERVISOR);
+        mem_priv_write(cpu, SEG_SS, lin, bytes, size, push_priv(cpu, stack));
 }
 
 void stack_push(struct cpu *cpu, struct stack *stack, const uint64_t *items, unsigned count,
                 unsigned size)
 {
-    enum mmu_priv priv = stack->cpl == 3 ? MMU_USER : MMU_SUPERVISOR;
+    enum mmu_priv priv = push_priv(cpu, stack);
     uint8_t frame[(31 + 4) * 4]; /* a call gate's 31 parameters */
     uint64_t low, high, sp = stack->sp & stack->mask;
     unsigned bytes = count * size;

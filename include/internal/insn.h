@@ -96,7 +96,7 @@ enum insn_attr {
     INSN_ONLY64 = 1 << 4,  /* #UD (or another row) outside 64-bit code */
     INSN_DEF64 = 1 << 5,   /* operand size defaults to 64 in 64-bit code (PUSH, POP ...) */
     INSN_FORCE64 = 1 << 6, /* ... and 66h cannot change it (MOV CR) */
-    INSN_CPL0 = 1 << 7,    /* #GP(0) at CPL > 0 */
+    INSN_CPL0 = 1 << 7,    /* #GP(0) at CPL > 0; not where #UD or #NM by the mode comes first */
     INSN_IOPL = 1 << 8,    /* sensitive to IOPL; the semantic function checks */
     INSN_PROT = 1 << 9,    /* #UD in real and virtual-8086 mode */
     INSN_END = 1 << 10,    /* ends a block: control flow, mode or mapping may change after it */

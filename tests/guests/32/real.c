@@ -474,6 +474,22 @@ TEST(machine_status_word)
     CHECK_EQ(t.regs.edx & 0xffff, (t.regs.ecx & 0xffff) | 8); /* TS */
 }
 
+CODE16(access_checks, ".byte 0x0f, 0x01, 0xcb; pushfl; popl %eax\n" /* STAC, CLAC */
+                      ".byte 0x0f, 0x01, 0xca; pushfl; popl %ebx; int3");
+
+/* There is nothing here that AC is asked for, but the two change it. */
+TEST(stac_and_clac)
+{
+    uint32_t r[4];
+    cpuid(7, 0, r);
+    if (!(r[1] >> 20 & 1))
+        return;
+    struct real_trap t = RUN16(access_checks, real_default());
+    CHECK_EQ(t.vector, V_BP);
+    CHECK_EQ(t.regs.eax & F_AC, F_AC);
+    CHECK_EQ(t.regs.ebx & F_AC, 0);
+}
+
 const struct test guest_tests[] = {T(int_pushes_flags_cs_ip),
                                    T(single_step),
                                    T(exceptions_of_instructions),
@@ -493,5 +509,6 @@ const struct test guest_tests[] = {T(int_pushes_flags_cs_ip),
                                    T(a20_masks_bit_20),
                                    T(lgdt_takes_24_bits_with_16_bit_operands),
                                    T(machine_status_word),
+                                   T(stac_and_clac),
                                    T(stack_items_across_64k),
                                    {0, 0}};

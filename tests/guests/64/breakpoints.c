@@ -438,6 +438,28 @@ TEST(not_behind_mov_ss)
     CHECK_EQ(traps, 0);
 }
 
+/* The last bytes of the address space, whose end is 0. */
+TEST(end_of_the_address_space)
+{
+    static uint8_t page[4096] __attribute__((aligned(4096)));
+    const word last = ~0ul;
+    word old = boot_pml4[511];
+    paging_reset();
+    uint8_t *p = map_page(-PAGE, phys(page), 1, PG_ALL) + PAGE - 16;
+    for (volatile unsigned len = 1; len <= 8; len *= 2) {
+        listen(false, false);
+        write_dr0(last & ~(word)(len - 1));
+        write_dr7(enable(0, WRITE, len));
+        CHECK_EQ(access_bytes(p + 15, 1, true), 1);
+        CHECK_EQ(access_bytes(p + 8, 8, true), 1);
+        CHECK_EQ(access_bytes(p, 8, true), 0);
+        CHECK_EQ(access_bytes(p + 7, 1, true), 0);
+    }
+    write_dr7(0x400);
+    boot_pml4[511] = old;
+    flush_all();
+}
+
 /* ---- The registers --------------------------------------------------------------------------- */
 
 TEST(dr4_and_dr5)
@@ -454,6 +476,8 @@ TEST(dr4_and_dr5)
     CHECK_TRAP(t, V_UD, 0, SYMBOL(dr4_de));
     t = CATCH(asm volatile(LABEL(dr5_de) ".byte 0x0f, 0x23, 0xe8" ::"a"(0)));
     CHECK_TRAP(t, V_UD, 0, SYMBOL(dr5_de));
+    static const uint8_t dr4[] = {0x0f, 0x21, 0xe0};
+    CHECK_TRAP(RUN(context_user((word)dr4)), V_UD, 0, (word)dr4); /* before #GP */
     write_cr4(read_cr4() & ~(word)CR4_DE);
 }
 
@@ -494,6 +518,13 @@ TEST(general_detect)
     t = CATCH(asm volatile(STEP_ON "nop\n" LABEL(gd_step) "nop" ::: "memory", "cc"));
     CHECK_EQ(read_dr7() & DR7_GD, 0);
     CHECK_EQ(t.rip, SYMBOL(gd_step));
+    write_dr6(DR6_CLEAR);
+    /* INT1's, too. */
+    write_dr7(0x400 | DR7_GD);
+    t = CATCH(asm volatile(".byte 0xf1\n" LABEL(gd_int1) "nop"));
+    CHECK_TRAP(t, V_DB, 0, SYMBOL(gd_int1));
+    t = CATCH((void)read_dr7());
+    CHECK_EQ(t.vector, NO_TRAP);
     write_dr6(DR6_CLEAR);
 }
 
@@ -538,6 +569,7 @@ const struct test guest_tests[] = {T(every_length_against_every_access),
                                    T(every_time_around),
                                    T(at_rep),
                                    T(not_behind_mov_ss),
+                                   T(end_of_the_address_space),
                                    T(dr4_and_dr5),
                                    T(fixed_bits),
                                    T(general_detect),

@@ -577,6 +577,102 @@ TEST(alignment_checks)
     write_cr0(cr0);
 }
 
+/* Operands that are aligned otherwise than by their size (vol. 3, table 6-7), and some that need
+ * not be at all. Bit n: #AC at an address with these low bits. */
+static const struct {
+    const char *what;
+    uint8_t len, code[8], faults;
+    bool avx2;
+} aligned_by[] = {
+    {"LGS m16:16", 4, {0x66, 0x0f, 0xb5, 0x07}, 0xaa, false},
+    {"LGS m16:32", 3, {0x0f, 0xb5, 0x07}, 0xee, false},
+    {"FLD m80", 2, {0xdb, 0x2f}, 0xfe, false},
+    {"FSTP m80", 4, {0xd9, 0xe8, 0xdb, 0x3f}, 0xfe, false},
+    {"FBSTP m80", 4, {0xd9, 0xe8, 0xdf, 0x37}, 0xfe, false},
+    {"FNSTENV m28", 2, {0xd9, 0x37}, 0xee, false},
+    {"FNSTENV m14", 3, {0x66, 0xd9, 0x37}, 0xaa, false},
+    {"FLDENV m28", 2, {0xd9, 0x27}, 0xee, false},
+    {"FNSAVE m108", 2, {0xdd, 0x37}, 0xee, false},
+    {"FRSTOR m94", 3, {0x66, 0xdd, 0x27}, 0xaa, false},
+    {"MOVUPS", 3, {0x0f, 0x10, 0x07}, 0, false},
+    /* VPCMPEQD YMM1, YMM1, YMM1 first */
+    {"VMASKMOVPS load", 5, {0xc4, 0xe2, 0x75, 0x2c, 0x07}, 0, true},
+    {"VMASKMOVPS store", 5, {0xc4, 0xe2, 0x75, 0x2e, 0x07}, 0, true},
+    {"VPGATHERDD", 6, {0xc4, 0xe2, 0x75, 0x90, 0x04, 0x17}, 0, true},
+};
+static bool is_amd(void)
+{
+    uint32_t r[4];
+    cpuid(0, 0, r);
+    return r[1] == 0x68747541;
+}
+static bool enable_avx2(void)
+{
+    uint32_t r[4];
+    cpuid(7, 0, r);
+    if (!(r[1] >> 5 & 1))
+        return false;
+    write_cr4(read_cr4() | 1 << 18); /* OSXSAVE */
+    asm volatile("xsetbv" ::"c"(0), "a"(7), "d"(0));
+    return true;
+}
+TEST(alignment_by_operand)
+{
+    static uint8_t m[256] __attribute__((aligned(64))), code[16];
+    word cr0 = read_cr0(), cr4 = read_cr4();
+    write_cr0((cr0 | CR0_AM) & ~(word)(CR0_TS | CR0_EM));
+    write_cr4(cr4 | 0x600);
+    bool avx2 = enable_avx2() && !is_amd(); /* whose gathers are checked */
+    for (volatile unsigned i = 0; i < sizeof aligned_by / sizeof aligned_by[0]; i++) {
+        unsigned faults = 0;
+        if (aligned_by[i].avx2 && !avx2)
+            continue;
+        for (volatile unsigned at = 0; at < 8; at++) {
+            memset(m, 0, sizeof m);
+            memset(code, 0x0f, sizeof code);
+            memcpy(code, "\xc5\xf5\x76\xc9", 4);
+            memcpy(code + 4, aligned_by[i].code, aligned_by[i].len);
+            memcpy(code + 4 + aligned_by[i].len, "\x0f\x0b", 2);
+            struct context c = context_user((word)code + (aligned_by[i].avx2 ? 0 : 4));
+            c.rflags |= F_AC;
+            c.rdi = (word)m + 64 + at;
+            asm volatile("fninit");
+            struct trap t = RUN(c);
+            asm volatile("pushf; andl $~0x40000, (%rsp); popf");
+            CHECK(t.vector == V_AC || t.vector == V_UD);
+            faults |= (t.vector == V_AC) << at;
+        }
+        if (faults != aligned_by[i].faults)
+            print("  %s:\n", aligned_by[i].what);
+        CHECK_EQ(faults, aligned_by[i].faults);
+    }
+    asm volatile("fninit");
+    write_cr4(cr4);
+    write_cr0(cr0);
+}
+
+/* And far JMP and CALL, whose pointers are aligned by their offsets. */
+asm(LABEL(user_far_jump) "ljmpl *(%rdi)\n" LABEL(user_far_target) "ud2");
+TEST(alignment_of_far_pointers)
+{
+    static struct __attribute__((packed)) {
+        uint16_t room;
+        uint32_t offset;
+        uint16_t selector;
+    } p __attribute__((aligned(4)));
+    word cr0 = read_cr0();
+    write_cr0(cr0 | CR0_AM);
+    p.offset = (uint32_t)SYMBOL(user_far_target), p.selector = SEL_UCODE;
+    struct context c = context_user(SYMBOL(user_far_jump));
+    c.rdi = (word)&p.offset;
+    CHECK_EQ(RUN(c).rip, SYMBOL(user_far_target));
+    c.rflags |= F_AC;
+    struct trap t = RUN(c);
+    asm volatile("pushf; andl $~0x40000, (%rsp); popf");
+    CHECK_TRAP(t, V_AC, 0, SYMBOL(user_far_jump));
+    write_cr0(cr0);
+}
+
 const struct test guest_tests[] = {T(divide_commits_nothing),
                                    T(traps_save_the_next_rip_without_rf),
                                    T(int_n_pushes_no_error_code),
@@ -594,4 +690,6 @@ const struct test guest_tests[] = {T(divide_commits_nothing),
                                    T(faulting_instructions_commit_nothing),
                                    T(rep_restarts_where_it_faulted),
                                    T(alignment_checks),
+                                   T(alignment_by_operand),
+                                   T(alignment_of_far_pointers),
                                    {0, 0}};

@@ -136,6 +136,33 @@ TEST(iret_of_another_exception_unblocks)
     trap_handlers[V_BP] = 0;
 }
 
+/* A fault on the way into the handler changes nothing: the fault's own handler is not interrupted.
+ */
+static volatile unsigned nmis_before_iret;
+static bool mend_gate(struct frame *f)
+{
+    CHECK_EQ(f->error, V_NMI * 8 + 3); /* IDT, EXT */
+    set_gate(V_NMI, (word)trap_stubs + 16 * V_NMI, SEL_CODE, 14, 0, 0);
+    send_nmi();
+    for (unsigned i = 0; i < 20; i++)
+        asm volatile("nop");
+    nmis_before_iret = nmis;
+    return true;
+}
+TEST(blocked_when_its_delivery_faults)
+{
+    set_up(0);
+    trap_handlers[V_NP] = mend_gate;
+    nmis_before_iret = 9;
+    idt[V_NMI].word[1] &= ~0x8000u;
+    send_nmi();
+    for (unsigned i = 0; i < 20; i++)
+        asm volatile("nop");
+    CHECK_EQ(nmis_before_iret, 0);
+    CHECK_EQ(nmis, 1);
+    trap_handlers[V_NP] = 0;
+}
+
 /* Maskable interrupts are not blocked in the handler, only by IF. */
 static volatile unsigned interrupts;
 static bool on_self(struct frame *f)
@@ -226,6 +253,7 @@ const struct test guest_tests[] = {T(if_does_not_mask_it),
                                    T(on_its_own_stack),
                                    T(latched_once_and_delivered_behind_the_iret),
                                    T(iret_of_another_exception_unblocks),
+                                   T(blocked_when_its_delivery_faults),
                                    T(interrupts_within),
                                    T(nmi_before_interrupt),
                                    T(nmi_ends_hlt_with_if_0),

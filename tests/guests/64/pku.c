@@ -223,6 +223,51 @@ TEST(the_user_may_write_pkru)
     end();
 }
 
+/* Code that only can be executed is stepped through like any other: RF between iterations of REP
+ * (SDM vol. 3, 17.3.1.1), and DEBUGCTL.BTF (17.4.3). */
+static volatile word step_rip[8], step_flags[8];
+static volatile unsigned steps;
+static bool on_step(struct frame *f)
+{
+    step_rip[steps & 7] = f->rip;
+    step_flags[steps++ & 7] = f->rflags;
+    return true;
+}
+/* The code begins with a POPF that sets TF, and ends with one that clears it and `jmp *%rbx`. */
+ALONE void step_through(const uint8_t *code, unsigned len)
+{
+    static uint8_t bytes[8];
+    word to = (word)bytes, count = 3;
+    memcpy(frame[0], code, len);
+    steps = 0;
+    asm volatile("pushfq\n pushfq\n orq $0x100, (%%rsp)\n leaq 1f(%%rip), %%rbx\n jmp *%2\n 1:"
+                 : "+D"(to), "+c"(count)
+                 : "r"(page), "a"(0)
+                 : "rbx", "memory", "cc");
+}
+TEST(steps_through_what_cannot_be_read)
+{
+    static const uint8_t rep[] = {0x9d, 0xf3, 0xaa, 0x9d, 0xff, 0xe3};
+    static const uint8_t branch[] = {0x9d, 0x90, 0xeb, 1, 0x90, 0x9d, 0xff, 0xe3};
+    enum { MSR_DEBUGCTL = 0x1d9, BTF = 2 };
+    REQUIRE(HAS_PKU());
+    trap_handlers[1] = on_step;
+    begin(1);
+    wrpkru(AD << 2);
+    step_through(rep, sizeof rep);
+    CHECK_EQ(steps, 4);
+    CHECK_EQ(step_flags[0] & FLAG_RF, FLAG_RF);
+    CHECK_EQ(step_flags[1] & FLAG_RF, FLAG_RF);
+    CHECK_EQ(step_flags[2] & FLAG_RF, 0);
+    wrmsr(MSR_DEBUGCTL, BTF);
+    step_through(branch, sizeof branch);
+    wrmsr(MSR_DEBUGCTL, 0);
+    CHECK_EQ(step_rip[0], (word)page + 5); /* the NOP makes no trap */
+    CHECK_EQ(steps, 2);
+    end();
+    trap_handlers[1] = 0;
+}
+
 const struct test guest_tests[] = {T(each_key_has_two_bits),
                                    T(user_accesses),
                                    T(fetches_are_free),
@@ -233,4 +278,5 @@ const struct test guest_tests[] = {T(each_key_has_two_bits),
                                    T(crossing_into_a_page_with_another_key),
                                    T(the_instructions),
                                    T(the_user_may_write_pkru),
+                                   T(steps_through_what_cannot_be_read),
                                    {0, 0}};

@@ -207,6 +207,30 @@ TEST(others_see_and_change_nothing)
     CHECK_EQ(call_user(bind_there, 4), PROTECT_BUSY); /* its owner again */
 }
 
+/* The owner's context counts INT 80h, too, the 32-bit way into Linux. */
+static bool return_at_once(struct frame *f)
+{
+    return true;
+}
+static word count_int80(word n)
+{
+    word status = command(DOOR(n), PROTECT_OP_STATISTICS, user_session, (word)&statistics, 0);
+    word before = statistics.system_calls;
+    asm volatile("int $0x80; int $0x80; int $0x81; int $0x80");
+    status |= command(DOOR(n), PROTECT_OP_STATISTICS, user_session, (word)&statistics, 0);
+    return status ? ~0ul : statistics.system_calls - before;
+}
+TEST(system_calls_by_int_80h)
+{
+    for (unsigned v = 0x80; v <= 0x81; v++) {
+        set_gate(v, (word)trap_stubs + 16 * v, SEL_CODE, 14, 3, 0);
+        trap_handlers[v] = return_at_once;
+    }
+    CHECK_EQ(call_user(bind_there, 5), PROTECT_OK);
+    CHECK_EQ(call_user(count_int80, 5), 3);
+    CHECK_EQ(call_user(unbind_there, 5), PROTECT_OK);
+}
+
 TEST(administration)
 {
     CHECK_EQ(DOOR(4)->state, PROTECT_DOOR_USER); /* from the last test; its session is forgotten */
@@ -332,6 +356,7 @@ TEST(two_processors_ring)
 
 const struct test guest_tests[] = {T(through_pci),
                                    T(every_kind_of_store_rings),
+                                   T(system_calls_by_int_80h),
                                    T(others_see_and_change_nothing),
                                    T(administration),
                                    T(an_event_interrupts),

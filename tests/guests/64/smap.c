@@ -230,6 +230,44 @@ TEST(implicit_accesses_to_the_stack)
     end();
 }
 
+/* What CPL 0 pushes on its own stack is explicit: AC lets it through, in far CALLs and in delivery
+ * (4.6.1). */
+static word kept_rsp;
+#define ON_USER_STACK(code)                                                                        \
+    CATCH(asm volatile("mov %%rsp, %0; mov %1, %%rsp; stac\n" code "\nclac; mov %0, %%rsp"         \
+                       : "+m"(kept_rsp)                                                            \
+                       : "r"(WINDOW + 2048), "m"(far_pointer)                                      \
+                       : "cc", "memory"))
+static struct __attribute__((packed)) {
+    uint32_t offset;
+    uint16_t selector;
+} far_pointer;
+asm(LABEL(far_return) "lretl");
+
+static bool skip_two_bytes(struct frame *f)
+{
+    f->rip += f->vector == VECTOR_UD ? 2 : 0;
+    return true;
+}
+TEST(explicit_accesses_to_the_stack)
+{
+    REQUIRE(HAS_SMAP());
+    begin(CR4_SMAP);
+    *(word *)(tss + 9) = (word)pf_stack + sizeof(pf_stack);
+    set_gate(14, (word)trap_stubs + 16 * 14, SEL_CODE, 14, 0, 1);
+    trap_handlers[VECTOR_UD] = trap_handlers[0x31] = skip_two_bytes;
+    far_pointer.offset = (uint32_t)SYMBOL(far_return), far_pointer.selector = SEL_CODE;
+    CHECK_NO_TRAP(ON_USER_STACK("push %%rax; pop %%rax"));
+    CHECK_NO_TRAP(ON_USER_STACK("lcalll *%2"));
+    CHECK_NO_TRAP(ON_USER_STACK("int $0x31"));
+    CHECK_NO_TRAP(ON_USER_STACK("ud2"));
+    trap_handlers[VECTOR_UD] = trap_handlers[0x31] = 0;
+    CHECK_PF(ON_USER_STACK("clac\n" LABEL(far_call) "lcalll *%2"), WINDOW + 2048 - 4, PF_P | PF_W,
+             SYMBOL(far_call));
+    set_gate(14, (word)trap_stubs + 16 * 14, SEL_CODE, 14, 0, 0);
+    end();
+}
+
 /* IN at CPL 3 reads the I/O bitmap. The TSS begins in the supervisor's page, because the trap needs
  * RSP0, and the bitmap is in the user's page behind it. */
 TEST(implicit_accesses_to_the_io_bitmap)
@@ -281,6 +319,7 @@ const struct test guest_tests[] = {T(smep_refuses_fetches_only),
                                    T(the_user_is_not_concerned),
                                    T(implicit_accesses_to_the_ldt),
                                    T(implicit_accesses_to_the_stack),
+                                   T(explicit_accesses_to_the_stack),
                                    T(implicit_accesses_to_the_io_bitmap),
                                    T(stac_at_cpl_3_is_ud),
                                    {0, 0}};

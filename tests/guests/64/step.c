@@ -78,6 +78,17 @@ TEST(through_int1)
     CHECK_EQ(traps, 2 + STEP_OFF_TRAPS);
 }
 
+/* It ends steps from branch to branch, as any #DB. */
+TEST(int1_ends_branch_steps)
+{
+    listen(false, false);
+    wrmsr(MSR_DEBUGCTL, DEBUGCTL_BTF);
+    asm volatile(".byte 0xf1");
+    CHECK_EQ(traps, 1);
+    CHECK_EQ(rdmsr(MSR_DEBUGCTL), 0);
+    wrmsr(MSR_DEBUGCTL, 0);
+}
+
 /* ---- IRET, and code at CPL 3 ----------------------------------------------------------------- */
 
 asm(LABEL(user_steps) "nop\n" LABEL(user_1) "mov $1, %eax\n" LABEL(
@@ -310,10 +321,40 @@ TEST(branch_steps)
     CHECK_EQ(traps, 6); /* and one LOOP that is taken */
 }
 
+/* Branches to the next instruction are branches, too; those that are not taken are none. */
+extern const char to_the_next[], next_1[], next_2[], next_3[], next_4[], next_5[], next_6[];
+asm("to_the_next: call next_1\n"
+    "next_1: pop %rax; jmp next_2\n"
+    "next_2: xor %eax, %eax; jnz 1f\n"
+    "1: jz next_3\n"
+    "next_3: lea next_4(%rip), %rax; jmp *%rax\n"
+    "next_4: mov $1, %ecx; loop 2f\n"
+    "2: inc %ecx; jrcxz 3f\n"
+    "3: loop 4f\n"
+    "4: mov $2, %ecx; loop next_5\n"
+    "next_5: dec %ecx; jrcxz next_6\n"
+    "next_6: jmp *%rbx");
+TEST(branch_steps_to_the_next_instruction)
+{
+    const char *const places[] = {to_the_next, next_1, next_2, next_3, next_4, next_5, next_6};
+    listen(true, false);
+    trap_handlers[V_DB] = rearm_btf;
+    wrmsr(MSR_DEBUGCTL, DEBUGCTL_BTF);
+    asm volatile("lea 1f(%%rip), %%rbx\n" STEP_ON "jmp *%0\n1:\n" STEP_OFF
+                 :
+                 : "r"(to_the_next)
+                 : "rax", "rbx", "rcx", "memory", "cc");
+    wrmsr(MSR_DEBUGCTL, 0);
+    CHECK_EQ(traps, 8); /* with the jump back */
+    for (unsigned i = 0; i < 7; i++)
+        CHECK_EQ(seen[i].rip, (word)places[i]);
+}
+
 const struct test guest_tests[] = {T(through_int_n),
                                    T(through_int3),
                                    T(through_a_fault),
                                    T(through_int1),
+                                   T(int1_ends_branch_steps),
                                    T(iret_into_a_stepped_program),
                                    T(through_syscall_with_tf_masked),
                                    T(through_syscall_with_tf_not_masked),
@@ -327,4 +368,5 @@ const struct test guest_tests[] = {T(through_int_n),
                                    T(step_and_breakpoint_together),
                                    T(bs_is_sticky),
                                    T(branch_steps),
+                                   T(branch_steps_to_the_next_instruction),
                                    {0, 0}};

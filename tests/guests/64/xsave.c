@@ -5,7 +5,15 @@
 #include "context.h"
 #include "paging.h"
 
-enum { CR4_OSXSAVE = 1 << 18, X87 = 1, SSE = 2, AVX = 4, PKRU = 1 << 9, LEGACY = 576 };
+enum {
+    CR0_TS = 1 << 3,
+    CR4_OSXSAVE = 1 << 18,
+    X87 = 1,
+    SSE = 2,
+    AVX = 4,
+    PKRU = 1 << 9,
+    LEGACY = 576
+};
 
 static uint8_t area[4096] __attribute__((aligned(64)));
 static uint8_t other[4096] __attribute__((aligned(64)));
@@ -88,6 +96,7 @@ TEST(xsetbv_rules)
     CHECK_TRAP(RUN(c), V_GP, 0, SYMBOL(user_xsetbv));
     write_cr4(read_cr4() & ~(word)CR4_OSXSAVE);
     CHECK_TRAP(xsetbv(0, X87 | SSE), V_UD, 0, SYMBOL(do_xsetbv));
+    CHECK_TRAP(RUN(c), V_UD, 0, SYMBOL(user_xsetbv)); /* found by decoding: before #GP */
     struct trap t = CATCH(asm volatile(LABEL(no_xgetbv) "xgetbv" ::"c"(0) : "rax", "rdx"));
     CHECK_TRAP(t, V_UD, 0, SYMBOL(no_xgetbv));
     t = CATCH(asm volatile(LABEL(no_xsave) "xsave %0" : "=m"(area) : "a"(7), "d"(0)));
@@ -372,6 +381,14 @@ TEST(xsaves)
     CHECK_TRAP(RUN(c), V_GP, 0, SYMBOL(user_xsaves));
     c.rip = SYMBOL(user_xrstors);
     CHECK_TRAP(RUN(c), V_GP, 0, SYMBOL(user_xrstors));
+    /* #NM, and #UD before it, come first (vol. 3, table 6-2). */
+    write_cr0(read_cr0() | CR0_TS);
+    CHECK_TRAP(RUN(c), V_NM, 0, SYMBOL(user_xrstors));
+    write_cr4(read_cr4() & ~(word)CR4_OSXSAVE);
+    CHECK_TRAP(RUN(c), V_UD, 0, SYMBOL(user_xrstors));
+    c.rip = SYMBOL(user_xsaves);
+    CHECK_TRAP(RUN(c), V_UD, 0, SYMBOL(user_xsaves));
+    set_up();
 }
 
 /* Across pages: the header is on the second, which is missing. Nothing has moved. */

@@ -248,6 +248,9 @@ TEST(msrs_and_their_bits)
             print("  %s:\n", msrs[i].name);
         CHECK_EQ(t.vector, has ? NO_TRAP : (word)V_GP);
     }
+    uint32_t r[4];
+    cpuid(0xd, 1, r);
+    CHECK_EQ(CATCH(wrmsr(0xda0, 0)).vector, r[REG_EAX] & 8 ? NO_TRAP : (word)V_GP);
     /* IA32_TSC_AUX comes with RDTSCP or RDPID. */
     bool aux = cpu_has(LEAFX, REG_EDX, 27) || cpu_has(7, REG_ECX, 22);
     CHECK_EQ(CATCH((void)rdmsr(0xc0000103)).vector, aux ? NO_TRAP : (word)V_GP);
