@@ -55,8 +55,8 @@ TEST(flags_pass_through)
         PIECE("push rsp; pop rsp"),
         PIECE("pushf; pop r13"),
         PIECE("lea rsp, [rsp+8]; pushf"),
-        PIECE("mov rax, cr0; cmp rbx, r10"),
-        PIECE("mov r15, cr3; cmp rbx, r10"),
+        PIECE("mov rax, cr0; mov rax, [rdi]"),
+        PIECE("mov r15, cr3; push r15; pop r15"),
         PIECE("mov eax, [rdi]; cli; cmp [rdi], eax; cmp rbx, r10; cld"),
     };
     static const uint64_t values[] = {0, 1, 5, 0x7fffffffffffffff, 0x8000000000000000, ~0ull};
