@@ -309,8 +309,9 @@ static void repeat(struct cpu *cpu, const struct insn *insn, iterate_fn *iterate
     if (count == 0)
         return;
     bool runs = run && runs_allowed(&s);
-    /* A fault in a later iteration shows the flags from before the instruction on Intel's
-     * processors (SDM vol. 2, REP), those of the iteration before it on AMD's. */
+    /* A fault in a later iteration, an interrupt and a single step show the flags from before the
+     * instruction on Intel's processors (SDM vol. 2, REP), those of the iteration before on AMD's.
+     */
     bool rewinds = (insn->row->attr & INSN_REPCC) && !cpu_is_amd(cpu);
     struct cc_state before = cc_save(cpu);
     for (unsigned patience = PATIENCE;;) {
@@ -323,12 +324,12 @@ static void repeat(struct cpu *cpu, const struct insn *insn, iterate_fn *iterate
         set_count(&s, count);
         if (count == 0 || ends_early(&s))
             return;
+        if (rewinds)
+            cc_restore(cpu, &before);
         if (cpu->blocks->single || interp_attention(cpu) || --patience == 0) {
             cpu->next_rip = self;
             return;
         }
-        if (rewinds)
-            cc_restore(cpu, &before);
     }
 }
 

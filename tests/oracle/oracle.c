@@ -64,17 +64,12 @@ static bool compare_gprs(struct difference *d)
 
 /* Shifts by zero leave every flag alone, so "undefined" holds only for a count above it; the other
  * way round, hosts agree with each other on flags that a fault leaves alone. */
-static uint64_t compared_flags(enum run_way way)
+static uint64_t compared_flags(void)
 {
     /* not ID: the host's kernel does not restore it, so it is whatever the last POPF left */
     uint64_t mask = FLAGS_ARITH | FLAG_DF;
     if (host.vector < 0)
         mask &= ~(uint64_t)one.row->flags_undefined;
-    /* A fault in a repeated CMPS or SCAS restores the flags from before the instruction on Intel's
-     * processors; Bailey is stepped by iterations here, each an instruction of its own. */
-    else if (way == RUN_STEP && one.insn.rep && (one.row->attr & INSN_REPCC) &&
-             insn_has_feature(emulated_features(), FEAT_INTEL))
-        mask &= ~(uint64_t)FLAGS_ARITH;
     return mask;
 }
 
@@ -208,7 +203,7 @@ static bool outside_of_both(void)
     return host.cr2 >> 63 || (fetch && host.cr2 - ARENA >= ARENA_SIZE);
 }
 
-static bool compare(struct difference *d, enum run_way way)
+static bool compare(struct difference *d)
 {
     if (masked_bytes_fault())
         return false;
@@ -225,7 +220,7 @@ static bool compare(struct difference *d, enum run_way way)
         return differ(d, "cr2", host.cr2, ours.cr2);
     if (host.state.rip != ours.state.rip)
         return differ(d, "rip", host.state.rip, ours.state.rip);
-    uint64_t flags = compared_flags(way);
+    uint64_t flags = compared_flags();
     if ((host.state.rflags ^ ours.state.rflags) & flags)
         return differ(d, "rflags", host.state.rflags & flags, ours.state.rflags & flags);
     return compare_gprs(d) || compare_vectors(d) || compare_x87(d) || compare_memory(d);
@@ -286,7 +281,7 @@ static bool differs(struct difference *d, enum run_way way)
     for (unsigned more = tries_more();; more--) {
         host = host_kept; /* compare() may excuse a difference in it */
         emulated_run(&one, &ours, way);
-        if (!compare(d, way))
+        if (!compare(d))
             return false;
         if (more == 0)
             return true;

@@ -222,6 +222,49 @@ TEST(through_repne_scas)
     CHECK_EQ(seen[2].rip, SYMBOL(scas_1));
 }
 
+/* Between two iterations, and in a fault behind, flags are those from before the instruction on
+ * Intel's processors, those of the iteration on AMD's (SDM vol. 2, REP). */
+static volatile word flags_of_fault;
+static bool leave_scas(struct frame *f)
+{
+    flags_of_fault = f->rflags;
+    f->rip = SYMBOL(scas_flags_1);
+    return true;
+}
+static uint8_t *hole(void)
+{
+    static uint64_t table[512] __attribute__((aligned(4096)));
+    static uint8_t page[4096] __attribute__((aligned(4096)));
+    word at = 0x10000000;
+    table[0] = (word)page | 7;
+    boot_pd[at >> 21] = (word)table | 7;
+    invlpg((void *)at);
+    invlpg((void *)(at + 4096));
+    return (uint8_t *)at + 4096; /* not present; the page below it is */
+}
+TEST(flags_within_repne_scas)
+{
+    enum { SHOWN = 0xc5, OF_XOR = 0x44, OF_SCAS = 0x85 }; /* SF ZF PF CF; SCAS is 0 - 7Fh */
+    uint8_t *end = hole();
+    uint32_t r[4];
+    cpuid(0, 0, r);
+    word want = r[1] == 0x68747541 ? OF_SCAS : OF_XOR; /* "Auth" */
+    memset(end - 3, 0x7f, 3);
+    listen(true, false);
+    trap_handlers[V_PF] = leave_scas;
+    asm volatile("xor %%eax, %%eax\n" STEP_ON LABEL(scas_flags_0) "repne scasb\n" LABEL(
+                     scas_flags_1) STEP_OFF
+                 :
+                 : "D"(end - 3), "c"(10)
+                 : "rax", "memory", "cc");
+    trap_handlers[V_PF] = 0;
+    for (unsigned i = 0; i < 3; i++) {
+        CHECK_EQ(seen[i].rip, SYMBOL(scas_flags_0));
+        CHECK_EQ(seen[i].rflags & SHOWN, want);
+    }
+    CHECK_EQ(flags_of_fault & SHOWN, want);
+}
+
 /* ---- HLT ------------------------------------------------------------------------------------- */
 
 /* The trap ends the halt at once. */
@@ -363,6 +406,7 @@ const struct test guest_tests[] = {T(through_int_n),
                                    T(through_rep),
                                    T(through_rep_with_nothing_to_do),
                                    T(through_repne_scas),
+                                   T(flags_within_repne_scas),
                                    T(through_hlt),
                                    T(one_step),
                                    T(step_and_breakpoint_together),
