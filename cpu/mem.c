@@ -208,7 +208,7 @@ static void span_read(struct cpu *cpu, struct access *access, const struct span 
     for (unsigned i = 0; i < s->count; i++) {
         const struct mmu_xlat *x = &s->x[i];
         if (x->hva)
-            mem_host_read(buf, x->hva, s->size[i]);
+            mem_host_read_wide(buf, x->hva, s->size[i]);
         else
             phys_read(cpu->map, access, x->gpa, buf, s->size[i]);
         buf = (char *)buf + s->size[i];
@@ -228,7 +228,7 @@ static void span_write(struct cpu *cpu, struct access *access, const struct span
     for (unsigned i = 0; i < s->count; i++) {
         const struct mmu_xlat *x = &s->x[i];
         if (x->hva)
-            mem_host_write(x->hva, buf, s->size[i]);
+            mem_host_write_wide(x->hva, buf, s->size[i]);
         else
             phys_write(cpu->map, access, x->gpa, buf, s->size[i]);
         buf = (const char *)buf + s->size[i];
@@ -261,7 +261,7 @@ void mem_read_unaligned(struct cpu *cpu, unsigned seg, uint64_t lin, void *buf, 
 {
     void *p = mem_hit(cpu, lin, size, ACCESS_READ);
     if (p) {
-        mem_host_read(buf, p, size);
+        mem_host_read_wide(buf, p, size);
         return;
     }
     struct access access = mem_access(cpu, cpu->priv);
@@ -273,7 +273,7 @@ void mem_write_unaligned(struct cpu *cpu, unsigned seg, uint64_t lin, const void
 {
     void *p = mem_hit(cpu, lin, size, ACCESS_WRITE);
     if (p) {
-        mem_host_write(p, buf, size);
+        mem_host_write_wide(p, buf, size);
         return;
     }
     struct access access = mem_access(cpu, cpu->priv);
@@ -341,7 +341,7 @@ void mem_sys_read(struct cpu *cpu, uint64_t lin, void *buf, unsigned size, bool 
     const void *p =
         mmu_view_lookup(&cpu->mmu, MMU_SUPERVISOR, wrap_linear(cpu, lin), size, ACCESS_READ);
     if (p) {
-        mem_host_read(buf, p, size);
+        mem_host_read_wide(buf, p, size);
         return;
     }
     struct access access = system_access(cpu, event);
@@ -353,7 +353,7 @@ static void system_write(struct cpu *cpu, uint64_t lin, const void *buf, unsigne
 {
     void *p = mmu_view_lookup(&cpu->mmu, priv, wrap_linear(cpu, lin), size, ACCESS_WRITE);
     if (p) {
-        mem_host_write(p, buf, size);
+        mem_host_write_wide(p, buf, size);
         return;
     }
     struct access access = system_access(cpu, event);
@@ -421,7 +421,7 @@ unsigned mem_fetch(struct cpu *cpu, uint64_t rip, uint8_t *buf, unsigned want, u
     *gpa = x.gpa;
     cpu->fetch_ruled |= x.ruled; /* for execute_step(), which knows how many bytes are executed */
     if (x.hva) {
-        mem_host_read(buf, x.hva, n);
+        mem_host_read_wide(buf, x.hva, n);
         return n;
     }
     struct access access = mem_access(cpu, mem_cpl_priv(cpu));

@@ -103,28 +103,6 @@ enum vec_trap_end vec_trap(const struct vec_stub *stub, const struct vec_call *c
 
 /* ---- Operands -------------------------------------------------------------------------------- */
 
-/* Guest memory to a buffer and back, 16 bytes at once where there are that many: the vector load
- * that follows then gets its data from one store. */
-typedef uint64_t vec_chunk __attribute__((vector_size(16), aligned(1), may_alias));
-MEM_RACY static inline void vec_copy_in(void *to, const void *from, unsigned size)
-{
-    unsigned done = 0;
-    for (; size - done >= 16; done += 16)
-        *(vec_chunk *)((char *)to + done) =
-            *(const volatile vec_chunk *)((const char *)from + done);
-    if (size - done)
-        mem_host_read((char *)to + done, (const char *)from + done, size - done);
-}
-MEM_RACY static inline void vec_copy_out(void *to, const void *from, unsigned size)
-{
-    unsigned done = 0;
-    for (; size - done >= 16; done += 16)
-        *(volatile vec_chunk *)((char *)to + done) =
-            *(const vec_chunk *)((const char *)from + done);
-    if (size - done)
-        mem_host_write((char *)to + done, (const char *)from + done, size - done);
-}
-
 /* A base or index register. REG_NONE is gpr_zero, right behind the array (internal/cpu.h asserts
  * it). */
 static inline uint64_t vec_address_register(const struct cpu *cpu, unsigned reg)

@@ -45,7 +45,7 @@ void vec_read_mem(struct cpu *cpu, const struct insn *insn, void *buf, unsigned 
 {
     void *p = vec_hit(cpu, insn, size, ACCESS_READ);
     if (__builtin_expect(p != NULL, 1))
-        vec_copy_in(buf, p, size);
+        mem_host_read_wide(buf, p, size);
     else
         read_slowly(cpu, insn, buf, size);
 }
@@ -54,7 +54,7 @@ void vec_write_mem(struct cpu *cpu, const struct insn *insn, const void *buf, un
 {
     void *p = vec_hit(cpu, insn, size, ACCESS_WRITE);
     if (__builtin_expect(p != NULL, 1))
-        vec_copy_out(p, buf, size);
+        mem_host_write_wide(p, buf, size);
     else
         mem_write(cpu, insn->mem.seg, operand_address(cpu, insn, size, ACCESS_WRITE), buf, size);
 }

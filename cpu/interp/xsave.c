@@ -89,7 +89,8 @@ static void write_host(const struct area *area)
         const struct part *part = &area->parts[i];
         for (unsigned at = 0, n; at < part->size; at += n) {
             n = host_size(area, part->offset + at, part->size - at);
-            vec_copy_out(host_at(area, part->offset + at), (const uint8_t *)part->from + at, n);
+            mem_host_write_wide(host_at(area, part->offset + at), (const uint8_t *)part->from + at,
+                                n);
         }
     }
 }
@@ -130,7 +131,7 @@ static void read_part(const struct area *area, unsigned offset, void *to, unsign
 {
     for (unsigned at = 0, n; area->host[0] && at < size; at += n) {
         n = host_size(area, offset + at, size - at);
-        vec_copy_in((uint8_t *)to + at, host_at(area, offset + at), n);
+        mem_host_read_wide((uint8_t *)to + at, host_at(area, offset + at), n);
     }
     if (area->host[0])
         return;

@@ -49,8 +49,10 @@ static void port_sipi(void *opaque, uint8_t vector)
 {
     struct cpu *cpu = opaque;
 
+    /* The second of two finds a CPU that the first has started, though it may not know yet. */
     pthread_mutex_lock(&cpu->wake_lock);
-    cpu->sipi_vector = vector;
+    if (!(atomic_load(&cpu->request) & CPU_REQ_SIPI))
+        cpu->sipi_vector = vector;
     pthread_mutex_unlock(&cpu->wake_lock);
     cpu_request(cpu, CPU_REQ_SIPI);
 }
@@ -86,13 +88,18 @@ static bool take(struct cpu *cpu, uint32_t due, uint32_t request)
 /* Start-up IPI: only a CPU that waits for it takes notice (SDM vol. 3, 8.4.3). */
 static void start_up(struct cpu *cpu)
 {
+    bool after_init;
     uint8_t vector;
 
-    if (cpu->activity != CPU_WAIT_SIPI)
-        return;
+    /* An INIT that has come meanwhile comes first. Its sender is held up by the lock. */
     pthread_mutex_lock(&cpu->wake_lock);
+    after_init = atomic_load(&cpu->request) & CPU_REQ_INIT;
+    if (!after_init)
+        cpu_withdraw(cpu, CPU_REQ_SIPI);
     vector = cpu->sipi_vector;
     pthread_mutex_unlock(&cpu->wake_lock);
+    if (after_init || cpu->activity != CPU_WAIT_SIPI)
+        return;
     cpu->seg[SEG_CS].selector = (uint16_t)(vector << 8);
     cpu->seg[SEG_CS].base = (uint64_t)vector << 12;
     cpu->rip = cpu->next_rip = 0;
@@ -155,7 +162,7 @@ bool sys_service_requests(struct cpu *cpu)
         cpu_reset(cpu, true);
         return true;
     }
-    if (take(cpu, due, CPU_REQ_SIPI))
+    if (due & CPU_REQ_SIPI)
         start_up(cpu);
     if (take(cpu, due, CPU_REQ_SMI))
         LOG(cpu->log, LOG_UNIMP, "cpu%u: SMI ignored: there is no system management mode\n",

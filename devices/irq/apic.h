@@ -103,13 +103,15 @@ bool lapic_matches(const struct lapic *l, const struct apic_message *msg);
 /* lapic_timer.c */
 void lapic_timer_init(struct lapic *l);
 void lapic_timer_reset(struct lapic *l);
+/* Delivers what is due before it is looked at or changed: the I/O thread may be late. */
+void lapic_timer_sync(struct lapic *l);
 void lapic_timer_set_count(struct lapic *l, uint32_t count);
 uint32_t lapic_timer_count(const struct lapic *l);
 void lapic_timer_set_divide(struct lapic *l, uint8_t divide);
 /* LVT_TIMER is about to become `lvt`. */
 void lapic_timer_set_mode(struct lapic *l, uint32_t lvt);
 void lapic_timer_set_deadline(struct lapic *l, uint64_t tsc);
-uint64_t lapic_timer_deadline(const struct lapic *l);
+uint64_t lapic_timer_deadline(struct lapic *l);
 
 /* apic_bus.c */
 struct board *apic_bus_board(struct apic_bus *bus);

@@ -138,7 +138,8 @@ bool lapic_accept(struct lapic *l, uint8_t mode, uint8_t vector, bool level)
     case APIC_NMI:
         cpu->raise(cpu->cpu, CPU_REQ_NMI);
         break;
-    case APIC_INIT:
+    case APIC_INIT: /* a SIPI from before it has found a CPU that did not wait for one */
+        cpu->lower(cpu->cpu, CPU_REQ_SIPI);
         cpu->raise(cpu->cpu, CPU_REQ_INIT);
         break;
     case APIC_SIPI:
@@ -248,7 +249,7 @@ static uint32_t read_ldr(const struct lapic *l)
 }
 
 /* False: there is no such register in the present mode, or it cannot be read. */
-static bool register_read(const struct lapic *l, unsigned reg, uint32_t *value)
+static bool register_read(struct lapic *l, unsigned reg, uint32_t *value)
 {
     bool x2apic = lapic_x2apic(l);
     switch (reg) {
@@ -285,6 +286,7 @@ static bool register_read(const struct lapic *l, unsigned reg, uint32_t *value)
         *value = l->tmr[reg - LAPIC_TMR];
         return true;
     case LAPIC_IRR ... LAPIC_IRR + 7:
+        lapic_timer_sync(l);
         *value = l->irr[reg - LAPIC_IRR];
         return true;
     case LAPIC_ESR:
@@ -303,6 +305,7 @@ static bool register_read(const struct lapic *l, unsigned reg, uint32_t *value)
         *value = l->initial_count;
         return true;
     case LAPIC_CURRENT_COUNT:
+        lapic_timer_sync(l);
         *value = lapic_timer_count(l);
         return true;
     case LAPIC_DIVIDE:
@@ -314,6 +317,7 @@ static bool register_read(const struct lapic *l, unsigned reg, uint32_t *value)
 
 static void write_svr(struct lapic *l, uint32_t value)
 {
+    lapic_timer_sync(l); /* what is due comes before the mask */
     l->svr = value & SVR_WRITABLE;
     if (!(value & SVR_ENABLED))
         for (unsigned i = 0; i < LVT_COUNT; i++) /* 11.4.7.2 */

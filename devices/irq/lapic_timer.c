@@ -86,8 +86,17 @@ static void timer_expired(void *opaque)
     }
 }
 
+void lapic_timer_sync(struct lapic *l)
+{
+    if (l->timer.deadline > clock_now(l->board->clock) || !timer_armed(&l->timer))
+        return;
+    timer_cancel(&l->timer);
+    timer_expired(l);
+}
+
 void lapic_timer_set_count(struct lapic *l, uint32_t count)
 {
+    lapic_timer_sync(l);
     if (timer_mode(l) == TIMER_TSC_DEADLINE || timer_mode(l) == TIMER_RESERVED)
         return;
     timer_cancel(&l->timer);
@@ -111,6 +120,7 @@ uint32_t lapic_timer_count(const struct lapic *l)
 /* The count goes on from where it is, at the new rate. */
 void lapic_timer_set_divide(struct lapic *l, uint8_t divide)
 {
+    lapic_timer_sync(l);
     uint64_t done = l->initial_count - lapic_timer_count(l);
     l->divide = divide & 0xb;
     if (!l->counting)
@@ -121,6 +131,7 @@ void lapic_timer_set_divide(struct lapic *l, uint8_t divide)
 
 void lapic_timer_set_mode(struct lapic *l, uint32_t lvt)
 {
+    lapic_timer_sync(l);
     unsigned before = timer_mode(l), after = LVT_TIMER_MODE(lvt);
     l->lvt[LVT_TIMER] = lvt;
     if (before == after)
@@ -140,12 +151,14 @@ void lapic_timer_set_deadline(struct lapic *l, uint64_t tsc)
 {
     if (timer_mode(l) != TIMER_TSC_DEADLINE)
         return;
+    lapic_timer_sync(l);
     l->tsc_deadline = tsc;
     timer_check_deadline(l);
 }
 
-uint64_t lapic_timer_deadline(const struct lapic *l)
+uint64_t lapic_timer_deadline(struct lapic *l)
 {
+    lapic_timer_sync(l);
     return timer_mode(l) == TIMER_TSC_DEADLINE ? l->tsc_deadline : 0;
 }
 

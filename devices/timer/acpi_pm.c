@@ -83,6 +83,16 @@ static void pm_expired(void *opaque)
     pm_update(pm);
 }
 
+/* Before anything is read or changed: the I/O thread may be late, and a carry that is seen has
+ * raised SCI. */
+static void pm_catch_up(struct acpi_pm *pm)
+{
+    uint16_t before = pm->sts;
+    pm_sync(pm);
+    if (pm->sts != before)
+        pm_update(pm);
+}
+
 void acpi_pm_power_button(struct acpi_pm *pm)
 {
     pm->sts |= PM1_PWRBTN;
@@ -151,7 +161,7 @@ static uint64_t pm_read(void *opaque, const struct access *access, uint64_t offs
 {
     struct acpi_pm *pm = opaque;
     (void)access;
-    pm_sync(pm);
+    pm_catch_up(pm);
     if (offset >= PM_TMR && offset < PM_TMR + 4)
         return (pm->seen_tick & TIMER_MASK) >> (offset - PM_TMR) * 8;
     return read_bytes(pm, offset, size, pm_read_word);
@@ -165,7 +175,7 @@ static void pm_write(void *opaque, const struct access *access, uint64_t offset,
     struct acpi_pm *pm = opaque;
     unsigned reg = (unsigned)offset & ~1u;
     (void)access;
-    pm_sync(pm);
+    pm_catch_up(pm);
     if (size == 1) {
         uint16_t kept = reg == PM1_STS ? 0 : pm_read_word(pm, reg);
         unsigned shift = (offset & 1) * 8;

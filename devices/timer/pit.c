@@ -304,6 +304,14 @@ static void pit_expired(void *opaque)
     pit_arm(pit, now);
 }
 
+/* Delivers what is due before anything is read or changed: the I/O thread may be late, and arming
+ * anew, which a latch command does, too, would skip that edge. */
+static void pit_sync(struct pit *pit)
+{
+    if (pit->deadline && pit->deadline <= clock_now(pit->board->clock))
+        pit_expired(pit);
+}
+
 /* ---- Ports 40h-43h --------------------------------------------------------------------------- */
 
 static void write_count(struct counter *c, uint64_t now, uint8_t value)
@@ -398,10 +406,11 @@ static void write_control(struct pit *pit, uint64_t now, uint8_t value)
 static uint64_t pit_read(void *opaque, const struct access *access, uint64_t offset, unsigned size)
 {
     struct pit *pit = opaque;
-    uint64_t now = pit_now(pit);
     (void)access, (void)size;
     if (offset == CONTROL)
         return 0; /* write only */
+    pit_sync(pit);
+    uint64_t now = pit_now(pit);
     counter_sync(&pit->counter[offset], now);
     return read_count(&pit->counter[offset], now);
 }
@@ -410,8 +419,9 @@ static void pit_write(void *opaque, const struct access *access, uint64_t offset
                       uint64_t value)
 {
     struct pit *pit = opaque;
-    uint64_t now = pit_now(pit);
     (void)access, (void)size;
+    pit_sync(pit);
+    uint64_t now = pit_now(pit);
     for (unsigned i = 0; i < COUNTERS; i++)
         counter_sync(&pit->counter[i], now);
     if (offset == CONTROL)

@@ -316,6 +316,8 @@ static void rtc_update(struct rtc *rtc)
     rtc_arm(rtc);
 }
 
+/* By the timer, and before anything is read or changed: the I/O thread may be late, and a flag that
+ * is read away would neither show IRQF nor raise the line. */
 static void rtc_expired(void *opaque)
 {
     struct rtc *rtc = opaque;
@@ -421,7 +423,7 @@ static uint64_t rtc_read(void *opaque, const struct access *access, uint64_t off
     (void)access, (void)size;
     if (offset == 0)
         return 0xff; /* the index is write only */
-    rtc_sync(rtc);
+    rtc_expired(rtc);
     uint8_t value = rtc_read_register(rtc, rtc->index);
     rtc_update(rtc);
     return value;
@@ -437,7 +439,7 @@ static void rtc_write(void *opaque, const struct access *access, uint64_t offset
         rtc->index = value & 0x7f;
         return;
     }
-    rtc_sync(rtc);
+    rtc_expired(rtc);
     rtc_write_register(rtc, rtc->index, (uint8_t)value);
     rtc_update(rtc);
 }

@@ -160,6 +160,27 @@ TEST(second_sipi_is_ignored)
     CHECK_EQ(found->starts, 1);
 }
 
+/* Two at once: the first one starts it. A SIPI just before INIT is not for after it. */
+TEST(order_of_init_and_sipi)
+{
+    for (unsigned i = 0; i < 20; i++) {
+        CHECK(all_cpus_up());
+        tell(1, SPIN, 0);
+        CHECK(obeyed(1));
+        begin_at(0x20);
+        begin_at(9);
+        apic_write(APIC_ICR_HIGH, 1 << 24);
+        apic_write(APIC_ICR, SIPI | 9);
+        apic_write(APIC_ICR, INIT);
+        pit_wait(5000);
+        CHECK_EQ(found->starts, 0);
+        apic_write(APIC_ICR, SIPI | 0x20);
+        apic_write(APIC_ICR, SIPI | 9);
+        CHECK(started(1));
+        CHECK_EQ(found->cs, 0x2000);
+    }
+}
+
 /* After INIT it waits: neither interrupts nor its old program go on. */
 TEST(waits_for_sipi)
 {
@@ -218,6 +239,7 @@ const struct test guest_tests[] = {T(state_after_sipi),
                                    T(local_apic_after_init),
                                    T(sipi_to_a_running_processor),
                                    T(second_sipi_is_ignored),
+                                   T(order_of_init_and_sipi),
                                    T(waits_for_sipi),
                                    T(init_deassert),
                                    T(broadcast),

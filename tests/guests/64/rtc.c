@@ -289,6 +289,24 @@ TEST(flags_without_interrupts)
     CHECK_EQ(get(C) & UF, 0); /* reading clears */
 }
 
+/* IRQF is PF and PIE at any moment, however soon after the period's end it is read. */
+TEST(irqf_with_its_flag)
+{
+    begin(apic_eoi);
+    put(B, H24 | PIE);
+    get(C);
+    unsigned with = 0, without = 0;
+    for (uint64_t end = rdtsc() + FOREVER; with < 100 && rdtsc() < end;) {
+        uint8_t c = get(C);
+        with += (c & (IRQF | PF)) == (IRQF | PF);
+        without += (c & (IRQF | PF)) == PF;
+    }
+    put(B, H24);
+    get(C);
+    CHECK_EQ(with, 100);
+    CHECK_EQ(without, 0);
+}
+
 static void beat_and_end(struct frame *f)
 {
     beat_hit();
@@ -405,6 +423,7 @@ const struct test guest_tests[] = {T(starts_at_the_given_time),
                                    T(formats),
                                    T(divider_reset),
                                    T(flags_without_interrupts),
+                                   T(irqf_with_its_flag),
                                    T(periodic),
                                    T(c_releases_the_line),
                                    T(update_ended),

@@ -58,6 +58,41 @@ START_TEST(counters)
 }
 END_TEST
 
+static _Atomic bool stop;
+
+static void *store_16(void *opaque)
+{
+    uint8_t bytes[16];
+    for (uint8_t pattern = 0; !stop; pattern++) {
+        memset(bytes, pattern, sizeof(bytes));
+        mem_write(opaque, SEG_DS, FIXTURE_DATA + 0x10, bytes, 16);
+    }
+    return NULL;
+}
+
+/* Aligned accesses of 16 bytes are atomic, as a processor with AVX promises (SDM vol. 3, 9.1.1). */
+START_TEST(aligned_16)
+{
+    pthread_t thread;
+    unsigned torn = 0;
+    for (unsigned i = 0; i < VCPUS; i++)
+        fixture_init_smp(&f[i], FIXTURE_LONG64, i, VCPUS, i ? &f[0] : NULL);
+    stop = false;
+    pthread_create(&thread, NULL, store_16, f[1].cpu);
+    for (unsigned n = 0; n < 5000000; n++) {
+        uint64_t seen[2];
+        mem_read(f[0].cpu, SEG_DS, FIXTURE_DATA + 0x10, seen, 16);
+        torn += seen[0] != seen[1];
+    }
+    stop = true;
+    pthread_join(thread, NULL);
+    ck_assert_uint_eq(torn, 0);
+    for (unsigned i = VCPUS; i-- > 1;)
+        fixture_fini_secondary(&f[i]);
+    fixture_fini(&f[0]);
+}
+END_TEST
+
 /* cmpxchg on a page that may not be written faults as a write, also when it would not store; xchg
  * too. */
 START_TEST(permission)
@@ -133,6 +168,7 @@ int main(void)
     TCase *t = tcase_create("memory");
     tcase_set_timeout(t, 120);
     tcase_add_test(t, counters);
+    tcase_add_test(t, aligned_16);
     tcase_add_test(t, permission);
     tcase_add_test(t, crossing_write);
     tcase_add_test(t, data_breakpoints);

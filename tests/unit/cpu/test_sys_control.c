@@ -378,6 +378,7 @@ START_TEST(init_and_sipi)
     ck_assert_uint_eq(cpu->gpr[RDX], cpu->model->signature);
     put_code(CODE, "e6 f4");
     cpu_port(cpu).sipi(cpu, CODE >> 12);
+    cpu_port(cpu).sipi(cpu, 1); /* the first has started it, though it does not know yet */
     cpu_run(cpu);
     ck_assert_uint_eq(cpu->rip, 2);
     ck_assert_uint_eq(cpu->seg[SEG_CS].selector, CODE >> 4);

@@ -159,6 +159,13 @@ static inline unsigned bench_advance(uint64_t ns)
     }
 }
 
+/* Time goes on, but no timer fires: the I/O thread is late. */
+static inline void bench_be_late(uint64_t ns)
+{
+    bench.now += ns;
+    clock_set_manual(bench.board.clock, bench.now);
+}
+
 static inline void bench_destroy(void *chip)
 {
     chip_device(chip)->destroy(chip_device(chip));

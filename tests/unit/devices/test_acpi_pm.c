@@ -51,6 +51,25 @@ START_TEST(timer_carry_interrupts)
 }
 END_TEST
 
+/* The I/O thread may be late. */
+START_TEST(late_carry_interrupts)
+{
+    setup(true);
+    out_sized(BASE + 2, 2, 1);
+    uint64_t half = clock_ticks_to_ns(0x800000, ACPI_PM_TIMER_HZ);
+    bench_be_late(half);
+    ck_assert_uint_eq(in_sized(BASE, 2), 1);
+    ck_assert(sci.level);
+    out_sized(BASE, 2, 1);
+    ck_assert(!sci.level);
+    bench_be_late(half);
+    out_sized(BASE, 2, 1);
+    ck_assert_uint_eq(sci.rises, 2);
+    ck_assert(!sci.level);
+    bench_destroy(pm);
+}
+END_TEST
+
 START_TEST(acpi_enable)
 {
     setup(false);
@@ -116,5 +135,5 @@ START_TEST(the_block_moves)
 }
 END_TEST
 
-BENCH_MAIN("acpi_pm", timer_counts_24_bits, timer_carry_interrupts, acpi_enable, sleep_types,
-           general_purpose_events, the_block_moves)
+BENCH_MAIN("acpi_pm", timer_counts_24_bits, timer_carry_interrupts, late_carry_interrupts,
+           acpi_enable, sleep_types, general_purpose_events, the_block_moves)

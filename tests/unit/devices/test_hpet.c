@@ -192,13 +192,6 @@ START_TEST(legacy_replacement)
 }
 END_TEST
 
-/* Time goes on, but no timer fires. */
-static void be_late(uint64_t ns)
-{
-    bench.now += ns;
-    clock_set_manual(bench.board.clock, bench.now);
-}
-
 /* The I/O thread may be late. A write that arms the comparators anew must not take a match that is
  * due for one that has been missed: with 64 bits, that would be for ever. */
 START_TEST(late_match_is_not_lost)
@@ -208,17 +201,17 @@ START_TEST(late_match_is_not_lost)
     wr(0x120, 20 << 9 | 4 | 8 | 0x40);
     wr(0x128, 2000), wr(0x128, 2000);
     wr(0x10, 1);
-    be_late(25000); /* 2500 ticks */
+    bench_be_late(25000); /* 2500 ticks */
     wr(0x10, 1);
     ck_assert_int_eq(take(), 0x44);
     bench_advance(14990);
     ck_assert_int_eq(take(), -1);
     bench_advance(10);
     ck_assert_int_eq(take(), 0x44);
-    be_late(25000);
+    bench_be_late(25000);
     wr(0x120, 20 << 9 | 4 | 8); /* its own configuration, as it is */
     ck_assert_int_eq(take(), 0x44);
-    be_late(20000);
+    bench_be_late(20000);
     ck_assert_uint_eq(rd(0x128), 10000); /* what it shows is up to date, too */
     ck_assert_int_eq(take(), 0x44);
     wr(0x10, 0);

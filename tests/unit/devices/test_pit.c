@@ -389,9 +389,41 @@ START_TEST(storms_are_bounded)
 }
 END_TEST
 
+/* The I/O thread may be late. An access that arms counter 0 anew, be it a latch command, must not
+ * take an edge that is due for one that has been. */
+START_TEST(late_edge_is_not_lost)
+{
+    setup();
+    control(0x34);
+    load(0, 1000);
+    ticks(1);
+    irq0.rises = 0;
+    for (unsigned i = 1; i <= 3; i++) {
+        bench_be_late(clock_ticks_to_ns(1000, PIT_HZ));
+        value(0);
+        ck_assert_uint_eq(irq0.rises, i);
+        value(0);
+        ck_assert_uint_eq(irq0.rises, i);
+    }
+    bench_be_late(clock_ticks_to_ns(1000, PIT_HZ));
+    value(2); /* another counter's */
+    ck_assert_uint_eq(irq0.rises, 4);
+    control(0x30);
+    load(0, 1000);
+    irq0.rises = 0;
+    bench_be_late(clock_ticks_to_ns(1002, PIT_HZ));
+    load(0, 1000); /* the next one-shot */
+    ck_assert_uint_eq(irq0.rises, 1);
+    ck_assert(!irq0.level);
+    ticks(1001);
+    ck_assert_uint_eq(irq0.rises, 2);
+    bench_destroy(pit);
+}
+END_TEST
+
 BENCH_MAIN("pit", mode_0_interrupts_at_terminal_count, mode_0_gate_holds_the_count,
            mode_1_is_a_retriggerable_one_shot, mode_2_divides_the_rate_exactly,
            mode_2_gate_restarts, mode_3_is_square, mode_3_interrupts_once_per_cycle,
            mode_4_strobes_once, mode_5_strobes_after_a_trigger, bcd_counts_in_decimal,
            latches_and_read_back, status_shows_the_mode_as_written, refresh_bit_toggles,
-           storms_are_bounded)
+           storms_are_bounded, late_edge_is_not_lost)

@@ -289,6 +289,30 @@ START_TEST(periodic)
 }
 END_TEST
 
+/* The I/O thread may be late. A flag that is read away has had its interrupt. */
+START_TEST(late_interrupt_is_not_lost)
+{
+    setup_at(0);
+    wr(0xa, 0x26);
+    wr(0xb, 0x42);
+    rd(0xc);
+    irq8.rises = 0;
+    bench_be_late(1000000);
+    ck_assert_uint_eq(rd(0xc), 0xc0);
+    ck_assert_uint_eq(irq8.rises, 1);
+    ck_assert(!irq8.level);
+    bench_be_late(1000000);
+    wr(0xb, 0x02);
+    ck_assert_uint_eq(irq8.rises, 2);
+    wr(0xb, 0x12);
+    rd(0xc);
+    bench_be_late(second);
+    ck_assert_uint_eq(flags(), 0x90);
+    ck_assert_uint_eq(irq8.rises, 3);
+    bench_destroy(rtc);
+}
+END_TEST
+
 START_TEST(cmos_memory)
 {
     setup_at(0);
@@ -313,4 +337,4 @@ END_TEST
 
 BENCH_MAIN("rtc", shows_the_date, runs_on_the_machines_clock, formats, setting_with_set,
            setting_while_running_and_nonsense, update_in_progress, update_interrupt, alarm,
-           alarm_flag_without_interrupt, periodic, cmos_memory)
+           alarm_flag_without_interrupt, periodic, late_interrupt_is_not_lost, cmos_memory)

@@ -138,6 +138,56 @@ START_TEST(test_widths)
 }
 END_TEST
 
+/* Two threads store equal bytes over each other; whoever looks sees what one of them stored. */
+struct racer {
+    uint64_t gpa;
+    unsigned size;
+    uint8_t pattern;
+    _Atomic bool stop;
+};
+
+static void *store_again(void *opaque)
+{
+    struct racer *r = opaque;
+    uint8_t bytes[16];
+    memset(bytes, r->pattern, sizeof bytes);
+    while (!r->stop)
+        phys_write(g->map, &KERNEL, r->gpa, bytes, r->size);
+    return NULL;
+}
+
+static void race(uint64_t gpa, unsigned size)
+{
+    struct racer r[2] = {{gpa, size, 0x11, false}, {gpa, size, 0x22, false}};
+    pthread_t thread[2];
+    unsigned torn = 0;
+    put(gpa, 0, 8);
+    put(gpa + 8, 0, 8);
+    for (unsigned i = 0; i < 2; i++)
+        ck_assert_int_eq(pthread_create(&thread[i], NULL, store_again, &r[i]), 0);
+    for (unsigned n = 0; n < 2000000; n++) {
+        uint8_t bytes[16];
+        phys_read(g->map, &KERNEL, gpa, bytes, size);
+        for (unsigned i = 1; i < size; i++)
+            torn += bytes[i] != bytes[0];
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        r[i].stop = true;
+        pthread_join(thread[i], NULL);
+    }
+    ck_assert_uint_eq(torn, 0);
+}
+
+START_TEST(test_atomic)
+{
+    race(0x1000, 8);
+    race(0x1001, 2);
+    race(0x1005, 4);
+    race(0x1003, 8);
+    race(0x1010, 16);
+}
+END_TEST
+
 START_TEST(test_holes)
 {
     ck_assert_uint_eq(get(0x90000000, 8), ~0ull);
@@ -385,6 +435,7 @@ int main(void)
     tcase_add_test(t, test_mmio_over_rom_over_ram);
     tcase_add_test(t, test_access_across_regions);
     tcase_add_test(t, test_widths);
+    tcase_add_test(t, test_atomic);
     tcase_add_test(t, test_holes);
     tcase_add_test(t, test_region_vanishes_under_its_own_callback);
     tcase_add_test(t, test_bar_moves_for_ever);
