@@ -264,6 +264,7 @@ bool mmu_cpu_init(struct mmu_cpu *mmu, struct phys_map *map, struct exclusive *e
     mmu->priv = calloc(1, sizeof *mmu->priv);
     if (!mmu->priv || !mail_init(mmu)) {
         free(mmu->priv);
+        mmu->priv = NULL; /* mmu_cpu_fini() may follow */
         return error_set(err, "out of host memory");
     }
     mmu->priv->hooks = *hooks;

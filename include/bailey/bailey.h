@@ -12,9 +12,12 @@
  *
  * A machine is described by command-line arguments: those of the program `bailey`, which are QEMU's
  * (`bailey -help` lists them). Any number of machines may live in one process, each with its own
- * threads; they share nothing, except that only one can have the terminal. The library installs no
- * signal handlers, never exits and never writes to standard output by itself, apart from what
- * `-serial stdio` sends there. Its threads block all signals but those of faults.
+ * threads; they share nothing, except that only one can have the terminal. The library never exits
+ * and never writes to standard output by itself, apart from what `-serial stdio` sends there. Its
+ * threads block all signals but those of faults. Of the program's own signals it handles SIGFPE,
+ * and passes on those that no guest has caused; while a machine has output to a file or to stdio,
+ * SIGPIPE is ignored where it would end the program; and while one has the terminal, signals that
+ * would end or stop the program put its modes back first.
  *
  * Link with libbailey.a, -lelf, -lcapstone, -ljansson, -lpthread, -lm.
  */

@@ -29,13 +29,17 @@ static void catch_crashes(void)
         sigaction(signals[i], &action, NULL);
 }
 
-/* The signals that ask the program to end: blocked in all threads, and waited for by one. */
+/* The signals that ask the program to end: blocked in all threads while the machine runs, and
+ * waited for by one. Those that whoever started it has it ignore (nohup, a shell's background jobs)
+ * are not among them: sigwait() would take them all the same. */
 static void ending_signals(sigset_t *set)
 {
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+    struct sigaction action;
     sigemptyset(set);
-    sigaddset(set, SIGINT);
-    sigaddset(set, SIGTERM);
-    sigaddset(set, SIGHUP);
+    for (unsigned i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
+        if (sigaction(signals[i], NULL, &action) == 0 && action.sa_handler != SIG_IGN)
+            sigaddset(set, signals[i]);
 }
 
 static void *wait_for_signal(void *machine)
@@ -54,6 +58,9 @@ static int run(struct bailey *machine)
 {
     struct bailey_error error;
     pthread_t waiter;
+    sigset_t set;
+    ending_signals(&set);
+    pthread_sigmask(SIG_BLOCK, &set, NULL); /* not before: making a machine may have to wait */
     bool waiting = pthread_create(&waiter, NULL, wait_for_signal, machine) == 0;
     enum bailey_end end = bailey_run(machine, &error);
     int status = bailey_status(machine);
@@ -72,9 +79,6 @@ static int run(struct bailey *machine)
 int main(int argc, char **argv)
 {
     struct bailey_error error;
-    sigset_t set;
-    ending_signals(&set);
-    pthread_sigmask(SIG_BLOCK, &set, NULL);
     catch_crashes();
     struct bailey *machine = bailey_new((unsigned)(argc > 0 ? argc - 1 : 0),
                                         (const char *const *)argv + 1, stdout, &error);

@@ -25,13 +25,13 @@ static void make_rule(const struct settings *set, struct protect_rule *rule)
     }
 }
 
-static int print_region(const struct program *p, const struct protect_region *region, uint32_t id)
+static void print_region(const struct program *p, const struct protect_region *region, uint32_t id)
 {
     printf("context %u session 0x%" PRIx64 " region %u: 0x%" PRIx64, bctl_context(p->ctl),
            bctl_session(p->ctl), id, region->base);
     print_symbol(stdout, p, region->base);
     printf(", %" PRIu64 " bytes\n", region->length);
-    return fflush(stdout) == 0 ? EXIT_DONE : EXIT_REFUSED;
+    fflush(stdout); /* whoever reads along wants to know the context before the first event */
 }
 
 /* A number of bytes, or the symbol that lies behind the last of them. */
@@ -74,8 +74,8 @@ int run_protect(struct program *p)
             bctl_destroy(p->ctl, bctl_context(p->ctl), &p->error);
         return status;
     }
-    int status = print_region(p, &region, rule.region);
-    return status == EXIT_DONE && set->watch ? watch(p) : status;
+    print_region(p, &region, rule.region);
+    return set->watch && !ferror(stdout) ? watch(p) : EXIT_DONE;
 }
 
 int watch(struct program *p)
@@ -86,7 +86,7 @@ int watch(struct program *p)
         case BCTL_MESSAGE:
             print_message(stdout, p, &message);
             if (ferror(stdout))
-                return EXIT_REFUSED;
+                return EXIT_DONE; /* which main() will deny */
             break;
         case BCTL_TIMEOUT:
             break;

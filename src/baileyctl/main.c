@@ -70,6 +70,12 @@ bool absolute_path(const char *file, char *path, size_t size)
     return getcwd(here, sizeof(here)) && snprintf(path, size, "%s/%s", here, file) < (int)size;
 }
 
+/* Also of what was written earlier: what fflush() could not write is not tried again. */
+static bool output_is_whole(void)
+{
+    return fflush(stdout) == 0 && !ferror(stdout);
+}
+
 static int help(void)
 {
     puts("usage: baileyctl --socket PATH [OPTION]... COMMAND [OPERAND]...\n\n"
@@ -86,7 +92,13 @@ static int help(void)
     puts(
         "\nExit status: 0 done; 1 the machine refused, or something failed; 2 the command line is\n"
         "wrong; 3 there is no machine at the socket, or the connection broke.");
-    return fflush(stdout) == 0 ? EXIT_DONE : EXIT_REFUSED;
+    return output_is_whole() ? EXIT_DONE : EXIT_REFUSED;
+}
+
+static int version(void)
+{
+    puts("baileyctl " BAILEY_VERSION);
+    return output_is_whole() ? EXIT_DONE : EXIT_REFUSED;
 }
 
 static bool asked(int argc, char **argv, const char *option)
@@ -125,7 +137,7 @@ static int connect_and_run(struct program *p, const struct command *command)
         return fail_error(p);
     bctl_space(p->ctl, p->set.vcpu, p->set.has_cr3 ? &p->set.cr3 : NULL);
     int status = command->run(p);
-    if (fflush(stdout) != 0 && status == EXIT_DONE) {
+    if (!output_is_whole() && status == EXIT_DONE) {
         fputs("baileyctl: could not write to standard output\n", stderr);
         status = EXIT_REFUSED;
     }
@@ -138,7 +150,7 @@ int main(int argc, char **argv)
     if (argc < 2 || asked(argc, argv, "--help") || asked(argc, argv, "-h"))
         return argc < 2 ? fail_use("no command") : help();
     if (asked(argc, argv, "--version"))
-        return puts("baileyctl " BAILEY_VERSION) < 0 ? EXIT_REFUSED : EXIT_DONE;
+        return version();
     int status = parse_options(&p.set, argc, argv);
     if (status)
         return status;

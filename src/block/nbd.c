@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 static const char *const schemes[] = {"nbd:", "nbds:", "nbd+unix:", "nbds+unix:"};
@@ -28,6 +29,7 @@ bool nbd_image_uri(const char *path)
 #include <libnbd.h>
 
 #define MOST_AT_ONCE (1u << 20) /* bytes of one request; servers take 32 MiB at least */
+#define PATIENCE_MS  10000      /* for a server to say what it has */
 
 struct nbd {
     struct image image;
@@ -171,10 +173,10 @@ static int connect_old(struct nbd_handle *handle, const char *text, bool *unders
     last = strrchr(copy, ':');
     *understood = last && last > copy && last[1];
     if (*understood && !strncmp(copy, "unix:", 5)) {
-        result = nbd_connect_unix(handle, copy + 5);
+        result = nbd_aio_connect_unix(handle, copy + 5);
     } else if (*understood) {
         *last = 0;
-        result = nbd_connect_tcp(handle, copy, last + 1);
+        result = nbd_aio_connect_tcp(handle, copy, last + 1);
     }
     free(copy);
     return result;
@@ -242,11 +244,36 @@ static struct nbd *make(const struct image_options *options, struct error *err)
     return NULL;
 }
 
-/* `connected`: what libnbd's call returned. */
-static struct image *finish(struct nbd *nbd, int connected, const struct image_options *options,
+static int64_t milliseconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* libnbd's own connecting waits for ever for a server that says nothing. */
+static bool await_server(struct nbd *nbd, const char *path, struct error *err)
+{
+    const int64_t end = milliseconds() + PATIENCE_MS;
+    for (int64_t left = PATIENCE_MS; nbd_aio_is_ready(nbd->handle) == 0;
+         left = end - milliseconds()) {
+        if (left <= 0)
+            return error_set(err, "%s: the server does not answer", path);
+        if (nbd_poll(nbd->handle, (int)left) < 0)
+            return set_error(err, path);
+        if (nbd_aio_is_dead(nbd->handle) || nbd_aio_is_closed(nbd->handle))
+            return error_set(err, "%s: the server hung up", path);
+    }
+    return true;
+}
+
+/* `connecting`: what libnbd's call returned. */
+static struct image *finish(struct nbd *nbd, int connecting, const struct image_options *options,
                             struct error *err)
 {
-    if (connected == 0 ? learn(nbd, options, err) : set_error(err, options->path))
+    bool ok =
+        connecting == 0 ? await_server(nbd, options->path, err) : set_error(err, options->path);
+    if (ok && learn(nbd, options, err))
         return &nbd->image;
     nbd_close(nbd->handle);
     nbd->handle = NULL;
@@ -267,7 +294,7 @@ struct image *nbd_image_open(const struct image_options *options, struct error *
         return NULL;
     int connected = !strncmp(options->path, "nbd:", 4) && strncmp(options->path, "nbd://", 6)
                         ? connect_old(nbd->handle, options->path, &understood)
-                        : nbd_connect_uri(nbd->handle, options->path);
+                        : nbd_aio_connect_uri(nbd->handle, options->path);
     if (understood)
         return finish(nbd, connected, options, err);
     error_set(err,
@@ -300,7 +327,8 @@ struct image *nbd_image_foreign(struct hostfile *file, const struct format *form
                   options->path, format->name);
     else
         nbd = make(options, err);
-    return nbd ? finish(nbd, nbd_connect_systemd_socket_activation(nbd->handle, argv), options, err)
+    return nbd ? finish(nbd, nbd_aio_connect_systemd_socket_activation(nbd->handle, argv), options,
+                        err)
                : NULL;
 }
 

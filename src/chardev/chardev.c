@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -314,14 +315,37 @@ static bool open_spec(struct chardev *chr, const char *spec, struct error *err)
                      spec);
 }
 
-/* Writing to a pipe whose reader is gone must be an error, not the end of the machine. */
-static void ignore_broken_pipes(void)
+/* Writing to a pipe whose reader is gone must be an error, not the end of the machine. The signal
+ * is the whole program's, so it is left as it was found when the last output has been closed. */
+static struct {
+    pthread_mutex_t lock;
+    unsigned outputs;
+    bool ignored; /* by us */
+} broken_pipes = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static bool change_sigpipe(void (*from)(int), void (*to)(int))
 {
     struct sigaction action;
-    if (sigaction(SIGPIPE, NULL, &action) == 0 && action.sa_handler == SIG_DFL) {
-        action.sa_handler = SIG_IGN;
-        sigaction(SIGPIPE, &action, NULL);
-    }
+    if (sigaction(SIGPIPE, NULL, &action) != 0 || action.sa_handler != from)
+        return false;
+    action.sa_handler = to;
+    return sigaction(SIGPIPE, &action, NULL) == 0;
+}
+
+static void ignore_broken_pipes(void)
+{
+    pthread_mutex_lock(&broken_pipes.lock);
+    if (broken_pipes.outputs++ == 0)
+        broken_pipes.ignored = change_sigpipe(SIG_DFL, SIG_IGN);
+    pthread_mutex_unlock(&broken_pipes.lock);
+}
+
+static void heed_broken_pipes(void)
+{
+    pthread_mutex_lock(&broken_pipes.lock);
+    if (--broken_pipes.outputs == 0 && broken_pipes.ignored)
+        change_sigpipe(SIG_IGN, SIG_DFL);
+    pthread_mutex_unlock(&broken_pipes.lock);
 }
 
 struct chardev *chardev_open(const char *spec, struct event_queue *queue,
@@ -342,7 +366,8 @@ struct chardev *chardev_open(const char *spec, struct event_queue *queue,
         free(chr);
         return NULL;
     }
-    ignore_broken_pipes();
+    if (chr->out_fd >= 0)
+        ignore_broken_pipes();
     return chr;
 }
 
@@ -376,6 +401,7 @@ void chardev_close(struct chardev *chr)
     if (chr->out_fd >= 0) {
         watch_output(chr, false);
         drain(chr);
+        heed_broken_pipes();
     }
     if (chr->kind == KIND_STDIO)
         terminal_release();

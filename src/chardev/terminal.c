@@ -35,10 +35,12 @@ static struct {
     int out;
 } terminal = {.claimed = ATOMIC_FLAG_INIT, .out = -1};
 
-/* Signals that end the process when nobody handles them. Those that somebody handles already, or
- * that are ignored (nohup), are left alone. */
-static const int fatal_signals[] = {SIGHUP,  SIGINT, SIGQUIT, SIGTERM, SIGABRT,
-                                    SIGSEGV, SIGBUS, SIGILL,  SIGFPE};
+/* Signals that end the process when nobody handles them (signal(7)). Those that somebody handles
+ * already, or that are ignored (nohup), are left alone. Not SIGPIPE, which chardev_open() ignores,
+ * nor SIGPROF, which the profiler wants to find unused. */
+static const int fatal_signals[] = {
+    SIGHUP, SIGINT,  SIGQUIT, SIGTERM, SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE,    SIGTRAP,
+    SIGSYS, SIGALRM, SIGUSR1, SIGUSR2, SIGXCPU, SIGXFSZ, SIGIO,  SIGPWR, SIGVTALRM, SIGSTKFLT};
 
 /* tcsetattr() from a background job would stop the process. A terminal that does not control us
  * (-1) knows no jobs of ours. */

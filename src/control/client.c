@@ -290,6 +290,16 @@ bool control_take(struct control_client *client, struct control_message *message
 
 /* ---- Asking ---------------------------------------------------------------------------------- */
 
+/* 0: it is free, or a guest's, whose handler outlives it. */
+static uint64_t host_session(struct control *c, unsigned context)
+{
+    struct rules_owner owner;
+    pthread_mutex_lock(c->machine.lock); /* rules are read under it (rules.h) */
+    rules_context_owner(c->rules, context, &owner);
+    pthread_mutex_unlock(c->machine.lock);
+    return owner.kind == RULES_HOST ? owner.session : 0;
+}
+
 enum protect_status control_handle(struct control_client *client, unsigned context, bool on,
                                    unsigned timeout_ms)
 {
@@ -297,11 +307,13 @@ enum protect_status control_handle(struct control_client *client, unsigned conte
     enum protect_status status = PROTECT_OK;
     if (context >= RULES_CONTEXTS || timeout_ms > CONTROL_TIMEOUT_MAX)
         return PROTECT_BAD_ARGUMENT;
+    uint64_t session = host_session(c, context);
     pthread_mutex_lock(&c->lock);
     if (client->retired || (c->handler[context].client && c->handler[context].client != client)) {
         status = PROTECT_BUSY;
     } else {
         c->handler[context].client = on ? client : NULL;
+        c->handler[context].session = session;
         c->handler[context].timeout_ms = timeout_ms;
     }
     pthread_mutex_unlock(&c->lock);

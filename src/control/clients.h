@@ -57,6 +57,7 @@ struct control {
     bool hushed;
     struct {
         struct control_client *client;
+        uint64_t session; /* of a host context; 0: it was free when the client began to handle it */
         unsigned timeout_ms;
     } handler[RULES_CONTEXTS];
     struct {

@@ -57,6 +57,8 @@ static void set_owner(struct control *c, unsigned context, struct control_client
                       uint64_t session)
 {
     pthread_mutex_lock(&c->lock);
+    if (c->handler[context].session) /* who answered for the one before has no say in this one */
+        c->handler[context].client = NULL;
     c->owner[context - PROTECT_DOORS].client = client;
     c->owner[context - PROTECT_DOORS].session = session;
     c->owner[context - PROTECT_DOORS].keep = false;

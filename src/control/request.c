@@ -347,10 +347,10 @@ static bool get_request(struct request *r, json_t *json, struct wire_error *err)
     if (!get_id(r, json, err))
         return false;
     const struct op *op = find_op(json, err);
-    if (!op || !check_keys(json, op, err) || !get_common(r, json, err))
+    if (!op)
         return false;
     r->op = op->op;
-    return op->get(r, json, err);
+    return check_keys(json, op, err) && get_common(r, json, err) && op->get(r, json, err);
 }
 
 enum request_problem request_parse(const char *line, size_t len, struct request *r,

@@ -174,6 +174,17 @@ static void add_pending(struct connection *c, int n)
     pthread_mutex_unlock(&c->server->lock);
 }
 
+/* A refusal goes the same way, or it would overtake the replies to what came before it. */
+static void queue_request(struct connection *c, struct request *request, char *refusal)
+{
+    add_pending(c, 1);
+    if (worker_request(c->server->worker, c->client, request, refusal, request_done, c))
+        return;
+    add_pending(c, -1);
+    c->closing = true;
+    free(refusal);
+}
+
 static void handle_line(struct connection *c, const char *line, size_t len)
 {
     struct request request;
@@ -182,17 +193,14 @@ static void handle_line(struct connection *c, const char *line, size_t len)
         return;
     control_alive(c->client);
     enum request_problem problem = request_parse(line, len, &request, &err);
-    if (problem != REQUEST_FINE) {
-        put_line(c, op_refuse(&request, problem, &err));
-    } else if (request.op == REQUEST_ANSWER) {
-        put_line(c, op_run(c->client, &request));
-    } else {
-        add_pending(c, 1);
-        if (!worker_request(c->server->worker, c->client, &request, request_done, c)) {
-            add_pending(c, -1);
-            c->closing = true;
-        }
-    }
+    bool fine = problem == REQUEST_FINE;
+    char *refusal = fine ? NULL : op_refuse(&request, problem, &err);
+    if (request.op == REQUEST_ANSWER)
+        put_line(c, fine ? op_run(c->client, &request) : refusal);
+    else if (fine || refusal)
+        queue_request(c, &request, refusal);
+    else
+        c->closing = true;
     request_free(&request);
 }
 

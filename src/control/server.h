@@ -34,10 +34,11 @@ void server_free(struct server *server);
 struct worker *worker_new(struct error *err);
 /* What is queued is not done any more. */
 void worker_free(struct worker *worker);
-/* `request` is the worker's from here on. When it is done, done(opaque, reply) gets the reply, to
- * be freed; in the worker's thread. */
+/* `request` and `refusal` are the worker's from here on. When it is done, done(opaque, reply) gets
+ * the reply, to be freed; in the worker's thread. With a `refusal` nothing is done, and that is the
+ * reply. False: no memory, and both are still the caller's. */
 bool worker_request(struct worker *worker, struct control_client *client, struct request *request,
-                    void (*done)(void *opaque, char *reply), void *opaque);
+                    char *refusal, void (*done)(void *opaque, char *reply), void *opaque);
 /* Ends the client, after what is queued for it; then done(opaque, NULL). */
 bool worker_farewell(struct worker *worker, struct control_client *client,
                      void (*done)(void *opaque, char *reply), void *opaque);

@@ -15,6 +15,7 @@ struct job {
     struct job *next;
     struct control_client *client;
     struct request request;
+    char *refusal; /* NULL: the request is carried out */
     bool farewell;
     void (*done)(void *opaque, char *reply);
     void *opaque;
@@ -30,10 +31,10 @@ struct worker {
 
 static void do_job(struct job *job)
 {
-    char *reply = NULL;
+    char *reply = job->refusal;
     if (job->farewell)
         control_leave(job->client);
-    else
+    else if (!reply)
         reply = op_run(job->client, &job->request);
     request_free(&job->request);
     job->done(job->opaque, reply);
@@ -87,6 +88,7 @@ void worker_free(struct worker *w)
         struct job *job = w->first;
         w->first = job->next;
         request_free(&job->request);
+        free(job->refusal);
         free(job);
     }
     pthread_cond_destroy(&w->changed);
@@ -105,12 +107,13 @@ static bool queue(struct worker *w, struct job *job)
 }
 
 bool worker_request(struct worker *w, struct control_client *client, struct request *request,
-                    void (*done)(void *opaque, char *reply), void *opaque)
+                    char *refusal, void (*done)(void *opaque, char *reply), void *opaque)
 {
     struct job *job = malloc(sizeof(*job));
     if (!job)
         return false;
-    *job = (struct job){.client = client, .request = *request, .done = done, .opaque = opaque};
+    *job = (struct job){
+        .client = client, .request = *request, .refusal = refusal, .done = done, .opaque = opaque};
     memset(request, 0, sizeof(*request));
     return queue(w, job);
 }

@@ -253,6 +253,10 @@ static enum machine_end stand_still(struct machine *m)
     enum wish wish;
     int status;
     bool stop = false;
+    pthread_mutex_lock(&m->run_lock);
+    m->paused = true; /* for good: nobody obeys machine_resume() any more */
+    pthread_mutex_unlock(&m->run_lock);
+    control_tell(m->control, "paused", "the guest has ended");
     while (!take_wish(m, &wish, &status, &stop) || !stop)
         event_loop_run(m->queue);
     return MACHINE_STOPPED;

@@ -118,9 +118,13 @@ bool medium_change(void *opaque, const char *name, const char *file, const char 
     bool ok;
     pthread_mutex_lock(&m->lock);
     ok = find(m, name, &bay, err);
-    if (ok && file)
+    pthread_mutex_unlock(&m->lock);
+    if (ok && file) /* without the lock: a network disk may take its time, and the guest goes on */
         ok = (image = open_medium(m, &bay, file, format, err)) != NULL;
-    ok = ok && exchange(m, &bay, image, force, err);
+    if (!ok)
+        return false;
+    pthread_mutex_lock(&m->lock);
+    ok = exchange(m, &bay, image, force, err);
     pthread_mutex_unlock(&m->lock);
     return ok;
 }

@@ -257,6 +257,17 @@ def check_wrong_use(m):
     expect(len(m.ctl("list").splitlines()) == count, "a failed protect leaves its context behind")
 
 
+def check_full_output(m):
+    """What could not be written is said, also when the last piece of it left nothing in the buffer."""
+    with open("/dev/full", "w", encoding="ascii") as full:
+        for args in (["status"], ["read", "--physical", "--raw", "0", "65536"], ["read", "--physical", "0", "65536"],
+                     ["protect", "--physical", "0x900", "1"], ["protect", "--physical", "0x900", "1", "--watch"]):
+            p = subprocess.run(m.command(*args), stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE,
+                               text=True, timeout=60)
+            expect(p.returncode == 1 and p.stderr == "baileyctl: could not write to standard output\n",
+                   f"{args} >/dev/full: status {p.returncode}, {p.stderr!r}")
+
+
 def check_no_machine(directory):
     def run(*args, env=None):
         return subprocess.run([CTL, *args], capture_output=True, text=True, timeout=60,
@@ -297,7 +308,8 @@ def check_information():
     p = subprocess.run([CTL, "--version"], capture_output=True, text=True, timeout=60)
     expect(p.returncode == 0 and p.stdout.startswith("baileyctl "), "--version")
     with open("/dev/full", "w", encoding="ascii") as full:
-        expect(subprocess.run([CTL, "--help"], stdout=full, timeout=60).returncode == 1, "--help >/dev/full")
+        for option in ("--help", "--version"):
+            expect(subprocess.run([CTL, option], stdout=full, timeout=60).returncode == 1, f"{option} >/dev/full")
 
 
 def main():
@@ -307,6 +319,7 @@ def main():
         m = Machine(directory)
         check_wrong_use(m)
         check_memory(m)
+        check_full_output(m)
         check_protection(m)
         check_machine(m, check_watch(m))
     for check in (check_serve, check_slow_handler):

@@ -124,6 +124,39 @@ def check_signals(directory):
         expect(f"ended by signal {number}".encode() in noise, f"signal {number}: {noise!r}")
 
 
+def check_ignored_signals(directory):
+    """nohup, and background jobs of a shell without job control."""
+    program = os.path.join(directory, "loop")
+    for number in (signal.SIGHUP, signal.SIGINT):
+        p = subprocess.Popen([BAILEY, "-kernel", program, "-serial", "stdio"], stdin=subprocess.DEVNULL,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                             preexec_fn=lambda: signal.signal(number, signal.SIG_IGN))
+        expect(p.stdout.read(1) == b"A", "no sign of life")
+        p.send_signal(number)
+        p.send_signal(signal.SIGTERM)
+        _, noise = p.communicate(timeout=60)
+        expect(b"ended by signal 15" in noise, f"signal {number} is ignored, but: {noise!r}")
+
+
+def check_signals_at_the_start(directory):
+    """While the machine is being made, which waits here for somebody to write into the FIFO."""
+    fifo = os.path.join(directory, "fifo")
+    os.mkfifo(fifo)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        p = subprocess.Popen([BAILEY, "-kernel", fifo, "-nodefaults"], stdin=subprocess.DEVNULL,
+                             stderr=subprocess.DEVNULL)
+        try:
+            p.wait(timeout=0.5)
+        except subprocess.TimeoutExpired:
+            p.send_signal(number)
+        try:
+            expect(p.wait(timeout=30) == -number, f"signal {number} at the start: status {p.returncode}")
+        except subprocess.TimeoutExpired:
+            p.kill()
+            p.wait()
+            expect(False, f"signal {number} at the start does not end Bailey")
+
+
 def check_image_lock(directory):
     program, image = os.path.join(directory, "loop"), os.path.join(directory, "disk")
     with open(image, "wb") as f:
@@ -176,6 +209,8 @@ def main():
         check_demo()
         check_exit_status(directory)
         check_signals(directory)
+        check_ignored_signals(directory)
+        check_signals_at_the_start(directory)
         check_image_lock(directory)
         check_terminal(directory)
     return 1 if failures else 0

@@ -561,8 +561,9 @@ START_TEST(hang_up_is_quiet)
 }
 END_TEST
 
-static const int endings[] = {0,       SIGTERM, SIGINT, SIGHUP, SIGQUIT,
-                              SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE};
+static const int endings[] = {0,       SIGTERM, SIGINT,  SIGHUP,  SIGQUIT, SIGABRT,   SIGSEGV,
+                              SIGBUS,  SIGILL,  SIGFPE,  SIGTRAP, SIGSYS,  SIGALRM,   SIGUSR1,
+                              SIGUSR2, SIGXCPU, SIGXFSZ, SIGIO,   SIGPWR,  SIGVTALRM, SIGSTKFLT};
 
 /* A child with the terminal raw, which waits until something ends it. 0: it calls exit(). */
 static pid_t start_child(int signal_number)
@@ -655,6 +656,28 @@ START_TEST(other_handlers_stay)
 }
 END_TEST
 
+static bool pipes_end_us(void)
+{
+    struct sigaction now;
+    sigaction(SIGPIPE, NULL, &now);
+    return now.sa_handler == SIG_DFL;
+}
+
+/* The program that has the machine in it may want to end by `| head`, before and after. */
+START_TEST(broken_pipes_are_ignored_while_there_is_output)
+{
+    signal(SIGPIPE, SIG_DFL);
+    struct chardev *null = open_chardev("null");
+    ck_assert(pipes_end_us());
+    struct chardev *one = open_chardev("file:/dev/null"), *two = open_chardev("file:/dev/null");
+    chardev_close(one);
+    ck_assert(!pipes_end_us());
+    chardev_close(two);
+    ck_assert(pipes_end_us());
+    chardev_close(null);
+}
+END_TEST
+
 #define COUNT(array) ((int)(sizeof(array) / sizeof((array)[0])))
 
 int main(void)
@@ -683,6 +706,7 @@ int main(void)
     tcase_add_test(tc, hang_up_is_quiet);
     tcase_add_loop_test(tc, terminal_survives_the_end, 0, COUNT(endings));
     tcase_add_test(tc, stop_and_continue);
+    tcase_add_test(tc, broken_pipes_are_ignored_while_there_is_output);
     tcase_add_test(tc, other_handlers_stay);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);

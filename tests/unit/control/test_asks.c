@@ -180,6 +180,38 @@ START_TEST(a_context_has_one_handler)
 }
 END_TEST
 
+/* The number of a context that has ended is given to the next one, whose questions are not for the
+ * old one's handler. */
+START_TEST(a_handler_ends_with_its_context)
+{
+    struct wire other;
+    struct guest g;
+    wire_open(&other, &w);
+    for (unsigned round = 0; round < 2; round++) {
+        wire_do(&c, "{\"op\":\"bind\"}", "OK");
+        wire_do(&c, "{\"op\":\"handle\"}", "OK");
+        if (round == 0)
+            wire_do(&c, "{\"op\":\"unbind\"}", "OK");
+        else
+            wire_do(&other, "{\"op\":\"destroy\",\"context\":64}", "OK");
+        json_t *reply = wire_expect(&other, "{\"op\":\"bind\"}", "OK");
+        ck_assert_uint_eq(number_of(reply, "context"), 64);
+        json_decref(reply);
+        wire_do(&other, "{\"op\":\"handle\"}", "OK");
+        guest_ask(&g, 64, FOREVER_MS);
+        answer(&other, next_token(&other), "\"verdict\":\"let\"", "OK");
+        ck_assert(guest_answered(&g));
+        wire_do(&other, "{\"op\":\"unbind\"}", "OK");
+    }
+    /* whoever is there before the context stays */
+    wire_do(&c, "{\"op\":\"handle\",\"context\":65}", "OK");
+    wire_do(&other, "{\"op\":\"bind\"}", "OK");
+    wire_do(&other, "{\"op\":\"bind\"}", "OK");
+    wire_do(&other, "{\"op\":\"handle\",\"context\":65}", "BUSY");
+    wire_close(&other);
+}
+END_TEST
+
 /* The time-out is the client's own if it named one, else the asker's; it is kept from both sides.
  */
 START_TEST(a_slow_client_costs_its_time_out)
@@ -403,6 +435,7 @@ int main(void)
     tcase_add_test(t, several_guests_ask_at_once);
     tcase_add_test(t, without_a_handler_nobody_waits);
     tcase_add_test(t, a_context_has_one_handler);
+    tcase_add_test(t, a_handler_ends_with_its_context);
     tcase_add_test(t, a_slow_client_costs_its_time_out);
     tcase_add_test(t, a_client_that_hangs_is_waited_for_once);
     tcase_add_test(t, a_client_that_dies_frees_who_waits_for_it);

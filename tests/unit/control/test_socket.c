@@ -346,6 +346,35 @@ START_TEST(lines_may_come_in_pieces_and_in_bunches)
 }
 END_TEST
 
+/* Whoever does not give ids tells replies by their order. */
+START_TEST(refusals_wait_for_their_turn)
+{
+    struct wire c;
+    world_listen(&w);
+    wire_open(&c, &w);
+    atomic_store(&w.pause_waits, true);
+    wire_line(&c, "{\"op\":\"pause\",\"id\":1}");
+    wire_line(&c, "{\"op\":\"nonsense\",\"id\":2}");
+    wire_line(&c, "{\"id\":3");
+    wire_line(&c, "{\"op\":\"answer\",\"id\":4,\"token\":1}"); /* these overtake */
+    json_t *reply = wire_next(&c);
+    ck_assert_uint_eq(number_of(reply, "id"), 4);
+    ck_assert_str_eq(text_of(reply, "status"), "BAD_REQUEST");
+    json_decref(reply);
+    atomic_store(&w.paused, true);
+    for (unsigned i = 1; i < 3; i++) {
+        reply = wire_next(&c);
+        ck_assert_uint_eq(number_of(reply, "id"), i);
+        json_decref(reply);
+    }
+    reply = wire_next(&c);
+    ck_assert_str_eq(text_of(reply, "status"), "BAD_JSON");
+    json_decref(reply);
+    wire_close(&c);
+    world_free(&w);
+}
+END_TEST
+
 /* printf '...' | socat - UNIX:... */
 START_TEST(who_has_said_all_still_gets_the_replies)
 {
@@ -552,6 +581,7 @@ int main(void)
     tcase_add_test(t, ids_come_back);
     tcase_add_test(t, a_line_may_have_a_mebibyte_and_no_more);
     tcase_add_test(t, lines_may_come_in_pieces_and_in_bunches);
+    tcase_add_test(t, refusals_wait_for_their_turn);
     tcase_add_test(t, who_has_said_all_still_gets_the_replies);
     tcase_add_test(t, there_are_only_so_many_connections);
     tcase_add_test(t, a_slow_reader_loses_events_and_is_told_how_many);

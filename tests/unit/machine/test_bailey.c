@@ -170,6 +170,10 @@ START_TEST(no_shutdown_waits_for_a_stop)
     ck_assert_int_eq(pthread_create(&thread, NULL, runner, m), 0);
     while (!byte)
         ck_assert(bailey_read(m, 0x600, &byte, 1));
+    while (!bailey_paused(m)) /* the test's time limit ends this */
+        usleep(1000);
+    bailey_resume(m); /* to where? */
+    ck_assert(bailey_paused(m));
     ck_assert_int_eq(pthread_tryjoin_np(thread, NULL), EBUSY);
     bailey_stop(m);
     ck_assert_int_eq(finish(thread), BAILEY_STOPPED);

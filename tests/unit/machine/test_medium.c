@@ -5,7 +5,9 @@
 #include <check.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 static char folder[32];
@@ -72,6 +74,38 @@ START_TEST(the_drive_that_every_machine_has)
 }
 END_TEST
 
+#ifdef BAILEY_LIBNBD
+static void *insert_network_disk(void *opaque)
+{
+    char uri[128];
+    (void)opaque;
+    snprintf(uri, sizeof(uri), "nbd+unix:///?socket=%s/mute", folder);
+    ck_assert(!medium_change(m, "ide1-cd0", uri, NULL, false, &err));
+    return NULL;
+}
+
+/* A server that accepts and says nothing costs the one who asked some time, and nobody else. */
+START_TEST(a_mute_server_does_not_hold_up_the_machine)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    pthread_t thread;
+    int server = socket(AF_UNIX, SOCK_STREAM, 0);
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s/mute", folder);
+    ck_assert_int_eq(bind(server, (struct sockaddr *)&address, sizeof(address)), 0);
+    ck_assert_int_eq(listen(server, 1), 0);
+    make(0, NULL);
+    ck_assert_int_eq(pthread_create(&thread, NULL, insert_network_disk, NULL), 0);
+    int peer = accept(server, NULL, NULL);
+    ck_assert_int_eq(pthread_mutex_trylock(&m->lock), 0);
+    pthread_mutex_unlock(&m->lock);
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    ck_assert_msg(strstr(err.msg, "does not answer"), "%s", err.msg);
+    close(peer);
+    close(server);
+}
+END_TEST
+#endif
+
 START_TEST(drives_by_name)
 {
     char cd[128], floppy[128];
@@ -98,7 +132,11 @@ int main(void)
     Suite *suite = suite_create("medium");
     TCase *tc = tcase_create("medium");
     tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_set_timeout(tc, 60);
     tcase_add_test(tc, the_drive_that_every_machine_has);
+#ifdef BAILEY_LIBNBD
+    tcase_add_test(tc, a_mute_server_does_not_hold_up_the_machine);
+#endif
     tcase_add_test(tc, drives_by_name);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);

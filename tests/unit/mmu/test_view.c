@@ -35,6 +35,30 @@ static void *host(uint64_t gpa)
     return phys_hva(g->map, gpa, NULL);
 }
 
+/* The linker puts these between Bailey and libc. */
+static bool no_memory;
+
+void *__real_malloc(size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_malloc(size_t size)
+{
+    return no_memory ? NULL : __real_malloc(size);
+}
+
+/* cpu_new() frees what it has made so far, and that is this half. */
+START_TEST(test_no_memory_for_the_second_half)
+{
+    static const struct mmu_cpu_hooks hooks;
+    struct mmu_cpu mmu;
+    struct error err;
+    no_memory = true;
+    bool made = mmu_cpu_init(&mmu, g->map, NULL, 1, &hooks, NULL, &err);
+    no_memory = false;
+    ck_assert(!made);
+    mmu_cpu_fini(&mmu);
+}
+END_TEST
+
 START_TEST(test_fill_and_hit)
 {
     struct mmu_xlat x;
@@ -788,6 +812,7 @@ int main(void)
     TCase *t = tcase_create("view");
     tcase_set_timeout(t, 30);
     tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_test(t, test_no_memory_for_the_second_half);
     tcase_add_test(t, test_fill_and_hit);
     tcase_add_test(t, test_faults_leave_nothing);
     tcase_add_test(t, test_privileges_are_apart);
