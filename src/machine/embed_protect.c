@@ -137,8 +137,12 @@ static bool start(struct bailey_protection *p, struct machine *m, const uint64_t
         return error_set(err, "the protection refused: %s", rules_status_text(bind.status));
     if (c->event || c->lost)
         control_subscribe(p->client, c->all ? CONTROL_ALL : CONTROL_OWN);
-    if (c->ask && control_handle(p->client, p->context, true, c->timeout_ms) != PROTECT_OK)
+    enum protect_status handle =
+        c->ask ? control_handle(p->client, p->context, true, c->timeout_ms) : PROTECT_OK;
+    if (handle == PROTECT_BAD_ARGUMENT)
         return error_set(err, "a time-out of %u ms is too long", c->timeout_ms);
+    if (handle != PROTECT_OK)
+        return error_set(err, "context %u has a handler already", p->context);
     p->started = thread_start(&p->thread, protection_main, p) == 0;
     return p->started || error_set(err, "could not start a thread for the callbacks");
 }

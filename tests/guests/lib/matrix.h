@@ -456,17 +456,15 @@ static void check_event(const struct matrix_case *c, uint64_t sequence, unsigned
 }
 
 /* The state that a refused instruction leaves: as before it, but for iterations that are done. */
-static void refused_state(struct matrix_case *c, unsigned iteration, bool first_judged,
-                          struct outcome *want)
+static void refused_state(struct matrix_case *c, unsigned iteration, struct outcome *want)
 {
     const struct row *row = c->row;
     struct context first = context_for(c->stage, row, c->at, row->cx);
     if (iteration) {
         run_row(c->stage, row, c->at, c->operand, iteration, want);
         want->reg[1] += row->cx - iteration;
-        /* Intel's processors take the flags of a comparison back to where the instruction began, or
-         * went on: an iteration that has been judged and completed is over. */
-        if (vendor == INTEL && first_judged)
+        /* Intel's processors take the flags of a comparison back to where the instruction began. */
+        if (vendor == INTEL)
             want->flags = first.rflags & 0xcd5;
     } else {
         *want = c->plain;
@@ -579,7 +577,7 @@ static void expect(struct matrix_case *c, uint64_t head, struct outcome *want, u
             check_event(c, sequence++, i, action);
         if (fate == REFUSED) {
             bool page = !c->general;
-            refused_state(c, c->row->rep ? i : 0, n == 1, want);
+            refused_state(c, c->row->rep ? i : 0, want);
             want->vector = page ? V_PF : V_GP;
             want->error = page ? 1u | (c->row->access[i].kind & W ? 2u : 0) |
                                      (c->stage->cpl == 3 ? 4u : 0) | 1u << PROTECT_DEFAULT_MARKER
