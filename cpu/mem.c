@@ -82,6 +82,16 @@ uint64_t mem_operand(struct cpu *cpu, const struct insn *insn, unsigned size, un
     return mem_linear(cpu, insn->mem.seg, mem_effective(cpu, insn), size, kind);
 }
 
+uint64_t mem_operand_behind(struct cpu *cpu, const struct insn *insn, unsigned first, unsigned size,
+                            unsigned kind)
+{
+    uint64_t ea = mem_effective(cpu, insn) + first;
+
+    if (insn->adsize != 8)
+        ea = insn->adsize == 4 ? (uint32_t)ea : (uint16_t)ea;
+    return mem_linear(cpu, insn->mem.seg, ea, size, kind);
+}
+
 /* ---- Checks before an access ----------------------------------------------------------------- */
 
 struct access mem_access(const struct cpu *cpu, enum mmu_priv priv)
@@ -292,10 +302,15 @@ void mem_write(struct cpu *cpu, unsigned seg, uint64_t lin, const void *buf, uns
     mem_write_unaligned(cpu, seg, lin, buf, size);
 }
 
-void mem_read_far_pointer(struct cpu *cpu, unsigned seg, uint64_t lin, void *buf, unsigned size)
+void mem_read_far_pointer(struct cpu *cpu, const struct insn *insn, void *buf, unsigned size)
 {
-    mem_check_alignment(cpu, lin, size);
-    mem_read_unaligned(cpu, seg, lin, buf, size + 2);
+    uint64_t lin = mem_operand(cpu, insn, size, ACCESS_READ);
+    unsigned seg = insn->mem.seg;
+
+    /* Seen on processors: the selector is checked when the offset has been read. */
+    mem_read(cpu, seg, lin, buf, size);
+    lin = mem_operand_behind(cpu, insn, size, 2, ACCESS_READ);
+    mem_read_unaligned(cpu, seg, lin, (char *)buf + size, 2);
 }
 
 static void probe_write_as(struct cpu *cpu, unsigned seg, uint64_t lin, unsigned size,

@@ -25,8 +25,11 @@ void mem_probe_write(struct cpu *cpu, unsigned seg, uint64_t lin, unsigned size)
 void mem_read_unaligned(struct cpu *cpu, unsigned seg, uint64_t lin, void *buf, unsigned size);
 void mem_write_unaligned(struct cpu *cpu, unsigned seg, uint64_t lin, const void *buf, unsigned size);
 void mem_probe_write_unaligned(struct cpu *cpu, unsigned seg, uint64_t lin, unsigned size);
-/* An m16:16, m16:32 or m16:64, aligned by its offset, which has `size` bytes. */
-void mem_read_far_pointer(struct cpu *cpu, unsigned seg, uint64_t lin, void *buf, unsigned size);
+/* The instruction's m16:16, m16:32 or m16:64, aligned by its offset, which has `size` bytes. */
+void mem_read_far_pointer(struct cpu *cpu, const struct insn *insn, void *buf, unsigned size);
+/* Linear address of what is `first` bytes into a memory operand: an access of its own, whose offset is
+ * cut to the address size again. */
+uint64_t mem_operand_behind(struct cpu *cpu, const struct insn *insn, unsigned first, unsigned size, unsigned kind);
 
 /* Offset in a segment -> linear address, with all checks of the mode (limit, type, presence, null
  * selector, expand-down, canonicality): #GP(0) or #SS(0). `kind` ACCESS_READ, _WRITE or both. In 64-bit

@@ -84,13 +84,14 @@ void gen_xlat(struct cpu *cpu, const struct insn *insn)
 void gen_bound(struct cpu *cpu, const struct insn *insn)
 {
     unsigned size = insn->opsize, seg = insn->mem.seg;
-    uint64_t lin = mem_operand(cpu, insn, size * 2, ACCESS_READ);
+    uint64_t lin = mem_operand(cpu, insn, size, ACCESS_READ);
     int64_t index = (int64_t)cc_sext(opnd_read(cpu, insn, 0), size);
     int64_t low = (int64_t)cc_sext(mem_load(cpu, seg, lin, size), size);
     /* Intel's processors do not read the upper bound any more, AMD's do. */
     if (index < low && !cpu_is_amd(cpu))
         cpu_raise(cpu, VECTOR_BR);
-    int64_t high = (int64_t)cc_sext(mem_load(cpu, seg, (uint32_t)(lin + size), size), size);
+    lin = mem_operand_behind(cpu, insn, size, size, ACCESS_READ);
+    int64_t high = (int64_t)cc_sext(mem_load(cpu, seg, lin, size), size);
     if (index < low || index > high)
         cpu_raise(cpu, VECTOR_BR);
 }

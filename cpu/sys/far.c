@@ -34,8 +34,7 @@ static struct far_pointer read_operand(struct cpu *cpu, const struct insn *insn)
         p.offset = size == 2 ? (uint16_t)insn->imm : (uint32_t)insn->imm;
         return p;
     }
-    mem_read_far_pointer(cpu, insn->mem.seg, mem_operand(cpu, insn, size + 2, ACCESS_READ), bytes,
-                         size);
+    mem_read_far_pointer(cpu, insn, bytes, size);
     memcpy(&p.offset, bytes, size);
     memcpy(&p.selector, bytes + size, 2);
     return p;

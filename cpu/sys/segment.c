@@ -166,7 +166,11 @@ void segments_drop_inner(struct cpu *cpu, unsigned cpl)
     for (unsigned i = 0; i < sizeof which; i++) {
         struct segment *seg = &cpu->seg[which[i]];
 
-        if (seg->attr & SEG_ATTR_P && attr_dpl(seg->attr) < cpl && !attr_is_conforming(seg->attr))
+        /* A null selector becomes 0; a base that FS and GS have by MSR stays. */
+        if (selector_is_null(seg->selector))
+            seg->selector = 0;
+        else if (seg->attr & SEG_ATTR_P && attr_dpl(seg->attr) < cpl &&
+                 !attr_is_conforming(seg->attr))
             *seg = segment_null(0);
     }
 }
@@ -244,11 +248,11 @@ void sys_pop_sreg(struct cpu *cpu, const struct insn *insn)
 void sys_load_far(struct cpu *cpu, const struct insn *insn)
 {
     unsigned size = insn->op[1].size - 2u; /* the offset's */
-    uint64_t lin = mem_operand(cpu, insn, size + 2, ACCESS_READ), offset = 0;
+    uint64_t offset = 0;
     uint16_t selector;
     uint8_t bytes[10];
 
-    mem_read_far_pointer(cpu, insn->mem.seg, lin, bytes, size);
+    mem_read_far_pointer(cpu, insn, bytes, size);
     __builtin_memcpy(&offset, bytes, size);
     __builtin_memcpy(&selector, bytes + size, 2);
     sys_load_segment(cpu, insn->row->exec_arg, selector);

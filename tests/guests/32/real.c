@@ -3,8 +3,8 @@
  * transfers, "unreal" limits, A20 (SDM vol. 3, 20.1; vol. 2, INT n, IRET, POPF).
  *
  * QEMU's TCG checks no segment limits and lets LOCK MOV run: it fails undefined_encodings,
- * accesses_across_64k, ip_does_not_wrap, limits_survive, far_transfers (the last check), and never
- * ends stack_items_across_64k.
+ * accesses_across_64k, second_parts_wrap, ip_does_not_wrap, limits_survive, far_transfers (the last
+ * check), and never ends stack_items_across_64k.
  */
 #include "real.h"
 
@@ -193,6 +193,39 @@ TEST(sixteen_bit_addresses_wrap)
     struct real_trap t = AT_OFFSET(move_byte, 0xffff);
     CHECK_EQ(t.vector, V_BP);
     CHECK_EQ(t.regs.esi, 0); /* SI alone wraps */
+}
+
+CODE16(load_far, "les (%bx), %dx; int3");
+CODE16(jump_far, "ljmpw *(%bx)");
+CODE16(bound_at, LABEL(bound_at_here) "boundw %ax, (%bx); int3");
+
+/* Far pointers and the bounds of BOUND are two accesses, each with an address of 16 bits. */
+TEST(second_parts_wrap)
+{
+    volatile uint16_t *first = (volatile uint16_t *)((REAL_DATA << 4) + 0xfffe);
+    volatile uint16_t *second = (volatile uint16_t *)(REAL_DATA << 4);
+    *first = 0x1234;
+    *second = REAL_STACK;
+    struct real_trap t = AT_OFFSET(load_far, 0xfffe);
+    CHECK_EQ(t.vector, V_BP);
+    CHECK_EQ(t.regs.edx & 0xffff, 0x1234);
+    CHECK_EQ(t.regs.es, REAL_STACK);
+    CHECK_EQ(AT_OFFSET(load_far, 0xffff).vector, V_GP);
+    *(volatile uint8_t *)((REAL_STACK << 4) + 0x1234) = 0xcc;
+    t = AT_OFFSET(jump_far, 0xfffe);
+    CHECK_EQ(t.vector, V_BP);
+    CHECK_EQ(t.cs, REAL_STACK);
+    CHECK_EQ(t.ip, 0x1235);
+    *first = 0;
+    *second = 5;
+    struct real_regs r = real_default();
+    r.ebx = 0xfffe;
+    r.eax = 5;
+    CHECK_EQ(RUN16(bound_at, r).vector, V_BP);
+    r.eax = 6;
+    t = RUN16(bound_at, r);
+    CHECK_EQ(t.vector, V_BR);
+    CHECK_EQ(t.ip, OFFSET16(bound_at, bound_at_here));
 }
 
 /* Two bytes of code at the end of the segment, run from `ip`. */
@@ -499,6 +532,7 @@ const struct test guest_tests[] = {T(int_pushes_flags_cs_ip),
                                    T(idt_base),
                                    T(accesses_across_64k),
                                    T(sixteen_bit_addresses_wrap),
+                                   T(second_parts_wrap),
                                    T(ip_does_not_wrap),
                                    T(stack_pointer_wraps),
                                    T(far_transfers),

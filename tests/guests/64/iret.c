@@ -319,6 +319,16 @@ TEST(inner_data_segments_become_null)
     CHECK_EQ(t.frame.rbx & 0xffff, SEL_UDATA);
     CHECK_EQ(t.frame.rcx & 0xffff, 0);
     CHECK_EQ(t.frame.rdx & 0xffff, 0);
+    /* Null selectors lose their RPL (SDM vol. 2, IRET). */
+    c.ds = 1;
+    c.es = 2;
+    c.fs = 3;
+    c.gs = 0;
+    t = RUN(c);
+    CHECK_EQ(t.frame.rax & 0xffff, 0);
+    CHECK_EQ(t.frame.rbx & 0xffff, 0);
+    CHECK_EQ(t.frame.rcx & 0xffff, 0);
+    CHECK_EQ(t.frame.rdx & 0xffff, 0);
     asm volatile("mov %0, %%ds; mov %0, %%es" ::"r"(SEL_DATA));
 }
 
