@@ -5,24 +5,13 @@
  * Guest memory is written by several vCPUs and devices at once, at any alignment. Every access here
  * is one volatile access of its size: the compiler can neither tear, merge nor reorder them among
  * themselves, and the host (x86-64) then gives what the guest expects: aligned accesses are
- * single-copy atomic, and loads and stores are ordered as in SDM vol. 3, 8.2. ThreadSanitizer is
- * told to look away: races between guest threads are the guest's own.
+ * single-copy atomic, and loads and stores are ordered as in SDM vol. 3, 8.2. MEM_RACY: see
+ * internal/phys.h.
  */
 #ifndef CPU_MEM_INLINE_H
 #define CPU_MEM_INLINE_H
 
 #include "cpu/mem.h"
-
-#if defined(__SANITIZE_THREAD__)
-#define MEM_RACY __attribute__((no_sanitize_thread))
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define MEM_RACY __attribute__((no_sanitize("thread")))
-#endif
-#endif
-#ifndef MEM_RACY
-#define MEM_RACY __attribute__((always_inline))
-#endif
 
 typedef uint16_t __attribute__((aligned(1), may_alias)) mem_u16;
 typedef uint32_t __attribute__((aligned(1), may_alias)) mem_u32;

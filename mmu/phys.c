@@ -28,7 +28,7 @@ typedef uint64_t __attribute__((aligned(1), may_alias)) loose_u64;
 typedef uint64_t __attribute__((vector_size(16), aligned(1), may_alias)) loose_u128;
 
 /* By one instruction of the host, where there is one. */
-static void copy_bytes(void *to, const void *from, size_t len)
+MEM_RACY static inline void copy_bytes(void *to, const void *from, size_t len)
 {
     switch (len) {
     case 2:

@@ -25,6 +25,19 @@ struct phys_map;
 #define PAGE_SIZE  4096ull
 #define PAGE_MASK  (~(PAGE_SIZE - 1))
 
+/* For functions that touch guest memory by plain loads and stores: ThreadSanitizer looks away, since
+ * races between guest threads are the guest's own. */
+#if defined(__SANITIZE_THREAD__)
+#define MEM_RACY __attribute__((no_sanitize_thread))
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define MEM_RACY __attribute__((no_sanitize("thread")))
+#endif
+#endif
+#ifndef MEM_RACY
+#define MEM_RACY __attribute__((always_inline))
+#endif
+
 enum phys_result {
     PHYS_OK = 0,
     PHYS_REFUSED, /* a protection rule refused the access; nothing was transferred */
