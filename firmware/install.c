@@ -28,22 +28,6 @@ void firmware_memory_map(const struct firmware_config *config, struct memory_map
     add_range(map, 4096 * MIB, 4096 * MIB + config->ram_high, MEMORY_USABLE);
 }
 
-/* What the video BIOS notes of the mode that the display starts in, colour text of 80 x 25 (IBM
- * PS/2 and PC BIOS Interface Technical Reference, BIOS data area). */
-static void put_video(uint8_t *bda)
-{
-    const uint16_t columns = 80, page_bytes = 0x1000, cursor = 0x0d0e, crtc_port = 0x3d4;
-    bda[0x10] |= 2 << 4; /* equipment: the display begins with 80 x 25 in colour */
-    bda[0x49] = 3;       /* the mode */
-    memcpy(bda + 0x4a, &columns, 2);
-    memcpy(bda + 0x4c, &page_bytes, 2);
-    memcpy(bda + 0x60, &cursor, 2);
-    memcpy(bda + 0x63, &crtc_port, 2);
-    bda[0x84] = 25 - 1; /* rows, less one */
-    bda[0x85] = 16;     /* scan lines of a character */
-    bda[0x87] = 0x60;   /* 256 KiB of display memory */
-}
-
 /* The BIOS data area: the few words that operating systems read (IBM PC/AT Technical Reference). */
 static void write_bda(struct phys_map *map, const struct firmware_config *config)
 {
@@ -56,8 +40,6 @@ static void write_bda(struct phys_map *map, const struct firmware_config *config
             memcpy(bda + 2 * i, &com[i], 2);
     memcpy(bda + 0x0e, &ebda, 2);
     memcpy(bda + 0x13, &kib, 2);
-    if (config->has_vga)
-        put_video(bda);
     phys_write(map, &access, 0x400, bda, sizeof(bda));
 }
 

@@ -52,19 +52,6 @@ TEST(text_is_there_from_the_start)
     CHECK_EQ(frame_buffer()[80 * 4 + 1], 0x1f);
 }
 
-/* Consoles ask the BIOS data area where the cursor's registers are and how large the screen is. */
-TEST(the_bios_data_area_tells_of_it)
-{
-    volatile uint8_t *bda = (volatile uint8_t *)0x400;
-    CHECK_EQ(bda[0x10] & 0x30, 0x20); /* colour, 80 columns */
-    CHECK_EQ(bda[0x49], 3);
-    CHECK_EQ(bda[0x4a] | bda[0x4b] << 8, 80);
-    CHECK_EQ(bda[0x4c] | bda[0x4d] << 8, 0x1000);
-    CHECK_EQ(bda[0x63] | bda[0x64] << 8, 0x3d4);
-    CHECK_EQ(bda[0x84], 24);
-    CHECK_EQ(bda[0x85], 16);
-}
-
 /* Every byte of every width of store goes through the planes. */
 TEST(stores_of_all_widths)
 {
@@ -216,7 +203,6 @@ TEST(retrace_comes_and_goes)
 }
 
 const struct test guest_tests[] = {T(text_is_there_from_the_start),
-                                   T(the_bios_data_area_tells_of_it),
                                    T(stores_of_all_widths),
                                    T(read_modify_write),
                                    T(repeated_stores),
