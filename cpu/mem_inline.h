@@ -13,10 +13,6 @@
 
 #include "cpu/mem.h"
 
-typedef uint16_t __attribute__((aligned(1), may_alias)) mem_u16;
-typedef uint32_t __attribute__((aligned(1), may_alias)) mem_u32;
-typedef uint64_t __attribute__((aligned(1), may_alias)) mem_u64;
-
 /* size 1, 2, 4 or 8 */
 MEM_RACY static inline uint64_t mem_host_load(const void *p, unsigned size)
 {
@@ -88,7 +84,6 @@ MEM_RACY static inline void mem_host_write(void *to, const void *from, unsigned 
 /* The same, 16 bytes at once where there are that many: aligned, they are single-copy atomic (SDM
  * vol. 3, 9.1.1), and a vector load that follows gets its data from one store. Not for code that is
  * compiled for general registers only. */
-typedef uint64_t __attribute__((vector_size(16), aligned(1), may_alias)) mem_u128;
 MEM_RACY static inline void mem_host_read_wide(void *to, const void *from, unsigned size)
 {
     unsigned done = 0;

@@ -22,26 +22,21 @@ static bool is_aligned(const void *p, size_t len)
     return ((uintptr_t)p & (len - 1)) == 0;
 }
 
-typedef uint16_t __attribute__((aligned(1), may_alias)) loose_u16;
-typedef uint32_t __attribute__((aligned(1), may_alias)) loose_u32;
-typedef uint64_t __attribute__((aligned(1), may_alias)) loose_u64;
-typedef uint64_t __attribute__((vector_size(16), aligned(1), may_alias)) loose_u128;
-
 /* By one instruction of the host, where there is one. */
 MEM_RACY static inline void copy_bytes(void *to, const void *from, size_t len)
 {
     switch (len) {
     case 2:
-        *(volatile loose_u16 *)to = *(const volatile loose_u16 *)from;
+        *(volatile mem_u16 *)to = *(const volatile mem_u16 *)from;
         break;
     case 4:
-        *(volatile loose_u32 *)to = *(const volatile loose_u32 *)from;
+        *(volatile mem_u32 *)to = *(const volatile mem_u32 *)from;
         break;
     case 8:
-        *(volatile loose_u64 *)to = *(const volatile loose_u64 *)from;
+        *(volatile mem_u64 *)to = *(const volatile mem_u64 *)from;
         break;
     case 16:
-        *(volatile loose_u128 *)to = *(const volatile loose_u128 *)from;
+        *(volatile mem_u128 *)to = *(const volatile mem_u128 *)from;
         break;
     default:
         memcpy(to, from, len);

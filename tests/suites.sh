@@ -63,7 +63,7 @@ fuzz() { # SECONDS SEED [TARGET...]
     echo "fuzzing for $seconds s each, two at a time: ${targets[*]}"
     printf '%s\n' "${targets[@]}" | xargs -P 2 -I{} sh -c '"$@" >build-fuzz/{}.log 2>&1 || touch build-fuzz/{}.failed' fuzz \
         "${fixed[@]}" build-fuzz/tests/fuzz/{} -seed="$seed" -max_total_time="$seconds" -timeout=10 -max_len=4096 \
-        -len_control=0 -print_final_stats=1 -artifact_prefix=build-fuzz/
+        -len_control=0 -print_final_stats=1 -artifact_prefix=build-fuzz/ || status=1
     for target in "${targets[@]}"; do
         echo "$target: $(sed -n 's/.*number_of_executed_units: *//p' "build-fuzz/$target.log") inputs"
         [ ! -e "build-fuzz/$target.failed" ] ||

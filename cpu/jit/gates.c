@@ -149,9 +149,10 @@ static bool holds_inner(const struct cpu *cpu)
 {
     static const uint8_t which[] = {SEG_ES, SEG_DS, SEG_FS, SEG_GS};
     for (unsigned i = 0; i < sizeof which; i++) {
-        unsigned attr = cpu->seg[which[i]].attr, selector = cpu->seg[which[i]].selector;
+        unsigned attr = cpu->seg[which[i]].attr;
+        uint16_t selector = cpu->seg[which[i]].selector;
 
-        if (selector >= 1 && selector <= 3) /* null, and becomes 0 */
+        if (selector && selector_is_null(selector)) /* it becomes 0 */
             return true;
         if (attr & SEG_ATTR_P && attr_dpl(attr) < 3 && !attr_is_conforming(attr))
             return true;

@@ -164,18 +164,18 @@ static struct item selected(struct fw_cfg *cfg)
     return item ? *item : (struct item){0};
 }
 
-static size_t bytes_left(struct fw_cfg *cfg)
+static size_t bytes_left(const struct fw_cfg *cfg, const struct item *item)
 {
-    size_t len = selected(cfg).len;
-    return cfg->offset < len ? len - cfg->offset : 0;
+    return cfg->offset < item->len ? item->len - cfg->offset : 0;
 }
 
 /* The next `len` bytes of the item, or zeroes. */
 static void take(struct fw_cfg *cfg, uint8_t *to, size_t len)
 {
-    size_t left = bytes_left(cfg), n = len < left ? len : left;
+    const struct item item = selected(cfg);
+    size_t left = bytes_left(cfg, &item), n = len < left ? len : left;
     if (n)
-        memcpy(to, selected(cfg).bytes + cfg->offset, n);
+        memcpy(to, item.bytes + cfg->offset, n);
     memset(to + n, 0, len - n);
     cfg->offset += (uint32_t)n;
 }
@@ -201,7 +201,8 @@ static bool reachable(struct fw_cfg *cfg, uint64_t gpa, uint64_t len)
 static bool dma_read(struct fw_cfg *cfg, uint64_t gpa, uint32_t len)
 {
     uint8_t chunk[CHUNK];
-    if (gpa + len < gpa || len > bytes_left(cfg) + MOST_ZEROES || !reachable(cfg, gpa, len))
+    const struct item item = selected(cfg);
+    if (gpa + len < gpa || len > bytes_left(cfg, &item) + MOST_ZEROES || !reachable(cfg, gpa, len))
         return false;
     while (len > 0) {
         uint32_t n = len < CHUNK ? len : CHUNK;

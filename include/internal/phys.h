@@ -37,6 +37,11 @@ struct phys_map;
 #ifndef MEM_RACY
 #define MEM_RACY __attribute__((always_inline))
 #endif
+/* Units of such accesses, at any alignment. */
+typedef uint16_t __attribute__((aligned(1), may_alias)) mem_u16;
+typedef uint32_t __attribute__((aligned(1), may_alias)) mem_u32;
+typedef uint64_t __attribute__((aligned(1), may_alias)) mem_u64;
+typedef uint64_t __attribute__((vector_size(16), aligned(1), may_alias)) mem_u128;
 
 enum phys_result {
     PHYS_OK = 0,

@@ -90,7 +90,7 @@ uint64_t rules_generation(const struct rules *r)
 
 void rules_change_end(struct rules *r, int vcpu)
 {
-    if (atomic_load(&r->any_dirty)) /* what a command has answered may lie in a followed table */
+    if (atomic_load(&r->any_dirty)) /* by DMA; or a command's answer lies in a followed table */
         follow_dirty(r);
     span_settle(r);
     atomic_fetch_add(&r->generation, 1);

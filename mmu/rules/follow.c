@@ -543,8 +543,7 @@ void rules_service(struct rules *r, unsigned vcpu)
     if (!atomic_load(&r->any_dirty))
         return;
     rules_change_begin(r, (int)vcpu);
-    follow_dirty(r);
-    rules_change_end(r, (int)vcpu);
+    rules_change_end(r, (int)vcpu); /* follows what is dirty */
 }
 
 /* ---- From saved state ------------------------------------------------------------------------ */

@@ -4,6 +4,7 @@
  * 6.3-6.6, 6.15, 17.3.1.1; vol. 1, 8.7, 11.5).
  */
 #include "context.h"
+#include "paging.h"
 
 enum {
     CR0_MP = 2,
@@ -409,18 +410,6 @@ TEST(simd_exceptions)
 
 /* ---- Page faults commit nothing -------------------------------------------------------------- */
 
-static uint8_t *hole(void)
-{
-    static uint64_t table[512] __attribute__((aligned(4096)));
-    static uint8_t page[4096] __attribute__((aligned(4096)));
-    word at = 0x10000000;
-    table[0] = (word)page | 7;
-    boot_pd[at >> 21] = (word)table | 7;
-    invlpg((void *)at);
-    invlpg((void *)(at + 4096));
-    return (uint8_t *)at + 4096; /* not present; the page below it is */
-}
-
 TEST(faulting_instructions_commit_nothing)
 {
     uint8_t *p = hole();
@@ -600,12 +589,6 @@ static const struct {
     {"VMASKMOVPS store", 5, {0xc4, 0xe2, 0x75, 0x2e, 0x07}, 0, true},
     {"VPGATHERDD", 6, {0xc4, 0xe2, 0x75, 0x90, 0x04, 0x17}, 0, true},
 };
-static bool is_amd(void)
-{
-    uint32_t r[4];
-    cpuid(0, 0, r);
-    return r[1] == 0x68747541;
-}
 static bool enable_avx2(void)
 {
     uint32_t r[4];

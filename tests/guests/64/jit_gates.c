@@ -19,13 +19,6 @@ enum {
 #define MSR_SFMASK    0xc0000084u
 #define NON_CANONICAL 0x800000000000ull
 
-static bool is_amd(void)
-{
-    uint32_t r[4];
-    cpuid(0, 0, r);
-    return r[REG_EBX] == 0x68747541; /* "Auth" */
-}
-
 /* ---- The kernel ------------------------------------------------------------------------------ */
 
 /* What it has seen of its last caller, and how often it was called. */

@@ -30,10 +30,8 @@ static bool amd;
 
 static void begin(void)
 {
-    uint32_t r[4];
     vectors_on();
-    cpuid(0, 0, r);
-    amd = r[REG_EBX] == 0x68747541; /* "Auth" */
+    amd = is_amd();
     memset(room, 0, sizeof room);
 }
 static void save(void)

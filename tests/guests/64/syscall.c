@@ -27,13 +27,6 @@ enum {
 #define MSR_KERNEL_GS_BASE 0xc0000102u
 #define NON_CANONICAL      0x800000000000ull
 
-static bool is_amd(void)
-{
-    uint32_t r[4];
-    cpuid(0, 0, r);
-    return r[REG_EBX] == 0x68747541; /* "Auth" */
-}
-
 /* The entries end in INT 62h, which shows the state on arrival; the bytes mean the same in every
  * code size. */
 asm(LABEL(entry) "int $0x62\n" LABEL(entry_end) "nop");

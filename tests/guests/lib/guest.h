@@ -217,6 +217,12 @@ static inline void cpuid(uint32_t leaf, uint32_t sub, uint32_t r[4])
 {
     asm volatile("cpuid" : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3]) : "a"(leaf), "c"(sub));
 }
+static inline bool is_amd(void)
+{
+    uint32_t r[4];
+    cpuid(0, 0, r);
+    return r[1] == 0x68747541; /* "Auth" */
+}
 static inline uint64_t rdtsc(void)
 {
     uint32_t lo, hi;

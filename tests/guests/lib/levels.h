@@ -258,13 +258,6 @@ TEST(msrs_and_their_bits)
 
 /* ---- CPUID itself ---------------------------------------------------------------------------- */
 
-static bool is_amd(void)
-{
-    uint32_t r[4];
-    cpuid(0, 0, r);
-    return r[REG_EBX] == 0x68747541;
-}
-
 /* The upper halves become zero; beyond the last leaf AMD answers zeros, Intel as for the highest
  * basic leaf. It is open to CPL 3. */
 asm(LABEL(user_cpuid) "cpuid; ud2");

@@ -80,8 +80,7 @@ static void vectors_init(void)
     write_cr4(read_cr4() | 0x200); /* OSFXSR */
     static const uint64_t qmask[4] = {1ull << 63, 1ull << 63, 0, 1ull << 63};
     static const uint64_t qindex[4] = {1, 3, 5, 7};
-    cpuid(0, 0, r);
-    vendor = r[1] == 0x68747541 ? AMD : INTEL; /* "Auth" */
+    vendor = is_amd() ? AMD : INTEL;
     cpuid(1, 0, r);
     bool avx = r[2] >> 28 & 1;
     cpuid(7, 0, r);

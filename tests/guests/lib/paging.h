@@ -179,4 +179,17 @@ MAYBE unsigned physical_bits(void)
     return r[0] & 0xff;
 }
 
+/* The first byte behind a page: the page behind is not present. Among the boot's own tables. */
+static inline uint8_t *hole(void)
+{
+    static uint64_t table[512] __attribute__((aligned(4096)));
+    static uint8_t page[4096] __attribute__((aligned(4096)));
+    word at = 0x10000000;
+    table[0] = (word)page | 7;
+    boot_pd[at >> 21] = (word)table | 7;
+    invlpg((void *)at);
+    invlpg((void *)(at + 4096));
+    return (uint8_t *)at + 4096; /* not present; the page below it is */
+}
+
 #endif

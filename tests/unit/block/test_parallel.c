@@ -89,26 +89,32 @@ static const struct {
      false, false},
 };
 
+static void submit(enum blockdev_op op, struct slot *slot, uint64_t offset, void *bytes,
+                   uint64_t len, void (*when_done)(struct blockdev_request *request))
+{
+    slot->iov = (struct iovec){bytes, len};
+    slot->request = (struct blockdev_request){.op = op,
+                                              .offset = offset,
+                                              .len = len,
+                                              .iov = &slot->iov,
+                                              .iovcnt = 1,
+                                              .done = when_done,
+                                              .opaque = slot};
+    running++;
+    blockdev_submit(dev, &slot->request);
+}
+
 /* The clusters that whole-cluster writes take are written without the lock: two of them, for the
  * same cluster, and a reader. */
 static void write_whole_clusters(void)
 {
     static uint8_t bytes[SLOTS][65536];
     for (unsigned i = 0; i < SLOTS; i++) {
-        struct slot *slot = &slots[i];
         memset(bytes[i], 7, sizeof(bytes[i]));
-        slot->iov = (struct iovec){bytes[i], sizeof(bytes[i])};
-        slot->request = (struct blockdev_request){.op = i % 3 ? BLOCKDEV_WRITE : BLOCKDEV_FLUSH,
-                                                  .offset = (i / 3 % 16) * 65536,
-                                                  .len = 65536,
-                                                  .iov = &slot->iov,
-                                                  .iovcnt = 1,
-                                                  .done = done,
-                                                  .opaque = slot};
         if (i % 3)
             memset(model + i / 3 % 16 * 128, 7, 128);
-        blockdev_submit(dev, &slot->request);
-        running++;
+        submit(i % 3 ? BLOCKDEV_WRITE : BLOCKDEV_FLUSH, &slots[i], (i / 3 % 16) * 65536, bytes[i],
+               65536, done);
     }
     left = 0;
     event_loop_run(queue);
@@ -121,21 +127,6 @@ static void succeeded(struct blockdev_request *request)
         event_loop_quit(queue);
 }
 
-static void submit_now(enum blockdev_op op, struct slot *slot, uint64_t offset, void *bytes,
-                       uint64_t len)
-{
-    slot->iov = (struct iovec){bytes, len};
-    slot->request = (struct blockdev_request){.op = op,
-                                              .offset = offset,
-                                              .len = len,
-                                              .iov = &slot->iov,
-                                              .iovcnt = 1,
-                                              .done = succeeded,
-                                              .opaque = slot};
-    running++;
-    blockdev_submit(dev, &slot->request);
-}
-
 /* Extended L2 entries: whole subclusters, each by a request of its own, and all in one cluster of
  * 2 MiB that nobody has written before. Who links the cluster must not drop what others have linked
  * meanwhile. */
@@ -144,16 +135,16 @@ static void write_whole_subclusters(void)
     enum { BYTES = 65536, ROUNDS = 100 };
     static uint8_t bytes[SLOTS][BYTES], all[DISK];
     for (unsigned round = 0; round < ROUNDS; round++) {
-        submit_now(BLOCKDEV_DISCARD, &slots[0], 0, NULL, DISK);
+        submit(BLOCKDEV_DISCARD, &slots[0], 0, NULL, DISK, succeeded);
         event_loop_run(queue);
         memset(model, 0, sizeof(model));
         for (unsigned i = 0; i < SLOTS; i++) {
             memset(bytes[i], (int)(1 + i), BYTES);
             memset(model + i * BYTES / 512, (int)(1 + i), BYTES / 512);
-            submit_now(BLOCKDEV_WRITE, &slots[i], i * BYTES, bytes[i], BYTES);
+            submit(BLOCKDEV_WRITE, &slots[i], i * BYTES, bytes[i], BYTES, succeeded);
         }
         event_loop_run(queue);
-        submit_now(BLOCKDEV_READ, &slots[0], 0, all, DISK);
+        submit(BLOCKDEV_READ, &slots[0], 0, all, DISK, succeeded);
         event_loop_run(queue);
         for (unsigned i = 0; i < SECTORS; i++)
             ck_assert_msg(all_are(all + i * 512, 512, model[i]), "round %u, sector %u", round, i);
